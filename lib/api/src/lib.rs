@@ -1,2 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! racklet-api.
+//! The words that Racklet's parts use with each other and with people: rack objects, tray configuration, handoff and
+//! daemon messages. Data and its checks only: no files, no sockets, no clocks.
+#![forbid(unsafe_code)]
+
+pub mod boot;
+pub mod init;
+pub mod line;
+pub mod name;
+pub mod tray;

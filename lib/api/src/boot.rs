@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What each stage of the boot tells the next: the bootloader the bootstrap ([`BootInfo`]), the bootstrap the hypervisor
+//! OS ([`Handoff`]). Both travel inside verified memory, behind the initramfs.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tray::Cidr;
+
+/// `/racklet/boot.json`, written by the bootloader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BootInfo {
+    /// The slot that was started.
+    pub slot: Slot,
+    /// How many times it has been tried without success, this boot included.
+    pub tries: u8,
+}
+
+/// A bootstrap slot on the ESP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    /// `racklet/a`.
+    A,
+    /// `racklet/b`.
+    B,
+}
+
+impl std::fmt::Display for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::A => "a",
+            Self::B => "b",
+        })
+    }
+}
+
+/// `/racklet/handoff.json`, written by the bootstrap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Handoff {
+    /// Format version: 1.
+    pub v: u32,
+    /// The accepted head, unless nothing was ever accepted.
+    pub head: Option<Head>,
+    /// Version of the trust root that travels beside this file.
+    pub trust_root: u64,
+    /// Newest signed time seen, Unix seconds: the clock is never before it.
+    pub time_floor: u64,
+    /// The time at kexec and who said so.
+    pub time: TimeReport,
+    /// The slot that started the bootstrap; absent when it was started without the bootloader.
+    pub boot: Option<BootInfo>,
+    /// What was started.
+    pub payload: PayloadReport,
+    /// The network as the bootstrap left it, so that the next stage can begin where it ended.
+    pub lease: Option<Lease>,
+    /// Whether `/state` is on a disk; when false it lives in memory and nothing survives a reboot.
+    pub persistent: bool,
+}
+
+/// A commit of the rack repository and its place in the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Head {
+    /// The commit's object name, hex.
+    pub commit: String,
+    /// Accepted commits up to and including this one.
+    pub generation: u64,
+}
+
+/// The clock as the bootstrap left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TimeReport {
+    /// Unix seconds.
+    pub unix: u64,
+    /// Where it came from.
+    pub source: TimeSource,
+}
+
+/// What the clock was set from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeSource {
+    /// A time server answered.
+    Sntp,
+    /// The real-time clock, which was not before the floor.
+    Rtc,
+    /// The floor: the real-time clock was behind it or absent.
+    Floor,
+}
+
+/// The payload that was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PayloadReport {
+    /// SHA-256 of its manifest, hex: its name in the cache.
+    pub manifest: String,
+    /// Its name, for people.
+    pub name: String,
+    /// Its version; a floor once it is healthy.
+    pub version: u64,
+    /// Why it is not the one that the rack repository pins, when it is not.
+    pub fallback: Option<String>,
+}
+
+/// The network configuration in use at kexec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lease {
+    /// The interface.
+    pub interface: String,
+    /// Its addresses.
+    pub addresses: Vec<Cidr>,
+    /// Default gateways.
+    pub gateways: Vec<IpAddr>,
+    /// Name servers in use.
+    pub dns: Vec<IpAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_info_is_what_the_bootloader_writes() {
+        let info: BootInfo = serde_json::from_str(r#"{"slot":"a","tries":1}"#).expect("parses");
+        assert_eq!(
+            info,
+            BootInfo {
+                slot: Slot::A,
+                tries: 1
+            }
+        );
+        assert!(serde_json::from_str::<BootInfo>(r#"{"slot":"c","tries":1}"#).is_err());
+    }
+}

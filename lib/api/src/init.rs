@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What `init` answers on `/run/racklet/init.sock` in its second role.
+//!
+//! One request and one answer per line ([`crate::line`]). `init` is the only writer of the floors and of the slot
+//! record, so others ask it to raise and to mark.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::boot::{Handoff, Head};
+
+/// Where `init` listens.
+pub const SOCKET: &str = "/run/racklet/init.sock";
+
+/// A request with its version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Always 1.
+    pub v: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+impl Request {
+    /// A request of this version.
+    pub fn new(op: Op) -> Self {
+        Self { v: 1, op }
+    }
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Op {
+    /// How things are.
+    Status,
+    /// A service says how it is. `hypervisor` says so after its first successful reconcile and whenever that changes.
+    Health {
+        /// `netd` or `hypervisor`.
+        service: String,
+        /// Whether it does its job.
+        healthy: bool,
+        /// For people: what it is doing or why it cannot.
+        message: String,
+    },
+    /// The hypervisor verified and accepted a newer head: remember it, never accept an older one again.
+    Raise {
+        /// The accepted head.
+        head: Head,
+        /// Version of the trust root in it.
+        trust_root: u64,
+        /// Newest signed time in it, Unix seconds.
+        time: u64,
+    },
+    /// Stop everything in order, then start again.
+    Reboot,
+    /// Stop everything in order, then switch off.
+    Poweroff,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    /// Always 1.
+    pub v: u32,
+    /// Whether it was done.
+    pub ok: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The answer to [`Op::Status`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Box<Status>>,
+}
+
+impl Response {
+    /// Done.
+    pub fn done() -> Self {
+        Self {
+            v: 1,
+            ok: true,
+            error: None,
+            status: None,
+        }
+    }
+
+    /// Refused, with the reason.
+    pub fn refused(reason: impl ToString) -> Self {
+        Self {
+            v: 1,
+            ok: false,
+            error: Some(reason.to_string()),
+            status: None,
+        }
+    }
+}
+
+/// How the tray is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The tray's name.
+    pub tray: String,
+    /// The rack's id.
+    pub rack: String,
+    /// What the bootstrap handed over.
+    pub handoff: Handoff,
+    /// Whether this boot has been marked good.
+    pub marked_good: bool,
+    /// Seconds since the kernel started.
+    pub uptime: u64,
+    /// The services by name.
+    pub services: BTreeMap<String, ServiceStatus>,
+}
+
+/// How one service is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// `running`, `waiting` (before a restart) or `stopped`.
+    pub state: String,
+    /// Its process, when running.
+    pub pid: Option<u32>,
+    /// How many times it was started again.
+    pub restarts: u64,
+    /// What it last said about itself.
+    pub healthy: Option<bool>,
+    /// In its words, or how it ended.
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_look_as_documented() {
+        for (op, json) in [
+            (Op::Status, r#"{"v":1,"op":"status"}"#),
+            (Op::Reboot, r#"{"v":1,"op":"reboot"}"#),
+            (
+                Op::Health {
+                    service: "netd".into(),
+                    healthy: true,
+                    message: "2 links up".into(),
+                },
+                r#"{"v":1,"op":"health","service":"netd","healthy":true,"message":"2 links up"}"#,
+            ),
+            (
+                Op::Raise {
+                    head: Head {
+                        commit: "ab".into(),
+                        generation: 7,
+                    },
+                    trust_root: 1,
+                    time: 5,
+                },
+                r#"{"v":1,"op":"raise","head":{"commit":"ab","generation":7},"trustRoot":1,"time":5}"#,
+            ),
+        ] {
+            let request = Request::new(op);
+            assert_eq!(serde_json::to_string(&request).expect("serialises"), json);
+            assert_eq!(
+                serde_json::from_str::<Request>(json).expect("parses"),
+                request
+            );
+        }
+    }
+}

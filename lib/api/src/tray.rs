@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a tray is told when its image is made: who it is, where its rack repository lives and how to get there.
+//!
+//! `racklet image build` writes it, the bootloader carries it as opaque bytes covered by the bootloader's own signature,
+//! and [`init`](crate::init) reads it as `/racklet/tray.json`. It holds secrets (token, client key, identity): they are
+//! hidden from `Debug` and never belong in a log.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{self, BadName};
+
+/// Longest `tray.json` anybody has to read, in bytes.
+pub const MAX_TRAY_JSON: usize = 256 * 1024;
+
+/// The parsed, checked tray configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Wire", into = "Wire")]
+pub struct TrayConfig {
+    /// The rack's id: 32 lower-case hex digits.
+    pub rack: String,
+    /// The tray's name, as in `trays/<name>.yaml`.
+    pub tray: String,
+    /// The board's folder name under `boards/`.
+    pub board: String,
+    /// When the image was made, Unix seconds: the first time floor.
+    pub built: u64,
+    /// Kernel arguments of the board, said to every kernel that runs on it.
+    pub arguments: Vec<String>,
+    /// Where the rack repository is.
+    pub repository: Repository,
+    /// How the tray gets on the network.
+    pub network: NetworkConfig,
+    /// SNTP servers (`host` or address), in order of preference; DHCP's come after them.
+    pub time_servers: Vec<String>,
+    /// The tray's own Ed25519 key (PKCS#8 PEM), if it has one.
+    pub identity: Option<Secret>,
+}
+
+/// The rack repository and how to be let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Repository {
+    /// `https://host[:port]/path`; never anything but HTTPS.
+    pub url: String,
+    /// The branch whose head is the rack's state.
+    #[serde(default = "main_branch")]
+    pub branch: String,
+    /// PEM certificates to trust instead of the public roots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Sent as the password of HTTP basic authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// Certificate and key to show to the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientCertificate>,
+}
+
+fn main_branch() -> String {
+    "main".to_owned()
+}
+
+/// A TLS client certificate with its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// The chain, leaf first.
+    pub certificate: String,
+    /// The private key.
+    pub key: Secret,
+}
+
+/// How the tray gets on the network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// The interface to use; without it, the first Ethernet one with a carrier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Fixed addresses; when empty, DHCPv4 and IPv6 router advertisements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Cidr>,
+    /// Default gateways for fixed addresses, at most one of each family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpAddr>,
+    /// Name servers, asked before those that DHCP or the router names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+}
+
+/// An address with the length of its prefix, written `192.0.2.7/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cidr {
+    /// The address itself, host bits included.
+    pub address: IpAddr,
+    /// Bits of the prefix.
+    pub prefix: u8,
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> Self {
+        cidr.to_string()
+    }
+}
+
+/// A text that is not an address with a prefix.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not an address with a prefix length such as 192.0.2.7/24")]
+pub struct BadCidr(String);
+
+impl std::str::FromStr for Cidr {
+    type Err = BadCidr;
+
+    fn from_str(text: &str) -> Result<Self, BadCidr> {
+        let parse = || {
+            let (address, prefix) = text.split_once('/')?;
+            let address: IpAddr = address.parse().ok()?;
+            let prefix: u8 = prefix.parse().ok()?;
+            let longest = if address.is_ipv4() { 32 } else { 128 };
+            (prefix <= longest).then_some(Self { address, prefix })
+        };
+        parse().ok_or_else(|| BadCidr(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = BadCidr;
+
+    fn try_from(text: String) -> Result<Self, BadCidr> {
+        text.parse()
+    }
+}
+
+/// A text that must not be shown: `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl Secret {
+    /// The text itself, for the one place that uses it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Why a tray configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum TrayError {
+    /// Larger than [`MAX_TRAY_JSON`].
+    #[error("tray.json is {0} bytes, more than {MAX_TRAY_JSON}")]
+    TooLarge(usize),
+    /// Not the JSON it should be.
+    #[error("tray.json does not parse")]
+    Parse(#[from] serde_json::Error),
+}
+
+impl TrayConfig {
+    /// Parses `tray.json`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, TrayError> {
+        if bytes.len() > MAX_TRAY_JSON {
+            return Err(TrayError::TooLarge(bytes.len()));
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// Writes `tray.json`: no white space, one trailing newline, the same bytes for the same value.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec(self).expect("strings and numbers always serialise");
+        json.push(b'\n');
+        json
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wire {
+    v: u32,
+    rack: String,
+    tray: String,
+    board: String,
+    built: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    arguments: Vec<String>,
+    repository: Repository,
+    #[serde(default)]
+    network: NetworkConfig,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    time_servers: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<Secret>,
+}
+
+/// What is wrong inside a `tray.json` that parses.
+#[derive(Debug, thiserror::Error)]
+enum Invalid {
+    #[error("version {0} is not 1: this image is older than its configuration")]
+    Version(u32),
+    #[error("rack id `{0}` is not 32 lower-case hex digits")]
+    Rack(String),
+    #[error(transparent)]
+    Name(#[from] BadName),
+    #[error("kernel argument `{0}` is empty or holds white space, quotes or control characters")]
+    Argument(String),
+    #[error(
+        "repository URL `{0}` must begin with https:// and hold no user, space or control character"
+    )]
+    Url(String),
+    #[error("branch `{0}` is not a plain branch name")]
+    Branch(String),
+    #[error("interface `{0}` is not an interface name")]
+    Interface(String),
+    #[error("gateways are only for fixed addresses, at most one per family")]
+    Gateways,
+    #[error("time server `{0}` is not a host name or an address")]
+    TimeServer(String),
+}
+
+impl TryFrom<Wire> for TrayConfig {
+    type Error = Invalid;
+
+    fn try_from(wire: Wire) -> Result<Self, Invalid> {
+        if wire.v != 1 {
+            return Err(Invalid::Version(wire.v));
+        }
+        if !name::is_rack_id(&wire.rack) {
+            return Err(Invalid::Rack(wire.rack));
+        }
+        name::check("tray", &wire.tray)?;
+        name::check_board(&wire.board)?;
+        for argument in &wire.arguments {
+            if !name::is_kernel_argument(argument) {
+                return Err(Invalid::Argument(argument.clone()));
+            }
+        }
+        let url = &wire.repository.url;
+        let rest = url.strip_prefix("https://").unwrap_or_default();
+        if rest.is_empty()
+            || rest.starts_with('/')
+            || !rest.bytes().all(|b| b.is_ascii_graphic() && b != b'@')
+        {
+            return Err(Invalid::Url(url.clone()));
+        }
+        if !name::is_branch(&wire.repository.branch) {
+            return Err(Invalid::Branch(wire.repository.branch));
+        }
+        if let Some(interface) = &wire.network.interface
+            && !name::is_interface(interface)
+        {
+            return Err(Invalid::Interface(interface.clone()));
+        }
+        let families: BTreeSet<bool> = wire.network.gateways.iter().map(IpAddr::is_ipv4).collect();
+        if families.len() != wire.network.gateways.len()
+            || (wire.network.addresses.is_empty() && !wire.network.gateways.is_empty())
+        {
+            return Err(Invalid::Gateways);
+        }
+        for server in &wire.time_servers {
+            if !name::is_host(server) {
+                return Err(Invalid::TimeServer(server.clone()));
+            }
+        }
+        Ok(Self {
+            rack: wire.rack,
+            tray: wire.tray,
+            board: wire.board,
+            built: wire.built,
+            arguments: wire.arguments,
+            repository: wire.repository,
+            network: wire.network,
+            time_servers: wire.time_servers,
+            identity: wire.identity,
+        })
+    }
+}
+
+impl From<TrayConfig> for Wire {
+    fn from(tray: TrayConfig) -> Self {
+        Self {
+            v: 1,
+            rack: tray.rack,
+            tray: tray.tray,
+            board: tray.board,
+            built: tray.built,
+            arguments: tray.arguments,
+            repository: tray.repository,
+            network: tray.network,
+            time_servers: tray.time_servers,
+            identity: tray.identity,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str = r#"{"v":1,"rack":"00112233445566778899aabbccddeeff","tray":"tray-1","board":"qemu-x86_64",
+        "built":1790000000,"repository":{"url":"https://git.example/rack.git"}}"#;
+
+    fn with(from: &str, to: &str) -> Result<TrayConfig, TrayError> {
+        assert!(SMALLEST.contains(from), "the test edits nothing: {from}");
+        TrayConfig::parse(SMALLEST.replace(from, to).as_bytes())
+    }
+
+    #[test]
+    fn the_smallest_configuration_gets_the_defaults() {
+        let tray = TrayConfig::parse(SMALLEST.as_bytes()).expect("parses");
+        assert_eq!(tray.repository.branch, "main");
+        assert!(tray.network.addresses.is_empty() && tray.identity.is_none());
+    }
+
+    #[test]
+    fn writing_and_parsing_give_the_same_value_and_the_same_bytes() {
+        let mut tray = TrayConfig::parse(SMALLEST.as_bytes()).expect("parses");
+        tray.repository.token = Some(Secret("hunter2".into()));
+        tray.network.addresses = vec![
+            "192.0.2.7/24".parse().expect("cidr"),
+            "2001:db8::7/64".parse().expect("cidr"),
+        ];
+        tray.time_servers = vec!["ntp.example".into(), "2001:db8::1".into()];
+        let json = tray.to_json();
+        let again = TrayConfig::parse(&json).expect("parses");
+        assert_eq!(again, tray);
+        assert_eq!(again.to_json(), json);
+    }
+
+    #[test]
+    fn secrets_do_not_show_in_debug_output() {
+        let mut tray = TrayConfig::parse(SMALLEST.as_bytes()).expect("parses");
+        tray.repository.token = Some(Secret("hunter2".into()));
+        tray.identity = Some(Secret("hunter2".into()));
+        assert!(!format!("{tray:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for (from, to) in [
+            (r#""v":1"#, r#""v":2"#),
+            (
+                "00112233445566778899aabbccddeeff",
+                "00112233445566778899AABBCCDDEEFF",
+            ),
+            ("00112233445566778899aabbccddeeff", "0011"),
+            ("tray-1", "../tray"),
+            ("tray-1", ""),
+            ("qemu-x86_64", "a/b"),
+            ("https://git.example", "http://git.example"),
+            ("https://git.example", "https://user@git.example"),
+            ("https://git.example/rack.git", "https://"),
+            (r#""built""#, r#""surprise":1,"built""#),
+            (r#""url""#, r#""branch":"-x","url""#),
+            (r#""url""#, r#""branch":"a..b","url""#),
+            (r#""built""#, r#""arguments":["a b"],"built""#),
+            (
+                r#""built""#,
+                r#""network":{"gateways":["192.0.2.1"]},"built""#,
+            ),
+            (
+                r#""built""#,
+                r#""network":{"addresses":["192.0.2.1/33"]},"built""#,
+            ),
+            (
+                r#""built""#,
+                r#""network":{"interface":"eth0/../x"},"built""#,
+            ),
+            (r#""built""#, r#""timeServers":["a b"],"built""#),
+        ] {
+            assert!(with(from, to).is_err(), "{from} -> {to} was accepted");
+        }
+    }
+}
