@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Keys from small numbers, for this crate's tests.
+
+use alloc::vec::Vec;
+
+use base64ct::{Base64, Encoding};
+use ed25519_dalek::{Signer, SigningKey};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Verified,
+    digest::{Hex, RackId},
+    key::PublicKey,
+    root::{RoleKeys, Roles, TrustRoot},
+    sshsig, wire,
+};
+
+pub(crate) struct Keypair(SigningKey);
+
+impl Keypair {
+    pub(crate) fn new(seed: u8) -> Self {
+        Self(SigningKey::from_bytes(&[seed; 32]))
+    }
+
+    pub(crate) fn public(&self) -> PublicKey {
+        let mut blob = Vec::new();
+        wire::put_string(&mut blob, b"ssh-ed25519");
+        wire::put_string(&mut blob, self.0.verifying_key().as_bytes());
+        PublicKey::from_blob(&blob).unwrap()
+    }
+
+    pub(crate) fn sign(&self, namespace: &str, message: &[u8]) -> Vec<u8> {
+        let signature = self.0.sign(&sshsig::to_be_signed(namespace, message));
+        sshsig::armor(&self.public(), namespace, &signature.to_bytes()).into_bytes()
+    }
+
+    /// What a FIDO token does with its flags byte set to `flags`.
+    pub(crate) fn sign_as_token(&self, namespace: &str, message: &[u8], flags: u8) -> Vec<u8> {
+        const ALGORITHM: &[u8] = b"sk-ssh-ed25519@openssh.com";
+        let mut outer = Sha256::digest("ssh:").to_vec();
+        outer.push(flags);
+        outer.extend_from_slice(&9u32.to_be_bytes());
+        outer.extend_from_slice(&Sha256::digest(sshsig::to_be_signed(namespace, message)));
+        let mut key = Vec::new();
+        for field in [ALGORITHM, self.0.verifying_key().as_bytes(), b"ssh:"] {
+            wire::put_string(&mut key, field);
+        }
+        let mut inner = Vec::new();
+        wire::put_string(&mut inner, ALGORITHM);
+        wire::put_string(&mut inner, &self.0.sign(&outer).to_bytes());
+        inner.push(flags);
+        inner.extend_from_slice(&9u32.to_be_bytes());
+        let mut blob = b"SSHSIG\0\0\0\x01".to_vec();
+        for field in [&*key, namespace.as_bytes(), b"", b"sha512", &inner] {
+            wire::put_string(&mut blob, field);
+        }
+        let mut armored = b"-----BEGIN SSH SIGNATURE-----\n".to_vec();
+        armored.extend_from_slice(Base64::encode_string(&blob).as_bytes());
+        armored.extend_from_slice(b"\n-----END SSH SIGNATURE-----\n");
+        armored
+    }
+}
+
+pub(crate) const RACK: RackId = Hex([7; 16]);
+
+/// The same keys and threshold for every role.
+pub(crate) fn roles(threshold: u8, seeds: &[u8]) -> Roles {
+    let keys = RoleKeys {
+        threshold,
+        keys: seeds
+            .iter()
+            .map(|seed| Keypair::new(*seed).public())
+            .collect(),
+    };
+    Roles {
+        root: keys.clone(),
+        config: keys.clone(),
+        payload: keys.clone(),
+        firmware: keys,
+    }
+}
+
+pub(crate) fn trust_root(version: u64, roles: Roles) -> Verified<TrustRoot> {
+    let root = TrustRoot::new(RACK, version, roles).unwrap();
+    Verified::baked(&root.to_canonical()).unwrap()
+}
