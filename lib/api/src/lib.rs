@@ -8,3 +8,4 @@ pub mod init;
 pub mod line;
 pub mod name;
 pub mod tray;
+pub mod vm;

@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the hypervisor, a microVM's monitor (`vmm`) and its PID 1 (`guest-init`) say to each other: the two configuration
+//! files, the status file, the control socket's messages and the agent channel's messages (vsock port 1024).
+//!
+//! Everything here is one JSON object per line or file, with `"v":1`. This module does not say how a VM is chosen or
+//! scheduled, and does no I/O.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+mod checks;
+mod wire;
+
+pub use checks::InvalidVm;
+
+/// Guest port of the agent channel; the connection ends inside the monitor.
+pub const AGENT_PORT: u32 = 1024;
+/// Longest line on the agent channel and the control socket, in bytes, newline included.
+pub const MAX_LINE: usize = 32 * 1024;
+/// Longest piece of output in one [`AgentReport::Output`], in bytes before JSON escapes.
+pub const MAX_OUTPUT: usize = 4 * 1024;
+/// Largest `config.json` and `guest.json`, in bytes.
+pub const MAX_CONFIG: usize = 256 * 1024;
+
+/// Exit statuses of the `vmm` process; `status.json` has the details.
+pub mod exit {
+    /// The command ended and guest-init reported how; see [`super::VmState::Exited`].
+    pub const EXITED: i32 = 0;
+    /// The guest ended without a report: kernel panic, triple fault, reset. See [`super::VmState::Crashed`].
+    pub const CRASHED: i32 = 10;
+    /// Ended by `kill`, or by `stop` when the guest did not obey in time. See [`super::VmState::Killed`].
+    pub const KILLED: i32 = 11;
+    /// Nothing was started: bad configuration, no KVM, a missing file. See [`super::VmState::Refused`].
+    pub const REFUSED: i32 = 12;
+    /// The monitor itself failed after the start. See [`super::VmState::Failed`].
+    pub const FAILED: i32 = 13;
+}
+
+/// The protocol version: written as the number 1, and nothing else is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct V1;
+
+impl From<V1> for u32 {
+    fn from(V1: V1) -> u32 {
+        1
+    }
+}
+
+impl TryFrom<u32> for V1 {
+    type Error = String;
+    fn try_from(v: u32) -> Result<V1, String> {
+        if v == 1 {
+            Ok(V1)
+        } else {
+            Err(format!("version {v} is not known here, only 1 is"))
+        }
+    }
+}
+
+/// `config.json`: everything a monitor needs to know; read once, at its start.
+///
+/// Checked when it is parsed: a value of this type made by `serde` obeys every bound named below.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "wire::VmConfig")]
+pub struct VmConfig {
+    /// Always 1.
+    pub v: V1,
+    /// Name of the microVM: 1 to 63 of `a-z`, `0-9`, `-`; also its folder's name.
+    pub name: String,
+    /// Virtual CPUs, 1 to 32.
+    pub cpus: u8,
+    /// Guest memory in MiB, 32 to 1,048,576.
+    pub memory_mib: u32,
+    /// Kernel: ELF `vmlinux`, the same compressed with zstd, or a bzImage. Absolute path.
+    pub kernel: PathBuf,
+    /// Archives given to the kernel one behind the other as its initramfs: guest-init's, then `guest.cpio`. Absolute paths, 1 to 8.
+    pub initramfs: Vec<PathBuf>,
+    /// Added to the kernel command line. Printable ASCII, at most 1,024 bytes.
+    pub arguments: String,
+    /// `/dev/vda`, `/dev/vdb`, … in this order; at most 8.
+    pub disks: Vec<VmDisk>,
+    /// `eth0`, … in this order; at most 4.
+    pub networks: Vec<VmNetwork>,
+    /// The guest's vsock address; 3 or more, distinct among the VMs of a host by convention only (no kernel vhost is used).
+    pub vsock_cid: u32,
+    /// Whom the monitor becomes once everything is open.
+    pub confinement: VmConfinement,
+    /// Bound of `console.log` and of `workload.log`, each kept twice (`.1` is the older part), in bytes; 4 KiB to 1 GiB.
+    pub log_bytes: u64,
+}
+
+/// A disk of a microVM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmDisk {
+    /// File or block device; absolute; its size is a multiple of 512 bytes (a remainder is not visible to the guest).
+    pub path: PathBuf,
+    /// Opened read-only, and the guest is told so.
+    pub read_only: bool,
+    /// Serial number the guest sees (`/sys/block/vda/serial`): at most 20 printable ASCII bytes.
+    #[serde(default)]
+    pub serial: String,
+}
+
+/// A network card of a microVM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmNetwork {
+    /// Name of an existing persistent tap device (1 to 15 bytes); the monitor attaches to it and makes nothing.
+    pub tap: String,
+    /// The guest's hardware address: unicast.
+    pub mac: Mac,
+    /// Bytes of IP packet per frame, 1,280 to 9,000; the guest is told.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+}
+
+fn default_mtu() -> u16 {
+    1500
+}
+
+/// How a monitor is confined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmConfinement {
+    /// User the monitor becomes: its own, never 0.
+    pub uid: u32,
+    /// Group the monitor becomes, never 0.
+    pub gid: u32,
+    /// An existing cgroup v2 folder to enter, for example `/sys/fs/cgroup/racklet/web`.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
+}
+
+/// A hardware address, written `02:52:4b:00:00:01`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> String {
+        mac.to_string()
+    }
+}
+
+impl FromStr for Mac {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Mac, String> {
+        let wrong = || format!("{text:?} is not a hardware address such as 02:52:4b:00:00:01");
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().ok_or_else(wrong)?;
+            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(wrong());
+            }
+            *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+        }
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        if bytes[0] & 1 != 0 || bytes == [0; 6] {
+            return Err(format!("{text} is not a unicast hardware address"));
+        }
+        Ok(Mac(bytes))
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = String;
+    fn try_from(text: String) -> Result<Mac, String> {
+        text.parse()
+    }
+}
+
+/// An interface's address with its prefix length, written `192.168.7.2/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InterfaceAddress {
+    /// The interface's own address.
+    pub address: IpAddr,
+    /// Bits of the network part.
+    pub prefix: u8,
+}
+
+impl fmt::Display for InterfaceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl From<InterfaceAddress> for String {
+    fn from(address: InterfaceAddress) -> String {
+        address.to_string()
+    }
+}
+
+impl FromStr for InterfaceAddress {
+    type Err = String;
+    fn from_str(text: &str) -> Result<InterfaceAddress, String> {
+        let wrong =
+            || format!("{text:?} is not an address with a prefix length such as 192.168.7.2/24");
+        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        if prefix > most || address.is_unspecified() || address.is_multicast() {
+            return Err(wrong());
+        }
+        Ok(InterfaceAddress { address, prefix })
+    }
+}
+
+impl TryFrom<String> for InterfaceAddress {
+    type Error = String;
+    fn try_from(text: String) -> Result<InterfaceAddress, String> {
+        text.parse()
+    }
+}
+
+/// `/racklet/guest.json` in the guest's initramfs: what guest-init sets up and runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "wire::GuestConfig")]
+pub struct GuestConfig {
+    /// Always 1.
+    pub v: V1,
+    /// Host name, 1 to 63 bytes.
+    pub hostname: String,
+    /// The command and its arguments; the first is looked up in `PATH` of `environment` when it holds no slash.
+    pub command: Vec<String>,
+    /// The command's whole environment; `PATH`, `HOME` and `TERM` get usual values when absent.
+    pub environment: BTreeMap<String, String>,
+    /// Where the command starts; absolute.
+    pub working_directory: PathBuf,
+    /// Whom the command runs as.
+    pub user: GuestUser,
+    /// What lies over the read-only root file system.
+    pub overlay: GuestOverlay,
+    /// Further disks to mount, below the root.
+    pub volumes: Vec<GuestVolume>,
+    /// Set up on the cards in order; `networks[0]` is `eth0`.
+    pub networks: Vec<GuestNetwork>,
+    /// Name servers for `/etc/resolv.conf`; none leaves the image's file alone.
+    pub dns: Vec<IpAddr>,
+    /// Seconds between SIGTERM and SIGKILL when the stop order names none; 0 to 3,600.
+    pub grace_s: u32,
+}
+
+/// Numeric user of the workload: names are a matter of the image, resolved when it is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestUser {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// What makes the workload's root writable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum GuestOverlay {
+    /// Nothing: the root stays read-only (`/tmp` and `/run` are in memory anyway).
+    None,
+    /// An overlay in guest memory, gone when the VM ends.
+    Memory {
+        /// Bound in MiB, at least 1.
+        size_mib: u32,
+    },
+    /// An overlay on an ext4 file system that the host made and keeps: the second disk, `/dev/vdb`.
+    Disk,
+}
+
+/// A disk mounted below the workload's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestVolume {
+    /// Number of the disk in [`VmConfig::disks`]: 1 is `/dev/vdb`. 0 is the root and refused.
+    pub disk: u8,
+    /// Where: absolute, without `..`; made when absent and the root is writable.
+    pub path: PathBuf,
+    /// Mounted read-only.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// One network card as the guest sets it up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestNetwork {
+    /// Addresses of the card.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Default routes over this card: at most one per address family.
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
+}
+
+/// `status.json`: replaced as a whole (write, rename) at each change, so a reader never sees half of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmStatus {
+    /// Always 1.
+    pub v: V1,
+    /// Process id of the monitor, as its starter sees it.
+    pub pid: u32,
+    /// When this state began, Unix milliseconds.
+    pub since_ms: u64,
+    /// What is the case.
+    #[serde(flatten)]
+    pub state: VmState,
+}
+
+/// State of a microVM. The last five are final: the process ends right after writing one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum VmState {
+    /// The monitor is setting up; no guest instruction ran.
+    Starting,
+    /// The guest runs; guest-init has not called yet.
+    Running,
+    /// guest-init has connected and started the command.
+    Up,
+    /// The command ended and guest-init said how.
+    Exited {
+        /// How.
+        #[serde(flatten)]
+        end: CommandEnd,
+        /// It ended after a stop order.
+        stopped: bool,
+    },
+    /// The guest ended without a report.
+    Crashed {
+        /// One line, with the kernel's own panic line when there was one.
+        reason: String,
+    },
+    /// Ended by force from outside.
+    Killed {
+        /// By whom or why, one line.
+        reason: String,
+    },
+    /// Never started; a retry without a change will fail alike.
+    Refused {
+        /// One line: what is wrong and what to do.
+        reason: String,
+    },
+    /// The monitor failed.
+    Failed {
+        /// One line.
+        reason: String,
+    },
+}
+
+impl VmState {
+    /// The process that wrote this has ended, or is about to.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        !matches!(self, VmState::Starting | VmState::Running | VmState::Up)
+    }
+}
+
+/// How the workload's command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "kebab-case")]
+pub enum CommandEnd {
+    /// By itself.
+    Code {
+        /// Its exit status.
+        code: u8,
+    },
+    /// By a signal.
+    Signal {
+        /// Number of the signal.
+        signal: u8,
+    },
+    /// It could not be started (no such file, bad disk, …).
+    NotStarted {
+        /// One line.
+        reason: String,
+    },
+}
+
+/// A request on `control.sock`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlRequest {
+    /// Always 1.
+    pub v: V1,
+    /// What to do.
+    #[serde(rename = "do")]
+    pub action: ControlAction,
+}
+
+/// What a monitor can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ControlAction {
+    /// Answer with the status.
+    State,
+    /// SIGTERM to the command, SIGKILL after the grace, then power off; answered at once, the end is seen in `status.json`.
+    Stop {
+        /// Seconds of grace; absent means the guest's own default.
+        grace_s: Option<u32>,
+    },
+    /// End now. Answered before the process ends.
+    Kill,
+}
+
+/// The answer on `control.sock`: one line per request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlReply {
+    /// The present state; for `stop` and `kill`, the state before they take effect.
+    Status(VmStatus),
+    /// The request was not understood.
+    Error {
+        /// One line.
+        reason: String,
+    },
+}
+
+/// A line from guest-init to the monitor. What it says is the guest's claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "kebab-case")]
+pub enum AgentReport {
+    /// First line of each connection.
+    Hello {
+        /// Always 1.
+        v: V1,
+        /// The command runs (false only before it was started).
+        running: bool,
+    },
+    /// A line of output.
+    Output(WorkloadLine),
+    /// The command ended; sent until released.
+    Ended {
+        /// How.
+        #[serde(flatten)]
+        end: CommandEnd,
+    },
+}
+
+/// A line from the monitor to guest-init.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AgentOrder {
+    /// Terminate the command.
+    Stop {
+        /// Seconds between SIGTERM and SIGKILL; absent means [`GuestConfig::grace_s`].
+        grace_s: Option<u32>,
+    },
+    /// The end is recorded: power off.
+    Release,
+}
+
+/// A line of `workload.log`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadLine {
+    /// Guest's clock, Unix milliseconds.
+    pub time_ms: u64,
+    /// Where the command wrote it.
+    pub stream: OutputStream,
+    /// The text without its newline; bytes that are not UTF-8 are replaced.
+    pub line: String,
+    /// The line was longer than [`MAX_OUTPUT`] and continues in the next entry of this stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+}
+
+/// Which output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A remark of guest-init itself, for example that lines were lost.
+    Init,
+}
+
+#[cfg(test)]
+mod tests;
