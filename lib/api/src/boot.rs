@@ -16,6 +16,8 @@ pub struct BootInfo {
     pub slot: Slot,
     /// How many times it has been tried without success, this boot included.
     pub tries: u8,
+    /// The version of the manifest that was verified: what the slot is reported good with.
+    pub version: u64,
 }
 
 /// A bootstrap slot on the ESP.
@@ -127,14 +129,16 @@ mod tests {
 
     #[test]
     fn boot_info_is_what_the_bootloader_writes() {
-        let info: BootInfo = serde_json::from_str(r#"{"slot":"a","tries":1}"#).expect("parses");
+        let info: BootInfo =
+            serde_json::from_str(r#"{"slot":"a","tries":1,"version":7}"#).expect("parses");
         assert_eq!(
             info,
             BootInfo {
                 slot: Slot::A,
-                tries: 1
+                tries: 1,
+                version: 7
             }
         );
-        assert!(serde_json::from_str::<BootInfo>(r#"{"slot":"c","tries":1}"#).is_err());
+        assert!(serde_json::from_str::<BootInfo>(r#"{"slot":"c","tries":1,"version":7}"#).is_err());
     }
 }

@@ -9,6 +9,7 @@
 //! - [`root`]: the trust root, its roles and thresholds, and the step from one version to the next.
 //! - [`manifest`]: what a payload, an artifact or a bootstrap slot consists of.
 //! - [`commit`], [`history`]: which heads of the rack repository may be followed.
+//! - [`slot`]: which boot slot is used, and how that is recorded so that power may go at any time.
 //!
 //! [`Verified`] is the proof that one of these checks succeeded. It can be made only here.
 #![no_std]
@@ -24,6 +25,7 @@ pub mod history;
 pub mod key;
 pub mod manifest;
 pub mod root;
+pub mod slot;
 pub mod sshsig;
 mod wire;
 
