@@ -1,2 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! racklet-image.
+//! Builds what trays boot and run: initramfs archives, EROFS images, payloads, artifacts, bootstraps, disk images.
+//!
+//! Everything here is a function of its inputs: the same inputs give the same bytes, whatever the machine, the clock or
+//! the order in which a directory lists its entries. Nothing here signs; see `racklet` (the command) for that.
+
+#![forbid(unsafe_code)]
+
+pub mod erofs;

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the things that `cargo xtask build` makes are: kernels, programs of a tray, operating system images, the `racklet` tool.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+
+/// The folder of the workspace.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate is in a folder of the workspace")
+        .into()
+}
+
+/// Cargo's target folder.
+#[must_use]
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || workspace().join("target"),
+        |dir| workspace().join(PathBuf::from(dir)),
+    )
+}
+
+/// What `cargo xtask build` made, by name.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    folder: PathBuf,
+}
+
+impl Artifacts {
+    /// The folder they belong in, whether or not they are there.
+    #[must_use]
+    pub fn folder() -> PathBuf {
+        target().join("racklet")
+    }
+
+    /// The complete set.
+    ///
+    /// # Errors
+    /// When something is missing, with what to run.
+    pub fn find() -> Result<Self> {
+        let artifacts = Self {
+            folder: Self::folder(),
+        };
+        let missing: Vec<_> = [
+            artifacts.bootstrap_kernel(),
+            artifacts.bootstrap_initramfs(),
+            artifacts.host_kernel(),
+            artifacts.host_initramfs(),
+            artifacts.guest_kernel(),
+            artifacts.bootloader(),
+            artifacts.racklet(),
+            artifacts.busybox(),
+        ]
+        .into_iter()
+        .filter(|path| !path.exists())
+        .collect();
+        if let Some(first) = missing.first() {
+            bail!(
+                "{} is not there: run `cargo xtask test`, which builds it first",
+                first.display()
+            );
+        }
+        Ok(artifacts)
+    }
+
+    /// Kernel of the bootstrap.
+    #[must_use]
+    pub fn bootstrap_kernel(&self) -> PathBuf {
+        self.folder.join("kernel/boot/bzImage")
+    }
+
+    /// Initramfs of the bootstrap, zstd.
+    #[must_use]
+    pub fn bootstrap_initramfs(&self) -> PathBuf {
+        self.folder.join("os/bootstrap.cpio.zst")
+    }
+
+    /// Kernel of the hypervisor OS.
+    #[must_use]
+    pub fn host_kernel(&self) -> PathBuf {
+        self.folder.join("kernel/host/bzImage")
+    }
+
+    /// Initramfs of the hypervisor OS, zstd.
+    #[must_use]
+    pub fn host_initramfs(&self) -> PathBuf {
+        self.folder.join("os/hypervisor.cpio.zst")
+    }
+
+    /// Kernel of a microVM, ELF.
+    #[must_use]
+    pub fn guest_kernel(&self) -> PathBuf {
+        self.folder.join("kernel/guest/vmlinux")
+    }
+
+    /// Stage 1.
+    #[must_use]
+    pub fn bootloader(&self) -> PathBuf {
+        self.folder.join("os/bootloader.efi")
+    }
+
+    /// The user's tool.
+    #[must_use]
+    pub fn racklet(&self) -> PathBuf {
+        self.folder.join("bin/racklet")
+    }
+
+    /// A static busybox, for workloads.
+    #[must_use]
+    pub fn busybox(&self) -> PathBuf {
+        self.folder.join("bin/busybox")
+    }
+
+    /// Where a kernel came from, e.g. `6.12.117-1 sha256:…`.
+    ///
+    /// # Errors
+    /// When `cargo xtask build` has not written it.
+    pub fn linux_source(&self) -> Result<String> {
+        let path = self.folder.join("kernel/host/source");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(text.trim().into()),
+            Err(error) => bail!("{}: {error}: run `cargo xtask build`", path.display()),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A tray as a QEMU machine: OVMF, a disk with a tray's image, a network card on QEMU's user network, a serial console.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, TcpListener},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{
+    console::Console,
+    process::{Process, bound_to_us, output, tail},
+    until::until,
+};
+
+/// Size of the card the image is put on: larger than the image, as cards are.
+const CARD: u64 = 3 << 30;
+
+/// How the processor is had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// Emulated, with nested SVM.
+    Tcg,
+    /// The machine's own.
+    Kvm,
+}
+
+impl Accelerator {
+    /// `RACKLET_ACCEL` decides (`tcg` or `kvm`); `cargo xtask` sets it once it has tried a real guest. Emulation is the default.
+    #[must_use]
+    pub fn chosen() -> Self {
+        match env::var("RACKLET_ACCEL").as_deref() {
+            Ok("kvm") => Self::Kvm,
+            _ => Self::Tcg,
+        }
+    }
+
+    /// QEMU's arguments.
+    #[must_use]
+    pub fn arguments(self) -> [&'static str; 4] {
+        match self {
+            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+        }
+    }
+}
+
+/// What the machine is like.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// MiB.
+    pub memory: u32,
+    /// Processors.
+    pub processors: u32,
+    /// What the battery-backed clock says, as `-rtc base=` wants it, e.g. `1970-01-01`.
+    pub clock: Option<String>,
+    /// Whether there is a network card.
+    pub network: bool,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            memory: 1024,
+            processors: 2,
+            clock: None,
+            network: true,
+        }
+    }
+}
+
+/// A machine that is on; dropping it pulls the plug.
+#[derive(Debug)]
+pub struct Tray {
+    folder: PathBuf,
+    process: Process,
+    console: Console,
+    api: u16,
+    name: String,
+}
+
+impl Tray {
+    /// Puts `image` on a fresh card in `folder` and switches the machine on.
+    ///
+    /// # Errors
+    /// When QEMU or OVMF is missing or does not start.
+    pub fn boot(name: &str, folder: &Path, image: &Path, machine: &Machine) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("folder of {name}"))?;
+        let card = folder.join("card.img");
+        output(
+            Command::new("cp")
+                .args(["--sparse=always", "--reflink=auto"])
+                .arg(image)
+                .arg(&card),
+        )?;
+        let file = fs::OpenOptions::new().write(true).open(&card)?;
+        if file.metadata()?.len() < CARD {
+            file.set_len(CARD)?;
+        }
+        let (_, variables) = firmware()?;
+        fs::copy(&variables, folder.join("firmware-variables.fd")).context("OVMF's variables")?;
+        Self::switch_on(name, folder, machine)
+    }
+
+    /// Switches on a machine whose card is in `folder` already, as it was left.
+    ///
+    /// # Errors
+    /// When QEMU or OVMF is missing or does not start.
+    pub fn switch_on(name: &str, folder: &Path, machine: &Machine) -> Result<Self> {
+        let (code, _) = firmware()?;
+        let api = free_port()?;
+        let boots = (1..)
+            .find(|n| !folder.join(format!("console.{n}.log")).exists())
+            .unwrap_or(1);
+        let console = folder.join(format!("console.{boots}.log"));
+        let mut command = bound_to_us("qemu-system-x86_64");
+        command
+            .args([
+                "-name",
+                name,
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+                "-vga",
+                "std",
+            ])
+            .args(["-M", "q35"])
+            .args(Accelerator::chosen().arguments())
+            .args([
+                "-m",
+                &machine.memory.to_string(),
+                "-smp",
+                &machine.processors.to_string(),
+            ])
+            .arg("-drive")
+            .arg(format!(
+                "if=pflash,format=raw,unit=0,readonly=on,file={}",
+                code.display()
+            ))
+            .arg("-drive")
+            .arg(format!(
+                "if=pflash,format=raw,unit=1,file={}",
+                folder.join("firmware-variables.fd").display()
+            ))
+            .arg("-drive")
+            .arg(format!(
+                "if=none,id=card,format=raw,discard=unmap,file={}",
+                folder.join("card.img").display()
+            ))
+            .args(["-device", "virtio-blk-pci,drive=card,bootindex=0"])
+            .args(["-device", "virtio-rng-pci"])
+            .args(["-device", "i6300esb", "-action", "watchdog=reset"])
+            .arg("-chardev")
+            .arg(format!("file,id=console,path={}", console.display()))
+            .args(["-serial", "chardev:console"])
+            .arg("-qmp")
+            .arg(format!(
+                "unix:{},server=on,wait=off",
+                folder.join("qmp.sock").display()
+            ));
+        if machine.network {
+            command
+                .arg("-netdev")
+                .arg(format!("user,id=lan,hostfwd=tcp:127.0.0.1:{api}-:7443"))
+                .args(["-device", "virtio-net-pci,netdev=lan,romfile="]);
+        }
+        if let Some(clock) = &machine.clock {
+            command.arg("-rtc").arg(format!("base={clock}"));
+        }
+        let mut process = Process::spawn("QEMU", &mut command, &folder.join("qemu.log"))?;
+        until("QEMU opens the console", Duration::from_secs(20), || {
+            process.check()?;
+            Ok(console.exists().then_some(()))
+        })?;
+        Ok(Self {
+            folder: folder.into(),
+            process,
+            console: Console::new(&console),
+            api,
+            name: name.into(),
+        })
+    }
+
+    /// Its serial console.
+    pub fn console(&mut self) -> &mut Console {
+        &mut self.console
+    }
+
+    /// Waits until the console says `what`, and gives the line.
+    ///
+    /// # Errors
+    /// When it does not within `bound`, or the machine is off: with the end of the console.
+    pub fn wait_for(&mut self, what: &str, bound: Duration) -> Result<String> {
+        let Self {
+            process, console, ..
+        } = self;
+        let found = until(&format!("the console says {what:?}"), bound, || {
+            if let Some(line) = console.find(what) {
+                return Ok(Some(line));
+            }
+            process.check()?;
+            Ok(None)
+        });
+        found.with_context(|| format!("{}\n{}", self.name, tail(self.console.path(), 25)))
+    }
+
+    /// The loopback port at which its network API (7443) is reached.
+    #[must_use]
+    pub fn api(&self) -> u16 {
+        self.api
+    }
+
+    /// Where its card and logs are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// An error if the machine is off.
+    ///
+    /// # Errors
+    /// With the end of QEMU's log.
+    pub fn check(&mut self) -> Result<()> {
+        self.process.check()
+    }
+
+    /// Pulls the plug and gives the folder to switch on again from.
+    #[must_use]
+    pub fn cut_power(mut self) -> PathBuf {
+        self.process.kill();
+        self.folder.clone()
+    }
+
+    /// One command on QEMU's machine protocol (QMP), e.g. `system_reset` or `screendump`.
+    ///
+    /// # Errors
+    /// When QEMU does not answer or refuses.
+    pub fn command(&self, execute: &str, arguments: Value) -> Result<Value> {
+        let mut stream = UnixStream::connect(self.folder.join("qmp.sock")).context("QMP socket")?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut replies = BufReader::new(stream.try_clone()?);
+        let mut ask = |request: Value| -> Result<Value> {
+            writeln!(stream, "{request}")?;
+            loop {
+                let mut line = String::new();
+                if replies.read_line(&mut line)? == 0 {
+                    bail!("QEMU closed its machine protocol");
+                }
+                let reply: Value = serde_json::from_str(&line)?;
+                if let Some(error) = reply.get("error") {
+                    bail!("QEMU refuses {execute}: {error}");
+                }
+                if let Some(value) = reply.get("return") {
+                    return Ok(value.clone());
+                }
+            }
+        };
+        ask(json!({"execute": "qmp_capabilities"}))?;
+        ask(json!({"execute": execute, "arguments": arguments}))
+    }
+}
+
+/// OVMF: code, and the variables to copy. Debian and Ubuntu have had them under several names.
+///
+/// # Errors
+/// When there is none.
+pub fn firmware() -> Result<(PathBuf, PathBuf)> {
+    ["_4M", ""]
+        .iter()
+        .map(|size| {
+            let file = |part| PathBuf::from(format!("/usr/share/OVMF/OVMF_{part}{size}.fd"));
+            (file("CODE"), file("VARS"))
+        })
+        .find(|(code, variables)| code.exists() && variables.exists())
+        .context("no OVMF in /usr/share/OVMF: `cargo xtask doctor` says what to install")
+}
+
+/// A TCP port on loopback that was free a moment ago.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
