@@ -288,41 +288,69 @@ impl TrustRoot {
         }
     }
 
-    /// Whether enough keys of `role` signed `message` for `namespace`; see [`Verified::check`] for the decision itself.
-    fn count(
+    /// Counts the different keys of `role` that signed `message` for `namespace`.
+    pub(crate) fn count_signatures(
         &self,
         role: Role,
         namespace: &str,
         message: &[u8],
         signatures: &[impl AsRef<[u8]>],
-    ) -> Result<Vec<PublicKey>, Unauthorised> {
-        let keys = self.role(role);
-        let mut signers = BTreeSet::new();
-        let mut refused = Vec::new();
+    ) -> Count {
+        let keys = &self.role(role).keys;
+        let mut count = Count {
+            role,
+            signers: BTreeSet::new(),
+            refused: Vec::new(),
+        };
         for (index, armored) in signatures.iter().enumerate() {
             if index == MAX_KEYS {
-                refused.push(Refused::TooMany);
+                count.refused.push(Refused::TooMany);
                 break;
             }
             let outcome = SshSig::parse(armored.as_ref())
                 .and_then(|signature| signature.verify(namespace, message).cloned());
             match outcome {
-                Err(error) => refused.push(Refused::Signature(error)),
-                Ok(key) if !keys.keys.contains(&key) => {
-                    refused.push(Refused::NotAuthorised(Box::new(key)));
+                Err(error) => count.refused.push(Refused::Signature(error)),
+                Ok(key) if !keys.contains(&key) => {
+                    count.refused.push(Refused::NotAuthorised(Box::new(key)));
                 }
-                Ok(key) if signers.contains(&key) => refused.push(Refused::Repeated(Box::new(key))),
-                Ok(key) => _ = signers.insert(key),
+                Ok(key) => count.add(key),
             }
         }
-        if signers.len() >= usize::from(keys.threshold) {
-            return Ok(signers.into_iter().collect());
+        count
+    }
+}
+
+/// Who signed, and why the rest did not count; a decision only with a threshold.
+pub(crate) struct Count {
+    role: Role,
+    pub(crate) signers: BTreeSet<PublicKey>,
+    refused: Vec<Refused>,
+}
+
+impl Count {
+    fn add(&mut self, key: PublicKey) {
+        match self.signers.contains(&key) {
+            true => self.refused.push(Refused::Repeated(Box::new(key))),
+            false => _ = self.signers.insert(key),
+        }
+    }
+
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        other.signers.into_iter().for_each(|key| self.add(key));
+        self.refused.extend(other.refused);
+        self
+    }
+
+    pub(crate) fn decide(self, threshold: u8) -> Result<Vec<PublicKey>, Unauthorised> {
+        if self.signers.len() >= usize::from(threshold) {
+            return Ok(self.signers.into_iter().collect());
         }
         Err(Unauthorised {
-            role,
-            needed: keys.threshold,
-            valid: signers.len(),
-            refused,
+            role: self.role,
+            needed: threshold,
+            valid: self.signers.len(),
+            refused: self.refused,
         })
     }
 }
@@ -347,7 +375,7 @@ impl Verified<TrustRoot> {
         signatures: &[impl AsRef<[u8]>],
     ) -> Result<Self, RootError> {
         // Verified before it is parsed: by the keys that are already believed.
-        self.count(Role::Root, namespace::TRUST_ROOT, bytes, signatures)
+        self.check(Role::Root, namespace::TRUST_ROOT, bytes, signatures)
             .map_err(RootError::Old)?;
         let next = TrustRoot::parse(bytes)?;
         if next.rack != self.rack {
@@ -363,9 +391,10 @@ impl Verified<TrustRoot> {
                 expected,
             });
         }
-        next.count(Role::Root, namespace::TRUST_ROOT, bytes, signatures)
+        let next = Verified::new(next);
+        next.check(Role::Root, namespace::TRUST_ROOT, bytes, signatures)
             .map_err(RootError::Own)?;
-        Ok(Verified::new(next))
+        Ok(next)
     }
 
     /// Whether enough different keys of `role` signed `message` for the purpose `namespace`; returns who did.
@@ -379,7 +408,8 @@ impl Verified<TrustRoot> {
         message: &[u8],
         signatures: &[impl AsRef<[u8]>],
     ) -> Result<Vec<PublicKey>, Unauthorised> {
-        self.count(role, namespace, message, signatures)
+        self.count_signatures(role, namespace, message, signatures)
+            .decide(self.role(role).threshold)
     }
 }
 

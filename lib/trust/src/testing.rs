@@ -84,3 +84,12 @@ pub(crate) fn trust_root(version: u64, roles: Roles) -> Verified<TrustRoot> {
     let root = TrustRoot::new(RACK, version, roles).unwrap();
     Verified::baked(&root.to_canonical()).unwrap()
 }
+
+/// Puts the signature where Git puts it: behind the committer line.
+pub(crate) fn signed_commit(unsigned: &str, pair: &Keypair, header: &str) -> Vec<u8> {
+    let signature = pair.sign("git", unsigned.as_bytes());
+    let signature = core::str::from_utf8(&signature).unwrap().trim_end();
+    let (headers, message) = unsigned.split_once("\n\n").unwrap();
+    let signature = signature.replace('\n', "\n ");
+    alloc::format!("{headers}\n{header} {signature}\n\n{message}").into_bytes()
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Histories in memory, one sentence each.
+
+use alloc::{format, string::String, vec::Vec};
+use core::convert::Infallible;
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{
+    Digest, namespace,
+    root::Roles,
+    testing::{Keypair, roles, signed_commit, trust_root},
+};
+
+/// Trees are named by what is in `trust/`; everything else in them is of no interest here.
+#[derive(Default)]
+struct Memory {
+    commits: BTreeMap<ObjectId, Vec<u8>>,
+    trust: BTreeMap<ObjectId, Vec<RootDocument>>,
+}
+
+impl Repository for Memory {
+    type Error = Infallible;
+
+    fn commit(&self, id: &ObjectId) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.commits.get(id).cloned())
+    }
+
+    fn approvals(&self, _: &ObjectId) -> Result<Vec<Vec<u8>>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn trust_tree(&self, tree: &ObjectId) -> Result<Option<ObjectId>, Infallible> {
+        Ok(self.trust.contains_key(tree).then_some(*tree))
+    }
+
+    fn root_document(
+        &self,
+        tree: &ObjectId,
+        version: u64,
+    ) -> Result<Option<RootDocument>, Infallible> {
+        let index = usize::try_from(version - 1).unwrap();
+        Ok(self.trust[tree].get(index).cloned())
+    }
+}
+
+fn name(bytes: &[u8]) -> ObjectId {
+    ObjectId::Sha256(Digest::of(bytes))
+}
+
+/// A trust root document of `version`, signed by `signers`.
+fn document(version: u64, roles: Roles, signers: &[u8]) -> RootDocument {
+    let bytes = trust_root(version, roles).to_canonical();
+    let sign = |seed: &u8| Keypair::new(*seed).sign(namespace::TRUST_ROOT, &bytes);
+    RootDocument {
+        signatures: signers.iter().map(sign).collect(),
+        bytes,
+    }
+}
+
+fn first() -> RootDocument {
+    document(1, roles(1, &[1]), &[1])
+}
+
+impl Memory {
+    fn tree(&mut self, trust: &[RootDocument]) -> ObjectId {
+        let id = name(format!("{trust:?}").as_bytes());
+        self.trust.insert(id, trust.to_vec());
+        id
+    }
+
+    fn commit_with(
+        &mut self,
+        parents: &[ObjectId],
+        signer: u8,
+        message: &str,
+        trust: &[RootDocument],
+    ) -> ObjectId {
+        let tree = self.tree(trust);
+        let parents: String = parents.iter().map(|p| format!("parent {p}\n")).collect();
+        let unsigned = format!(
+            "tree {tree}\n{parents}author A <a@b> 5 +0000\ncommitter A <a@b> {} +0000\n\n{message}\n",
+            1_790_000_000 + self.commits.len()
+        );
+        let raw = signed_commit(&unsigned, &Keypair::new(signer), "gpgsig-sha256");
+        let id = name(&raw);
+        self.commits.insert(id, raw);
+        id
+    }
+
+    fn make(&mut self, parents: &[ObjectId], signer: u8, message: &str) -> ObjectId {
+        self.commit_with(parents, signer, message, &[first()])
+    }
+}
+
+fn accepted(head: Option<ObjectId>) -> Accepted {
+    Accepted {
+        head,
+        generation: 10,
+        root: trust_root(1, roles(1, &[1])),
+    }
+}
+
+fn outcome(memory: &Memory, base: ObjectId, head: ObjectId) -> Result<u64, String> {
+    follow(memory, &accepted(Some(base)), head)
+        .map(|head| head.generation)
+        .map_err(|error| format!("{error}"))
+}
+
+#[test]
+fn signed_commits_behind_the_accepted_head_are_followed() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let a = memory.make(&[base], 1, "a");
+    let b = memory.make(&[a], 1, "b");
+    assert_eq!(outcome(&memory, base, b), Ok(12));
+    assert_eq!(outcome(&memory, base, base), Ok(10));
+    let head = follow(&memory, &accepted(Some(base)), b).unwrap();
+    assert_eq!(head.time, 1_790_000_002);
+}
+
+#[test]
+fn one_unauthorised_commit_on_the_way_spoils_the_head() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let stranger = memory.make(&[base], 9, "stranger");
+    let head = memory.make(&[stranger], 1, "head");
+    let error = outcome(&memory, base, head).unwrap_err();
+    assert!(error.contains(&format!("{stranger}")), "{error}");
+    assert!(error.contains("is not a config key"), "{error}");
+}
+
+#[test]
+fn force_pushes_and_old_heads_are_refused() {
+    let mut memory = Memory::default();
+    let root = memory.make(&[], 1, "root");
+    let base = memory.make(&[root], 1, "base");
+    let other = memory.make(&[root], 1, "rewritten");
+    for head in [other, root] {
+        let error = outcome(&memory, base, head).unwrap_err();
+        assert!(error.contains("does not descend"), "{error}");
+    }
+}
+
+#[test]
+fn a_merge_needs_every_commit_it_brings_in_to_be_authorised() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let ours = memory.make(&[base], 1, "ours");
+    let theirs = memory.make(&[base], 1, "theirs");
+    let stranger = memory.make(&[base], 9, "stranger");
+    let good = memory.make(&[ours, theirs], 1, "merge");
+    assert_eq!(outcome(&memory, base, good), Ok(13));
+    let bad = memory.make(&[ours, stranger], 1, "merge");
+    assert!(
+        outcome(&memory, base, bad)
+            .unwrap_err()
+            .contains("not a config key")
+    );
+}
+
+#[test]
+fn a_merge_of_another_history_is_refused() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let ours = memory.make(&[base], 1, "ours");
+    let unrelated = memory.make(&[], 1, "unrelated");
+    let merge = memory.make(&[ours, unrelated], 1, "merge");
+    assert!(
+        outcome(&memory, base, merge)
+            .unwrap_err()
+            .contains("rebase it")
+    );
+}
+
+#[test]
+fn a_cut_history_is_refused() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let a = memory.make(&[base], 1, "a");
+    let head = memory.make(&[a], 1, "head");
+    memory.commits.remove(&a);
+    assert!(
+        outcome(&memory, base, head)
+            .unwrap_err()
+            .contains("is missing")
+    );
+}
+
+#[test]
+fn a_removed_key_counts_no_more_and_an_added_one_only_afterwards() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let both = [first(), document(2, roles(1, &[2]), &[1, 2])];
+    // The rotation itself is judged by the old root: the new key cannot let itself in.
+    let by_new = memory.commit_with(&[base], 2, "rotate", &both);
+    assert!(
+        outcome(&memory, base, by_new)
+            .unwrap_err()
+            .contains("not a config key")
+    );
+    let rotated = memory.commit_with(&[base], 1, "rotate", &both);
+    let by_added = memory.commit_with(&[rotated], 2, "new key", &both);
+    let by_removed = memory.commit_with(&[rotated], 1, "old key", &both);
+    let head = follow(&memory, &accepted(Some(base)), by_added).unwrap();
+    assert_eq!(head.root.version(), 2);
+    assert!(
+        outcome(&memory, base, by_removed)
+            .unwrap_err()
+            .contains("not a config key")
+    );
+}
+
+#[test]
+fn a_root_that_its_predecessor_did_not_sign_is_refused() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let forged = memory.commit_with(
+        &[base],
+        1,
+        "forged",
+        &[first(), document(2, roles(1, &[9]), &[9])],
+    );
+    let error = outcome(&memory, base, forged).unwrap_err();
+    assert!(error.contains("trust root version 2 is refused"), "{error}");
+    assert!(error.contains("1 signature by root keys needed"), "{error}");
+}
+
+#[test]
+fn a_root_in_force_cannot_be_changed_or_dropped() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    for trust in [&[][..], &[document(1, roles(1, &[1, 2]), &[1])]] {
+        let head = memory.commit_with(&[base], 1, "change", trust);
+        assert!(
+            outcome(&memory, base, head)
+                .unwrap_err()
+                .contains("is not the trust root that is in force")
+        );
+    }
+}
+
+#[test]
+fn a_root_rotated_several_times_while_the_tray_was_off_is_followed() {
+    let mut memory = Memory::default();
+    let mut trust = Vec::from([first()]);
+    let base = memory.commit_with(&[], 1, "base", &trust);
+    let mut head = base;
+    for version in 2..=4u8 {
+        let (old, new) = (version - 1, version);
+        trust.push(document(version.into(), roles(1, &[new]), &[old, new]));
+        head = memory.commit_with(&[head], old, "rotate", &trust);
+    }
+    assert_eq!(
+        follow(&memory, &accepted(Some(base)), head)
+            .unwrap()
+            .root
+            .version(),
+        4
+    );
+    // The same on a first boot, from the tree alone.
+    let last = memory.commit_with(&[head], 4, "after", &trust);
+    assert_eq!(
+        follow(&memory, &accepted(None), last)
+            .unwrap()
+            .root
+            .version(),
+        4
+    );
+    assert!(
+        follow(&memory, &accepted(None), head).is_err(),
+        "signed by a key of version 3 only"
+    );
+}
+
+#[test]
+fn on_a_first_boot_the_head_must_be_signed_and_lead_from_the_baked_root() {
+    let mut memory = Memory::default();
+    let good = memory.make(&[], 1, "good");
+    assert!(follow(&memory, &accepted(None), good).is_ok());
+    let stranger = memory.make(&[], 9, "stranger");
+    assert!(follow(&memory, &accepted(None), stranger).is_err());
+    let other_rack = memory.commit_with(&[], 1, "other", &[document(1, roles(1, &[1, 3]), &[1])]);
+    assert!(follow(&memory, &accepted(None), other_rack).is_err());
+}
+
+#[test]
+fn an_endless_history_is_refused_with_a_bound() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let tree = memory.tree(&[first()]);
+    let mut head = base;
+    // Unsigned on purpose: the bound has to bite before any signature is checked.
+    for _ in 0..=MAX_COMMITS * 2 {
+        let raw = format!(
+            "tree {tree}\nparent {head}\nauthor A <a> 5 +0000\ncommitter A <a> 5 +0000\n\n.\n"
+        );
+        head = name(raw.as_bytes());
+        memory.commits.insert(head, raw.into_bytes());
+    }
+    assert!(
+        outcome(&memory, base, head)
+            .unwrap_err()
+            .contains("more than 10000 commits")
+    );
+}
