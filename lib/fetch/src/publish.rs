@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The writer's side: cuts files into chunks and lays payloads and artifacts out as Git trees.
+//!
+//! Everything here is deterministic: the same bytes give the same cuts, the same compressed chunks and the same tree. Signing and
+//! pushing are the caller's business. Nothing on a tray uses this module, so the linker leaves it out there.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use racklet_fetch::publish;
+//! let mut chunks = std::collections::BTreeMap::new();
+//! let file = publish::split("kernel", std::fs::File::open("kernel")?, |chunk, bytes| {
+//!     chunks.insert(chunk.sha256, bytes.to_vec());
+//!     Ok(())
+//! })?;
+//! println!("{} bytes, SHA-256 {}, {} chunks", file.size, file.sha256, file.chunks.len());
+//! # Ok(()) }
+//! ```
+
+use std::io::{self, Read, Write};
+
+use racklet_trust::{
+    Digest,
+    manifest::{Chunk, File, MAX_CHUNK_LENGTH},
+};
+use ring::digest::{Context, SHA256};
+
+use crate::chunk::sha256;
+
+/// Shortest chunk but for a file's last, in bytes.
+const MIN: usize = 64 * 1024;
+/// Usual chunk, in bytes: small enough for a one-byte edit to travel as little, large enough for zstd to find something.
+const USUAL: usize = 256 * 1024;
+/// zstd's level: past it the time grows much faster than the gain.
+const LEVEL: i32 = 12;
+
+/// Cuts what `reader` gives into chunks, hands each, compressed, to `sink` (the same chunk may come more than once), and returns
+/// what a manifest says of the file called `name`. An empty file has no chunks.
+///
+/// # Errors
+/// What `reader` or `sink` says.
+pub fn split(
+    name: &str,
+    reader: impl Read,
+    mut sink: impl FnMut(&Chunk, &[u8]) -> io::Result<()>,
+) -> io::Result<File> {
+    let mut whole = Context::new(&SHA256);
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+    let mut file = File {
+        name: name.into(),
+        size: 0,
+        sha256: sha256(b""),
+        chunks: Vec::new(),
+    };
+    for piece in fastcdc::v2020::StreamCDC::new(reader, MIN, USUAL, MAX_CHUNK_LENGTH as usize) {
+        let data = piece?.data;
+        whole.update(&data);
+        let packed = compressor.compress(&data)?;
+        let too_large = |_| io::Error::other("a chunk grew beyond its bounds");
+        let chunk = Chunk {
+            sha256: sha256(&packed),
+            size: packed.len().try_into().map_err(too_large)?,
+            length: data.len().try_into().map_err(too_large)?,
+        };
+        sink(&chunk, &packed)?;
+        file.size += u64::from(chunk.length);
+        file.chunks.push(chunk);
+    }
+    file.sha256.0.copy_from_slice(whole.finish().as_ref());
+    Ok(file)
+}
+
+/// Where the manifest stands in the tree.
+pub const MANIFEST_PATH: &str = "manifest.json";
+
+/// Where the signature number `n` stands in the tree.
+#[must_use]
+pub fn signature_path(n: usize) -> String {
+    format!("signatures/{n}.sig")
+}
+
+/// Where a chunk stands in the tree.
+#[must_use]
+pub fn chunk_path(digest: Digest) -> String {
+    let hex = digest.to_string();
+    format!("chunks/{}/{hex}", &hex[..2])
+}
+
+/// The commit that [`write_fast_import`] makes.
+#[derive(Debug, Clone)]
+pub struct CommitInfo<'a> {
+    /// Full name of the branch, such as `refs/heads/payload/stable`.
+    pub branch: &'a str,
+    /// Its present tip, in hex, if it exists.
+    pub parent: Option<&'a str>,
+    /// Author and committer.
+    pub name: &'a str,
+    /// Their address.
+    pub email: &'a str,
+    /// Unix seconds.
+    pub time: u64,
+    /// The message.
+    pub message: &'a str,
+}
+
+/// Writes a stream for `git fast-import --done` that makes `commit` with exactly `files` (path, bytes) in its tree.
+///
+/// The files come one at a time, so an artifact need not fit in memory.
+///
+/// # Errors
+/// What `files` or `out` says; names that cannot stand in a commit.
+pub fn write_fast_import(
+    out: &mut impl Write,
+    commit: &CommitInfo<'_>,
+    files: impl IntoIterator<Item = io::Result<(String, Vec<u8>)>>,
+) -> io::Result<()> {
+    let who = format!("{} <{}> {} +0000", commit.name, commit.email, commit.time);
+    if [commit.branch, commit.name, commit.email]
+        .iter()
+        .any(|text| text.contains(['\n', '<', '>', '\0']))
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "branch, name and address must not hold line breaks or angle brackets",
+        ));
+    }
+    writeln!(
+        out,
+        "feature done\ncommit {}\nauthor {who}\ncommitter {who}",
+        commit.branch
+    )?;
+    data(out, commit.message.as_bytes())?;
+    if let Some(parent) = commit.parent {
+        writeln!(out, "from {parent}")?;
+    }
+    writeln!(out, "deleteall")?;
+    for file in files {
+        let (path, bytes) = file?;
+        writeln!(out, "M 100644 inline {path}")?;
+        data(out, &bytes)?;
+    }
+    writeln!(out, "done")?;
+    out.flush()
+}
+
+fn data(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    writeln!(out, "data {}", bytes.len())?;
+    out.write_all(bytes)?;
+    out.write_all(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, process::Stdio};
+
+    use proptest::prelude::*;
+
+    use racklet_trust::manifest::MAX_CHUNK_SIZE;
+
+    use super::*;
+    use crate::chunk;
+
+    type Chunks = BTreeMap<Digest, Vec<u8>>;
+
+    fn split_bytes(bytes: &[u8]) -> (File, Chunks) {
+        let mut chunks = Chunks::new();
+        let file = split("rootfs", bytes, |chunk, packed| {
+            chunks.insert(chunk.sha256, packed.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        (file, chunks)
+    }
+
+    fn join(file: &File, chunks: &Chunks) -> Vec<u8> {
+        let mut whole = Vec::new();
+        for part in &file.chunks {
+            let mut out = vec![0; part.length as usize];
+            chunk::open(part.sha256, part.size, &chunks[&part.sha256], &mut out).unwrap();
+            whole.extend(out);
+        }
+        whole
+    }
+
+    /// Bytes that neither repeat nor compress.
+    fn noise(length: usize, mut seed: u64) -> Vec<u8> {
+        std::iter::repeat_with(|| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed.to_le_bytes()[3]
+        })
+        .take(length)
+        .collect()
+    }
+
+    #[test]
+    fn a_file_comes_back_from_its_chunks() {
+        for bytes in [vec![], noise(1, 1), noise(3_000_000, 2), vec![0; 5_000_000]] {
+            let (file, chunks) = split_bytes(&bytes);
+            assert!(join(&file, &chunks) == bytes);
+            assert_eq!(file.sha256, Digest::of(&bytes));
+            assert_eq!(file.size, bytes.len() as u64);
+            assert!(
+                file.chunks
+                    .iter()
+                    .all(|c| c.length <= MAX_CHUNK_LENGTH && c.size <= MAX_CHUNK_SIZE)
+            );
+        }
+    }
+
+    #[test]
+    fn an_inserted_byte_changes_few_chunks() {
+        let mut bytes = noise(16 << 20, 3);
+        let (_, before) = split_bytes(&bytes);
+        bytes.insert(5_000_000, 7);
+        let (after, _) = split_bytes(&bytes);
+        let new: Vec<_> = after
+            .chunks
+            .iter()
+            .filter(|c| !before.contains_key(&c.sha256))
+            .collect();
+        assert!(
+            new.len() <= 2,
+            "{} of {} chunks changed",
+            new.len(),
+            after.chunks.len()
+        );
+    }
+
+    #[test]
+    fn git_takes_the_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = |args: &[&str]| {
+            let mut command = std::process::Command::new("git");
+            command.arg("-C").arg(dir.path()).args(args);
+            command
+        };
+        assert!(
+            git(&["init", "--quiet", "--bare"])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let mut import = git(&["fast-import", "--quiet", "--done"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let commit = CommitInfo {
+            branch: "refs/heads/payload/stable",
+            parent: None,
+            name: "A",
+            email: "a@example.org",
+            time: 1_790_000_000,
+            message: "payload: stable 1\n",
+        };
+        let path = chunk_path(sha256(b"x"));
+        let files = [
+            (MANIFEST_PATH.to_owned(), b"{}\n".to_vec()),
+            (signature_path(0), vec![]),
+            (path.clone(), b"x".to_vec()),
+        ];
+        write_fast_import(
+            &mut import.stdin.take().unwrap(),
+            &commit,
+            files.into_iter().map(Ok),
+        )
+        .unwrap();
+        assert!(import.wait().unwrap().success());
+        let listed = git(&["ls-tree", "-r", "--name-only", "payload/stable"])
+            .output()
+            .unwrap()
+            .stdout;
+        assert_eq!(
+            String::from_utf8(listed).unwrap(),
+            format!("{path}\nmanifest.json\nsignatures/0.sig\n")
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn splitting_loses_nothing(parts in proptest::collection::vec((any::<u8>(), 0usize..200_000), 0..8)) {
+            let bytes: Vec<u8> = parts.iter().flat_map(|&(byte, count)| std::iter::repeat_n(byte, count)).collect();
+            let (file, chunks) = split_bytes(&bytes);
+            prop_assert!(join(&file, &chunks) == bytes);
+            prop_assert_eq!(file, split_bytes(&bytes).0);
+        }
+    }
+}
