@@ -7,5 +7,6 @@ pub mod boot;
 pub mod init;
 pub mod line;
 pub mod name;
+pub mod rack;
 pub mod tray;
 pub mod vm;

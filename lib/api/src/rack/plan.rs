@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What would change where: the difference between two rack states, tray by tray, for people to read.
+
+use super::resolve::{TrayDesired, resolve};
+use super::state::RackState;
+use super::values::Name;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// The changes on one tray; trays without any are left out of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrayPlan {
+    /// The tray.
+    pub tray: Name,
+    /// In the order release, networks, workloads.
+    pub changes: Vec<Change>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "action", rename_all = "camelCase")]
+pub enum Change {
+    /// The object appears on this tray.
+    Create {
+        /// `release`, `network` or `workload`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The object stays and changes; a changed workload is stopped and started, a changed release means a reboot.
+    Update {
+        /// `release`, `network` or `workload`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What is different.
+        fields: Vec<FieldChange>,
+    },
+    /// The object disappears from this tray.
+    Delete {
+        /// `release`, `network` or `workload`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// One field before and after.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FieldChange {
+    /// The field's name in the object.
+    pub field: String,
+    /// Its value before.
+    pub from: Value,
+    /// Its value after.
+    pub to: Value,
+}
+
+/// The changes that lead from `old` (nothing, for a new rack) to `new`.
+#[must_use]
+pub fn plan(old: Option<&RackState>, new: &RackState) -> Vec<TrayPlan> {
+    let trays: BTreeSet<&Name> = old
+        .into_iter()
+        .flat_map(|state| state.trays.keys())
+        .chain(new.trays.keys())
+        .collect();
+    trays
+        .into_iter()
+        .filter_map(|tray| {
+            let before = old.and_then(|state| resolve(state, tray).ok());
+            let after = resolve(new, tray).ok();
+            let changes = changes(before.as_ref(), after.as_ref());
+            (!changes.is_empty()).then(|| TrayPlan {
+                tray: tray.clone(),
+                changes,
+            })
+        })
+        .collect()
+}
+
+fn changes(before: Option<&TrayDesired>, after: Option<&TrayDesired>) -> Vec<Change> {
+    let mut out = Vec::new();
+    compare(
+        "release",
+        &objects(before, releases),
+        &objects(after, releases),
+        &mut out,
+    );
+    compare(
+        "network",
+        &objects(before, networks),
+        &objects(after, networks),
+        &mut out,
+    );
+    compare(
+        "workload",
+        &objects(before, workloads),
+        &objects(after, workloads),
+        &mut out,
+    );
+    out
+}
+
+type Objects = BTreeMap<String, Value>;
+
+fn objects(tray: Option<&TrayDesired>, get: fn(&TrayDesired) -> Objects) -> Objects {
+    tray.map(get).unwrap_or_default()
+}
+
+fn releases(tray: &TrayDesired) -> Objects {
+    // One entry whatever the name, so that another payload shows as a change of it.
+    tray.release
+        .iter()
+        .map(|pin| ("payload".to_owned(), value(pin)))
+        .collect()
+}
+
+fn networks(tray: &TrayDesired) -> Objects {
+    tray.networks
+        .iter()
+        .map(|(name, n)| (name.to_string(), value(n)))
+        .collect()
+}
+
+fn workloads(tray: &TrayDesired) -> Objects {
+    tray.workloads
+        .iter()
+        .map(|(name, w)| (name.to_string(), value(w)))
+        .collect()
+}
+
+fn value<T: Serialize>(object: &T) -> Value {
+    serde_json::to_value(object).expect("these types have only text keys and finite numbers")
+}
+
+fn compare(kind: &'static str, before: &Objects, after: &Objects, out: &mut Vec<Change>) {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for name in names {
+        let name = name.clone();
+        match (before.get(&name), after.get(&name)) {
+            (None, _) => out.push(Change::Create { kind, name }),
+            (_, None) => out.push(Change::Delete { kind, name }),
+            (Some(from), Some(to)) if from != to => {
+                let fields = fields(from, to);
+                out.push(Change::Update { kind, name, fields });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn fields(from: &Value, to: &Value) -> Vec<FieldChange> {
+    let (Value::Object(from), Value::Object(to)) = (from, to) else {
+        return Vec::new();
+    };
+    let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+    names
+        .into_iter()
+        .filter(|name| from.get(*name) != to.get(*name))
+        .map(|name| FieldChange {
+            field: name.clone(),
+            from: from.get(name).cloned().unwrap_or(Value::Null),
+            to: to.get(name).cloned().unwrap_or(Value::Null),
+        })
+        .collect()
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { kind, name } => write!(f, "+ {kind} {name}"),
+            Self::Delete { kind, name } => write!(f, "- {kind} {name}"),
+            Self::Update { kind, name, fields } => {
+                write!(f, "~ {kind} {name}:")?;
+                for (index, change) in fields.iter().enumerate() {
+                    let comma = if index > 0 { "," } else { "" };
+                    write!(
+                        f,
+                        "{comma} {} {} -> {}",
+                        change.field, change.from, change.to
+                    )?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

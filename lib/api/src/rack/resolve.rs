@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What one tray has to do, out of what the whole rack asks for.
+
+use super::state::{Network, Pin, RackState, Workload};
+use super::values::Name;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The desired state of one tray.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrayDesired {
+    /// The tray.
+    pub tray: Name,
+    /// The operating system it boots; `None`: whatever it has.
+    pub release: Option<Pin>,
+    /// Networks its workloads are in.
+    pub networks: BTreeMap<Name, Network>,
+    /// Workloads placed on it.
+    pub workloads: BTreeMap<Name, Workload>,
+    /// How often it looks for new commits.
+    pub poll: Duration,
+    /// The longest wait before it reboots into a new release.
+    pub reboot_wait: Duration,
+}
+
+/// The repository has no such tray.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the rack has no tray {0}: add trays/{0}.yaml to the rack repository")]
+pub struct UnknownTray(pub Name);
+
+/// Picks out what concerns `tray`.
+pub fn resolve(state: &RackState, tray: &Name) -> Result<TrayDesired, UnknownTray> {
+    if !state.trays.contains_key(tray) {
+        return Err(UnknownTray(tray.clone()));
+    }
+    let workloads: BTreeMap<Name, Workload> = state
+        .workloads
+        .iter()
+        .filter(|(_, workload)| workload.tray == *tray)
+        .map(|(name, workload)| (name.clone(), workload.clone()))
+        .collect();
+    let networks = workloads
+        .values()
+        .filter_map(|workload| workload.network.as_ref())
+        .filter_map(|attachment| {
+            let network = state.networks.get(&attachment.name)?;
+            Some((attachment.name.clone(), network.clone()))
+        })
+        .collect();
+    Ok(TrayDesired {
+        tray: tray.clone(),
+        release: state
+            .release_of(tray)
+            .map(|release| release.payload.clone()),
+        networks,
+        workloads,
+        poll: state.poll,
+        reboot_wait: state.reboot_wait,
+    })
+}

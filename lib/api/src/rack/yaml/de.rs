@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the located tree to serde types, so that every complaint carries line, column and the path to the field.
+//!
+//! A scalar becomes what its type asks for: a `String` field takes `8080` or `true` exactly as written (no surprise
+//! conversions), a number field takes only an unquoted number.
+
+use super::{Key, Node, Position, Value};
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+use std::fmt;
+
+/// Why a document is not the type it should be.
+#[derive(Debug)]
+pub(in crate::rack) struct DeError {
+    pub(in crate::rack) message: String,
+    pub(in crate::rack) at: Option<Position>,
+    /// From the innermost field outwards.
+    path: Vec<String>,
+}
+
+impl DeError {
+    fn new(message: String) -> Self {
+        Self {
+            message,
+            at: None,
+            path: Vec::new(),
+        }
+    }
+
+    fn at(mut self, at: Position) -> Self {
+        self.at.get_or_insert(at);
+        self
+    }
+
+    fn inside(mut self, field: String) -> Self {
+        self.path.push(field);
+        self
+    }
+
+    /// `spec.network.name`, or nothing at the top.
+    pub(in crate::rack) fn path(&self) -> String {
+        let mut out = String::new();
+        for part in self.path.iter().rev() {
+            if !out.is_empty() && !part.starts_with('[') {
+                out.push('.');
+            }
+            out.push_str(part);
+        }
+        out
+    }
+}
+
+impl fmt::Display for DeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for DeError {}
+
+impl de::Error for DeError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message.to_string())
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(unknown("field", field, expected))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(unknown("value", variant, expected))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::new(format!("`{field}` is missing"))
+    }
+
+    fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let found = match unexpected {
+            de::Unexpected::Unit => "nothing".to_owned(),
+            de::Unexpected::Seq => "a list".to_owned(),
+            de::Unexpected::Map => "a mapping".to_owned(),
+            other => other.to_string(),
+        };
+        Self::new(format!("expected {expected}, found {found}"))
+    }
+}
+
+fn unknown(what: &str, found: &str, known: &[&str]) -> String {
+    let shown: String = found.chars().take(64).collect();
+    let mut out = format!("unknown {what} `{shown}`");
+    if let Some(best) = closest(&shown, known) {
+        out.push_str(&format!("; did you mean `{best}`?"));
+    } else if known.is_empty() {
+        out.push_str("; nothing may stand here");
+    } else {
+        out.push_str(&format!("; known here: {}", known.join(", ")));
+    }
+    out
+}
+
+/// The known word a typist most likely meant, if one is near enough to be worth saying.
+pub(in crate::rack) fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let word = word.to_lowercase();
+    known
+        .iter()
+        .map(|k| (distance(&word, &k.to_lowercase()), *k))
+        .min()
+        .filter(|(d, k)| *d <= 1 + k.chars().count() / 4)
+        .map(|(_, k)| k)
+}
+
+/// Edits between two short words; a swap of neighbours counts as one (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().take(64).collect();
+    let b: Vec<char> = b.chars().take(64).collect();
+    let width = b.len() + 1;
+    let mut d = vec![0; (a.len() + 1) * width];
+    for (j, first_row) in d.iter_mut().take(width).enumerate() {
+        *first_row = j;
+    }
+    for i in 1..=a.len() {
+        d[i * width] = i;
+        for j in 1..=b.len() {
+            let change = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (d[(i - 1) * width + j] + 1)
+                .min(d[i * width + j - 1] + 1)
+                .min(d[(i - 1) * width + j - 1] + change);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(d[(i - 2) * width + j - 2] + 1);
+            }
+            d[i * width + j] = best;
+        }
+    }
+    d[a.len() * width + b.len()]
+}
+
+/// The struct name that asks for a value together with its place (see `Located`).
+pub(in crate::rack) const LOCATED: &str = "$racklet::Located";
+pub(in crate::rack) const LOCATED_FIELDS: &[&str] = &["line", "column", "value"];
+
+impl<'de> Deserializer<'de> for &'de Node {
+    type Error = DeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        match &self.value {
+            Value::Sequence(items) => visitor.visit_seq(Items {
+                items: items.iter().enumerate(),
+            }),
+            Value::Mapping(entries) => visitor.visit_map(Entries {
+                entries: entries.iter(),
+                value: None,
+            }),
+            Value::Scalar { text, plain: true } => scalar(text, visitor),
+            Value::Scalar { text, plain: false } => visitor.visit_borrowed_str(text),
+        }
+        .map_err(|error: DeError| error.at(self.at))
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        match &self.value {
+            Value::Scalar { text, plain } if !(*plain && is_null(text)) => visitor
+                .visit_borrowed_str(text)
+                .map_err(|error: DeError| error.at(self.at)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        match &self.value {
+            Value::Scalar { text, plain: true } if is_null(text) => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DeError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DeError> {
+        if name == LOCATED {
+            return visitor.visit_map(Place {
+                node: self,
+                step: 0,
+            });
+        }
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DeError> {
+        match &self.value {
+            Value::Scalar { text, .. } => {
+                let text: StrDeserializer<'_, DeError> = text.as_str().into_deserializer();
+                visitor
+                    .visit_enum(text)
+                    .map_err(|error: DeError| error.at(self.at))
+            }
+            _ => Err(DeError::new("expected one word".to_owned()).at(self.at)),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map identifier ignored_any
+    }
+}
+
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+/// YAML 1.2's core schema, without floating point and octal: nothing in a rack needs them.
+fn scalar<'de, V: Visitor<'de>>(text: &'de str, visitor: V) -> Result<V::Value, DeError> {
+    if is_null(text) {
+        return visitor.visit_unit();
+    }
+    match text {
+        "true" | "True" | "TRUE" => return visitor.visit_bool(true),
+        "false" | "False" | "FALSE" => return visitor.visit_bool(false),
+        _ => {}
+    }
+    if let Ok(number) = text.parse::<u64>() {
+        return visitor.visit_u64(number);
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        return visitor.visit_i64(number);
+    }
+    visitor.visit_borrowed_str(text)
+}
+
+struct Items<'de> {
+    items: std::iter::Enumerate<std::slice::Iter<'de, Node>>,
+}
+
+impl<'de> SeqAccess<'de> for Items<'de> {
+    type Error = DeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, DeError> {
+        match self.items.next() {
+            None => Ok(None),
+            Some((index, node)) => seed
+                .deserialize(node)
+                .map(Some)
+                .map_err(|error: DeError| error.at(node.at).inside(format!("[{index}]"))),
+        }
+    }
+}
+
+struct Entries<'de> {
+    entries: std::slice::Iter<'de, (Key, Node)>,
+    value: Option<(&'de Key, &'de Node)>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'de> {
+    type Error = DeError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, DeError> {
+        let Some((key, value)) = self.entries.next() else {
+            return Ok(None);
+        };
+        self.value = Some((key, value));
+        let text: StrDeserializer<'de, DeError> = key.text.as_str().into_deserializer();
+        seed.deserialize(text)
+            .map(Some)
+            .map_err(|error: DeError| error.at(key.at))
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DeError> {
+        let Some((key, value)) = self.value.take() else {
+            return Err(DeError::new(
+                "a value was asked for before its key".to_owned(),
+            ));
+        };
+        seed.deserialize(value)
+            .map_err(|error: DeError| error.at(value.at).inside(key.text.clone()))
+    }
+}
+
+struct Place<'de> {
+    node: &'de Node,
+    step: usize,
+}
+
+impl<'de> MapAccess<'de> for Place<'de> {
+    type Error = DeError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, DeError> {
+        let Some(name) = LOCATED_FIELDS.get(self.step) else {
+            return Ok(None);
+        };
+        self.step += 1;
+        let name: StrDeserializer<'de, DeError> = (*name).into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DeError> {
+        match self.step {
+            1 => seed.deserialize(self.node.at.line.into_deserializer()),
+            2 => seed.deserialize(self.node.at.column.into_deserializer()),
+            _ => seed
+                .deserialize(self.node)
+                .map_err(|error: DeError| error.at(self.node.at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use std::collections::BTreeMap;
+
+    #[derive(Deserialize, Debug, PartialEq)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Sample {
+        name: String,
+        #[serde(default)]
+        cpus: Option<u8>,
+        #[serde(default)]
+        env: BTreeMap<String, String>,
+        #[serde(default)]
+        inner: Vec<Inner>,
+    }
+
+    #[derive(Deserialize, Debug, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        address: String,
+    }
+
+    fn read(text: &str) -> Result<Sample, String> {
+        let root = super::super::parse(text.as_bytes()).expect("syntax");
+        Sample::deserialize(&root).map_err(|error| {
+            let at = error.at.expect("a place");
+            format!("{}:{} {}: {error}", at.line, at.column, error.path())
+        })
+    }
+
+    #[test]
+    fn text_is_taken_as_written() {
+        let sample = read("name: 0x10\nenv: {PORT: 8080, DEBUG: true, NO: no}\n").expect("good");
+        assert_eq!(sample.name, "0x10");
+        assert_eq!(sample.env["PORT"], "8080");
+        assert_eq!(sample.env["DEBUG"], "true");
+        assert_eq!(sample.env["NO"], "no");
+    }
+
+    #[test]
+    fn complaints_carry_place_path_and_suggestion() {
+        for (text, expected) in [
+            (
+                "name: a\ninner:\n  - adress: x\n",
+                "3:5 inner[0]: unknown field `adress`; did you mean `address`?",
+            ),
+            (
+                "name: a\ncpus: many\n",
+                "2:7 cpus: expected u8, found string \"many\"",
+            ),
+            (
+                "name: a\ncpus: '2'\n",
+                "2:7 cpus: expected u8, found string \"2\"",
+            ),
+            ("cpus: 1\n", "1:1 : `name` is missing"),
+            ("name:\n", "1:5 name: expected a string, found nothing"),
+            ("name: [x]\n", "1:7 name: expected a string, found a list"),
+            (
+                "name: a\nzzz: 1\n",
+                "2:1 : unknown field `zzz`; known here: name, cpus, env, inner",
+            ),
+        ] {
+            assert_eq!(read(text).expect_err(text), expected, "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn only_near_words_are_suggested() {
+        let known = ["memory", "command", "cpus"];
+        assert_eq!(closest("memroy", &known), Some("memory"));
+        assert_eq!(closest("Cpus", &known), Some("cpus"));
+        assert_eq!(closest("volumes", &known), None);
+    }
+}
