@@ -7,3 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod erofs;
+pub mod initramfs;
+pub mod kernel;
+pub mod package;

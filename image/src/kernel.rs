@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a kernel image says about itself, so that a manifest can name it and a wrong file is noticed at once.
+//!
+//! Sources: Linux, Documentation/arch/x86/boot.rst and Documentation/arch/arm64/booting.rst. The images are the
+//! builder's own; this is for mistakes, not for attacks, and decides nothing about trust.
+
+/// Why a file is not a kernel that a tray can start.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum KernelError {
+    /// No magic number that we know.
+    #[error("not a Linux kernel image (x86: arch/x86/boot/bzImage, arm64: arch/arm64/boot/Image)")]
+    Unknown,
+    /// A kernel that firmware cannot start.
+    #[error("this kernel was built without CONFIG_EFI_STUB, so no UEFI firmware can start it")]
+    NoEfiStub,
+    /// A 32-bit kernel.
+    #[error("this is a 32-bit kernel; build it with CONFIG_64BIT")]
+    NotSixtyFourBit,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelInfo {
+    /// As the kernel itself names it (`uname -m`).
+    pub architecture: &'static str,
+    /// `6.12.90 (builder@host) #1 …`, where the format has it.
+    pub version: Option<String>,
+}
+
+impl KernelInfo {
+    /// The first word of the version, such as `6.12.90`.
+    pub fn release(&self) -> Option<&str> {
+        self.version.as_deref()?.split(' ').next()
+    }
+}
+
+/// Looks at a kernel image.
+pub fn inspect(image: &[u8]) -> Result<KernelInfo, KernelError> {
+    if image.get(0x202..0x206) == Some(b"HdrS") {
+        return inspect_x86(image);
+    }
+    if image.get(56..60) == Some(b"ARM\x64") {
+        return if image.starts_with(b"MZ") {
+            Ok(KernelInfo {
+                architecture: "aarch64",
+                version: None,
+            })
+        } else {
+            Err(KernelError::NoEfiStub)
+        };
+    }
+    Err(KernelError::Unknown)
+}
+
+fn inspect_x86(image: &[u8]) -> Result<KernelInfo, KernelError> {
+    let word = |at: usize| {
+        image
+            .get(at..at + 2)
+            .map(|b| u16::from_le_bytes([b[0], b[1]]))
+            .unwrap_or(0)
+    };
+    const KERNEL_64: u16 = 1;
+    if word(0x236) & KERNEL_64 == 0 {
+        return Err(KernelError::NotSixtyFourBit);
+    }
+    if !image.starts_with(b"MZ") {
+        return Err(KernelError::NoEfiStub);
+    }
+    let at = usize::from(word(0x20e)) + 0x200;
+    let version = image
+        .get(at..)
+        .and_then(|rest| rest.get(..rest.len().min(256)))
+        .and_then(|rest| rest.split(|byte| *byte == 0).next())
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .filter(|text| text.starts_with(|c: char| c.is_ascii_digit()))
+        .map(str::to_owned);
+    Ok(KernelInfo {
+        architecture: "x86_64",
+        version,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn x86() -> Vec<u8> {
+        let mut image = vec![0; 0x1000];
+        image[..2].copy_from_slice(b"MZ");
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x236] = 1;
+        image[0x20e..0x210].copy_from_slice(&0x600u16.to_le_bytes());
+        image[0x800..0x815].copy_from_slice(b"6.12.90 (a@b) #1 SMP\0");
+        image
+    }
+
+    #[test]
+    fn a_bzimage_names_its_version() {
+        let info = inspect(&x86()).unwrap();
+        assert_eq!(
+            (info.architecture, info.release()),
+            ("x86_64", Some("6.12.90"))
+        );
+    }
+
+    #[test]
+    fn what_a_tray_could_not_start_is_refused() {
+        let change = |at: usize, byte| {
+            let mut image = x86();
+            image[at] = byte;
+            inspect(&image)
+        };
+        assert_eq!(change(0, 0), Err(KernelError::NoEfiStub));
+        assert_eq!(change(0x236, 0), Err(KernelError::NotSixtyFourBit));
+        assert_eq!(change(0x202, 0), Err(KernelError::Unknown));
+        assert_eq!(inspect(b""), Err(KernelError::Unknown));
+        assert_eq!(inspect(&x86()[..0x300]).map(|info| info.version), Ok(None));
+    }
+}
