@@ -1,4 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0
-//! xtask.
+//! `cargo xtask`: what a developer runs. Sets up what it needs, builds, tests, and runs the demo.
+//!
+//! It holds no knowledge of how a tray works: it builds the parts and drives the same `racklet` a user has.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod accel;
+mod build;
+mod debian;
+mod doctor;
+mod fuzz;
+mod hash;
+mod kernel;
+mod lint;
+mod os;
+mod packages;
+mod paths;
+mod progress;
+mod rust;
+mod test;
+mod tray;
+mod zig;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, tests and demonstrates Racklet")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Sets up and runs every test: format, lints, licences, unit, property and end-to-end tests
+    Test(test::Arguments),
+    /// Says what is missing on this machine and why it is needed
+    Doctor,
+    /// Sets up and builds everything that tests and demo need, into target/racklet
+    Build,
+    /// Builds kernels only, from the distribution's source
+    Kernel {
+        /// Which: boot, host, guest; all of them without
+        names: Vec<String>,
+    },
+    /// Checks format, lints, licences and advisories
+    Lint,
+    /// Runs every fuzz target for a while
+    Fuzz(fuzz::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Doctor => doctor::run(),
+        Task::Build => build::everything().map(drop),
+        Task::Kernel { names } => packages::require_all().and_then(|()| kernel::build(&names)),
+        Task::Lint => lint::run(),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Packages taken from Debian without installing them: downloaded and verified by apt against Debian's own keys, with lists of
+//! its own that leave the machine's configuration alone. So the same works on Debian 12, 13 and Ubuntu.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use racklet_tests::process::output;
+
+use crate::{
+    hash, paths,
+    progress::{run, say},
+};
+
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// A package in the cache.
+#[derive(Debug, Clone)]
+pub(crate) struct Deb {
+    pub(crate) path: PathBuf,
+    pub(crate) version: String,
+    pub(crate) sha256: String,
+}
+
+/// Downloads the newest version of `package` that begins with `version`: from the machine's own distribution if it has one,
+/// otherwise from Debian 13 and its backports. What is in the cache is used as it is.
+pub(crate) fn download(package: &str, version: &str) -> Result<Deb> {
+    let folder = paths::cache()?.join("debs");
+    if let Some(deb) = cached(&folder, package, version)? {
+        return Ok(deb);
+    }
+    let own = Apt {
+        options: Vec::new(),
+    };
+    if let Ok(exact) = own.newest(package, version) {
+        match own.fetch(package, &exact, &folder) {
+            Ok(deb) => return Ok(deb),
+            // The machine's lists may be older than its archive; our own, below, are new.
+            Err(error) => say(&format!(
+                "  {package} {exact} from this distribution: {error:#}"
+            )),
+        }
+    }
+    let apt = Apt::of_debian()?;
+    let exact = apt.newest(package, version)?;
+    apt.fetch(package, &exact, &folder)
+}
+
+fn cached(folder: &Path, package: &str, version: &str) -> Result<Option<Deb>> {
+    let Ok(text) = fs::read_to_string(folder.join(format!("{package}.json"))) else {
+        return Ok(None);
+    };
+    let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let field = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+    let deb = Deb {
+        path: folder.join(field("file")),
+        version: field("version"),
+        sha256: field("sha256"),
+    };
+    let good = deb.version.starts_with(version)
+        && deb.path.is_file()
+        && hash::of_file(&deb.path)? == deb.sha256;
+    Ok(good.then_some(deb))
+}
+
+struct Apt {
+    options: Vec<String>,
+}
+
+impl Apt {
+    fn of_debian() -> Result<Self> {
+        if !Path::new(KEYS).exists() {
+            bail!(
+                "{KEYS} is not there: install debian-archive-keyring, so that what Debian signs can be verified"
+            );
+        }
+        let folder = paths::made(paths::cache()?.join("apt"))?;
+        paths::made(folder.join("lists/partial"))?;
+        paths::made(folder.join("archives/partial"))?;
+        let mirror = env::var("RACKLET_DEBIAN_MIRROR")
+            .unwrap_or_else(|_| "http://deb.debian.org".to_owned());
+        let sources = format!(
+            "deb [signed-by={KEYS}] {mirror}/debian trixie main\n\
+             deb [signed-by={KEYS}] {mirror}/debian trixie-backports main\n\
+             deb [signed-by={KEYS}] {mirror}/debian-security trixie-security main\n"
+        );
+        fs::write(folder.join("sources.list"), sources)?;
+        fs::write(folder.join("status"), "")?;
+        let at = |name: &str| folder.join(name).display().to_string();
+        let options = vec![
+            format!("Dir::Etc::sourcelist={}", at("sources.list")),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            "Dir::Etc::preferencesparts=-".to_owned(),
+            format!("Dir::State::lists={}", at("lists")),
+            format!("Dir::State::status={}", at("status")),
+            format!("Dir::Cache={}", folder.display()),
+            "APT::Architecture=amd64".to_owned(),
+            // The cache of a user is not readable for apt's own user.
+            "APT::Sandbox::User=root".to_owned(),
+        ];
+        let apt = Self { options };
+        run(
+            "Debian's package lists",
+            "debian-lists",
+            20,
+            apt.command("apt-get").arg("update"),
+        )?;
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        for option in &self.options {
+            command.args(["-o", option]);
+        }
+        command
+    }
+
+    fn newest(&self, package: &str, version: &str) -> Result<String> {
+        let table = output(self.command("apt-cache").args(["madison", package]))?;
+        newest_in(&table, version)
+            .with_context(|| format!("no package {package} of version {version}* is on offer"))
+    }
+
+    fn fetch(&self, package: &str, version: &str, folder: &Path) -> Result<Deb> {
+        let scratch = folder.join(format!("{package}.download"));
+        if scratch.exists() {
+            fs::remove_dir_all(&scratch)?;
+        }
+        paths::made(scratch.clone())?;
+        run(
+            &format!("download {package} {version} from Debian"),
+            &format!("download-{package}"),
+            30,
+            self.command("apt-get")
+                .args(["download", &format!("{package}={version}")])
+                .current_dir(&scratch),
+        )?;
+        let file = fs::read_dir(&scratch)?
+            .next()
+            .context("apt-get downloaded nothing")??
+            .path();
+        let name = file.file_name().context("a file has a name")?;
+        let deb = Deb {
+            path: folder.join(name),
+            version: version.into(),
+            sha256: hash::of_file(&file)?,
+        };
+        fs::rename(&file, &deb.path)?;
+        fs::remove_dir(&scratch)?;
+        let record = serde_json::json!({
+            "file": name.to_string_lossy(), "version": deb.version, "sha256": deb.sha256,
+        });
+        fs::write(folder.join(format!("{package}.json")), record.to_string())?;
+        Ok(deb)
+    }
+}
+
+/// apt lists the newest first.
+fn newest_in(table: &str, version: &str) -> Option<String> {
+    table
+        .lines()
+        .filter_map(|line| line.split('|').nth(1))
+        .map(str::trim)
+        .find(|candidate| candidate.starts_with(version))
+        .map(str::to_owned)
+}
+
+/// Unpacks a package into a folder of the cache named by its hash; once.
+pub(crate) fn unpack(deb: &Deb) -> Result<PathBuf> {
+    let folder = paths::cache()?.join("unpacked").join(&deb.sha256);
+    if !folder.exists() {
+        let partial = folder.with_extension("partial");
+        if partial.exists() {
+            fs::remove_dir_all(&partial)?;
+        }
+        paths::made(partial.clone())?;
+        output(
+            Command::new("dpkg-deb")
+                .arg("-x")
+                .arg(&deb.path)
+                .arg(&partial),
+        )?;
+        fs::rename(&partial, &folder)?;
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+  rust-src | 1.96.1+dfsg1-2~bpo13+1 | http://deb.debian.org/debian trixie-backports/main amd64 Packages
+  rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://deb.debian.org/debian trixie-backports/main amd64 Packages
+  rust-src | 1.85.0+dfsg3-1 | http://deb.debian.org/debian trixie/main amd64 Packages
+";
+
+    #[test]
+    fn the_newest_of_the_wanted_version_is_chosen() {
+        let exact = "1.95.0+dfsg1-2~bpo13+1";
+        assert_eq!(newest_in(TABLE, "1.95.0+").as_deref(), Some(exact));
+        assert_eq!(
+            newest_in(TABLE, "").as_deref(),
+            Some("1.96.1+dfsg1-2~bpo13+1")
+        );
+        assert_eq!(newest_in(TABLE, "1.9.0+"), None);
+    }
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The three kernels, from the distribution's `linux-source-6.12` and the fragments in `image/kernel/`.
+//!
+//! Built reproducibly and kept by the hash of everything that goes in: source package, fragments, compiler. What is taken
+//! from the cache is checked against its list of hashes first; what does not match is built again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+use racklet_tests::process::output;
+
+use crate::{
+    debian::{self, Deb},
+    hash, paths,
+    progress::{self, say},
+};
+
+const PACKAGE: &str = "linux-source-6.12";
+
+/// A kernel: its name and the fragments it is made of, in order.
+struct Recipe {
+    name: &'static str,
+    fragments: &'static [&'static str],
+    /// Seconds on two slow cores.
+    guess: u64,
+}
+
+const RECIPES: [Recipe; 3] = [
+    Recipe {
+        name: "boot",
+        fragments: &["base", "platform", "boot"],
+        guess: 380,
+    },
+    Recipe {
+        name: "host",
+        fragments: &["base", "platform", "host"],
+        guess: 520,
+    },
+    Recipe {
+        name: "guest",
+        fragments: &["base", "guest"],
+        guess: 290,
+    },
+];
+
+/// What a finished kernel consists of.
+const FILES: [&str; 5] = ["bzImage", "vmlinux", "config", "version", "source"];
+
+/// Where a kernel's files are, in the target folder.
+pub(crate) fn folder(name: &str) -> Result<PathBuf> {
+    Ok(paths::products()?.join("kernel").join(name))
+}
+
+/// Whether this kernel is in the cache (without verifying it), for the doctor.
+pub(crate) fn cached() -> Result<Vec<(&'static str, bool)>> {
+    let key =
+        |recipe: &Recipe| -> Result<bool> { Ok(folder(recipe.name)?.join("version").is_file()) };
+    RECIPES
+        .iter()
+        .map(|recipe| Ok((recipe.name, key(recipe)?)))
+        .collect()
+}
+
+/// Builds or reuses the named kernels, all of them if none is named, and puts them into the target folder.
+pub(crate) fn build(names: &[String]) -> Result<()> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| RECIPES.iter().all(|recipe| recipe.name != **name))
+    {
+        bail!("there is no kernel {unknown}: boot, host or guest");
+    }
+    let deb = debian::download(PACKAGE, "6.12.")?;
+    let compiler = output(Command::new("gcc").arg("--version"))?;
+    let linker = output(Command::new("ld").arg("--version"))?;
+    let chosen = RECIPES
+        .iter()
+        .filter(|recipe| names.is_empty() || names.iter().any(|name| name == recipe.name));
+    for recipe in chosen {
+        let fragments = read(recipe)?;
+        let mut parts = vec![deb.sha256.as_str(), &compiler, &linker];
+        parts.extend(fragments.iter().map(String::as_str));
+        let entry = paths::cache()?.join("kernels").join(hash::of_parts(parts));
+        if !is_intact(&entry)? {
+            make(recipe, &fragments, &deb, &entry)?;
+        }
+        let to = paths::made(folder(recipe.name)?)?;
+        for file in FILES {
+            fs::copy(entry.join(file), to.join(file))
+                .with_context(|| format!("copy {file} of kernel {}", recipe.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn read(recipe: &Recipe) -> Result<Vec<String>> {
+    recipe
+        .fragments
+        .iter()
+        .map(|name| {
+            let path = paths::workspace().join(format!("image/kernel/{name}.config"));
+            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+        })
+        .collect()
+}
+
+/// Whether every file is as it was when it was put there.
+fn is_intact(entry: &Path) -> Result<bool> {
+    let Ok(list) = fs::read_to_string(entry.join("sha256")) else {
+        return Ok(false);
+    };
+    for file in FILES {
+        let path = entry.join(file);
+        let good = path.is_file()
+            && list
+                .lines()
+                .any(|line| line.split_once("  ").is_some_and(|(_, name)| name == file))
+            && list.contains(&format!("{}  {file}\n", hash::of_file(&path)?));
+        if !good {
+            say(&format!(
+                "  {} in the cache is not what was put there: building it again",
+                paths::short(&path)
+            ));
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Result<()> {
+    let source = unpacked(deb)?;
+    let build = paths::products()?.join("kernel-build").join(recipe.name);
+    if build.exists() {
+        fs::remove_dir_all(&build)?;
+    }
+    paths::made(build.clone())?;
+    let jobs = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let make = |target: &str| {
+        let mut command = Command::new("make");
+        command
+            .arg("-C")
+            .arg(&source)
+            .arg(format!("O={}", build.display()))
+            .arg(format!("-j{jobs}"))
+            .arg(target)
+            .env("KBUILD_BUILD_TIMESTAMP", "1970-01-01")
+            .env("KBUILD_BUILD_USER", "racklet")
+            .env("KBUILD_BUILD_HOST", "racklet")
+            .env("KBUILD_BUILD_VERSION", "1")
+            .env("SOURCE_DATE_EPOCH", "0")
+            .env("LC_ALL", "C")
+            // Ours are for cargo; the kernel's build would take them for its own.
+            .env_remove("MAKEFLAGS")
+            .env_remove("CFLAGS")
+            .env_remove("RUSTFLAGS");
+        command
+    };
+    let title = |what: &str| format!("kernel {}: {what}", recipe.name);
+    progress::run(
+        &title("configuration"),
+        "kernel-config",
+        10,
+        &mut make("tinyconfig"),
+    )?;
+    let path = build.join(".config");
+    let config = format!("{}\n{}", fs::read_to_string(&path)?, fragments.join("\n"));
+    fs::write(&path, config)?;
+    progress::run(
+        &title("configuration, completed"),
+        "kernel-config",
+        10,
+        &mut make("olddefconfig"),
+    )?;
+    let config = fs::read_to_string(&path)?;
+    let lost = not_taken(fragments, &config);
+    if !lost.is_empty() {
+        bail!(
+            "kernel {}: these lines of its fragments did not take effect (a dependency is missing?):\n  {}",
+            recipe.name,
+            lost.join("\n  ")
+        );
+    }
+    let key = format!("kernel-{}", recipe.name);
+    progress::run(&title("compile"), &key, recipe.guess, &mut make("bzImage"))?;
+
+    let version = fs::read_to_string(build.join("include/config/kernel.release"))?;
+    let partial = entry.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?;
+    }
+    paths::made(partial.clone())?;
+    fs::copy(build.join("arch/x86/boot/bzImage"), partial.join("bzImage"))?;
+    output(
+        Command::new("strip")
+            .arg("--strip-all")
+            .arg("-o")
+            .arg(partial.join("vmlinux"))
+            .arg(build.join("vmlinux")),
+    )?;
+    fs::write(partial.join("config"), config)?;
+    fs::write(partial.join("version"), version)?;
+    fs::write(
+        partial.join("source"),
+        format!("{} sha256:{}\n", deb.version, deb.sha256),
+    )?;
+    let list = FILES
+        .iter()
+        .map(|file| Ok(format!("{}  {file}\n", hash::of_file(&partial.join(file))?)))
+        .collect::<Result<String>>()?;
+    fs::write(partial.join("sha256"), list)?;
+    if entry.exists() {
+        fs::remove_dir_all(entry)?;
+    }
+    fs::rename(&partial, entry).context("put the kernel into the cache")?;
+    // Half a gigabyte that nobody needs again.
+    fs::remove_dir_all(&build).context("remove the build folder")
+}
+
+/// The kernel's source, unpacked; once.
+fn unpacked(deb: &Deb) -> Result<PathBuf> {
+    let folder = paths::cache()?.join("linux-source").join(&deb.sha256);
+    if folder.exists() {
+        return Ok(folder);
+    }
+    let partial = folder.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?;
+    }
+    paths::made(partial.clone())?;
+    let package = debian::unpack(deb)?;
+    progress::run(
+        "unpack the kernel's source",
+        "kernel-unpack",
+        60,
+        Command::new("tar")
+            .arg("-xf")
+            .arg(package.join(format!("usr/src/{PACKAGE}.tar.xz")))
+            .arg("-C")
+            .arg(&partial)
+            .arg("--strip-components=1"),
+    )?;
+    fs::remove_dir_all(&package)?;
+    fs::rename(&partial, &folder)?;
+    Ok(folder)
+}
+
+/// The fragments' lines that the final configuration does not agree with. A later fragment overrides an earlier one.
+fn not_taken(fragments: &[String], config: &str) -> Vec<String> {
+    let mut wanted: Vec<(&str, &str)> = Vec::new();
+    for line in fragments.iter().flat_map(|text| text.lines()) {
+        let Some(name) = symbol(line) else { continue };
+        wanted.retain(|(other, _)| *other != name);
+        wanted.push((name, line));
+    }
+    let has = |line: &str| config.lines().any(|other| other == line);
+    let is_set = |name: &str| {
+        config.lines().any(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('='))
+        })
+    };
+    wanted
+        .into_iter()
+        .filter(|(name, line)| {
+            if line.starts_with('#') {
+                is_set(name)
+            } else {
+                !has(line)
+            }
+        })
+        .map(|(_, line)| line.to_owned())
+        .collect()
+}
+
+fn symbol(line: &str) -> Option<&str> {
+    if let Some(rest) = line.strip_prefix("# CONFIG_") {
+        let end = rest.find(" is not set")?;
+        return Some(&line[2..2 + "CONFIG_".len() + end]);
+    }
+    line.starts_with("CONFIG_")
+        .then(|| line.split('=').next())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fragment_line_that_the_kernel_dropped_is_named() {
+        let fragments = [
+            "# note\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x y\"\nCONFIG_D=y\n".to_owned(),
+            "# CONFIG_D is not set\n".to_owned(),
+        ];
+        let good = "CONFIG_A=y\nCONFIG_C=\"x y\"\nCONFIG_DD=y\n";
+        assert_eq!(not_taken(&fragments, good), Vec::<String>::new());
+        let bad = "CONFIG_A=m\nCONFIG_B=y\nCONFIG_C=\"x y\"\nCONFIG_D=y\n";
+        assert_eq!(
+            not_taken(&fragments, bad),
+            [
+                "CONFIG_A=y",
+                "# CONFIG_B is not set",
+                "# CONFIG_D is not set"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_kernel_in_the_cache_that_was_changed_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = folder.path();
+        let mut list = String::new();
+        for file in FILES {
+            fs::write(entry.join(file), file).unwrap();
+            list += &format!("{}  {file}\n", hash::of_file(&entry.join(file)).unwrap());
+        }
+        assert!(!is_intact(entry).unwrap());
+        fs::write(entry.join("sha256"), list).unwrap();
+        assert!(is_intact(entry).unwrap());
+        fs::write(entry.join("bzImage"), "bzImagE").unwrap();
+        assert!(!is_intact(entry).unwrap());
+    }
+
+    #[test]
+    fn every_fragment_of_a_recipe_is_there() {
+        for recipe in &RECIPES {
+            assert_eq!(read(recipe).unwrap().len(), recipe.fragments.len());
+        }
+    }
+}

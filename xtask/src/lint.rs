@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Format, lints, and what we depend on: licences, sources, duplicates, advisories.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+use racklet_tests::process::output;
+
+use crate::{
+    packages, paths,
+    progress::{self, say},
+};
+
+const DENY: &str = "0.20.2";
+
+/// Everything that does not run the code.
+pub(crate) fn run() -> Result<()> {
+    let workspace = paths::workspace();
+    let cargo = |arguments: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.current_dir(&workspace).args(arguments);
+        command
+    };
+    for component in ["fmt", "clippy"] {
+        output(&mut cargo(&[component, "--version"])).with_context(|| {
+            format!("cargo {component} is not there: `rustup component add rustfmt clippy`")
+        })?;
+    }
+    progress::run("format", "fmt", 3, &mut cargo(&["fmt", "--all", "--check"]))
+        .context("`cargo fmt --all` puts it right")?;
+    progress::run(
+        "lints",
+        "clippy",
+        120,
+        &mut cargo(&[
+            "clippy",
+            "--workspace",
+            "--exclude",
+            "racklet-bootloader",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    dependencies()
+}
+
+/// `cargo-deny`, if there is one.
+pub(crate) fn deny() -> Result<Option<PathBuf>> {
+    let own = paths::cache()?.join(format!("tools/cargo-deny-{DENY}/bin/cargo-deny"));
+    Ok(own
+        .is_file()
+        .then_some(own)
+        .or_else(|| packages::find("cargo-deny")))
+}
+
+fn dependencies() -> Result<()> {
+    let program = match deny()? {
+        Some(program) => program,
+        None => {
+            progress::run(
+                "build cargo-deny, once",
+                "cargo-deny",
+                260,
+                Command::new("cargo")
+                    .args([
+                        "install",
+                        "--locked",
+                        "--version",
+                        DENY,
+                        "cargo-deny",
+                        "--root",
+                    ])
+                    .arg(paths::cache()?.join(format!("tools/cargo-deny-{DENY}")))
+                    // Not into a target folder somebody set for the workspace.
+                    .env_remove("CARGO_TARGET_DIR"),
+            )?;
+            deny()?.context("cargo-deny was installed, but is not there")?
+        }
+    };
+    let check = |what: &[&str], bound: &str| {
+        let mut command = Command::new("timeout");
+        command
+            .current_dir(paths::workspace())
+            .arg(bound)
+            .arg(&program)
+            .args(["--all-features", "check"])
+            .args(what);
+        command
+    };
+    progress::run(
+        "licences, sources, duplicates",
+        "deny",
+        5,
+        &mut check(&["bans", "licenses", "sources"], "300"),
+    )?;
+    let log = paths::logs()?.join("advisories.log");
+    match progress::run(
+        "advisories",
+        "advisories",
+        10,
+        &mut check(&["advisories"], "120"),
+    ) {
+        Ok(()) => Ok(()),
+        Err(error) if is_out_of_reach(&std::fs::read_to_string(&log).unwrap_or_default()) => {
+            drop(error);
+            say(
+                "  **************************************************************************************",
+            );
+            say(
+                "  * The advisory database (github.com/rustsec/advisory-db) is out of reach from here:  *",
+            );
+            say(
+                "  * known vulnerabilities of dependencies were NOT CHECKED. Run `cargo xtask lint`     *",
+            );
+            say(
+                "  * where it can be reached before a release.                                          *",
+            );
+            say(
+                "  **************************************************************************************",
+            );
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the check could not be made, as opposed to having found something.
+fn is_out_of_reach(log: &str) -> bool {
+    let log = log.to_lowercase();
+    !log.contains("advisories failed")
+        && [
+            "failed to fetch advisory database",
+            "failed to clone",
+            "failed to load advisory database",
+            "advisory database",
+        ]
+        .iter()
+        .any(|text| log.contains(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_never_taken_for_a_missing_database() {
+        assert!(is_out_of_reach(
+            "[ERROR] failed to fetch advisory database https://github.com/rustsec/advisory-db"
+        ));
+        assert!(!is_out_of_reach(
+            "error[vulnerability]: x\n ID: RUSTSEC-2026-0001\n advisory database\nadvisories FAILED"
+        ));
+        assert!(!is_out_of_reach(""));
+    }
+}

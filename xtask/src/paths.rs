@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where things are kept: what is expensive and shared between checkouts in the user's cache, the rest in cargo's target folder.
+
+use std::{env, fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+pub(crate) use racklet_tests::artifacts::{target, workspace};
+
+/// `~/.cache/racklet`: kernels, the library source of Rust, tools.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let base = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .context("neither HOME nor XDG_CACHE_HOME is set: where may the cache be?")?;
+    made(base.join("racklet"))
+}
+
+/// `target/racklet`: what is built.
+pub(crate) fn products() -> Result<PathBuf> {
+    made(target().join("racklet"))
+}
+
+/// `target/racklet/log`: what the steps said.
+pub(crate) fn logs() -> Result<PathBuf> {
+    made(target().join("racklet/log"))
+}
+
+/// The folder, made if it was not there.
+pub(crate) fn made(path: PathBuf) -> Result<PathBuf> {
+    fs::create_dir_all(&path).with_context(|| format!("make the folder {}", path.display()))?;
+    Ok(path)
+}
+
+/// `~` for the home folder, so that messages stay short.
+pub(crate) fn short(path: &std::path::Path) -> String {
+    let home = env::var_os("HOME").map(PathBuf::from);
+    match home.and_then(|home| path.strip_prefix(home).ok().map(PathBuf::from)) {
+        Some(rest) => format!("~/{}", rest.display()),
+        None => path.display().to_string(),
+    }
+}
