@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod boot;
+pub mod http;
 pub mod init;
 pub mod line;
 pub mod name;

@@ -36,7 +36,8 @@ pub use resolve::{TrayDesired, UnknownTray, resolve};
 #[cfg(feature = "schema")]
 pub use schema::json_schema;
 pub use state::{
-    Attachment, Backoff, Kernel, Network, Pin, RackState, Release, RestartPolicy, Tray, Workload,
+    Attachment, Backoff, Kernel, Network, Pin, RackState, Release, RestartPolicy, Tray, User,
+    Workload,
 };
 pub use values::{ManifestDigest, Memory, Name, Prefix, RackId, RepositoryUrl, ValueError};
 

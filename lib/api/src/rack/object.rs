@@ -212,8 +212,21 @@ pub(super) struct MicroVmSpec {
     pub(super) cpus: Option<Located<u32>>,
     /// Memory, for example `256Mi` (32Mi to 64Gi).
     pub(super) memory: Located<Memory>,
-    /// The program, as an absolute path, and its arguments.
+    /// The program and its arguments; a program without a slash is looked up in `PATH`.
     pub(super) command: Located<Vec<String>>,
+    /// Where the program starts, as an absolute path; `/` when left out.
+    #[serde(default)]
+    pub(super) working_dir: Option<Located<String>>,
+    /// Whom the program runs as; 0 and 0 when left out (root of the virtual machine, not of the tray).
+    #[serde(default)]
+    pub(super) user: Option<User>,
+    /// How much may be written over the read-only root file system; it is kept in the machine's memory and gone when it
+    /// ends. A quarter of `memory` when left out.
+    #[serde(default)]
+    pub(super) overlay: Option<Located<Memory>>,
+    /// Seconds between the polite and the forced end (0 to 600); 10 when left out.
+    #[serde(default)]
+    pub(super) grace_seconds: Option<Located<u64>>,
     /// Environment variables of the program.
     #[serde(default)]
     pub(super) env: Option<Located<BTreeMap<String, String>>>,
@@ -226,6 +239,17 @@ pub(super) struct MicroVmSpec {
     /// How long to wait between restarts.
     #[serde(default)]
     pub(super) backoff: Option<Located<BackoffSpec>>,
+}
+
+/// A numeric user of the workload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// Trays by labels.

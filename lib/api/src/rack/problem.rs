@@ -2,11 +2,11 @@
 //! What is wrong in a rack repository, and where.
 
 use super::yaml::Position;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// One complaint: `workloads/web.yaml:7:3: spec: unknown field …`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// Path inside the repository.
     pub file: String,

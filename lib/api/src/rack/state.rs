@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A checked rack: what the repository says, with every reference resolved. Only [`super::load`] makes one.
 
-pub use super::object::{Kernel, RestartPolicy};
+pub use super::object::{Kernel, RestartPolicy, User};
 use super::problem::Problem;
 use super::values::{ManifestDigest, Memory, Name, Prefix, RackId, RepositoryUrl};
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,14 @@ pub struct Workload {
     pub command: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
+    /// Where the program starts.
+    pub working_dir: String,
+    /// Whom it runs as.
+    pub user: User,
+    /// Bound of what is written over the root file system.
+    pub overlay: Memory,
+    /// Seconds between the polite and the forced end.
+    pub grace_seconds: u32,
     /// Its place in a network.
     pub network: Option<Attachment>,
     /// When the command is started again.

@@ -165,8 +165,20 @@ fn every_refusal_says_where_and_what() {
         (
             web,
             "/bin/server",
-            "server",
-            "workloads/web.yaml:10:12: spec.command: the first entry must be the absolute path",
+            "''",
+            "workloads/web.yaml:10:12: spec.command: the first entry must name a program",
+        ),
+        (
+            web,
+            "  memory: 128Mi\n",
+            "  memory: 128Mi\n  overlay: 1Gi\n",
+            "workloads/web.yaml:10:12: spec.overlay is 1Gi, it is kept in memory and must be less than spec.memory (128Mi)",
+        ),
+        (
+            web,
+            "  memory: 128Mi\n",
+            "  memory: 128Mi\n  workingDir: ../x\n",
+            "workloads/web.yaml:10:15: spec.workingDir: write an absolute path without `..`",
         ),
         (
             web,
@@ -490,7 +502,7 @@ fn a_plan_names_each_tray_object_and_field() {
         text(plan(Some(&old), &new)),
         [
             "tray-1 + workload api",
-            "tray-1 ~ workload web: env {\"MODE\":\"demo\"} -> {\"MODE\":\"prod\"}, memory \"128Mi\" -> \"256Mi\"",
+            "tray-1 ~ workload web: env {\"MODE\":\"demo\"} -> {\"MODE\":\"prod\"}, memory \"128Mi\" -> \"256Mi\", overlay \"32Mi\" -> \"64Mi\"",
         ]
     );
     assert_eq!(

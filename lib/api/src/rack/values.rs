@@ -207,6 +207,18 @@ as_text!(
     "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 );
 
+impl From<ManifestDigest> for racklet_trust::Digest {
+    fn from(digest: ManifestDigest) -> Self {
+        racklet_trust::digest::Hex(digest.0)
+    }
+}
+
+impl From<RackId> for racklet_trust::digest::RackId {
+    fn from(id: RackId) -> Self {
+        racklet_trust::digest::Hex(id.0)
+    }
+}
+
 /// An amount of memory in bytes, written as `256Mi` or `1Gi`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -217,6 +229,12 @@ impl Memory {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0
+    }
+
+    /// This many mebibytes, at least one.
+    #[must_use]
+    pub fn from_mib(mib: u32) -> Self {
+        Self(u64::from(mib.max(1)) << 20)
     }
 
     /// Mebibytes.

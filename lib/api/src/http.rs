@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tray's API over HTTPS (port 7443) and over `/run/racklet/hypervisor.sock`: what is signed, and what is answered.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /v1/state` | [`State`] |
+//! | `GET /v1/workloads/<name>` | [`WorkloadState`] |
+//! | `GET /v1/workloads/<name>/logs?log=workload&from=<cursor>&follow=<seconds>` | [`LogPage`] |
+//! | `GET /v1/rejected` | [`Rejection`], or 404 when nothing is refused |
+//! | `POST /v1/sync` | [`SyncAnswer`]: the repository is looked at now |
+//! | `GET /metrics` | OpenMetrics text |
+//!
+//! Anything but 200 carries a [`Fault`]. A request over HTTPS has the headers [`TIMESTAMP_HEADER`] and [`SIGNATURE_HEADER`]: an
+//! SSHSIG of any `config` key of the rack's trust root, in the namespace `api@racklet.dev`, over [`canonical_request`]. The Unix socket asks
+//! for no signature: only root can open it. Names and bytes only; no sockets here.
+
+use crate::boot::Head;
+use crate::rack::Problem;
+use racklet_trust::Digest;
+use racklet_trust::sshsig::SshSig;
+use racklet_trust::{PublicKey, Role, TrustRoot, namespace};
+use serde::{Deserialize, Serialize};
+
+/// The TCP port.
+pub const PORT: u16 = 7443;
+/// The Unix socket.
+pub const SOCKET: &str = "/run/racklet/hypervisor.sock";
+/// When the request was signed, Unix seconds in decimal.
+pub const TIMESTAMP_HEADER: &str = "racklet-timestamp";
+/// The signature: the armored SSHSIG without its first and last line and without line breaks.
+pub const SIGNATURE_HEADER: &str = "racklet-signature";
+/// How far the two clocks may be apart, in seconds.
+pub const MAX_SKEW: u64 = 300;
+/// The largest request body.
+pub const MAX_BODY: usize = 64 * 1024;
+/// The longest `follow`, in seconds.
+pub const MAX_FOLLOW: u64 = 20;
+
+const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
+const END: &str = "-----END SSH SIGNATURE-----";
+
+/// A request as both sides see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The rack's id, 32 hex digits.
+    pub rack: &'a str,
+    /// The tray's name: what is signed for one tray is nothing to another.
+    pub tray: &'a str,
+    /// When it was signed, Unix seconds.
+    pub timestamp: u64,
+    /// `GET` or `POST`.
+    pub method: &'a str,
+    /// Path and query exactly as sent.
+    pub target: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// The bytes that are signed.
+#[must_use]
+pub fn canonical_request(request: &Request<'_>) -> Vec<u8> {
+    let Request {
+        rack,
+        tray,
+        timestamp,
+        method,
+        target,
+        body,
+    } = request;
+    let body = Digest::of(body);
+    format!("racklet-api/v1\n{rack}\n{tray}\n{timestamp}\n{method}\n{target}\nsha256:{body}\n")
+        .into_bytes()
+}
+
+/// An armored SSHSIG as a header value.
+#[must_use]
+pub fn signature_to_header(armored: &str) -> String {
+    armored
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("-----"))
+        .collect()
+}
+
+fn header_to_signature(value: &str) -> Vec<u8> {
+    format!("{BEGIN}\n{}\n{END}\n", value.trim()).into_bytes()
+}
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No signature or no time.
+    #[error("the request is not signed: sign it with a config key of this rack (`racklet` does)")]
+    Unsigned,
+    /// The clocks disagree.
+    #[error(
+        "the request was signed {0} s away from this tray's clock, {MAX_SKEW} s are allowed: check both clocks"
+    )]
+    Clock(u64),
+    /// The signature is no good.
+    #[error("the signature does not hold: {0}")]
+    Signature(String),
+    /// Good, but the key may not.
+    #[error("key {0} is not a config key of this rack")]
+    Key(String),
+}
+
+/// Whether one of the config keys of `root` signed `request` close enough to `now` (Unix seconds); returns which.
+///
+/// One key is enough whatever the role's threshold: the API reads and nudges, it changes nothing that the repository says.
+pub fn authorise(
+    request: &Request<'_>,
+    signature: &str,
+    now: u64,
+    root: &TrustRoot,
+) -> Result<PublicKey, Denied> {
+    let skew = now.abs_diff(request.timestamp);
+    if skew > MAX_SKEW {
+        return Err(Denied::Clock(skew));
+    }
+    let signature = SshSig::parse(&header_to_signature(signature))
+        .map_err(|error| Denied::Signature(error.to_string()))?;
+    let key = signature
+        .verify(namespace::API, &canonical_request(request))
+        .map_err(|error| Denied::Signature(error.to_string()))?;
+    if root.role(Role::Config).keys.contains(key) {
+        Ok(key.clone())
+    } else {
+        Err(Denied::Key(key.fingerprint()))
+    }
+}
+
+/// What is wrong with a request, or inside the tray.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// One line for people.
+    pub error: String,
+}
+
+/// The answer to `POST /v1/sync`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncAnswer {
+    /// Always 1.
+    pub v: u32,
+    /// The head in force when the question came; the new one shows in [`State`].
+    pub head: Option<Head>,
+}
+
+/// How a tray is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Always 1.
+    pub v: u32,
+    /// The tray's name.
+    pub tray: String,
+    /// The rack's id.
+    pub rack: String,
+    /// The tray's clock, Unix seconds.
+    pub time: u64,
+    /// Seconds since its kernel started.
+    pub uptime: u64,
+    /// The commit in force.
+    pub head: Option<Head>,
+    /// Whether everything the commit in force asks for is the case.
+    pub converged: bool,
+    /// The newest commit, when it is refused and an older one stays in force.
+    pub rejected: Option<Rejection>,
+    /// The repository.
+    pub repository: RepositoryState,
+    /// The operating system.
+    pub release: ReleaseState,
+    /// Workloads placed on this tray, and former ones that are still stopping.
+    pub workloads: Vec<WorkloadState>,
+}
+
+/// Why the newest commit is not in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// The commit, when there is one.
+    pub commit: Option<String>,
+    /// When it was refused first, Unix seconds.
+    pub since: u64,
+    /// Why, in one line; names file and line when a file is at fault.
+    pub reason: String,
+    /// Every problem, when files are at fault.
+    pub problems: Vec<Problem>,
+}
+
+/// How the repository is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryState {
+    /// Where it is.
+    pub url: String,
+    /// Its branch.
+    pub branch: String,
+    /// When it last answered, Unix seconds.
+    pub reached: Option<u64>,
+    /// Why it does not answer, when it does not.
+    pub error: Option<String>,
+}
+
+/// The operating system: what is wanted and what runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseState {
+    /// The running payload's name and version, for people.
+    pub running: String,
+    /// SHA-256 of the running payload's manifest, hex.
+    pub manifest: String,
+    /// The pinned payload's manifest, hex, when it is another.
+    pub wanted: Option<String>,
+    /// What is being done about the difference, or why nothing can be.
+    pub message: Option<String>,
+}
+
+/// What a workload is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Something is missing that is being worked on; the message says what.
+    Pending,
+    /// The guest boots.
+    Starting,
+    /// The command runs.
+    Running,
+    /// It was asked to end.
+    Stopping,
+    /// It ended and will be started again at a known time.
+    BackOff,
+    /// It ended and stays so, as the restart policy says.
+    Ended,
+}
+
+/// How one workload is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadState {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Whether what runs is what the commit in force asks for.
+    pub current: bool,
+    /// One line: how it ended, what it waits for.
+    pub message: Option<String>,
+    /// When it was started last, seconds ago.
+    pub age: Option<u64>,
+    /// How often it was started again after it ended by itself.
+    pub restarts: u64,
+    /// Exit code of the last run that ended by itself.
+    pub exit_code: Option<i32>,
+    /// Its monitor's process.
+    pub pid: Option<u32>,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// SHA-256 of its root file system's manifest, hex.
+    pub rootfs: String,
+}
+
+/// A piece of a workload's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogPage {
+    /// Always 1.
+    pub v: u32,
+    /// The lines, oldest first.
+    pub lines: Vec<LogLine>,
+    /// Where to read on: the next request's `from`. Means nothing but to the tray.
+    pub next: String,
+    /// Lines between `from` and the first one here are gone: the log is bounded.
+    pub lost: bool,
+}
+
+/// A line of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogLine {
+    /// The guest's clock, Unix milliseconds; absent on the console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<u64>,
+    /// `stdout`, `stderr`, `init` or `console`.
+    pub stream: String,
+    /// The text.
+    pub line: String,
+}
+
+#[cfg(test)]
+mod tests;
