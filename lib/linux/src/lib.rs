@@ -1,2 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! racklet-linux.
+//! Safe faces of the system calls that Racklet's programs need and that neither `std` nor `rustix` offers as they stand.
+//! One module per matter; no policy, nothing about racks.
+
+pub mod block;
+pub mod child;
+pub mod clock;
+pub mod gpt;
+pub mod kexec;
+pub mod power;
+pub mod sealed;
+pub mod signal;
+pub mod watchdog;

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Growing the last partition of a GPT disk to the disk's end: bytes in, writes out.
+//!
+//! An image is made for the smallest card and written to a larger one. Then the backup table is not at the end of the
+//! disk and the last partition does not use the rest. [`grow`] says which bytes to write, in which order, so that a power
+//! cut between any two writes leaves a table that firmware and Linux read: the new backup first, then the primary header
+//! and the changed entry, which are neighbours and go in one write. UEFI 2.10, 5.3.
+
+use std::fmt;
+
+/// One write to the disk. The caller flushes after each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Where, in bytes from the start of the disk.
+    pub offset: u64,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// What to do to grow a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Growth {
+    /// The partition's new length in bytes.
+    pub size: u64,
+    /// The writes, in order.
+    pub writes: Vec<Write>,
+}
+
+/// Why a partition table cannot be grown.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum GptError {
+    /// Fewer bytes than the table needs, or sectors of an odd size.
+    #[error("the beginning of the disk is too short for a partition table")]
+    Short,
+    /// No signature, wrong checksum or values that contradict each other.
+    #[error("the partition table is damaged ({0})")]
+    Damaged(&'static str),
+    /// The table has no such entry.
+    #[error("the partition table has no entry {0}")]
+    NoEntry(u32),
+    /// Something lies behind the partition.
+    #[error("partition {0} is not the last one on the disk")]
+    NotLast(u32),
+}
+
+/// How many bytes from the start of a disk [`grow`] needs: protective MBR, header, and 128 entries of 128 bytes.
+pub fn head_bytes(sector: u32) -> usize {
+    2 * sector as usize + 128 * 128
+}
+
+const HEADER: usize = 92;
+/// Partitions end on multiples of this, in bytes: erase blocks and pages of every card divide it.
+const ALIGNMENT: u64 = 1 << 20;
+
+/// Plans the growth of partition `number` (from 1) on a disk of `disk_size` bytes whose first [`head_bytes`] are `head`.
+/// `None` when there is less than 16 MiB to gain.
+pub fn grow(
+    head: &[u8],
+    sector: u32,
+    disk_size: u64,
+    number: u32,
+) -> Result<Option<Growth>, GptError> {
+    let size = sector as usize;
+    if !size.is_power_of_two() || size < 512 || head.len() < head_bytes(sector) {
+        return Err(GptError::Short);
+    }
+    let header = &head[size..2 * size];
+    if &header[..8] != b"EFI PART" {
+        return Err(GptError::Damaged("no signature"));
+    }
+    let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+    let u64_at =
+        |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+    let length = u32_at(12) as usize;
+    if !(HEADER..=size).contains(&length) {
+        return Err(GptError::Damaged("header size"));
+    }
+    if header_checksum(&header[..length]) != u32_at(16) {
+        return Err(GptError::Damaged("header checksum"));
+    }
+    let (my_lba, entries_lba, entries, entry_size) =
+        (u64_at(24), u64_at(72), u32_at(80), u32_at(84));
+    if my_lba != 1 || entries_lba != 2 || entry_size != 128 || !(1..=128).contains(&entries) {
+        return Err(GptError::Damaged("not the layout that our images have"));
+    }
+    let table = &head[2 * size..2 * size + entries as usize * 128];
+    if crc32fast::hash(table) != u32_at(88) {
+        return Err(GptError::Damaged("entries checksum"));
+    }
+
+    let index = number
+        .checked_sub(1)
+        .filter(|i| *i < entries)
+        .ok_or(GptError::NoEntry(number))? as usize;
+    let entry = |i: usize| &table[i * 128..(i + 1) * 128];
+    let lba = |i: usize, at: usize| {
+        u64::from_le_bytes(entry(i)[at..at + 8].try_into().expect("eight bytes"))
+    };
+    let used = |i: usize| entry(i)[..16] != [0; 16];
+    if !used(index) {
+        return Err(GptError::NoEntry(number));
+    }
+    let (first, last) = (lba(index, 32), lba(index, 40));
+    if last < first {
+        return Err(GptError::Damaged("a partition ends before it begins"));
+    }
+    if (0..entries as usize).any(|i| i != index && used(i) && lba(i, 40) > last) {
+        return Err(GptError::NotLast(number));
+    }
+
+    // From the end: the backup header in the last sector, its entries before it.
+    let sectors = disk_size / u64::from(sector);
+    let table_sectors = table.len().div_ceil(size);
+    let Some(backup_table) = sectors.checked_sub(1 + table_sectors as u64) else {
+        return Err(GptError::Short);
+    };
+    let last_usable = backup_table - 1;
+    let per_unit = ALIGNMENT / u64::from(sector);
+    let new_last = ((last_usable + 1) / per_unit * per_unit).saturating_sub(1);
+    if new_last < last.saturating_add(16 * per_unit) {
+        return Ok(None);
+    }
+
+    let mut new_table = table.to_vec();
+    new_table[index * 128 + 40..index * 128 + 48].copy_from_slice(&new_last.to_le_bytes());
+    let table_checksum = crc32fast::hash(&new_table);
+    let make_header = |own: u64, other: u64, table_at: u64| {
+        let mut new = header.to_vec();
+        for (at, value) in [(24, own), (32, other), (48, last_usable), (72, table_at)] {
+            new[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        new[88..92].copy_from_slice(&table_checksum.to_le_bytes());
+        let checksum = header_checksum(&new[..length]);
+        new[16..20].copy_from_slice(&checksum.to_le_bytes());
+        new
+    };
+    let mut backup = new_table.clone();
+    backup.resize(table_sectors * size, 0);
+    backup.extend(make_header(sectors - 1, 1, backup_table));
+    let mut primary = make_header(1, sectors - 1, 2);
+    // Only up to the sector with the changed entry: with ours (entry 2) header and entry share one 4 KiB page.
+    let upto = (index * 128 + 128).div_ceil(size) * size;
+    primary.extend(&head[2 * size..2 * size + upto]);
+    primary[size + index * 128..size + index * 128 + 128]
+        .copy_from_slice(&new_table[index * 128..index * 128 + 128]);
+    Ok(Some(Growth {
+        size: (new_last - first + 1) * u64::from(sector),
+        writes: vec![
+            Write {
+                offset: backup_table * u64::from(sector),
+                bytes: backup,
+            },
+            Write {
+                offset: u64::from(sector),
+                bytes: primary,
+            },
+        ],
+    }))
+}
+
+/// CRC-32 of a header, its own checksum field taken as zero.
+fn header_checksum(header: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header[..16]);
+    hasher.update(&[0; 4]);
+    hasher.update(&header[20..]);
+    hasher.finalize()
+}
+
+impl fmt::Display for Growth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB", self.size >> 20)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const CARD: usize = 1 << 30;
+
+    /// A disk of 64 MiB with an ESP of 32 MiB and a state partition to the end, as `sfdisk` lays it out.
+    fn disk(entries: &[(u64, u64)]) -> Vec<u8> {
+        let sectors = 64 * MIB / 512;
+        let mut table = vec![0_u8; 128 * 128];
+        for (i, (first, last)) in entries.iter().enumerate() {
+            table[i * 128..i * 128 + 16].fill(0xAB);
+            table[i * 128 + 32..i * 128 + 40].copy_from_slice(&first.to_le_bytes());
+            table[i * 128 + 40..i * 128 + 48].copy_from_slice(&last.to_le_bytes());
+        }
+        let mut header = vec![0_u8; 512];
+        header[..8].copy_from_slice(b"EFI PART");
+        header[8..12].copy_from_slice(&0x0001_0000_u32.to_le_bytes());
+        header[12..16].copy_from_slice(&92_u32.to_le_bytes());
+        for (at, value) in [
+            (24, 1),
+            (32, sectors - 1),
+            (40, 34),
+            (48, sectors - 34),
+            (72, 2),
+        ] {
+            header[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        header[80..84].copy_from_slice(&128_u32.to_le_bytes());
+        header[84..88].copy_from_slice(&128_u32.to_le_bytes());
+        header[88..92].copy_from_slice(&crc32fast::hash(&table).to_le_bytes());
+        let checksum = header_checksum(&header[..92]);
+        header[16..20].copy_from_slice(&checksum.to_le_bytes());
+        [vec![0; 512], header, table].concat()
+    }
+
+    fn two() -> Vec<u8> {
+        disk(&[(2048, 67583), (67584, 129023)])
+    }
+
+    #[test]
+    fn the_last_partition_grows_to_the_end_of_a_larger_card() {
+        let head = two();
+        let growth = grow(&head, 512, 1024 * MIB, 2)
+            .expect("plans")
+            .expect("grows");
+        // 1024 MiB less 33 MiB in front and the last, partly used MiB.
+        assert_eq!(growth.size, (1024 - 33 - 1) * MIB);
+        let mut card = vec![0_u8; CARD];
+        card[..head.len()].copy_from_slice(&head);
+        for write in &growth.writes {
+            let at = usize::try_from(write.offset).expect("within the card");
+            card[at..at + write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+        // The written table is a good one, and there is nothing left to grow.
+        assert_eq!(grow(&card, 512, 1024 * MIB, 2), Ok(None));
+        let backup = &card[card.len() - 512..];
+        assert_eq!(
+            header_checksum(&backup[..92]),
+            u32::from_le_bytes(backup[16..20].try_into().expect("four"))
+        );
+        assert_eq!(
+            u64::from_le_bytes(backup[24..32].try_into().expect("eight")),
+            1024 * MIB / 512 - 1
+        );
+        let entries = &card[card.len() - 512 - 128 * 128..card.len() - 512];
+        assert_eq!(entries, &card[1024..1024 + 128 * 128]);
+        assert_eq!(
+            growth.writes[1].offset + growth.writes[1].bytes.len() as u64,
+            1536,
+            "one write in one page"
+        );
+    }
+
+    #[test]
+    fn a_card_of_the_images_size_is_left_alone() {
+        assert_eq!(grow(&two(), 512, 64 * MIB, 2), Ok(None));
+    }
+
+    #[test]
+    fn only_the_last_partition_grows() {
+        assert_eq!(grow(&two(), 512, 1024 * MIB, 1), Err(GptError::NotLast(1)));
+        assert_eq!(grow(&two(), 512, 1024 * MIB, 3), Err(GptError::NoEntry(3)));
+        assert_eq!(grow(&two(), 512, 1024 * MIB, 0), Err(GptError::NoEntry(0)));
+    }
+
+    #[test]
+    fn any_flipped_byte_in_header_or_entries_is_noticed() {
+        let good = two();
+        for at in (512..512 + 92).chain((1024..1024 + 512).step_by(7)) {
+            let mut bad = good.clone();
+            bad[at] ^= 0x40;
+            assert!(grow(&bad, 512, 1024 * MIB, 2).is_err(), "byte {at}");
+        }
+        assert_eq!(
+            grow(&good[..1000], 512, 1024 * MIB, 2),
+            Err(GptError::Short)
+        );
+    }
+}
