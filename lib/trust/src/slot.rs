@@ -239,12 +239,7 @@ impl SlotRecord {
         let (slot, renewed) = if let Some(slot) = in_turn {
             (slot, false)
         } else {
-            let good = |slot: &Slot| self.slot(*slot).state == State::Good;
-            let slot = order
-                .into_iter()
-                .filter(usable)
-                .find(good)
-                .or_else(|| order.into_iter().find(usable))?;
+            let slot = self.choose_uncounted(refused)?;
             for state in &mut record.slots {
                 if state.state != State::Empty {
                     state.tries_left = TRIES;
@@ -260,6 +255,19 @@ impl SlotRecord {
             renewed,
             record,
         })
+    }
+
+    /// The slot to use when no try can be counted (a disk that cannot be written): one that was reported good before one that
+    /// was not, so that an update on trial is not tried for ever.
+    #[must_use]
+    pub fn choose_uncounted(&self, refused: &[Slot]) -> Option<Slot> {
+        let order = [self.preferred, self.preferred.other()];
+        let in_state = |state| {
+            order
+                .into_iter()
+                .find(|slot| !refused.contains(slot) && self.slot(*slot).state == state)
+        };
+        in_state(State::Good).or_else(|| in_state(State::Trial))
     }
 
     /// Whether `version` may be started from `slot`: nothing below the floor, except a slot that itself was reported good with

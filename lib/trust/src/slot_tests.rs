@@ -215,6 +215,16 @@ fn a_tray_whose_slots_all_failed_tries_again_with_the_one_that_once_worked() {
 }
 
 #[test]
+fn when_no_try_can_be_counted_the_slot_that_once_worked_is_used() {
+    let record = SlotRecord::new(Some(1), None).mark_good(Slot::A, 1);
+    let trial = record.install(Slot::B, 2).unwrap();
+    assert_eq!(trial.choose_uncounted(&[]), Some(Slot::A));
+    assert_eq!(trial.choose_uncounted(&[Slot::A]), Some(Slot::B));
+    assert_eq!(trial.choose_uncounted(&[Slot::A, Slot::B]), None);
+    assert_eq!(record.choose_uncounted(&[Slot::A]), None, "b is empty");
+}
+
+#[test]
 fn refused_and_empty_slots_are_not_chosen() {
     let both = SlotRecord::new(Some(1), Some(1));
     assert_eq!(both.choose(&[Slot::A]).unwrap().slot, Slot::B);

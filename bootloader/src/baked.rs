@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an image carries inside the bootloader: the trust root, the tray's configuration and the board, as PE sections.
+//!
+//! They are read from the bootloader's own loaded image, so that whatever vouches for the bootloader (Secure Boot, a
+//! write-protected disk) vouches for them too. Source: Microsoft PE/COFF specification, "COFF File Header", "Section Table".
+
+use alloc::{format, string::String};
+use core::{fmt, ops::Range};
+
+use racklet_trust::{TrustRoot, Verified};
+use serde::Deserialize;
+
+/// Names of the sections; [`SECTIONS`] in this order.
+pub const SECTIONS: [&str; 3] = [".trust", ".tray", ".board"];
+/// The most bytes that a section may have.
+const MAX_SECTION: usize = 1 << 20;
+
+/// The contents of the sections, understood.
+#[derive(Debug)]
+pub struct Baked<'a> {
+    /// What every signature is checked against.
+    pub root: Verified<TrustRoot>,
+    /// The trust root as it was baked.
+    pub root_json: &'a [u8],
+    /// The tray's configuration, which only later stages understand.
+    pub tray_json: &'a [u8],
+    /// The board.
+    pub board: Board,
+}
+
+/// The section `.board`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Board {
+    /// Its name: manifests list the boards that they are for.
+    pub board: String,
+    /// The board's part of the kernel command line.
+    pub arguments: String,
+}
+
+/// Why an image carries nothing usable.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BakedError {
+    /// The image in memory is not a PE image.
+    NotPe,
+    /// A section is missing, outside the image or too large.
+    Section(&'static str),
+    /// The section `.trust` is not a trust root.
+    Trust(String),
+    /// The section `.board` is not understood.
+    Board(String),
+}
+
+impl fmt::Display for BakedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPe => f.write_str("the bootloader's own image cannot be read"),
+            Self::Section(name) => write!(
+                f,
+                "the bootloader carries no usable section {name}; write an image made by `racklet image build`"
+            ),
+            Self::Trust(reason) => write!(f, "the section .trust is no trust root: {reason}"),
+            Self::Board(reason) => write!(f, "the section .board is not understood: {reason}"),
+        }
+    }
+}
+
+impl core::error::Error for BakedError {}
+
+impl<'a> Baked<'a> {
+    /// Reads the sections of an image as the firmware loaded it.
+    ///
+    /// # Errors
+    /// [`BakedError`].
+    pub fn from_image(image: &'a [u8]) -> Result<Self, BakedError> {
+        let [root_json, tray_json, board_json] = sections(image)?;
+        let root = Verified::<TrustRoot>::baked(root_json)
+            .map_err(|error| BakedError::Trust(format!("{error}")))?;
+        let board: Board = serde_json::from_slice(board_json)
+            .map_err(|error| BakedError::Board(format!("{error}")))?;
+        let printable = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !printable(&board.arguments) || board.arguments.split(' ').any(|word| word == "--") {
+            return Err(BakedError::Board(
+                "arguments are not printable ASCII, or contain `--`".into(),
+            ));
+        }
+        Ok(Self {
+            root,
+            root_json,
+            tray_json,
+            board,
+        })
+    }
+}
+
+fn sections(image: &[u8]) -> Result<[&[u8]; 3], BakedError> {
+    let table = section_table(image).ok_or(BakedError::NotPe)?;
+    let mut found: [Option<&[u8]>; 3] = [None; 3];
+    for header in table.chunks_exact(40) {
+        for (name, slot) in SECTIONS.iter().zip(&mut found) {
+            if header[..8].iter().copied().eq(padded(name)) {
+                // A second section of the same name would leave it open which of them was meant.
+                if slot.is_some() {
+                    return Err(BakedError::Section(name));
+                }
+                *slot = image
+                    .get(range(u32_at(header, 12), u32_at(header, 8)))
+                    .filter(|section| section.len() <= MAX_SECTION);
+                if slot.is_none() {
+                    return Err(BakedError::Section(name));
+                }
+            }
+        }
+    }
+    let take = |index: usize| found[index].ok_or(BakedError::Section(SECTIONS[index]));
+    Ok([take(0)?, take(1)?, take(2)?])
+}
+
+fn section_table(image: &[u8]) -> Option<&[u8]> {
+    if image.get(..2)? != b"MZ" {
+        return None;
+    }
+    let pe = u32_at(image.get(..0x40)?, 0x3c) as usize;
+    let header = image.get(range_usize(pe, 24))?;
+    if header[..4] != *b"PE\0\0" {
+        return None;
+    }
+    let count = usize::from(u16::from_le_bytes([header[6], header[7]]));
+    let optional = usize::from(u16::from_le_bytes([header[20], header[21]]));
+    image.get(range_usize(pe + 24 + optional, count * 40))
+}
+
+fn padded(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().chain(core::iter::repeat(0)).take(8)
+}
+
+fn range(start: u32, length: u32) -> Range<usize> {
+    range_usize(start as usize, length as usize)
+}
+
+fn range_usize(start: usize, length: usize) -> Range<usize> {
+    start..start.saturating_add(length)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a slot's files to memory that may be started, or the reason why not.
+//!
+//! Order matters: the manifest's signatures before the manifest, the manifest's sizes before memory for the files, the files'
+//! digests before anything is done with them. What is returned is the memory that was hashed; the disk is not read again.
+//!
+//! A manifest's expiry is not looked at: firmware has no time that can be trusted, and a tray whose clock has lost its battery
+//! must still reach the stage that can learn the time. What guards against old releases here is the version floor.
+
+use alloc::{format, string::String, vec::Vec};
+use core::fmt;
+
+use racklet_cpio::{Archive, CpioError};
+use racklet_trust::{
+    Manifest, Verified,
+    manifest::{FileError, Kind, Machine, ManifestError, NotForUs},
+    slot::{BelowFloor, Slot, SlotRecord},
+};
+
+use crate::baked::Baked;
+
+/// A bootstrap's manifest lists two files; anything near this is not one.
+const MAX_MANIFEST: u64 = 64 << 10;
+/// An armored SSHSIG of an Ed25519 key has about 300 bytes, of a hardware key about 500.
+const MAX_SIGNATURE: u64 = 4 << 10;
+/// Files `signatures/0.sig` to `signatures/15.sig`.
+const MAX_SIGNATURES: u32 = 16;
+/// The largest kernel or initramfs; what fits a slot of the ESP is far smaller.
+const MAX_FILE: u64 = 256 << 20;
+
+/// The files of the boot partition.
+pub trait Files {
+    /// Reads a whole file into memory, or nothing when there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`]; a file larger than `limit` is refused before memory is asked for.
+    fn read(&mut self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ReadError>;
+}
+
+/// Why a file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadError {
+    /// Larger than is sensible.
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// What was expected at most.
+        limit: u64,
+    },
+    /// Not enough memory for so many bytes.
+    Memory(u64),
+    /// What the firmware says.
+    Firmware(String),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { size, limit } => {
+                write!(f, "it has {size} bytes, {limit} is the most")
+            }
+            Self::Memory(size) => write!(f, "there is no memory for its {size} bytes"),
+            Self::Firmware(reason) => write!(f, "the firmware says {reason}"),
+        }
+    }
+}
+
+impl core::error::Error for ReadError {}
+
+/// What is started: all of it verified.
+#[derive(Debug)]
+pub struct Bootable {
+    /// Where it came from.
+    pub slot: Slot,
+    /// Its manifest.
+    pub manifest: Verified<Manifest>,
+    /// A UEFI application: Linux with its EFI stub.
+    pub kernel: Verified<Vec<u8>>,
+    /// The initramfs that belongs to it.
+    pub initramfs: Verified<Vec<u8>>,
+}
+
+/// Why a slot is not started.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A file is missing.
+    Missing(String),
+    /// A file cannot be read.
+    Read(String, ReadError),
+    /// The manifest is not signed as it must be, or is no bootstrap manifest.
+    Manifest(ManifestError),
+    /// It is for another machine.
+    NotForUs(NotForUs),
+    /// It is too old.
+    BelowFloor(BelowFloor),
+    /// A file is not the one that the manifest names.
+    File(FileError),
+    /// It was started and came back, or the firmware refused to start it.
+    Start(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(path) => write!(f, "{path} is missing"),
+            Self::Read(path, error) => write!(f, "{path} cannot be read: {error}"),
+            Self::Manifest(error) => error.fmt(f),
+            Self::NotForUs(error) => error.fmt(f),
+            Self::BelowFloor(error) => error.fmt(f),
+            Self::File(error) => error.fmt(f),
+            Self::Start(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+/// Reads and verifies a slot.
+///
+/// # Errors
+/// [`Refusal`] with the reason.
+pub fn slot(
+    files: &mut impl Files,
+    baked: &Baked<'_>,
+    architecture: &str,
+    record: &SlotRecord,
+    slot: Slot,
+) -> Result<Bootable, Refusal> {
+    let bytes = need(files, slot, "manifest.json", MAX_MANIFEST)?;
+    let mut signatures = Vec::new();
+    for number in 0..MAX_SIGNATURES {
+        let path = path(slot, &format!("signatures/{number}.sig"));
+        match files.read(&path, MAX_SIGNATURE) {
+            Ok(found) => signatures.extend(found),
+            Err(error) => return Err(Refusal::Read(path, error)),
+        }
+    }
+    let manifest = Manifest::verify(&baked.root, Kind::Bootstrap, &bytes, &signatures)
+        .map_err(Refusal::Manifest)?;
+    manifest
+        .accept(&Machine {
+            architecture,
+            board: &baked.board.board,
+            now: None,
+            floor: 0,
+        })
+        .map_err(Refusal::NotForUs)?;
+    record
+        .admits(slot, manifest.version)
+        .map_err(Refusal::BelowFloor)?;
+    let mut file = |name: &str| {
+        let size = manifest.file(name).map_or(0, |file| file.size);
+        let contents = need(files, slot, &format!("files/{name}"), size.min(MAX_FILE))?;
+        manifest.verify_file(name, contents).map_err(Refusal::File)
+    };
+    Ok(Bootable {
+        slot,
+        kernel: file("kernel")?,
+        initramfs: file("initramfs")?,
+        manifest,
+    })
+}
+
+impl Bootable {
+    /// The kernel command line: the board's part, then the manifest's. There is no other source.
+    #[must_use]
+    pub fn arguments(&self, baked: &Baked<'_>) -> String {
+        let parts = [&*baked.board.arguments, &*self.manifest.arguments];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join(" ")
+    }
+}
+
+/// The archive that follows the initramfs: what the bootstrap is told by the bootloader.
+///
+/// # Errors
+/// [`CpioError`] when a baked section is larger than the format can say.
+pub fn extra_archive(
+    baked: &Baked<'_>,
+    slot: Slot,
+    tries: u8,
+    version: u64,
+) -> Result<Vec<u8>, CpioError> {
+    let boot = format!("{{\"slot\":\"{slot}\",\"tries\":{tries},\"version\":{version}}}\n");
+    let mut archive = Archive::new();
+    archive.directory("racklet", 0o755)?;
+    archive.file("racklet/trust-root.json", 0o444, baked.root_json)?;
+    archive.file("racklet/tray.json", 0o400, baked.tray_json)?;
+    archive.file("racklet/boot.json", 0o444, boot.as_bytes())?;
+    Ok(archive.finish())
+}
+
+fn path(slot: Slot, name: &str) -> String {
+    format!("racklet/{slot}/{name}")
+}
+
+fn need(files: &mut impl Files, slot: Slot, name: &str, limit: u64) -> Result<Vec<u8>, Refusal> {
+    let path = path(slot, name);
+    match files.read(&path, limit) {
+        Ok(Some(contents)) => Ok(contents),
+        Ok(None) => Err(Refusal::Missing(path)),
+        Err(error) => Err(Refusal::Read(path, error)),
+    }
+}
