@@ -4,11 +4,11 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use racklet_cpio::Archive;
+use racklet_image::initramfs::Initramfs;
 
 use crate::{hash, kernel, paths, progress, tray};
 
-/// Packing takes seconds, and the sizes count on every boot.
+/// Takes seconds once; the size counts on every boot.
 const LEVEL: i32 = 19;
 
 /// Packs what has changed.
@@ -29,7 +29,7 @@ pub(crate) fn pack() -> Result<()> {
     let guest = folder.join("guest.cpio");
     let guest_init = tray::program("guest-init");
     make(&guest, &[&guest_init], || {
-        archive(&[Entry::program("init", &guest_init)])
+        Ok(archive(&[Entry::program("init", &guest_init)])?.to_cpio()?)
     })?;
     let programs = ["netd", "hypervisor", "vmm"].map(tray::program);
     write(
@@ -71,9 +71,7 @@ impl<'a> Entry<'a> {
 
 fn write(product: &Path, entries: &[Entry]) -> Result<()> {
     let sources: Vec<_> = entries.iter().map(|entry| entry.source).collect();
-    make(product, &sources, || {
-        Ok(zstd::encode_all(archive(entries)?.as_slice(), LEVEL)?)
-    })
+    make(product, &sources, || Ok(archive(entries)?.to_zstd()?))
 }
 
 /// Makes `product` unless it is there and was made from the same sources by the same code.
@@ -94,48 +92,24 @@ fn make(product: &Path, sources: &[&Path], work: impl FnOnce() -> Result<Vec<u8>
     hash::set_fresh(product, &key)
 }
 
-fn archive(entries: &[Entry]) -> Result<Vec<u8>> {
-    let mut archive = Archive::new();
+fn archive(entries: &[Entry]) -> Result<Initramfs> {
+    let mut archive = Initramfs::new();
     // What the kernel opens for PID 1 before anything is mounted, and where things are mounted.
     for folder in ["dev", "proc", "sys", "run", "tmp", "state"] {
         archive.directory(folder, 0o755)?;
     }
     archive.character_device("dev/console", 0o600, 5, 1)?;
-    let mut made = Vec::new();
     for entry in entries {
-        for (end, _) in entry.path.match_indices('/') {
-            let parent = &entry.path[..end];
-            if !made.contains(&parent) {
-                archive.directory(parent, 0o755)?;
-                made.push(parent);
-            }
-        }
         let contents =
             fs::read(entry.source).with_context(|| format!("read {}", entry.source.display()))?;
-        archive.file(entry.path, entry.mode, &contents)?;
+        archive.file(entry.path, entry.mode, contents)?;
     }
-    Ok(archive.finish())
+    Ok(archive)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parents_come_once_and_before_what_is_in_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let source = folder.path().join("s");
-        fs::write(&source, "x").unwrap();
-        let bytes = archive(&[
-            Entry::data("usr/lib/a", &source),
-            Entry::program("usr/lib/b", &source),
-        ])
-        .unwrap();
-        let text = String::from_utf8_lossy(&bytes);
-        let place = |name: &str| text.find(&format!("{name}\0")).unwrap();
-        assert!(place("usr") < place("usr/lib") && place("usr/lib") < place("usr/lib/a"));
-        assert_eq!(text.matches("usr/lib\0").count(), 1);
-    }
 
     #[test]
     fn a_product_is_packed_again_only_when_a_source_changes() {
