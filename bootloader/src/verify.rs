@@ -14,17 +14,15 @@ use racklet_cpio::{Archive, CpioError};
 use racklet_trust::{
     Manifest, Verified,
     manifest::{FileError, Kind, Machine, ManifestError, NotForUs},
+    root::MAX_KEYS,
     slot::{BelowFloor, Slot, SlotRecord},
+    sshsig::MAX_ARMORED,
 };
 
 use crate::baked::Baked;
 
 /// A bootstrap's manifest lists two files; anything near this is not one.
 const MAX_MANIFEST: u64 = 64 << 10;
-/// An armored SSHSIG of an Ed25519 key has about 300 bytes, of a hardware key about 500.
-const MAX_SIGNATURE: u64 = 4 << 10;
-/// Files `signatures/0.sig` to `signatures/15.sig`.
-const MAX_SIGNATURES: u32 = 16;
 /// The largest kernel or initramfs; what fits a slot of the ESP is far smaller.
 const MAX_FILE: u64 = 256 << 20;
 
@@ -128,9 +126,9 @@ pub fn slot(
 ) -> Result<Bootable, Refusal> {
     let bytes = need(files, slot, "manifest.json", MAX_MANIFEST)?;
     let mut signatures = Vec::new();
-    for number in 0..MAX_SIGNATURES {
+    for number in 0..MAX_KEYS {
         let path = path(slot, &format!("signatures/{number}.sig"));
-        match files.read(&path, MAX_SIGNATURE) {
+        match files.read(&path, MAX_ARMORED as u64) {
             Ok(found) => signatures.extend(found),
             Err(error) => return Err(Refusal::Read(path, error)),
         }

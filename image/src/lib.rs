@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod disk;
 pub mod erofs;
 pub mod initramfs;
 pub mod kernel;

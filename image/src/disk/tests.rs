@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whole images, judged by the tools that others will use on them: sgdisk, fsck.vfat, mtools, e2fsck, resize2fs, objdump,
+//! ssh-keygen.
+
+use std::{
+    fs,
+    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use racklet_trust::{
+    PublicKey,
+    digest::Hex,
+    manifest::{Kind, Manifest},
+    namespace,
+    root::{RoleKeys, Roles, TrustRoot},
+    slot::{self, SlotRecord},
+};
+
+use super::*;
+use crate::package::{self, Input, Package};
+
+const TRAY: &[u8] = b"{\"tray\":\"tray-1\"}\n";
+
+/// Runs a judge; returns what it said, on both outputs, when it was content.
+fn judge(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let done = Command::new(program)
+        .args(arguments)
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is needed (`cargo xtask doctor`): {error}"));
+    let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+    match done.status.success() {
+        true => Ok(said),
+        false => Err(format!("{program}: {}: {said}", done.status)),
+    }
+}
+
+/// A key, a trust root that names it for everything, and a signed bootstrap.
+struct Workshop {
+    folder: tempfile::TempDir,
+}
+
+impl Workshop {
+    fn new() -> Self {
+        let workshop = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let key = workshop.path("key");
+        let arguments = ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", text(&key)];
+        judge("ssh-keygen", &arguments).unwrap();
+        workshop
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn trust_root(&self) -> Vec<u8> {
+        let line = fs::read_to_string(self.path("key.pub")).unwrap();
+        let key: PublicKey = line.trim().parse().unwrap();
+        let role = RoleKeys {
+            threshold: 1,
+            keys: [key].into_iter().collect(),
+        };
+        let roles = Roles {
+            root: role.clone(),
+            config: role.clone(),
+            payload: role.clone(),
+            firmware: role,
+        };
+        TrustRoot::new(Hex([7; 16]), 1, roles)
+            .unwrap()
+            .to_canonical()
+    }
+
+    fn package(&self, name: &str, kernel_size: usize, change: impl Fn(&mut Manifest)) -> Package {
+        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", 3);
+        manifest.architecture = "x86_64".into();
+        manifest.boards = vec!["qemu-x86_64".into()];
+        change(&mut manifest);
+        let kernel: Vec<u8> = (0..kernel_size).map(|n| (n % 251) as u8).collect();
+        let (mut kernel, mut initramfs) = (&*kernel, &b"initramfs"[..]);
+        let inputs = vec![
+            Input {
+                name: "kernel",
+                contents: &mut kernel,
+            },
+            Input {
+                name: "initramfs",
+                contents: &mut initramfs,
+            },
+        ];
+        let package = package::build(manifest, inputs, &self.path(name), &mut |_| {}).unwrap();
+        let manifest = self.path(name).join("manifest.json");
+        let key = self.path("key");
+        let arguments = [
+            "-Y",
+            "sign",
+            "-n",
+            namespace::MANIFEST,
+            "-f",
+            text(&key),
+            text(&manifest),
+        ];
+        judge("ssh-keygen", &arguments).unwrap();
+        let signature = self.path(name).join("manifest.json.sig");
+        package
+            .add_signature(&fs::read(&signature).unwrap())
+            .unwrap();
+        package
+    }
+
+    fn build(&self, name: &str, package: &Package, size: u64) -> Result<Built, DiskError> {
+        let board = racklet_boards::find("qemu-x86_64").unwrap();
+        let spec = Spec {
+            board: &board,
+            bootloader: &small_pe(),
+            trust_root: &self.trust_root(),
+            tray: TRAY,
+            slots: [Some(package), None],
+            size,
+        };
+        build(&spec, &self.path(name))
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A PE32+ image with one section of code, which returns at once.
+fn small_pe() -> Vec<u8> {
+    let mut pe = vec![0; 0x600];
+    let mut put = |at: usize, bytes: &[u8]| pe[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &0x80_u32.to_le_bytes());
+    put(0x80, b"PE\0\0\x64\x86\x01\0");
+    // Size of the optional header; executable, large addresses.
+    put(0x94, &[0xf0, 0, 0x22, 0]);
+    let optional = 0x98;
+    put(optional, &[0x0b, 0x02]);
+    for (at, value) in [
+        (4, 0x200_u32),
+        (16, 0x1000),
+        (20, 0x1000),
+        (32, 0x1000),
+        (36, 0x200),
+        (56, 0x2000),
+        (60, 0x400),
+        (68, 10),
+        (108, 16),
+    ] {
+        put(optional + at, &value.to_le_bytes());
+    }
+    let section = optional + 0xf0;
+    put(section, b".text");
+    for (at, value) in [
+        (8, 1_u32),
+        (12, 0x1000),
+        (16, 0x200),
+        (20, 0x400),
+        (36, 0x6000_0020),
+    ] {
+        put(section + at, &value.to_le_bytes());
+    }
+    put(0x400, &[0xc3]);
+    pe
+}
+
+/// A partition's bytes as a file of their own, for tools that know no offsets.
+fn cut(image: &Path, number: u64, to: &Path) -> PathBuf {
+    let (start, length) = match number {
+        1 => (1 << 20, ESP_SIZE),
+        _ => {
+            let start = (1 << 20) + ESP_SIZE;
+            (
+                start,
+                fs::metadata(image).unwrap().len() - start - (1 << 20),
+            )
+        }
+    };
+    let arguments = [
+        &format!("if={}", text(image)),
+        &format!("of={}", text(to)),
+        "bs=1M",
+        "conv=sparse",
+        "status=none",
+        &format!("skip={}", start >> 20),
+        &format!("count={}", length >> 20),
+    ];
+    judge("dd", &arguments.map(|argument: &str| argument)).unwrap();
+    to.to_owned()
+}
+
+#[test]
+fn the_tools_that_others_use_find_nothing_wrong_with_an_image() {
+    let workshop = Workshop::new();
+    let package = workshop.package("slot", 3_000_000, |_| {});
+    let built = workshop.build("image", &package, DEFAULT_SIZE).unwrap();
+    let image = workshop.path("image");
+    assert_eq!(fs::metadata(&image).unwrap().len(), built.size);
+
+    let said = judge("sgdisk", &["-v", text(&image)]).unwrap();
+    assert!(said.contains("No problems found"), "{said}");
+    let said = judge("sgdisk", &["-p", text(&image)]).unwrap();
+    assert!(said.contains("EF00  racklet-esp"), "{said}");
+    assert!(said.contains("8300  racklet-state"), "{said}");
+
+    let esp = cut(&image, 1, &workshop.path("esp"));
+    let said = judge("fsck.vfat", &["-n", "-v", text(&esp)]).unwrap();
+    assert!(
+        !said.contains("differ") && !said.contains("Dirty"),
+        "{said}"
+    );
+    assert!(said.contains("FATs, 32 bit entries"), "{said}");
+    let state = cut(&image, 2, &workshop.path("state"));
+    judge("e2fsck", &["-f", "-n", text(&state)]).unwrap();
+    let said = judge("dumpe2fs", &["-h", text(&state)]).unwrap();
+    assert!(said.contains("racklet-state"), "{said}");
+    assert!(said.contains("resize_inode"), "{said}");
+}
+
+#[test]
+fn every_file_is_read_back_from_the_boot_partition() {
+    let workshop = Workshop::new();
+    let package = workshop.package("slot", 1_000_001, |_| {});
+    workshop.build("image", &package, LEAST_SIZE).unwrap();
+    let esp = cut(&workshop.path("image"), 1, &workshop.path("esp"));
+    let out = workshop.path("out");
+    fs::create_dir(&out).unwrap();
+    judge("mcopy", &["-i", text(&esp), "-s", "-n", "::*", text(&out)]).unwrap();
+    let slot = out.join("racklet/a");
+    for name in [
+        "manifest.json",
+        "signatures/0.sig",
+        "files/kernel",
+        "files/initramfs",
+    ] {
+        let original = match name {
+            "signatures/0.sig" => package.signatures().unwrap()[0].0.clone(),
+            name => package.directory().join(name),
+        };
+        assert_eq!(
+            fs::read(slot.join(name)).unwrap(),
+            fs::read(original).unwrap(),
+            "{name}"
+        );
+    }
+    assert!(!out.join("racklet/b").exists());
+    let boot = out.join("EFI/BOOT/BOOTX64.EFI");
+    let said = judge(
+        "objdump",
+        &["-s", "-j", ".tray", "-j", ".board", text(&boot)],
+    )
+    .unwrap();
+    assert!(said.contains("file format pei-x86-64"), "{said}");
+    assert!(
+        said.contains("{\"tray\":\"tray-1") && said.contains("qemu-x86_64"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_slot_records_are_where_the_bootloader_looks_and_alone_in_their_mebibyte() {
+    let workshop = Workshop::new();
+    let package = workshop.package("slot", 10, |_| {});
+    workshop.build("image", &package, LEAST_SIZE).unwrap();
+    let image = fs::File::open(workshop.path("image")).unwrap();
+    let read = |offset, sector: &mut [u8; racklet_fat::SECTOR]| {
+        image.read_exact_at(sector, (1 << 20) + offset)
+    };
+    let mut places = Vec::new();
+    for (copy, generation) in [(0, 0), (1, 1)] {
+        let place = racklet_fat::locate(read, &format!("racklet/slots.{copy}")).unwrap();
+        assert_eq!(place.size as usize, slot::SIZE);
+        let mut sector = [0; slot::SIZE];
+        read(place.offset, &mut sector).unwrap();
+        let expected = (generation, SlotRecord::new(Some(3), None));
+        assert_eq!(SlotRecord::decode(&sector), Ok(expected));
+        places.push(place.offset);
+    }
+    assert!(places[0].abs_diff(places[1]) >= 1 << 20, "{places:?}");
+    let kernel = package.directory().join("files/kernel");
+    let needle = fs::read(kernel).unwrap();
+    let mut near = vec![0; 1 << 20];
+    for place in places {
+        image.read_exact_at(&mut near, (1 << 20) + place).unwrap();
+        assert!(near[slot::SIZE..].iter().all(|byte| *byte == 0));
+        assert!(!near.windows(needle.len()).any(|window| window == needle));
+    }
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes_and_others_do_not() {
+    let workshop = Workshop::new();
+    let package = workshop.package("slot", 100_000, |_| {});
+    let first = workshop.build("first", &package, LEAST_SIZE).unwrap();
+    // Identifiers and times that were taken from a clock would differ now.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let second = workshop.build("second", &package, LEAST_SIZE).unwrap();
+    assert_eq!(first, second);
+    judge(
+        "cmp",
+        &[
+            text(&workshop.path("first")),
+            text(&workshop.path("second")),
+        ],
+    )
+    .unwrap();
+    let other = workshop.package("other", 100_001, |_| {});
+    let third = workshop.build("third", &other, LEAST_SIZE).unwrap();
+    assert_ne!(first.sha256, third.sha256);
+    let said = judge("sha256sum", &[text(&workshop.path("third"))]).unwrap();
+    assert!(said.starts_with(&third.sha256.to_string()), "{said}");
+}
+
+#[test]
+fn the_state_partition_can_grow_a_thousandfold() {
+    let workshop = Workshop::new();
+    let package = workshop.package("slot", 10, |_| {});
+    workshop.build("image", &package, LEAST_SIZE).unwrap();
+    let state = cut(&workshop.path("image"), 2, &workshop.path("state"));
+    let file = fs::OpenOptions::new().write(true).open(&state).unwrap();
+    file.set_len(64 << 30).unwrap();
+    judge("resize2fs", &[text(&state)]).unwrap();
+    judge("e2fsck", &["-f", "-n", text(&state)]).unwrap();
+    let said = judge("dumpe2fs", &["-h", text(&state)]).unwrap();
+    // 64 GiB in blocks of 4 KiB.
+    assert!(
+        said.contains("Block count:              16777216"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_image_takes_little_room_and_only_its_owner_may_read_its_secrets() {
+    let workshop = Workshop::new();
+    let package = workshop.package("slot", 10, |_| {});
+    workshop.build("image", &package, DEFAULT_SIZE).unwrap();
+    let metadata = fs::metadata(workshop.path("image")).unwrap();
+    assert!(
+        metadata.blocks() * 512 < 16 << 20,
+        "{} sectors",
+        metadata.blocks()
+    );
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+}
+
+#[track_caller]
+fn refused(workshop: &Workshop, package: &Package, size: u64, text: &str) {
+    fs::write(workshop.path("image"), "the image before").unwrap();
+    let error = workshop.build("image", package, size).unwrap_err();
+    let mut said = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(error) = source {
+        said = format!("{said}: {error}");
+        source = error.source();
+    }
+    assert!(said.contains(text), "{said}");
+    let kept = fs::read(workshop.path("image")).unwrap();
+    assert_eq!(kept, b"the image before");
+}
+
+#[test]
+fn what_would_not_boot_is_refused_and_the_old_image_stays() {
+    let workshop = Workshop::new();
+    let good = workshop.package("good", 10, |_| {});
+    refused(&workshop, &good, 100 << 20, "at least 160 MiB");
+    refused(&workshop, &good, LEAST_SIZE + 512, "whole MiB");
+
+    let elsewhere = workshop.package("elsewhere", 10, |m| m.boards = vec!["rpi4".into()]);
+    refused(
+        &workshop,
+        &elsewhere,
+        LEAST_SIZE,
+        "it is for rpi4; this board is qemu-x86_64",
+    );
+    let large = workshop.package("large", 80 << 20, |_| {});
+    refused(
+        &workshop,
+        &large,
+        LEAST_SIZE,
+        "make the kernel or the initramfs smaller",
+    );
+
+    let stranger = Workshop::new();
+    refused(
+        &stranger,
+        &good,
+        LEAST_SIZE,
+        "1 signature by firmware keys needed",
+    );
+    let tampered = workshop.package("tampered", 10, |_| {});
+    fs::write(tampered.directory().join("files/kernel"), [0; 10]).unwrap();
+    refused(&workshop, &tampered, LEAST_SIZE, "file kernel of");
+}
+
+#[test]
+fn a_bootloader_that_cannot_carry_more_is_refused() {
+    let add = |pe: &[u8]| pe::add_sections(pe, "x86_64", &[(".trust", b"x"), (".tray", b"y")]);
+    let good = small_pe();
+    let added = add(&good).unwrap();
+    assert_eq!(add(&added), Err(PeError::Taken(".trust".into())));
+    assert_eq!(pe::add_sections(&good, "aarch64", &[]), Err(PeError::NotPe));
+    let mut signed = good.clone();
+    signed[0x98 + 112 + 36] = 8;
+    assert_eq!(add(&signed), Err(PeError::Signed));
+    let many = [(".a", &b""[..]); 16];
+    assert_eq!(
+        pe::add_sections(&good, "x86_64", &many),
+        Err(PeError::NoRoom(16))
+    );
+    for length in 0..0x400 {
+        assert_eq!(add(&good[..length]), Err(PeError::NotPe), "{length}");
+    }
+}
