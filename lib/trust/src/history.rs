@@ -168,8 +168,10 @@ fn chain(error: &RootError) -> alloc::string::String {
 
 /// Decides whether `head` may follow `accepted`.
 ///
-/// On a first boot (`accepted.head` is `None`) the head itself is judged alone: by the newest trust root that its tree leads to from
-/// the baked one. It cannot authorise itself, since every step there needs root keys.
+/// On a first boot, and when a kept head is read back (`accepted.head` is `None`), the head is judged alone: by the newest trust root
+/// that its tree leads to from the one accepted, or by the one before that, since the head may be the very commit that brought the
+/// newest. It cannot authorise itself, since every step there needs root keys. The holder of a key that the newest root removed gains
+/// nothing by this: without a history to hold against it, such a head could as well have left the newest root out.
 ///
 /// # Errors
 /// [`Rejected`] with the reason; the accepted head stays in force.
@@ -181,8 +183,9 @@ pub fn follow<R: Repository>(
     let walk = Walk { repository };
     let Some(base) = accepted.head else {
         let commit = walk.commit(head)?;
-        let root = walk.root_behind(head, &commit, &accepted.root)?;
-        walk.authorise(head, &commit, &root)?;
+        let (root, before) = walk.roots_behind(head, &commit, &accepted.root)?;
+        walk.authorise(head, &commit, &root)
+            .or_else(|refused| walk.authorise(head, &commit, &before).map_err(|_| refused))?;
         return Ok(Verified::new(Head {
             id: head,
             tree: commit.tree(),
@@ -199,7 +202,7 @@ pub fn follow<R: Repository>(
         for parent in commit.parents() {
             let before = roots.get(parent).ok_or(Rejected::Missing(*parent))?;
             walk.authorise(*id, commit, before)?;
-            let behind = walk.root_behind(*id, commit, before)?;
+            let (behind, _) = walk.roots_behind(*id, commit, before)?;
             if newest
                 .as_ref()
                 .is_none_or(|root| root.version() < behind.version())
@@ -307,13 +310,13 @@ impl<R: Repository> Walk<'_, R> {
     }
 
     /// The trust root in force behind `commit` when `before` was in force at its parent: the newest in its tree that follows,
-    /// step by step.
-    fn root_behind(
+    /// step by step. With it comes the one that it followed, or the same again when there was no step.
+    fn roots_behind(
         &self,
         id: ObjectId,
         commit: &Commit,
         before: &Verified<TrustRoot>,
-    ) -> Result<Verified<TrustRoot>, Rejected<R::Error>> {
+    ) -> Result<(Verified<TrustRoot>, Verified<TrustRoot>), Rejected<R::Error>> {
         let changed = Rejected::RootChanged {
             id,
             version: before.version(),
@@ -334,17 +337,19 @@ impl<R: Repository> Walk<'_, R> {
             return Err(changed);
         }
         let mut root = before.clone();
+        let mut previous = before.clone();
         while let Some(next) = document(root.version().saturating_add(1))? {
             let version = root.version().saturating_add(1);
-            root = root
+            let next = root
                 .advance(&next.bytes, &next.signatures)
                 .map_err(|error| Rejected::Root {
                     id,
                     version,
                     error: Box::new(error),
                 })?;
+            previous = core::mem::replace(&mut root, next);
         }
-        Ok(root)
+        Ok((root, previous))
     }
 }
 

@@ -69,7 +69,7 @@ impl Memory {
         id
     }
 
-    fn commit_with(
+    fn make_with(
         &mut self,
         parents: &[ObjectId],
         signer: u8,
@@ -89,7 +89,7 @@ impl Memory {
     }
 
     fn make(&mut self, parents: &[ObjectId], signer: u8, message: &str) -> ObjectId {
-        self.commit_with(parents, signer, message, &[first()])
+        self.make_with(parents, signer, message, &[first()])
     }
 }
 
@@ -193,15 +193,15 @@ fn a_removed_key_counts_no_more_and_an_added_one_only_afterwards() {
     let base = memory.make(&[], 1, "base");
     let both = [first(), document(2, roles(1, &[2]), &[1, 2])];
     // The rotation itself is judged by the old root: the new key cannot let itself in.
-    let by_new = memory.commit_with(&[base], 2, "rotate", &both);
+    let by_new = memory.make_with(&[base], 2, "rotate", &both);
     assert!(
         outcome(&memory, base, by_new)
             .unwrap_err()
             .contains("not a config key")
     );
-    let rotated = memory.commit_with(&[base], 1, "rotate", &both);
-    let by_added = memory.commit_with(&[rotated], 2, "new key", &both);
-    let by_removed = memory.commit_with(&[rotated], 1, "old key", &both);
+    let rotated = memory.make_with(&[base], 1, "rotate", &both);
+    let by_added = memory.make_with(&[rotated], 2, "new key", &both);
+    let by_removed = memory.make_with(&[rotated], 1, "old key", &both);
     let head = follow(&memory, &accepted(Some(base)), by_added).unwrap();
     assert_eq!(head.root.version(), 2);
     assert!(
@@ -215,7 +215,7 @@ fn a_removed_key_counts_no_more_and_an_added_one_only_afterwards() {
 fn a_root_that_its_predecessor_did_not_sign_is_refused() {
     let mut memory = Memory::default();
     let base = memory.make(&[], 1, "base");
-    let forged = memory.commit_with(
+    let forged = memory.make_with(
         &[base],
         1,
         "forged",
@@ -231,7 +231,7 @@ fn a_root_in_force_cannot_be_changed_or_dropped() {
     let mut memory = Memory::default();
     let base = memory.make(&[], 1, "base");
     for trust in [&[][..], &[document(1, roles(1, &[1, 2]), &[1])]] {
-        let head = memory.commit_with(&[base], 1, "change", trust);
+        let head = memory.make_with(&[base], 1, "change", trust);
         assert!(
             outcome(&memory, base, head)
                 .unwrap_err()
@@ -244,12 +244,12 @@ fn a_root_in_force_cannot_be_changed_or_dropped() {
 fn a_root_rotated_several_times_while_the_tray_was_off_is_followed() {
     let mut memory = Memory::default();
     let mut trust = Vec::from([first()]);
-    let base = memory.commit_with(&[], 1, "base", &trust);
+    let base = memory.make_with(&[], 1, "base", &trust);
     let mut head = base;
     for version in 2..=4u8 {
         let (old, new) = (version - 1, version);
         trust.push(document(version.into(), roles(1, &[new]), &[old, new]));
-        head = memory.commit_with(&[head], old, "rotate", &trust);
+        head = memory.make_with(&[head], old, "rotate", &trust);
     }
     assert_eq!(
         follow(&memory, &accepted(Some(base)), head)
@@ -259,18 +259,22 @@ fn a_root_rotated_several_times_while_the_tray_was_off_is_followed() {
         4
     );
     // The same on a first boot, from the tree alone.
-    let last = memory.commit_with(&[head], 4, "after", &trust);
-    assert_eq!(
-        follow(&memory, &accepted(None), last)
-            .unwrap()
-            .root
-            .version(),
-        4
-    );
+    let last = memory.make_with(&[head], 4, "after", &trust);
+    assert_eq!(alone(&memory, last), Ok(4));
+    // The commit that brought version 4 was signed by a key of version 3, as it had to be.
+    assert_eq!(alone(&memory, head), Ok(4));
+    let by_older = memory.make_with(&[head], 2, "older", &trust);
     assert!(
-        follow(&memory, &accepted(None), head).is_err(),
-        "signed by a key of version 3 only"
+        alone(&memory, by_older)
+            .unwrap_err()
+            .contains("not a config key")
     );
+}
+
+fn alone(memory: &Memory, head: ObjectId) -> Result<u64, String> {
+    follow(memory, &accepted(None), head)
+        .map(|head| head.root.version())
+        .map_err(|error| format!("{error}"))
 }
 
 #[test]
@@ -280,7 +284,7 @@ fn on_a_first_boot_the_head_must_be_signed_and_lead_from_the_baked_root() {
     assert!(follow(&memory, &accepted(None), good).is_ok());
     let stranger = memory.make(&[], 9, "stranger");
     assert!(follow(&memory, &accepted(None), stranger).is_err());
-    let other_rack = memory.commit_with(&[], 1, "other", &[document(1, roles(1, &[1, 3]), &[1])]);
+    let other_rack = memory.make_with(&[], 1, "other", &[document(1, roles(1, &[1, 3]), &[1])]);
     assert!(follow(&memory, &accepted(None), other_rack).is_err());
 }
 
