@@ -12,6 +12,7 @@ pub mod console;
 pub mod front;
 pub mod process;
 pub mod qemu;
+pub mod rack;
 pub mod servers;
 pub mod sntp;
 pub mod until;

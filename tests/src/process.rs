@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -14,10 +15,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::until::until;
 
-/// A command that the kernel kills when the starting thread ends, however that comes about.
+/// A command that the kernel kills when the starting thread ends, however that comes about. Ctrl-C at the terminal does not
+/// reach it: we end it in our own order.
 #[must_use]
 pub fn bound_to_us(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
+    command.process_group(0);
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
 }

@@ -42,6 +42,15 @@ impl Accelerator {
         }
     }
 
+    /// The value of `RACKLET_ACCEL` for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+
     /// QEMU's arguments.
     #[must_use]
     pub fn arguments(self) -> [&'static str; 4] {
@@ -63,6 +72,8 @@ pub struct Machine {
     pub clock: Option<String>,
     /// Whether there is a network card.
     pub network: bool,
+    /// How its processor is had.
+    pub accelerator: Accelerator,
 }
 
 impl Default for Machine {
@@ -72,6 +83,7 @@ impl Default for Machine {
             processors: 2,
             clock: None,
             network: true,
+            accelerator: Accelerator::chosen(),
         }
     }
 }
@@ -133,7 +145,7 @@ impl Tray {
                 "std",
             ])
             .args(["-M", "q35"])
-            .args(Accelerator::chosen().arguments())
+            .args(machine.accelerator.arguments())
             .args([
                 "-m",
                 &machine.memory.to_string(),
@@ -210,6 +222,18 @@ impl Tray {
             Ok(None)
         });
         found.with_context(|| format!("{}\n{}", self.name, tail(self.console.path(), 25)))
+    }
+
+    /// The next line of the console that has `what` in it, if it is there by now; an error if the machine is off.
+    ///
+    /// # Errors
+    /// With the end of QEMU's log.
+    pub fn seen(&mut self, what: &str) -> Result<Option<String>> {
+        let line = self.console.find(what);
+        if line.is_none() {
+            self.process.check()?;
+        }
+        Ok(line)
     }
 
     /// The loopback port at which its network API (7443) is reached.

@@ -130,15 +130,22 @@ impl GitServer {
         self.folder.join("log")
     }
 
-    /// Makes an empty repository that may be pushed to, and gives its folder.
+    /// Makes an empty repository that may be pushed to, whose objects are named by `format` (sha1 or sha256), and gives its folder.
     ///
     /// # Errors
     /// When git fails.
-    pub fn create_repository(&self, name: &str) -> Result<PathBuf> {
+    pub fn create_repository(&self, name: &str, format: &str) -> Result<PathBuf> {
         let path = self.folder.join("git").join(format!("{name}.git"));
         output(
             Command::new("git")
-                .args(["init", "--quiet", "--bare", "--initial-branch=main"])
+                .args([
+                    "init",
+                    "--quiet",
+                    "--bare",
+                    "--initial-branch=main",
+                    "--object-format",
+                    format,
+                ])
                 .arg(&path),
         )?;
         for (key, value) in [
@@ -359,10 +366,19 @@ mod tests {
             .tempdir_in("/tmp")
             .unwrap();
         let mut server = GitServer::start(&folder.path().join("s")).unwrap();
-        server.create_repository("rack").unwrap();
+        server.create_repository("rack", "sha256").unwrap();
         let work = folder.path().join("work");
         fs::create_dir(&work).unwrap();
-        run(&work, &["init", "--quiet", "--initial-branch=main"]).unwrap();
+        run(
+            &work,
+            &[
+                "init",
+                "--quiet",
+                "--initial-branch=main",
+                "--object-format=sha256",
+            ],
+        )
+        .unwrap();
         run(
             &work,
             &["commit", "--quiet", "--allow-empty", "-m", "first"],

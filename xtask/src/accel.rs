@@ -18,25 +18,25 @@ use crate::{paths, progress::say};
 /// What a kernel without an initramfs ends with.
 const SIGN_OF_LIFE: &str = "Kernel panic - not syncing: ";
 
-/// The value for `RACKLET_ACCEL`.
-pub(crate) fn choose(artifacts: &Artifacts) -> Result<&'static str> {
+/// Decides, and says why.
+pub(crate) fn choose(artifacts: &Artifacts) -> Result<Accelerator> {
     if let Ok(told) = std::env::var("RACKLET_ACCEL") {
         say(&format!(
             "  processor of the trays: {told}, as RACKLET_ACCEL says"
         ));
-        return Ok(if told == "kvm" { "kvm" } else { "tcg" });
+        return Ok(Accelerator::chosen());
     }
     let reason = match why_not(artifacts)? {
         None => {
             say("  processor of the trays: this machine's own (KVM, nested)");
-            return Ok("kvm");
+            return Ok(Accelerator::Kvm);
         }
         Some(reason) => reason,
     };
     say(&format!(
         "  processor of the trays: emulated, because {reason}"
     ));
-    Ok("tcg")
+    Ok(Accelerator::Tcg)
 }
 
 fn why_not(artifacts: &Artifacts) -> Result<Option<&'static str>> {

@@ -7,6 +7,7 @@
 mod accel;
 mod build;
 mod debian;
+mod demo;
 mod doctor;
 mod fuzz;
 mod hash;
@@ -34,6 +35,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Sets up and runs the main job: a signed repository, an image, a tray in QEMU, a workload, an edit
+    Demo(demo::Arguments),
     /// Sets up and runs every test: format, lints, licences, unit, property and end-to-end tests
     Test(test::Arguments),
     /// Says what is missing on this machine and why it is needed
@@ -45,6 +48,8 @@ enum Task {
         /// Which: boot, host, guest; all of them without
         names: Vec<String>,
     },
+    /// Builds the programs of a tray and the bootloader
+    Programs,
     /// Checks format, lints, licences and advisories
     Lint,
     /// Runs every fuzz target for a while
@@ -53,10 +58,14 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
+        Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Doctor => doctor::run(),
         Task::Build => build::everything().map(drop),
         Task::Kernel { names } => packages::require_all().and_then(|()| kernel::build(&names)),
+        Task::Programs => packages::require_all()
+            .and_then(|()| rust::require())
+            .and_then(|library| tray::build(&library)),
         Task::Lint => lint::run(),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
     };

@@ -115,6 +115,39 @@ fn human(seconds: u64) -> String {
     }
 }
 
+/// A line that is always the current one; without a terminal, a new line whenever it changes.
+pub(crate) fn status_line() -> StatusLine {
+    let bar = stderr().is_terminal().then(|| {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    });
+    StatusLine {
+        bar,
+        last: std::cell::RefCell::default(),
+    }
+}
+
+/// See [`status_line`].
+pub(crate) struct StatusLine {
+    bar: Option<ProgressBar>,
+    last: std::cell::RefCell<String>,
+}
+
+impl StatusLine {
+    pub(crate) fn show(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(text.to_owned()),
+            None if *self.last.borrow() != text => say(text),
+            None => {}
+        }
+        self.last.replace(text.to_owned());
+    }
+}
+
 fn durations() -> BTreeMap<String, u64> {
     let read = || {
         let text = fs::read(paths::cache().ok()?.join("durations.json")).ok()?;

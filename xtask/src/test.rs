@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             // Each is a whole machine (or several): more at a time than this only makes all of them late.
             .arg("--test-threads=2")
             .args(&filter)
-            .env("RACKLET_ACCEL", accelerator);
+            .env("RACKLET_ACCEL", accelerator.name());
         if !passes(&mut trays)? {
             failed.push("end-to-end tests");
         }

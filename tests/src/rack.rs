@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A rack as its owner makes it: keys, repository, payload, workload and a tray's image, all with `racklet` and the ordinary
+//! `git`, pushed to a [`GitServer`].
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::{
+    artifacts::Artifacts,
+    process::{git, output},
+    servers::GitServer,
+};
+
+/// The tray that every rack here has.
+pub const TRAY: &str = "tray-1";
+/// The board it is built on.
+pub const BOARD: &str = "qemu-x86_64";
+/// The workload that every rack here has.
+pub const WORKLOAD: &str = "web";
+/// What it says at first.
+pub const FIRST_MESSAGE: &str = "first edition";
+
+/// What the workload runs: says its message in its log and serves it as a page.
+const START: &str = "\
+#!/bin/sh
+echo \"serving: $MESSAGE\"
+mkdir -p /www && echo \"<h1>$MESSAGE</h1>\" > /www/index.html
+exec httpd -f -v -p 80 -h /www
+";
+
+/// A rack and the key of its owner.
+#[derive(Debug, Clone)]
+pub struct Rack {
+    folder: PathBuf,
+    racklet: PathBuf,
+    /// Name of its repository on the server.
+    name: String,
+    /// Where trays find that.
+    url: String,
+}
+
+impl Rack {
+    /// Makes a rack named `name` in `folder` with its first workload and pushes all of it to `server`.
+    ///
+    /// # Errors
+    /// When a tool fails; with what it said.
+    pub fn create(
+        name: &str,
+        folder: &Path,
+        artifacts: &Artifacts,
+        server: &GitServer,
+    ) -> Result<Self> {
+        fs::create_dir_all(folder.join("home/.ssh")).context("home of the rack's owner")?;
+        let rack = Self {
+            folder: folder.into(),
+            racklet: artifacts.racklet(),
+            name: name.into(),
+            url: server.url_for_trays(name),
+        };
+        output(
+            Command::new("ssh-keygen")
+                .args([
+                    "-q",
+                    "-t",
+                    "ed25519",
+                    "-N",
+                    "",
+                    "-C",
+                    "owner@rack.example",
+                    "-f",
+                ])
+                .arg(rack.key()),
+        )?;
+        rack.payload("stable", 1, artifacts)?;
+        rack.racklet(&[
+            "rack",
+            "init",
+            "repository",
+            "--name",
+            name,
+            "--tray",
+            TRAY,
+            "--board",
+            BOARD,
+        ])
+        .args([
+            "--repository",
+            &server.url_for_trays(name),
+            "--poll",
+            "2",
+            "--payload",
+            "stable-1",
+        ])
+        .arg("--ca")
+        .arg(server.authority())
+        .arg("--key")
+        .arg(rack.key())
+        .run()?;
+        let format = rack.git(&["rev-parse", "--show-object-format"])?;
+        server.create_repository(name, format.trim())?;
+        server.teach(&rack.repository())?;
+        rack.git(&["remote", "add", "origin", &server.url(name)])?;
+        rack.git(&["config", "user.name", "Rack Owner"])?;
+        rack.git(&["config", "user.email", "owner@rack.example"])?;
+        rack.publish("payload", "stable-1")?;
+
+        rack.artifact(WORKLOAD, 1, artifacts)?;
+        rack.publish("artifact", "web-1")?;
+        rack.write("workloads/web.yaml", &workload(FIRST_MESSAGE))?;
+        rack.racklet(&["artifact", "pin", "../web-1"])
+            .within()
+            .run()?;
+        rack.push("web: first workload")?;
+        Ok(rack)
+    }
+
+    /// The working copy.
+    #[must_use]
+    pub fn repository(&self) -> PathBuf {
+        self.folder.join("repository")
+    }
+
+    /// Its owner's private key.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.folder.join("home/.ssh/id_ed25519")
+    }
+
+    /// `git` in the working copy.
+    ///
+    /// # Errors
+    /// When git fails; with what it said.
+    pub fn git(&self, arguments: &[&str]) -> Result<String> {
+        output(
+            git(&self.repository())
+                .env("HOME", self.home())
+                .args(arguments),
+        )
+    }
+
+    /// Writes a file of the working copy.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &str, contents: &str) -> Result<()> {
+        let path = self.repository().join(path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&path, contents).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Commits everything, signed as the rack's configuration has it, pushes, and gives the commit's name.
+    ///
+    /// # Errors
+    /// When git fails; with what it said.
+    pub fn push(&self, message: &str) -> Result<String> {
+        self.git(&["add", "--all"])?;
+        self.git(&["commit", "--quiet", "--message", message])?;
+        self.git(&["push", "--quiet", "origin", "HEAD:main"])?;
+        Ok(self.git(&["rev-parse", "HEAD"])?.trim().to_owned())
+    }
+
+    /// Changes what the workload says, and pushes that.
+    ///
+    /// # Errors
+    /// When git fails; with what it said.
+    pub fn edit(&self, message: &str) -> Result<String> {
+        let path = self.repository().join("workloads/web.yaml");
+        let text = fs::read_to_string(&path)?;
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| match line.split_once("MESSAGE: ") {
+                Some((indent, _)) => format!("{indent}MESSAGE: {message}"),
+                None => line.to_owned(),
+            })
+            .collect();
+        self.write("workloads/web.yaml", &(lines.join("\n") + "\n"))?;
+        self.push(&format!("web: {message}"))
+    }
+
+    /// Builds, but neither signs nor publishes, a payload in the folder `<name>-<version>`.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn payload(&self, name: &str, version: u32, artifacts: &Artifacts) -> Result<()> {
+        self.system(
+            "payload",
+            name,
+            version,
+            &artifacts.host_kernel(),
+            &artifacts.host_initramfs(),
+            artifacts,
+        )
+    }
+
+    fn system(
+        &self,
+        kind: &str,
+        name: &str,
+        version: u32,
+        kernel: &Path,
+        initramfs: &Path,
+        artifacts: &Artifacts,
+    ) -> Result<()> {
+        self.racklet(&[
+            kind,
+            "build",
+            "--board",
+            BOARD,
+            "--name",
+            name,
+            "--version",
+            &version.to_string(),
+        ])
+        .args(["--output", &format!("{name}-{version}")])
+        .args(["--source", &format!("linux={}", artifacts.linux_source()?)])
+        .arg("--kernel")
+        .arg(kernel)
+        .arg("--initramfs")
+        .arg(initramfs)
+        .run()?;
+        Ok(())
+    }
+
+    /// Builds, but neither signs nor publishes, the workload's image in the folder `<name>-<version>`.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn artifact(&self, name: &str, version: u32, artifacts: &Artifacts) -> Result<()> {
+        let root = self.folder.join(format!("{name}-{version}.root"));
+        for folder in ["bin", "www", "tmp", "proc", "sys", "dev"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        fs::copy(artifacts.busybox(), root.join("bin/busybox"))
+            .context("busybox of the workload")?;
+        for applet in ["sh", "httpd", "mkdir", "echo", "cat", "sleep", "wget"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
+        }
+        let start = root.join("bin/start");
+        fs::write(&start, START)?;
+        output(Command::new("chmod").arg("755").arg(&start))?;
+        self.racklet(&[
+            "artifact",
+            "build",
+            "--name",
+            name,
+            "--version",
+            &version.to_string(),
+        ])
+        .args(["--output", &format!("{name}-{version}")])
+        .arg("--from")
+        .arg(&root)
+        .run()?;
+        Ok(())
+    }
+
+    /// Signs a built payload or artifact and pushes it to its branch.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn publish(&self, kind: &str, package: &str) -> Result<()> {
+        let package = format!("../{package}");
+        self.racklet(&[kind, "sign", &package]).within().run()?;
+        self.racklet(&[kind, "publish", &package]).within().run()?;
+        Ok(())
+    }
+
+    /// Builds the image of the tray's card and gives its path.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn image(&self, artifacts: &Artifacts) -> Result<PathBuf> {
+        self.system(
+            "bootstrap",
+            "bootstrap",
+            1,
+            &artifacts.bootstrap_kernel(),
+            &artifacts.bootstrap_initramfs(),
+            artifacts,
+        )?;
+        self.racklet(&["bootstrap", "sign", "../bootstrap-1"])
+            .within()
+            .run()?;
+        let image = self.folder.join(format!("{TRAY}.img"));
+        self.racklet(&["image", "build", "--board", BOARD, "--tray", TRAY])
+            .within()
+            .args(["--bootstrap", "../bootstrap-1"])
+            .args(["--url", &self.url])
+            .arg("--bootloader")
+            .arg(artifacts.bootloader())
+            .arg("--output")
+            .arg(&image)
+            .run()?;
+        Ok(image)
+    }
+
+    /// A `racklet` command line of the rack's owner, to be run in the folder of the rack.
+    #[must_use]
+    pub fn racklet(&self, arguments: &[&str]) -> Racklet {
+        let mut command = Command::new(&self.racklet);
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env("HOME", self.home())
+            .env_remove("XDG_DATA_HOME")
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("SSH_AUTH_SOCK");
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("GIT_") {
+                command.env_remove(name);
+            }
+        }
+        Racklet {
+            command,
+            repository: self.repository(),
+        }
+    }
+
+    /// What the tray behind the loopback port `api` says about itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self, api: u16) -> Result<Value> {
+        let text = self
+            .racklet(&[
+                "--json",
+                "status",
+                TRAY,
+                "--address",
+                &format!("127.0.0.1:{api}"),
+            ])
+            .within()
+            .run()?;
+        serde_json::from_str(&text).with_context(|| format!("racklet status said {text}"))
+    }
+
+    /// The workload's log, as the tray behind the loopback port `api` has it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn logs(&self, api: u16, workload: &str) -> Result<String> {
+        self.racklet(&[
+            "logs",
+            TRAY,
+            workload,
+            "--address",
+            &format!("127.0.0.1:{api}"),
+        ])
+        .within()
+        .run()
+    }
+
+    /// Its name, which is also that of its repository on the server.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The `racklet` it is worked with.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.racklet
+    }
+
+    /// The home folder of its owner.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+}
+
+/// A `racklet` command line.
+#[derive(Debug)]
+pub struct Racklet {
+    command: Command,
+    repository: PathBuf,
+}
+
+impl Racklet {
+    /// Runs it in the rack repository.
+    #[must_use]
+    pub fn within(mut self) -> Self {
+        self.command.current_dir(&self.repository);
+        self
+    }
+
+    /// More arguments.
+    #[must_use]
+    pub fn args<const N: usize>(mut self, arguments: [&str; N]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Runs it and gives what it said.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub fn run(mut self) -> Result<String> {
+        output(&mut self.command)
+    }
+}
+
+/// The workload's file, before `racklet artifact pin` fills in the digest.
+fn workload(message: &str) -> String {
+    format!(
+        "\
+apiVersion: racklet.dev/v1alpha1
+kind: MicroVM
+metadata:
+  name: {WORKLOAD}
+spec:
+  tray: {TRAY}
+  rootfs:
+    artifact: {WORKLOAD}
+    manifest: sha256:{:064}
+  cpus: 1
+  memory: 64Mi
+  command: [/bin/start]
+  env:
+    PATH: /bin
+    MESSAGE: {message}
+  network:
+    name: lan
+    address: 10.80.0.10
+  restartPolicy: Always
+",
+        0
+    )
+}
+
+/// How long a tray under emulation may take from power-on to a running workload.
+pub const UP: Duration = Duration::from_secs(300);
