@@ -3,4 +3,14 @@
 #![forbid(unsafe_code)]
 
 pub mod chunk;
+mod delta;
+pub mod http;
+pub mod limits;
+pub mod pack;
+mod pkt;
+pub mod progress;
 pub mod publish;
+pub mod remote;
+pub mod stream;
+pub mod tls;
+pub mod url;

@@ -1,0 +1,616 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Just enough HTTP/1.1 for Git's smart protocol: one request at a time over one TLS connection that is kept while it serves.
+//!
+//! No compression, no cookies, no proxies, no caching. A redirect is an error that names where it leads, so that [`crate::remote`] can
+//! decide; everything else that is not the Git answer asked for is an error with the reason.
+
+use std::{
+    io::{self, BufRead, Read, Write},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    limits::Timeouts,
+    stream::{self, Resolve, Tls},
+    url::HttpsUrl,
+};
+
+/// Longest head of an answer, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+/// How much is read from TLS at once: its largest record.
+const BUFFER: usize = 16 * 1024;
+
+/// Why a request brought no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// DNS.
+    #[error("the address of {host} cannot be found")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's words.
+        source: io::Error,
+    },
+    /// DNS knows the name, but no address.
+    #[error("{0} has no address")]
+    NoAddress(String),
+    /// TCP.
+    #[error("no connection to {address}")]
+    Connect {
+        /// The last address tried.
+        address: SocketAddr,
+        /// The kernel's words.
+        source: io::Error,
+    },
+    /// The certificate or the handshake.
+    #[error("TLS: {}", explain(.0))]
+    Tls(#[source] rustls::Error),
+    /// The connection broke.
+    #[error("the connection was cut")]
+    Cut(#[source] io::Error),
+    /// 3xx.
+    #[error(
+        "the server redirects to {location:?} (status {status}); use that address if you trust it"
+    )]
+    Redirect {
+        /// 301 and the like.
+        status: u16,
+        /// Where to.
+        location: String,
+    },
+    /// Neither 2xx nor 3xx.
+    #[error("the server answered {status} {reason}{}", hint(*.status))]
+    Status {
+        /// 404 and the like.
+        status: u16,
+        /// The server's words, cut.
+        reason: String,
+    },
+    /// An answer that is not from a Git server.
+    #[error(
+        "the answer is {found:?} instead of {expected:?}: this is no Git server with smart HTTP; a captive portal or a proxy may be answering in its place"
+    )]
+    NotGit {
+        /// `Content-Type` found, cut.
+        found: String,
+        /// The one expected.
+        expected: &'static str,
+    },
+    /// Not HTTP, or more of it than anybody needs.
+    #[error("the answer is not proper HTTP: {0}")]
+    Malformed(&'static str),
+    /// A body beyond its bound.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(u64),
+    /// Too little in too long.
+    #[error("the server is too slow: {bytes} bytes in {} seconds", window.as_secs_f32())]
+    Stalled {
+        /// What came.
+        bytes: u64,
+        /// In which time.
+        window: Duration,
+    },
+    /// The whole of it took too long.
+    #[error("the answer was not complete after {} seconds", .0.as_secs_f32())]
+    TotalTime(Duration),
+}
+
+fn hint(status: u16) -> &'static str {
+    match status {
+        401 | 403 => ": the credentials in the tray configuration are missing or not accepted",
+        404 => ": there is no such repository, or it needs credentials",
+        429 | 503 => ": it is overloaded",
+        _ => "",
+    }
+}
+
+fn explain(error: &rustls::Error) -> String {
+    use rustls::CertificateError as C;
+    let rustls::Error::InvalidCertificate(certificate) = error else {
+        return error.to_string();
+    };
+    let text = match certificate {
+        C::Expired | C::ExpiredContext { .. } => "the server's certificate has expired",
+        C::NotValidYet | C::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet"
+        }
+        C::NotValidForName | C::NotValidForNameContext { .. } => {
+            "the server's certificate is for another name"
+        }
+        C::UnknownIssuer => {
+            "the server's certificate comes from an authority that is not trusted here"
+        }
+        _ => "the server's certificate is refused",
+    };
+    format!("{text} ({error})")
+}
+
+impl HttpError {
+    /// Recovers what [`stream`] and this module put into an [`io::Error`].
+    pub(crate) fn from_io(error: io::Error) -> Self {
+        let kind = error.kind();
+        match error.downcast::<Self>() {
+            Ok(ours) => ours,
+            Err(error) => match error.downcast::<rustls::Error>() {
+                Ok(tls) => Self::Tls(tls),
+                Err(error) => Self::Cut(if kind == io::ErrorKind::UnexpectedEof {
+                    kind.into()
+                } else {
+                    error
+                }),
+            },
+        }
+    }
+}
+
+impl From<HttpError> for io::Error {
+    fn from(error: HttpError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// One connection, made when first needed and made anew when the server dropped it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    config: Arc<rustls::ClientConfig>,
+    authorization: Option<String>,
+    timeouts: Timeouts,
+    resolver: Arc<dyn Resolve>,
+    open: Option<Open>,
+    /// Bytes on the wire over closed connections.
+    received: u64,
+    sent: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    tls: Tls,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// How an answer's body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// After so many more bytes.
+    Length(u64),
+    /// In chunks; so many more bytes of this one, then another head.
+    Chunked { left: u64, first: bool },
+    /// With the connection.
+    Close,
+    /// It has ended.
+    Done,
+}
+
+/// A body being read. Dropping it before its end drops the connection.
+#[derive(Debug)]
+pub(crate) struct Body<'a> {
+    client: &'a mut Client,
+    framing: Framing,
+    keep: bool,
+    left: u64,
+    limit: u64,
+}
+
+/// What is asked.
+pub(crate) struct Request<'a> {
+    pub(crate) url: &'a HttpsUrl,
+    /// Behind the URL's path.
+    pub(crate) suffix: &'a str,
+    /// `None` is GET.
+    pub(crate) post: Option<(&'static str, &'a [u8])>,
+    /// The `Content-Type` that a Git server answers with.
+    pub(crate) expected: &'static str,
+    /// Largest body.
+    pub(crate) limit: u64,
+}
+
+impl Client {
+    pub(crate) fn new(
+        config: Arc<rustls::ClientConfig>,
+        authorization: Option<String>,
+        timeouts: Timeouts,
+        resolver: Arc<dyn Resolve>,
+    ) -> Self {
+        Self {
+            config,
+            authorization,
+            timeouts,
+            resolver,
+            open: None,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// Bytes received and sent so far, TLS included.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        let (received, sent) = self
+            .open
+            .as_ref()
+            .map_or((0, 0), |open| (open.tls.sock.received, open.tls.sock.sent));
+        (self.received + received, self.sent + sent)
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.received += open.tls.sock.received;
+            self.sent += open.tls.sock.sent;
+        }
+    }
+
+    /// Sends `request` and reads the answer's head.
+    pub(crate) fn send(&mut self, request: &Request<'_>) -> Result<Body<'_>, HttpError> {
+        let reused = self.open.is_some();
+        let head = match self.exchange(request) {
+            // The server may have dropped an idle connection at any time: that says nothing about this request.
+            Err(HttpError::Cut(_)) if reused => {
+                self.close();
+                self.exchange(request)
+            }
+            other => other,
+        };
+        let (head, used) = head.inspect_err(|_| self.close())?;
+        let open = self.open.as_mut().expect("exchange left it open");
+        open.start += used;
+        let checked = check(&head, request.expected);
+        let (framing, keep) = checked.inspect_err(|_| self.close())?;
+        if let Framing::Length(length) = framing
+            && length > request.limit
+        {
+            self.close();
+            return Err(HttpError::TooLarge(request.limit));
+        }
+        Ok(Body {
+            client: self,
+            framing: if framing == Framing::Length(0) {
+                Framing::Done
+            } else {
+                framing
+            },
+            keep,
+            left: request.limit,
+            limit: request.limit,
+        })
+    }
+
+    fn exchange(&mut self, request: &Request<'_>) -> Result<(Head, usize), HttpError> {
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => none.insert(Open {
+                tls: stream::connect(request.url, &self.config, &self.timeouts, &*self.resolver)?,
+                buffer: vec![0; BUFFER],
+                start: 0,
+                end: 0,
+            }),
+        };
+        open.tls.sock.restart();
+        let mut text = format!(
+            "{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: git/2.47 (racklet {})\r\nGit-Protocol: version=2\r\nAccept: {}\r\n",
+            if request.post.is_some() {
+                "POST"
+            } else {
+                "GET"
+            },
+            request.url.path,
+            request.suffix,
+            request.url.authority(),
+            env!("CARGO_PKG_VERSION"),
+            request.expected,
+        );
+        if let Some(authorization) = &self.authorization {
+            text += &format!("Authorization: {authorization}\r\n");
+        }
+        if let Some((kind, body)) = request.post {
+            text += &format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+        }
+        text += "\r\n";
+        let mut bytes = text.into_bytes();
+        bytes.extend_from_slice(request.post.map_or(&[], |(_, body)| body));
+        open.tls
+            .write_all(&bytes)
+            .and_then(|()| open.tls.flush())
+            .map_err(HttpError::from_io)?;
+        loop {
+            let (head, used) = open.head()?;
+            if head.status / 100 != 1 {
+                return Ok((head, used));
+            }
+            open.start += used;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    status: u16,
+    reason: String,
+    http_1_0: bool,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    encoded: bool,
+    content_type: String,
+    location: String,
+}
+
+fn cut(text: &[u8]) -> String {
+    String::from_utf8_lossy(text)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect()
+}
+
+fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpError> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let used = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(used)) => used,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(HttpError::Malformed("more than 64 headers"));
+        }
+        Err(_) => return Err(HttpError::Malformed("its head cannot be read")),
+    };
+    let mut head = Head {
+        status: response.code.unwrap_or(0),
+        reason: cut(response.reason.unwrap_or("").as_bytes()),
+        http_1_0: response.version == Some(0),
+        ..Head::default()
+    };
+    for header in response.headers.iter() {
+        let value = header.value.trim_ascii();
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            let length = std::str::from_utf8(value)
+                .ok()
+                .filter(|v| v.bytes().all(|b| b.is_ascii_digit()))
+                .and_then(|v| v.parse().ok());
+            let length = length.ok_or(HttpError::Malformed("its length is not a number"))?;
+            if head
+                .length
+                .replace(length)
+                .is_some_and(|before| before != length)
+            {
+                return Err(HttpError::Malformed("it has two lengths"));
+            }
+        } else if is("transfer-encoding") {
+            if head.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(HttpError::Malformed(
+                    "its transfer encoding is not `chunked`",
+                ));
+            }
+            head.chunked = true;
+        } else if is("content-encoding") {
+            head.encoded = !value.eq_ignore_ascii_case(b"identity");
+        } else if is("connection") {
+            head.close |= value
+                .split(|&b| b == b',')
+                .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"));
+        } else if is("content-type") {
+            head.content_type = cut(value);
+        } else if is("location") {
+            head.location = cut(value);
+        }
+    }
+    Ok(Some((head, used)))
+}
+
+/// Whether this is the Git answer that was asked for; if so, how its body ends and whether the connection can serve again.
+fn check(head: &Head, expected: &'static str) -> Result<(Framing, bool), HttpError> {
+    match head.status {
+        200 => {}
+        301 | 302 | 303 | 307 | 308 => {
+            return Err(HttpError::Redirect {
+                status: head.status,
+                location: head.location.clone(),
+            });
+        }
+        status => {
+            return Err(HttpError::Status {
+                status,
+                reason: head.reason.clone(),
+            });
+        }
+    }
+    if head.content_type != expected {
+        return Err(HttpError::NotGit {
+            found: head.content_type.clone(),
+            expected,
+        });
+    }
+    if head.encoded {
+        return Err(HttpError::Malformed(
+            "it is compressed, which was not asked for",
+        ));
+    }
+    let keep = !head.close && !head.http_1_0;
+    match (head.chunked, head.length) {
+        (true, Some(_)) => Err(HttpError::Malformed("it has both a length and chunks")),
+        (true, None) => Ok((
+            Framing::Chunked {
+                left: 0,
+                first: true,
+            },
+            keep,
+        )),
+        (false, Some(length)) => Ok((Framing::Length(length), keep)),
+        (false, None) => Ok((Framing::Close, false)),
+    }
+}
+
+impl Open {
+    fn available(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Reads more behind what is there. False at the connection's proper end.
+    fn fill(&mut self) -> io::Result<bool> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let count = self.tls.read(&mut self.buffer[self.end..])?;
+        self.end += count;
+        Ok(count > 0)
+    }
+
+    fn head(&mut self) -> Result<(Head, usize), HttpError> {
+        loop {
+            if self.start < self.end
+                && let Some(head) = parse(self.available())?
+            {
+                return Ok(head);
+            }
+            if self.end - self.start >= MAX_HEAD {
+                return Err(HttpError::Malformed("its head is longer than 16 KiB"));
+            }
+            if !self.fill().map_err(HttpError::from_io)? {
+                return Err(HttpError::Cut(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// The line up to the next LF, without CR LF: the head of a chunk or a trailer.
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        const MAX_LINE: usize = 256;
+        loop {
+            let available = self.available();
+            if let Some(end) = available.iter().take(MAX_LINE).position(|&b| b == b'\n') {
+                let line = available[..end].trim_ascii().to_vec();
+                self.start += end + 1;
+                return Ok(line);
+            }
+            if available.len() >= MAX_LINE {
+                return Err(HttpError::Malformed("the head of a chunk is too long").into());
+            }
+            if !self.fill()? {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+impl Body<'_> {
+    fn open(&mut self) -> io::Result<&mut Open> {
+        self.client
+            .open
+            .as_mut()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Steps over chunk heads and trailers, and notices the end.
+    fn advance(&mut self) -> io::Result<()> {
+        if let Framing::Chunked { left: 0, first } = self.framing {
+            let open = self.open()?;
+            if !first && !open.line()?.is_empty() {
+                return Err(HttpError::Malformed("a chunk is longer than it says").into());
+            }
+            let line = open.line()?;
+            let size = line
+                .split(|&b| b == b';')
+                .next()
+                .unwrap_or(&[])
+                .trim_ascii();
+            let size = std::str::from_utf8(size)
+                .ok()
+                .filter(|s| (1..=15).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_hexdigit()))
+                .and_then(|s| u64::from_str_radix(s, 16).ok())
+                .ok_or(HttpError::Malformed("the length of a chunk cannot be read"))?;
+            if size == 0 {
+                let mut trailers = 0;
+                while !open.line()?.is_empty() {
+                    trailers += 1;
+                    if trailers > MAX_HEADERS {
+                        return Err(HttpError::Malformed("too many trailers").into());
+                    }
+                }
+                self.framing = Framing::Done;
+            } else {
+                self.framing = Framing::Chunked {
+                    left: size,
+                    first: false,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads up to the end, which must be near, so that the connection can serve again.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        while self.framing != Framing::Done {
+            let count = self.fill_buf()?.len();
+            if count > 0 {
+                return Err(HttpError::Malformed("bytes follow the end of Git's answer").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BufRead for Body<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.advance()?;
+        let most = match self.framing {
+            Framing::Done => return Ok(&[]),
+            Framing::Length(left) | Framing::Chunked { left, .. } => left,
+            Framing::Close => u64::MAX,
+        };
+        let closes = self.framing == Framing::Close;
+        let open = self.open()?;
+        if open.start == open.end && !open.fill()? {
+            if closes {
+                self.framing = Framing::Done;
+                return Ok(&[]);
+            }
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if self.left == 0 {
+            return Err(HttpError::TooLarge(self.limit).into());
+        }
+        let most = usize::try_from(most.min(self.left)).unwrap_or(usize::MAX);
+        let available = self.open()?.available();
+        Ok(&available[..available.len().min(most)])
+    }
+
+    fn consume(&mut self, count: usize) {
+        if let Some(open) = &mut self.client.open {
+            open.start += count;
+        }
+        self.left -= count as u64;
+        match &mut self.framing {
+            Framing::Length(left) => {
+                *left -= count as u64;
+                if *left == 0 {
+                    self.framing = Framing::Done;
+                }
+            }
+            Framing::Chunked { left, .. } => *left -= count as u64,
+            Framing::Close | Framing::Done => {}
+        }
+    }
+}
+
+impl Read for Body<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl Drop for Body<'_> {
+    fn drop(&mut self) {
+        if !self.keep || self.framing != Framing::Done {
+            self.client.close();
+        }
+    }
+}

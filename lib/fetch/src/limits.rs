@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How much a server may make us read, hold and wait. Every bound is checked before memory or disk is spent.
+
+use std::time::Duration;
+
+/// Sizes, in bytes unless they say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Refs in one listing, counted.
+    pub refs: usize,
+    /// Body of one answer, as it comes out of TLS.
+    pub response: u64,
+    /// Objects in one pack, counted.
+    pub objects: u32,
+    /// One object, inflated.
+    pub object: u64,
+    /// All objects of one pack, inflated and with deltas applied.
+    pub inflated: u64,
+    /// Deltas on deltas.
+    pub delta_depth: u32,
+    /// Commits between the accepted head and a new one, counted.
+    pub commits: usize,
+    /// Files in the rack repository's tree, counted.
+    pub files: usize,
+    /// All files in the rack repository's tree together.
+    pub tree: u64,
+    /// Folders inside folders.
+    pub tree_depth: usize,
+}
+
+impl Limits {
+    /// For rack repositories: text that people write.
+    pub const RACK: Self = Self {
+        refs: 1000,
+        response: 32 << 20,
+        objects: 200_000,
+        object: 4 << 20,
+        inflated: 64 << 20,
+        delta_depth: 50,
+        commits: 20_000,
+        files: 10_000,
+        tree: 16 << 20,
+        tree_depth: 16,
+    };
+
+    /// For payloads: a kernel and an initramfs, held in memory until they are started.
+    pub const PAYLOAD: Self = Self {
+        refs: 1000,
+        response: 160 << 20,
+        objects: 20_000,
+        object: 2 << 20,
+        inflated: 192 << 20,
+        delta_depth: 50,
+        commits: 1000,
+        files: 20_000,
+        tree: 192 << 20,
+        tree_depth: 4,
+    };
+
+    /// For artifacts: root file systems, streamed to disk.
+    pub const ARTIFACT: Self = Self {
+        response: 8 << 30,
+        objects: 200_000,
+        inflated: 8 << 30,
+        files: 200_000,
+        tree: 8 << 30,
+        ..Self::PAYLOAD
+    };
+}
+
+/// Patience. What is too slow is dropped with a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For one address to take the connection.
+    pub connect: Duration,
+    /// For one request and its whole answer.
+    pub total: Duration,
+    /// Within each such span ...
+    pub window: Duration,
+    /// ... at least so many bytes must arrive while an answer is not complete.
+    pub minimum: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            total: Duration::from_secs(1800),
+            window: Duration::from_secs(30),
+            minimum: 4096,
+        }
+    }
+}
