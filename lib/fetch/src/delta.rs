@@ -60,11 +60,11 @@ pub(crate) fn apply(base: &[u8], mut delta: &[u8]) -> Result<Vec<u8>, DeltaError
         let piece = if instruction & 0x80 != 0 {
             // Bits 0 to 3 say which bytes of the offset follow, bits 4 to 6 which of the size.
             let mut numbers = [0u8; 8];
-            for bit in 0..7 {
+            for (bit, number) in numbers.iter_mut().take(7).enumerate() {
                 if instruction & (1 << bit) != 0 {
                     let (&byte, rest) = delta.split_first().ok_or(DeltaError::Cut)?;
                     *delta = rest;
-                    numbers[bit] = byte;
+                    *number = byte;
                 }
             }
             let [a, b, c, d, e, f, g, _] = numbers;

@@ -1,16 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bytes from a Git server, and what it takes to believe them.
+//!
+//! - [`remote`]: a server, spoken to in Git's protocol version 2 over HTTPS ([`http`], [`tls`], [`stream`]), blocking and bounded by
+//!   [`limits`]. Packs are read by [`pack`].
+//! - [`rack`]: the rack repository, from a server to files that may be parsed, and the store it is kept in.
+//! - [`chunk`], [`publish`]: pieces of payloads and artifacts, and how they are laid out.
+//! - [`disk`]: the file operations underneath, so that tests can cut the power.
+//!
+//! The crate decides nothing about trust: that is `racklet-trust`, whose verdicts it asks for before it parses or keeps anything. It
+//! runs no event loop, starts no thread and no program, and has no global state.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (ca, trust_root, now) = (String::new(), Vec::new(), 0u64);
+//! use racklet_fetch::{disk::Files, limits::Limits, progress::Silent, rack::{self, Outcome, RackStore}};
+//! use racklet_fetch::{remote::{Remote, RemoteConfig}, tls::Authorities};
+//! use racklet_trust::{TrustRoot, Verified, history::Accepted};
+//!
+//! let root = Verified::<TrustRoot>::baked(&trust_root)?;
+//! let limits = Limits::RACK;
+//! let store = RackStore::new(Files, "/state/git/rack");
+//! let kept = store.reopen(&root, &limits)?; // an error is reported, and the boot goes on without
+//!
+//! let mut config = RemoteConfig::new("https://git.example.org/rack.git".parse()?, std::sync::Arc::new(now));
+//! config.authorities = Authorities::Pem(ca.into_bytes());
+//! let mut remote = Remote::new(&config)?;
+//! let snapshot = kept.as_ref().map(|tree| tree.snapshot());
+//! let tree = match rack::fetch(&mut remote, "refs/heads/main", snapshot, &limits, &mut Silent)? {
+//!     Outcome::Unchanged => kept.expect("only a kept head is unchanged"),
+//!     Outcome::New(fetched) => {
+//!         let accepted = kept.map_or(Accepted { head: None, generation: 0, root }, |tree| tree.accepted());
+//!         let tree = fetched.verify(&accepted)?;
+//!         store.keep(&tree)?;
+//!         tree
+//!     }
+//! };
+//! println!("{} at generation {}", tree.head().id, tree.head().generation);
+//! # Ok(()) }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod chunk;
 mod delta;
+pub mod disk;
 pub mod http;
 pub mod limits;
 pub mod pack;
 mod pkt;
 pub mod progress;
 pub mod publish;
+pub mod rack;
 pub mod remote;
+mod snapshot;
 pub mod stream;
 pub mod tls;
+mod tree;
 pub mod url;

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn the_pack_is_what_band_one_carries() {
         assert_eq!(
-            band(b"0007\x01ab0005\x010009\x02hello0006\x01c0000").unwrap(),
+            band(b"0007\x01ab0005\x01000a\x02hello0006\x01c0000").unwrap(),
             b"abc"
         );
     }

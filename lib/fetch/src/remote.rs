@@ -15,8 +15,8 @@ use crate::{
     pkt::{Line, Lines, SideBand, put},
     progress::{Phase, Progress},
     stream::{Resolve, SystemResolver},
-    tls::{self, Authorities, Clock, Credentials, TlsError},
-    url::HttpsUrl,
+    tls::{self, Authorities, ClientCertificate, Clock, Credentials, TlsError, Token},
+    url::{HttpsUrl, UrlError},
 };
 
 /// Where a repository is and how to speak with its server.
@@ -37,13 +37,39 @@ pub struct RemoteConfig {
 }
 
 impl RemoteConfig {
+    /// What a tray's configuration says of its rack repository.
+    ///
+    /// # Errors
+    /// [`UrlError`] when the address is not one of ours.
+    pub fn of_tray(
+        repository: &racklet_api::tray::Repository,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, UrlError> {
+        let mut config = Self::new(repository.url.parse()?, clock);
+        if let Some(ca) = &repository.ca {
+            config.authorities = Authorities::Pem(ca.clone().into_bytes());
+        }
+        config.credentials = Credentials {
+            // Servers that take tokens in this way do not look at the name.
+            token: repository.token.as_ref().map(|token| Token::Basic {
+                user: "git".into(),
+                password: token.expose().into(),
+            }),
+            certificate: repository.client.as_ref().map(|client| ClientCertificate {
+                chain: client.certificate.clone().into_bytes(),
+                key: client.key.expose().as_bytes().to_vec(),
+            }),
+        };
+        Ok(config)
+    }
+
     /// Public authorities, no credentials, usual patience, the C library's resolver.
     #[must_use]
     pub fn new(url: HttpsUrl, clock: Arc<dyn Clock>) -> Self {
         Self {
             url,
             authorities: Authorities::Public,
-            credentials: Credentials::None,
+            credentials: Credentials::default(),
             clock,
             timeouts: Timeouts::default(),
             resolver: Arc::new(SystemResolver),
@@ -103,7 +129,7 @@ pub struct Ref {
 
 /// What to ask a pack for.
 pub(crate) struct Want<'a> {
-    pub(crate) id: ObjectId,
+    pub(crate) ids: &'a [ObjectId],
     /// Commits that are here with everything in their trees, but without their parents.
     pub(crate) have: &'a [ObjectId],
     /// So many commits; all down to `have`, or to the root, where there is none.
@@ -271,7 +297,9 @@ impl Remote {
         for word in ["no-progress", "ofs-delta", "thin-pack"] {
             put(&mut request, word);
         }
-        put(&mut request, &format!("want {}", want.id));
+        for id in want.ids {
+            put(&mut request, &format!("want {id}"));
+        }
         for have in want.have {
             put(&mut request, &format!("shallow {have}"));
         }

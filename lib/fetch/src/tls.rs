@@ -43,39 +43,45 @@ pub enum Authorities {
     Pem(Vec<u8>),
 }
 
-/// As whom requests are made.
+/// As whom requests are made; both parts may be used together, or neither.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub enum Credentials {
-    /// Nobody: the repository is readable by all.
-    #[default]
-    None,
-    /// `Authorization: Bearer`.
+pub struct Credentials {
+    /// Sent with every request.
+    pub token: Option<Token>,
+    /// Shown during the TLS handshake.
+    pub certificate: Option<ClientCertificate>,
+}
+
+/// The `Authorization` of every request.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Token {
+    /// `Bearer`.
     Bearer(String),
-    /// `Authorization: Basic`, which is what most Git servers want tokens in.
+    /// `Basic`, which is what most Git servers want tokens in.
     Basic {
         /// User name.
         user: String,
         /// Password or token.
         password: String,
     },
-    /// A TLS client certificate.
-    Certificate {
-        /// The certificate and its intermediates, PEM.
-        chain: Vec<u8>,
-        /// Its private key, PEM.
-        key: Vec<u8>,
-    },
+}
+
+/// A TLS client certificate.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate and its intermediates, PEM.
+    pub chain: Vec<u8>,
+    /// Its private key, PEM.
+    pub key: Vec<u8>,
 }
 
 /// Secrets stay out of logs.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Bearer(_) => "Bearer(…)",
-            Self::Basic { .. } => "Basic(…)",
-            Self::Certificate { .. } => "Certificate(…)",
-        })
+        f.debug_struct("Credentials")
+            .field("token", &self.token.is_some())
+            .field("certificate", &self.certificate.is_some())
+            .finish()
     }
 }
 
@@ -139,8 +145,8 @@ pub(crate) fn config(
     .with_safe_default_protocol_versions()
     .expect("ring provides TLS 1.2 and 1.3")
     .with_root_certificates(roots);
-    let mut config = match credentials {
-        Credentials::Certificate { chain, key } => {
+    let mut config = match &credentials.certificate {
+        Some(ClientCertificate { chain, key }) => {
             let chain = CertificateDer::pem_slice_iter(chain)
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(TlsError::IdentityPem)?;
@@ -149,7 +155,7 @@ pub(crate) fn config(
                 .with_client_auth_cert(chain, key)
                 .map_err(TlsError::Identity)?
         }
-        _ => builder.with_no_client_auth(),
+        None => builder.with_no_client_auth(),
     };
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -159,42 +165,49 @@ pub(crate) fn config(
 /// The value of the `Authorization` header, if one is sent.
 pub(crate) fn authorization(credentials: &Credentials) -> Result<Option<String>, TlsError> {
     use base64ct::{Base64, Encoding};
-    let (value, secret) = match credentials {
-        Credentials::Bearer(token) => (format!("Bearer {token}"), token.as_str()),
-        Credentials::Basic { user, .. } if user.contains(':') => return Err(TlsError::Token),
-        Credentials::Basic { user, password } => {
+    match &credentials.token {
+        None => Ok(None),
+        Some(Token::Bearer(token))
+            if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) =>
+        {
+            Ok(Some(format!("Bearer {token}")))
+        }
+        Some(Token::Basic { user, password }) if !user.contains(':') => {
             let pair = format!("{user}:{password}");
-            return Ok(Some(format!(
+            Ok(Some(format!(
                 "Basic {}",
                 Base64::encode_string(pair.as_bytes())
-            )));
+            )))
         }
-        Credentials::None | Credentials::Certificate { .. } => return Ok(None),
-    };
-    if secret.is_empty() || !secret.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(TlsError::Token);
+        Some(_) => Err(TlsError::Token),
     }
-    Ok(Some(value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn with(token: Token) -> Credentials {
+        Credentials {
+            token: Some(token),
+            certificate: None,
+        }
+    }
+
     #[test]
     fn a_token_cannot_smuggle_headers() {
-        assert!(authorization(&Credentials::Bearer("a\r\nHost: b".into())).is_err());
+        assert!(authorization(&with(Token::Bearer("a\r\nHost: b".into()))).is_err());
         assert!(
-            authorization(&Credentials::Basic {
+            authorization(&with(Token::Basic {
                 user: "a:b".into(),
                 password: String::new()
-            })
+            }))
             .is_err()
         );
-        let basic = Credentials::Basic {
+        let basic = with(Token::Basic {
             user: "Aladdin".into(),
             password: "open sesame".into(),
-        };
+        });
         assert_eq!(
             authorization(&basic).unwrap().unwrap(),
             "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
@@ -203,7 +216,7 @@ mod tests {
 
     #[test]
     fn secrets_do_not_reach_logs() {
-        assert!(!format!("{:?}", Credentials::Bearer("hunter2".into())).contains("hunter2"));
+        assert!(!format!("{:?}", with(Token::Bearer("hunter2".into()))).contains("hunter2"));
     }
 
     #[test]
@@ -216,12 +229,12 @@ mod tests {
             assert!(
                 config(
                     &Authorities::Pem(pem.to_vec()),
-                    &Credentials::None,
+                    &Credentials::default(),
                     Arc::new(0)
                 )
                 .is_err()
             );
         }
-        assert!(config(&Authorities::Public, &Credentials::None, Arc::new(0)).is_ok());
+        assert!(config(&Authorities::Public, &Credentials::default(), Arc::new(0)).is_ok());
     }
 }

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The few file operations that the store and the cache are made of.
+//!
+//! They go through a trait so that a test can cut the power at each of them. The rules that make this safe: a file that replaces
+//! another is written beside it, synced, renamed, and its folder synced ([`replace`]); everything else is named by its digest and
+//! verified whenever it is read.
+
+use std::{
+    fs, io,
+    io::{Read, Write},
+    path::Path,
+};
+
+/// A place for files.
+pub trait Disk {
+    /// Reads a whole file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// The file system's, or `FileTooLarge`.
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// A file's size in bytes.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn size(&self, path: &Path) -> io::Result<u64>;
+
+    /// Creates or empties a file to be written from its start. Dropping it does not sync it.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile + '_>>;
+
+    /// Renames a file or folder over whatever file is there.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a folder with everything in it.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn remove_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a folder and those above it.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a folder, in no order.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes what was created, renamed and removed in a folder last.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes everything on the file system that `path` is on last.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn sync_all(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A file being written.
+pub trait NewFile: Write {
+    /// Makes its contents last.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Writes `bytes` to `path` so that after a power cut there is the old file or the new one, whole.
+pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("tmp");
+    let mut file = disk.create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync()?;
+    drop(file);
+    disk.rename(&beside, path)?;
+    disk.sync_folder(folder(path))
+}
+
+/// The folder that `path` is in.
+pub(crate) fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// The operating system's files.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Files;
+
+impl Disk for Files {
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let file = fs::File::open(path)?;
+        let size = file.metadata()?.len();
+        if size > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut bytes =
+            Vec::with_capacity(usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?);
+        file.take(size).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::symlink_metadata(path)?.len())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile + '_>> {
+        Ok(Box::new(fs::File::create(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        fs::read_dir(path)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(fs::File::open(path)?)?)
+    }
+}
+
+impl NewFile for fs::File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}

@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rack repository: fetched, verified by the history rule, kept.
+//!
+//! ```text
+//!   Remote ──fetch──> Fetched ──verify──> RackTree ──keep──> RackStore
+//!                        ^                   (files)            │
+//!                        └──────────── reopen ──────────────────┘
+//! ```
+//!
+//! Only the accepted head is kept, as one file with everything in its tree: the history behind it was verified when it was accepted,
+//! and the next fetch asks for what came since. So there is nothing to collect or repair, and a power cut leaves the old file or the
+//! new one. What is reopened is verified again, like a first boot.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use gix_hash::{Kind as Format, ObjectId};
+use racklet_trust::{
+    TrustRoot, Verified, commit,
+    history::{self, Accepted, Head, RootDocument},
+    root,
+};
+
+use crate::{
+    disk::{self, Disk},
+    limits::Limits,
+    pack::{Kind, Nowhere, Objects, Place},
+    progress::Progress,
+    remote::{Remote, RemoteError, Want},
+    tree::{self, Layers, Source},
+};
+
+pub use crate::{
+    snapshot::{Snapshot, SnapshotError},
+    tree::TreeError,
+};
+
+/// Why nothing was fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The conversation with the server.
+    #[error("{0}")]
+    Remote(
+        #[source]
+        #[from]
+        RemoteError,
+    ),
+    /// No such branch.
+    #[error("the repository has no {0}")]
+    NoBranch(String),
+    /// A server that once named objects otherwise.
+    #[error("the repository names objects by {now}; the accepted head is named by {before}")]
+    Format {
+        /// What the server says.
+        now: Format,
+        /// What was accepted.
+        before: Format,
+    },
+}
+
+/// Why a fetched head is not followed.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// The history rule.
+    #[error("{0}")]
+    History(
+        #[source]
+        #[from]
+        history::Rejected<TreeError>,
+    ),
+    /// The tree behind a good head cannot be read.
+    #[error("head {head}: {error}")]
+    Tree {
+        /// The head.
+        head: commit::ObjectId,
+        /// What is wrong with its tree.
+        error: TreeError,
+    },
+}
+
+/// What a look at the server brought.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The branch points to the accepted head.
+    Unchanged,
+    /// It points elsewhere: a claim, to be verified.
+    New(Box<Fetched>),
+}
+
+/// A head and what is needed to judge it. Nothing in it has been believed.
+pub struct Fetched {
+    head: ObjectId,
+    source: Box<dyn Source>,
+    approvals: HashMap<ObjectId, Vec<Vec<u8>>>,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetched")
+            .field("head", &self.head)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The files of a head that the history rule accepts. There is no other way to one.
+#[derive(Debug, Clone)]
+pub struct RackTree {
+    head: Verified<Head>,
+    files: BTreeMap<String, Vec<u8>>,
+    snapshot: Snapshot,
+}
+
+/// Looks at `branch` (full name, `refs/heads/main`) and fetches what came since `accepted`.
+///
+/// # Errors
+/// [`FetchError`]; what was accepted before stays as it is.
+pub fn fetch(
+    remote: &mut Remote,
+    branch: &str,
+    accepted: Option<&Snapshot>,
+    limits: &Limits,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, FetchError> {
+    let format = remote.format()?;
+    let head = remote
+        .find(branch, limits)?
+        .ok_or_else(|| FetchError::NoBranch(branch.to_owned()))?;
+    let have = accepted.map(Snapshot::head);
+    if let Some(accepted) = accepted
+        && accepted.format() != format
+    {
+        return Err(FetchError::Format {
+            now: format,
+            before: accepted.format(),
+        });
+    }
+    if have == Some(head) {
+        return Ok(Outcome::Unchanged);
+    }
+    let known = accepted.map(Snapshot::objects);
+    let want = Want {
+        ids: &[head],
+        have: have.as_slice(),
+        // Without an accepted head, the new one is judged alone.
+        depth: have.is_none().then_some(1),
+    };
+    let new = match &known {
+        Some(known) => remote.fetch(&want, limits, &mut Bases(known), progress)?,
+        None => remote.fetch(&want, limits, &mut Nowhere, progress)?,
+    };
+    let approvals = approvals(remote, &new, limits, progress)?;
+    Ok(Outcome::New(Box::new(Fetched {
+        head,
+        source: Box::new(Layers {
+            layers: std::iter::once(Arc::new(new)).chain(known).collect(),
+            format,
+        }),
+        approvals,
+        limits: limits.clone(),
+    })))
+}
+
+/// Deltas may build on what was accepted.
+struct Bases<'a>(&'a Objects);
+
+impl Place for Bases<'_> {
+    fn base(&mut self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+        self.0.get(id).cloned()
+    }
+
+    fn take(&mut self, _: &[u8]) -> io::Result<Option<racklet_trust::Digest>> {
+        Ok(None)
+    }
+
+    fn taken(&mut self, _: racklet_trust::Digest) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Armored signatures by the commit they approve.
+type Approvals = HashMap<ObjectId, Vec<Vec<u8>>>;
+
+/// Where approvals of commits are: `<this><commit>/<any name>` points to a blob with an armored SSHSIG.
+pub const APPROVALS: &str = "refs/racklet/approvals/";
+/// With more new commits than this, all approvals are listed instead of theirs.
+const MAX_PREFIXES: usize = 2000;
+
+/// The approvals of the new commits, if there are any.
+fn approvals(
+    remote: &mut Remote,
+    new: &Objects,
+    limits: &Limits,
+    progress: &mut dyn Progress,
+) -> Result<Approvals, FetchError> {
+    let commits: Vec<&ObjectId> = new
+        .iter()
+        .filter(|(_, (kind, _))| *kind == Kind::Commit)
+        .map(|(id, _)| id)
+        .collect();
+    let prefixes: Vec<String> = match commits.len() {
+        0..=MAX_PREFIXES => commits
+            .iter()
+            .map(|id| format!("{APPROVALS}{id}/"))
+            .collect(),
+        _ => vec![APPROVALS.to_owned()],
+    };
+    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    let refs = remote.list(&prefixes, limits)?;
+    let mut by_blob: HashMap<ObjectId, Vec<ObjectId>> = HashMap::new();
+    for r in refs {
+        let commit = r
+            .name
+            .strip_prefix(APPROVALS)
+            .and_then(|rest| rest.split('/').next())
+            .and_then(|hex| crate::remote::id(hex, r.id.kind()));
+        if let Some(commit) = commit.filter(|commit| new.contains_key(commit)) {
+            by_blob.entry(r.id).or_default().push(commit);
+        }
+    }
+    let mut approvals = Approvals::new();
+    if by_blob.is_empty() {
+        return Ok(approvals);
+    }
+    let ids: Vec<ObjectId> = by_blob.keys().copied().collect();
+    let want = Want {
+        ids: &ids,
+        have: &[],
+        depth: Some(1),
+    };
+    let limits = Limits {
+        object: 16 * 1024,
+        ..limits.clone()
+    };
+    for (id, (kind, bytes)) in remote.fetch(&want, &limits, &mut Nowhere, progress)? {
+        if kind == Kind::Blob {
+            for commit in by_blob.get(&id).into_iter().flatten() {
+                approvals.entry(*commit).or_default().push(bytes.clone());
+            }
+        }
+    }
+    Ok(approvals)
+}
+
+impl Fetched {
+    pub(crate) fn new(
+        head: ObjectId,
+        source: Box<dyn Source>,
+        approvals: HashMap<ObjectId, Vec<Vec<u8>>>,
+        limits: &Limits,
+    ) -> Self {
+        Self {
+            head,
+            source,
+            approvals,
+            limits: limits.clone(),
+        }
+    }
+
+    /// The head on offer.
+    #[must_use]
+    pub fn head(&self) -> commit::ObjectId {
+        ours(&self.head)
+    }
+
+    /// Decides by the history rule whether this head may follow `accepted`, then reads its files.
+    ///
+    /// # Errors
+    /// [`Rejected`] with the commit and the rule; what was accepted before stays in force.
+    pub fn verify(&self, accepted: &Accepted) -> Result<RackTree, Rejected> {
+        let view = View {
+            source: &*self.source,
+            approvals: &self.approvals,
+        };
+        let head = history::follow(&view, accepted, self.head())?;
+        let reject = |error| Rejected::Tree {
+            head: head.id,
+            error,
+        };
+        let format = self.source.format();
+        let mut objects = Objects::new();
+        let mut keep =
+            |id: ObjectId, kind, bytes: &[u8]| drop(objects.insert(id, (kind, bytes.to_vec())));
+        let commit = tree::object(&*self.source, self.head, Kind::Commit).map_err(reject)?;
+        keep(self.head, Kind::Commit, &commit);
+        let files = tree::files(&*self.source, theirs(&head.tree), &self.limits, &mut keep)
+            .map_err(reject)?;
+        let snapshot = Snapshot::new(
+            format,
+            self.head,
+            head.generation,
+            self.approvals.get(&self.head).cloned().unwrap_or_default(),
+            objects,
+        );
+        Ok(RackTree {
+            head,
+            files,
+            snapshot,
+        })
+    }
+}
+
+impl RackTree {
+    /// The accepted head: commit, generation, trust root, signed time.
+    #[must_use]
+    pub fn head(&self) -> &Verified<Head> {
+        &self.head
+    }
+
+    /// What the next head must follow.
+    #[must_use]
+    pub fn accepted(&self) -> Accepted {
+        Accepted {
+            head: Some(self.head.id),
+            generation: self.head.generation,
+            root: self.head.root.clone(),
+        }
+    }
+
+    /// Its files, by path (with `/`, from the top).
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files
+            .iter()
+            .map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
+    }
+
+    /// One file.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<&[u8]> {
+        self.files.get(path).map(Vec::as_slice)
+    }
+
+    /// What [`fetch`] builds on and [`RackStore::keep`] keeps.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+/// The folder where the accepted head is kept.
+#[derive(Debug)]
+pub struct RackStore<D> {
+    disk: D,
+    folder: PathBuf,
+}
+
+/// Why the kept head cannot be had. Nothing is lost: the next fetch brings it again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReopenError {
+    /// The file cannot be read.
+    #[error("{0} cannot be read")]
+    Read(PathBuf, #[source] io::Error),
+    /// It is damaged.
+    #[error("{0} is damaged: {1}")]
+    Damaged(PathBuf, #[source] SnapshotError),
+    /// It does not verify.
+    #[error("the kept head is not followed: {0}")]
+    Rejected(
+        #[source]
+        #[from]
+        Rejected,
+    ),
+}
+
+impl<D: Disk> RackStore<D> {
+    /// Keeps the head in `folder`, which need not exist yet.
+    pub fn new(disk: D, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            disk,
+            folder: folder.into(),
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("head")
+    }
+
+    /// Reads the kept head and verifies it under `root` (the baked trust root, or a later one), as on a first boot. `None` when there
+    /// is none. The caller compares [`Head::generation`] with its floor.
+    ///
+    /// # Errors
+    /// [`ReopenError`] with the reason.
+    pub fn reopen(
+        &self,
+        root: &Verified<TrustRoot>,
+        limits: &Limits,
+    ) -> Result<Option<RackTree>, ReopenError> {
+        let bytes = match self.disk.read(&self.file(), Snapshot::max_size(limits)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ReopenError::Read(self.file(), error)),
+        };
+        let snapshot =
+            Snapshot::decode(&bytes).map_err(|error| ReopenError::Damaged(self.file(), error))?;
+        let accepted = Accepted {
+            head: None,
+            generation: snapshot.generation().saturating_sub(1),
+            root: root.clone(),
+        };
+        Ok(Some(snapshot.to_fetched(limits).verify(&accepted)?))
+    }
+
+    /// Keeps an accepted head in place of the one before.
+    ///
+    /// # Errors
+    /// The file system's; then the one before is still there.
+    pub fn keep(&self, tree: &RackTree) -> io::Result<()> {
+        self.disk.create_folder(&self.folder)?;
+        disk::replace(&self.disk, &self.file(), &tree.snapshot.encode())
+    }
+}
+
+/// What the history rule sees.
+struct View<'a> {
+    source: &'a dyn Source,
+    approvals: &'a Approvals,
+}
+
+/// The largest signature file, in bytes, and the most of them.
+const MAX_SIGNATURE: usize = 16 * 1024;
+const MAX_SIGNATURES: usize = 64;
+
+impl View<'_> {
+    fn entry(
+        &self,
+        tree: ObjectId,
+        name: &str,
+        folder: bool,
+    ) -> Result<Option<ObjectId>, TreeError> {
+        Ok(self
+            .entries(tree)?
+            .into_iter()
+            .find(|entry| entry.name == name && entry.folder == folder)
+            .map(|entry| entry.id))
+    }
+
+    fn entries(&self, tree: ObjectId) -> Result<Vec<tree::Entry>, TreeError> {
+        let bytes = tree::object(self.source, tree, Kind::Tree)?;
+        tree::parse(tree, &bytes, "", self.source.format())
+    }
+
+    fn blob(&self, id: ObjectId, limit: usize) -> Result<Vec<u8>, TreeError> {
+        let bytes = tree::object(self.source, id, Kind::Blob)?;
+        if bytes.len() > limit {
+            return Err(TreeError::TooLarge(
+                "a trust root or signature is larger than any can be",
+            ));
+        }
+        Ok(bytes)
+    }
+}
+
+impl history::Repository for View<'_> {
+    type Error = TreeError;
+
+    fn commit(&self, id: &commit::ObjectId) -> Result<Option<Vec<u8>>, TreeError> {
+        match tree::object(self.source, theirs(id), Kind::Commit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(TreeError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn approvals(&self, id: &commit::ObjectId) -> Result<Vec<Vec<u8>>, TreeError> {
+        Ok(self.approvals.get(&theirs(id)).cloned().unwrap_or_default())
+    }
+
+    fn trust_tree(&self, tree: &commit::ObjectId) -> Result<Option<commit::ObjectId>, TreeError> {
+        Ok(self.entry(theirs(tree), "trust", true)?.map(|id| ours(&id)))
+    }
+
+    fn root_document(
+        &self,
+        trust_tree: &commit::ObjectId,
+        version: u64,
+    ) -> Result<Option<RootDocument>, TreeError> {
+        let Some(folder) = self.entry(theirs(trust_tree), &version.to_string(), true)? else {
+            return Ok(None);
+        };
+        let Some(document) = self.entry(folder, "root.json", false)? else {
+            return Ok(None);
+        };
+        let bytes = self.blob(document, root::MAX_SIZE)?;
+        let mut signatures = Vec::new();
+        if let Some(folder) = self.entry(folder, "signatures", true)? {
+            for entry in self.entries(folder)? {
+                if !entry.folder && entry.name.ends_with(".sig") {
+                    if signatures.len() == MAX_SIGNATURES {
+                        return Err(TreeError::TooLarge(
+                            "a trust root has more than 64 signatures",
+                        ));
+                    }
+                    signatures.push(self.blob(entry.id, MAX_SIGNATURE)?);
+                }
+            }
+        }
+        Ok(Some(RootDocument { bytes, signatures }))
+    }
+}
+
+/// gitoxide's name for an object as `lib/trust` has it.
+pub(crate) fn ours(id: &ObjectId) -> commit::ObjectId {
+    commit::ObjectId::from_bytes(id.as_slice()).expect("both know names of 20 and of 32 bytes")
+}
+
+fn theirs(id: &commit::ObjectId) -> ObjectId {
+    ObjectId::try_from(id.as_bytes()).expect("both know names of 20 and of 32 bytes")
+}

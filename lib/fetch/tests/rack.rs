@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rack repository, from the real Git over real HTTPS to files that may be parsed.
+
+mod support;
+
+use racklet_fetch::{
+    disk::Files,
+    limits::Limits,
+    progress::Silent,
+    rack::{self, Fetched, Outcome, RackStore, RackTree},
+};
+use support::{
+    git::{Place, Repository},
+    server::Server,
+};
+
+const LIMITS: &Limits = &Limits::RACK;
+
+/// A served rack with one signed commit.
+fn rack(format: &str) -> (Place, Repository, Server) {
+    let place = Place::new();
+    let repository = place.repository("rack", format);
+    repository.write_root(&place.trust_root(1, &["config"]), &[&place.key("root")]);
+    repository.write("rack.yaml", "kind: Rack\n");
+    repository.commit(&place.key("config"));
+    repository.push();
+    let server = Server::start(place.served());
+    (place, repository, server)
+}
+
+fn fetch(server: &Server, before: Option<&RackTree>) -> Box<Fetched> {
+    let outcome = rack::fetch(
+        &mut server.remote("rack"),
+        "refs/heads/main",
+        before.map(RackTree::snapshot),
+        LIMITS,
+        &mut Silent,
+    )
+    .unwrap();
+    match outcome {
+        Outcome::New(fetched) => fetched,
+        Outcome::Unchanged => panic!("unchanged"),
+    }
+}
+
+#[test]
+fn a_signed_head_is_followed_on_first_boot() {
+    for format in ["sha1", "sha256"] {
+        let (place, repository, server) = rack(format);
+        let tree = fetch(&server, None)
+            .verify(&place.first_boot(&["config"]))
+            .unwrap();
+        assert_eq!(tree.head().id.to_string(), repository.head());
+        assert_eq!(tree.file("rack.yaml"), Some(&b"kind: Rack\n"[..]));
+        assert_eq!(tree.files().count(), 3);
+    }
+}
+
+#[test]
+fn an_edit_is_followed_by_fetching_what_is_new() {
+    for format in ["sha1", "sha256"] {
+        let (place, repository, server) = rack(format);
+        // Incompressible, so that bytes on the wire tell.
+        let ballast: String = (0u64..20_000)
+            .map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            .collect();
+        repository.write("ballast", &ballast);
+        repository.commit(&place.key("config"));
+        repository.push();
+        let first = fetch(&server, None)
+            .verify(&place.first_boot(&["config"]))
+            .unwrap();
+        for n in 0..3 {
+            repository.write("ballast", format!("{ballast}{n}"));
+            repository.commit(&place.key("config"));
+        }
+        repository.push();
+        let mut remote = server.remote("rack");
+        let Outcome::New(new) = rack::fetch(
+            &mut remote,
+            "refs/heads/main",
+            Some(first.snapshot()),
+            LIMITS,
+            &mut Silent,
+        )
+        .unwrap() else {
+            panic!("unchanged")
+        };
+        let second = new.verify(&first.accepted()).unwrap();
+        assert_eq!(second.head().generation, first.head().generation + 3);
+        assert_eq!(
+            second.file("ballast"),
+            Some(format!("{ballast}2").as_bytes())
+        );
+        assert!(remote.received() < 20_000, "{} bytes", remote.received());
+    }
+}
+
+#[test]
+fn an_unchanged_head_costs_two_small_requests() {
+    let (place, _repository, server) = rack("sha1");
+    let tree = fetch(&server, None)
+        .verify(&place.first_boot(&["config"]))
+        .unwrap();
+    server.log.lock().unwrap().clear();
+    let outcome = rack::fetch(
+        &mut server.remote("rack"),
+        "refs/heads/main",
+        Some(tree.snapshot()),
+        LIMITS,
+        &mut Silent,
+    )
+    .unwrap();
+    assert!(matches!(outcome, Outcome::Unchanged));
+    assert_eq!(server.log.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn the_kept_head_is_there_without_a_network() {
+    let (place, repository, server) = rack("sha1");
+    let tree = fetch(&server, None)
+        .verify(&place.first_boot(&["config"]))
+        .unwrap();
+    let store = RackStore::new(Files, place.dir.path().join("state/git/rack"));
+    assert!(
+        store
+            .reopen(&place.baked(&["config"]), LIMITS)
+            .unwrap()
+            .is_none()
+    );
+    store.keep(&tree).unwrap();
+    let again = store
+        .reopen(&place.baked(&["config"]), LIMITS)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (again.head().id, again.head().generation),
+        (tree.head().id, tree.head().generation)
+    );
+    assert_eq!(
+        again.files().collect::<Vec<_>>(),
+        tree.files().collect::<Vec<_>>()
+    );
+    let error = store
+        .reopen(&place.baked(&["someone-else"]), LIMITS)
+        .unwrap_err();
+    assert!(error.to_string().contains(&repository.head()), "{error}");
+}

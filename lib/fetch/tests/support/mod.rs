@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Real repositories, real keys, and an HTTPS server in front of the real `git http-backend` that can be told to misbehave.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+pub mod git;
+pub mod server;
