@@ -1,4 +1,156 @@
 // SPDX-License-Identifier: Apache-2.0
-//! racklet-cli.
+//! `racklet`: what a user runs to make a rack, sign what goes into it, build images and see what trays do.
+//!
+//! It decides nothing that a tray decides: it prepares files, has the user's own tools sign and push them (`ssh-keygen`,
+//! `git`), and says beforehand, with the tray's own code, what a tray will say.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod command;
+mod git;
+mod identity;
+mod interrupt;
+mod objects;
+mod output;
+mod rack;
+mod remote;
+mod ssh;
+mod template;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use output::Output;
+
+const EXAMPLES: &str = "\
+A rack in seven commands:
+  racklet key generate           (only if you have no SSH key yet)
+  racklet rack init home --tray tray-1 --board qemu-x86_64 \\
+      --repository https://git.example/home.git
+  cd home && git push -u origin main
+  racklet image build --tray tray-1 -o tray-1.img
+  racklet check                  (after an edit: what trays would say)
+  racklet plan                   (what they would do)
+  racklet status tray-1          (what the tray does now)
+
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+With --json, answers and errors are one JSON value on standard output.";
+
+/// Racklet: a small, secure server rack that follows a signed Git repository.
+#[derive(Parser)]
+#[command(name = "racklet", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Cli {
+    /// Answer with one JSON value
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress, no remarks; errors are still said
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a rack repository
+    #[command(subcommand)]
+    Rack(command::init::Rack),
+    /// Your signing keys, and which of them the rack trusts
+    #[command(subcommand)]
+    Key(command::key::Key),
+    /// The rack's trust root: who may change what
+    #[command(subcommand)]
+    Trust(command::trust::Trust),
+    /// Operating system releases
+    #[command(subcommand)]
+    Payload(command::package::Payload),
+    /// Workload images
+    #[command(subcommand)]
+    Artifact(command::package::Artifact),
+    /// What the boot partition starts first
+    #[command(subcommand)]
+    Bootstrap(command::package::Bootstrap),
+    /// Images to write to a card
+    #[command(subcommand)]
+    Image(command::image::Image),
+    /// Say, offline, exactly what a tray would say about the rack repository
+    Check(command::check::Check),
+    /// Approve a commit with your key, where the rack asks for more than one
+    Approve(command::approve::Approve),
+    /// Show what would change on which tray
+    Plan(command::check::Plan),
+    /// Ask a tray how it is
+    Status(command::tray::Status),
+    /// Show the log of a tray or of one of its workloads
+    Logs(command::tray::Logs),
+    /// Have a tray look at the rack repository now
+    Sync(command::tray::Sync),
+    /// Write the completion script for a shell
+    Completion {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder; it is made if needed
+        directory: std::path::PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json, cli.quiet);
+    if let Err(error) = interrupt::install() {
+        output.note(&format!("Ctrl-C may leave temporary files behind: {error}"));
+    }
+    match run(cli.command, output) {
+        Ok(code) => code,
+        Err(_) if interrupt::asked() => {
+            output.note("interrupted; nothing was left half made");
+            ExitCode::from(interrupt::STATUS)
+        }
+        Err(error) => {
+            output.error(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Rack(rack) => rack.run(output)?,
+        Command::Key(key) => key.run(output)?,
+        Command::Trust(trust) => trust.run(output)?,
+        Command::Payload(payload) => payload.run(output)?,
+        Command::Artifact(artifact) => artifact.run(output)?,
+        Command::Bootstrap(bootstrap) => bootstrap.run(output)?,
+        Command::Image(image) => image.run(output)?,
+        Command::Check(check) => return check.run(output),
+        Command::Approve(approve) => approve.run(output)?,
+        Command::Plan(plan) => plan.run(output)?,
+        Command::Status(status) => status.run(output)?,
+        Command::Logs(logs) => logs.run(output)?,
+        Command::Sync(sync) => sync.run(output)?,
+        Command::Completion { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "racklet",
+                &mut std::io::stdout(),
+            );
+        }
+        Command::Man { directory } => command::manual(&Cli::command(), &directory)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

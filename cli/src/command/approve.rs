@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `racklet approve`: the second signature, where the rack asks for more than one config key.
+
+use anyhow::Context;
+use clap::Args;
+use racklet_trust::commit::{Commit, ObjectId};
+use racklet_trust::history::Repository;
+use racklet_trust::{Role, namespace};
+use serde_json::json;
+
+use crate::objects::{APPROVALS, Objects};
+use crate::output::Output;
+use crate::rack::RackArgument;
+use crate::ssh;
+
+/// Approve a commit of somebody else with your key
+///
+/// Where the rack asks for more than one config key, a commit counts once enough different keys stand behind it: its own
+/// signature and approvals. An approval is a ref of its own, so the commit stays what it is.
+#[derive(Args)]
+pub(crate) struct Approve {
+    /// The commit
+    #[arg(value_name = "REVISION", default_value = "HEAD")]
+    revision: String,
+    /// Your key; it must be a config key of the rack
+    #[arg(long)]
+    key: Option<String>,
+    /// Only make the ref; push it yourself
+    #[arg(long)]
+    no_push: bool,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
+impl Approve {
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
+        let rack = self.rack.open()?;
+        let (root, _) = rack.trust()?;
+        let id = rack
+            .repository
+            .commit(&self.revision)
+            .with_context(|| format!("{} is not a commit here", self.revision))?;
+        let objects = Objects::open(&rack.repository)?;
+        let name = ObjectId::from_hex(&id).context("an object name")?;
+        let raw = objects
+            .commit(&name)?
+            .with_context(|| format!("commit {id} is missing"))?;
+        let commit = Commit::parse(&raw).with_context(|| format!("commit {id}"))?;
+        let key = rack.key(self.key.as_deref(), &root, Role::Config)?;
+        let armored = ssh::sign(&key, namespace::APPROVAL, commit.signed_bytes())?;
+        let blob = rack
+            .repository
+            .feed(["hash-object", "-w", "--stdin"], |input| {
+                input.write_all(&armored)
+            })?;
+        let blob = String::from_utf8_lossy(&blob).trim().to_owned();
+        // One ref for each key: approving twice changes nothing.
+        let file: String = key
+            .public
+            .material()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let reference = format!("{APPROVALS}{id}/{file}");
+        rack.repository.run(["update-ref", &reference, &blob])?;
+        let next = if self.no_push {
+            format!("next: git push origin {reference}")
+        } else {
+            rack.repository.interactive([
+                "push",
+                "--quiet",
+                "origin",
+                &format!("+{reference}:{reference}"),
+            ])?;
+            "trays take it with the commit".to_owned()
+        };
+        let text = format!("approved {id} with {}\n{next}", key.shown());
+        output.answer(
+            &text,
+            &json!({ "commit": id, "ref": reference, "key": key.public.fingerprint() }),
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `racklet image build`: everything a tray needs to find and believe its rack, in one file for a card.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use racklet_api::tray::{Cidr, ClientCertificate, NetworkConfig, Repository, Secret, TrayConfig};
+use racklet_image::disk::{self, Spec};
+use racklet_image::package::Package;
+use racklet_trust::manifest::Kind;
+use serde_json::json;
+
+use crate::identity;
+use crate::output::{Output, size};
+use crate::rack::{CA_FILE, Rack, RackArgument};
+
+/// Images to write to a card.
+#[derive(Subcommand)]
+pub(crate) enum Image {
+    /// Build the image of one tray
+    ///
+    /// The image holds the bootloader, a bootstrap, the rack's trust root, where the rack repository is, and the tray's
+    /// private key; keep it as you keep a key. Building it twice from the same inputs gives the same bytes.
+    Build(Box<Build>),
+}
+
+#[derive(Args)]
+pub(crate) struct Build {
+    /// The tray, as in trays/<name>.yaml
+    #[arg(long, value_name = "NAME")]
+    tray: String,
+    /// The image to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// The board, when you want it checked against the tray's file
+    #[arg(long, value_name = "BOARD")]
+    board: Option<String>,
+    /// A signed bootstrap; boards/<board>/bootstrap in a data folder when left out
+    #[arg(long, value_name = "DIR")]
+    bootstrap: Option<PathBuf>,
+    /// The bootloader; boards/<board>/bootloader.efi in a data folder when left out
+    #[arg(long, value_name = "FILE")]
+    bootloader: Option<PathBuf>,
+    /// Size of the image in MiB; the state partition grows to the card on first boot
+    #[arg(long, value_name = "MIB", default_value_t = disk::DEFAULT_SIZE >> 20)]
+    size: u64,
+    /// Where the tray fetches the rack repository; `origin` when left out
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The branch it follows; the one checked out when left out
+    #[arg(long)]
+    branch: Option<String>,
+    /// A file with the token that the server asks for
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A TLS client certificate that the server asks for (PEM), with --client-key
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_certificate: Option<PathBuf>,
+    /// The key of --client-certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "client_certificate")]
+    client_key: Option<PathBuf>,
+    /// The network interface; the first one with a link when left out
+    #[arg(long)]
+    interface: Option<String>,
+    /// A fixed address such as 192.0.2.7/24 instead of DHCP; repeat for more
+    #[arg(long, value_name = "ADDRESS")]
+    address: Vec<Cidr>,
+    /// The gateway for --address; one for each family
+    #[arg(long, value_name = "ADDRESS", requires = "address")]
+    gateway: Vec<IpAddr>,
+    /// A name server; repeat for more
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+    /// A time server; repeat for more
+    #[arg(long, value_name = "HOST")]
+    time_server: Vec<String>,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
+impl Image {
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Image::Build(build) => build.run(output),
+        }
+    }
+}
+
+impl Build {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let _guard = crate::interrupt::guard();
+        let rack = self.rack.open()?;
+        let state = rack.state()?;
+        let Some((_, tray)) = state
+            .trays
+            .iter()
+            .find(|(name, _)| name.as_str() == self.tray)
+        else {
+            let known: Vec<&str> = state.trays.keys().map(|name| name.as_str()).collect();
+            bail!(
+                "there is no trays/{}.yaml; the rack's trays are: {}\nadd one with `racklet rack add-tray {0} --board BOARD`",
+                self.tray,
+                known.join(", ")
+            );
+        };
+        if self
+            .board
+            .as_ref()
+            .is_some_and(|board| *board != tray.board)
+        {
+            bail!(
+                "--board {}: trays/{}.yaml says {}",
+                self.board.unwrap_or_default(),
+                self.tray,
+                tray.board
+            );
+        }
+        let board = racklet_boards::find(&tray.board)?;
+        let root = committed_root(&rack)?;
+        let id = root.rack().to_string();
+
+        let bootloader_path = found(
+            self.bootloader.as_deref(),
+            &board.name,
+            "bootloader.efi",
+            "--bootloader FILE",
+        )?;
+        let bootloader = fs::read(&bootloader_path)
+            .with_context(|| format!("read {}", bootloader_path.display()))?;
+        let bootstrap_path = found(
+            self.bootstrap.as_deref(),
+            &board.name,
+            "bootstrap",
+            "--bootstrap DIR",
+        )?;
+        let bootstrap = super::package::open(&bootstrap_path, Kind::Bootstrap)?;
+
+        let config = TrayConfig {
+            rack: id.clone(),
+            tray: self.tray.clone(),
+            board: board.name.clone(),
+            built: built(&rack, &bootstrap)?,
+            arguments: board.kernel.arguments.clone(),
+            repository: self.repository(&rack)?,
+            network: NetworkConfig {
+                interface: self.interface.clone(),
+                addresses: self.address.clone(),
+                gateways: self.gateway.clone(),
+                dns: self.dns.clone(),
+            },
+            time_servers: self.time_server.clone(),
+            identity: identity_of(&id, &self.tray, tray.identity.as_deref(), output)?,
+        };
+        let json = config.to_json();
+        // What the tray cannot read must not be carried to it.
+        TrayConfig::parse(&json)
+            .map_err(|error| anyhow::anyhow!("tray.json: {}", crate::rack::chain(&error)))?;
+
+        let spec = Spec {
+            board: &board,
+            bootloader: &bootloader,
+            trust_root: &root.to_canonical(),
+            tray: &json,
+            slots: [Some(&bootstrap), Some(&bootstrap)],
+            size: self.size << 20,
+        };
+        output.note(&format!("writing {}", self.output.display()));
+        let image = disk::build(&spec, &self.output)
+            .with_context(|| format!("build {}", self.output.display()))?;
+        let place = self.output.display();
+        let text = format!(
+            "built the image of {} in {place}
+  board       {}
+  repository  {}
+  bootstrap   {} version {}
+  size        {}
+  sha256      {}
+
+It holds the tray's private key: keep it as you keep a key.
+next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync status=progress",
+            self.tray,
+            board.name,
+            config.repository.url,
+            bootstrap.manifest().name,
+            bootstrap.manifest().version,
+            size(image.size),
+            image.sha256,
+        );
+        output.answer(
+            &text,
+            &json!({ "image": self.output, "tray": self.tray, "board": board.name, "size": image.size, "sha256": image.sha256.to_string() }),
+        );
+        Ok(())
+    }
+
+    fn repository(&self, rack: &Rack) -> anyhow::Result<Repository> {
+        let url = match &self.url {
+            Some(url) => url.clone(),
+            None => rack
+                .repository
+                .text(["remote", "get-url", "origin"])
+                .context(
+                    "the rack repository has no remote `origin`; name its address with --url",
+                )?,
+        };
+        if !url.starts_with("https://") {
+            bail!(
+                "trays fetch over HTTPS only, and origin is {url}; name the HTTPS address with --url"
+            );
+        }
+        let branch = match &self.branch {
+            Some(branch) => branch.clone(),
+            None => rack
+                .repository
+                .text(["symbolic-ref", "--short", "HEAD"])
+                .context("name the branch with --branch")?,
+        };
+        let read = |path: &Path| {
+            fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+        };
+        let ca = rack.path(CA_FILE);
+        let client = match (&self.client_certificate, &self.client_key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate {
+                certificate: read(certificate)?,
+                key: Secret(read(key)?),
+            }),
+            _ => None,
+        };
+        Ok(Repository {
+            url,
+            branch,
+            ca: if ca.exists() { Some(read(&ca)?) } else { None },
+            token: self
+                .token_file
+                .as_deref()
+                .map(read)
+                .transpose()?
+                .map(|token| Secret(token.trim().to_owned())),
+            client,
+        })
+    }
+}
+
+/// The trust root in force, which must be what is committed: an image with another one would follow nothing.
+fn committed_root(
+    rack: &Rack,
+) -> anyhow::Result<racklet_trust::Verified<racklet_trust::TrustRoot>> {
+    let changes = rack
+        .repository
+        .text(["status", "--porcelain", "--", "trust"])?;
+    if !changes.is_empty() {
+        bail!("trust/ has changes that are not committed; commit or remove them first:\n{changes}");
+    }
+    Ok(rack.trust()?.0)
+}
+
+/// The newest time that the inputs have: the tray's clock will not be believed to be before it.
+fn built(rack: &Rack, bootstrap: &Package) -> anyhow::Result<u64> {
+    let head = rack
+        .repository
+        .text(["log", "-1", "--format=%ct", "HEAD"])?;
+    Ok(bootstrap
+        .manifest()
+        .created
+        .max(head.trim().parse().unwrap_or(0)))
+}
+
+/// The tray's private key, which must be the one that the repository announces.
+fn identity_of(
+    rack: &str,
+    tray: &str,
+    announced: Option<&str>,
+    output: Output,
+) -> anyhow::Result<Option<Secret>> {
+    let path = identity::path(rack, tray)?;
+    let Some(announced) = announced else {
+        output.note(&format!(
+            "trays/{tray}.yaml names no identity: the tray will have no API"
+        ));
+        return Ok(None);
+    };
+    if !path.exists() {
+        bail!(
+            "the private key of {tray} is not here ({})\ncopy it from where `racklet rack init` ran, or take `identity` out of trays/{tray}.yaml and add the tray anew",
+            path.display()
+        );
+    }
+    let public = identity::public_of(&path)?;
+    let (announced, _) = crate::ssh::parse_line(announced)
+        .with_context(|| format!("trays/{tray}.yaml: spec.identity"))?;
+    if public != announced {
+        bail!(
+            "{} is {}, but trays/{tray}.yaml announces {}",
+            path.display(),
+            public.fingerprint(),
+            announced.fingerprint()
+        );
+    }
+    let pem = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(Some(Secret(pem)))
+}
+
+/// A part of an image: where the user says, or in the first data folder that has it.
+fn found(named: Option<&Path>, board: &str, file: &str, option: &str) -> anyhow::Result<PathBuf> {
+    if let Some(path) = named {
+        return Ok(path.to_owned());
+    }
+    let mut folders: Vec<PathBuf> = std::env::var_os("RACKLET_DATA")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    if let Some(home) = std::env::var_os("HOME") {
+        folders.push(Path::new(&home).join(".local/share/racklet"));
+    }
+    folders.push(PathBuf::from("/usr/local/share/racklet"));
+    folders.push(PathBuf::from("/usr/share/racklet"));
+    let tried: Vec<PathBuf> = folders
+        .into_iter()
+        .map(|folder| folder.join("boards").join(board).join(file))
+        .collect();
+    tried
+        .iter()
+        .find(|path| path.exists())
+        .cloned()
+        .with_context(|| {
+            let list: Vec<String> = tried
+                .iter()
+                .map(|path| format!("  {}", path.display()))
+                .collect();
+            format!(
+                "no {file} for board {board}; name it with {option}, or put it in one of:\n{}",
+                list.join("\n")
+            )
+        })
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `racklet key`: the user's SSH keys, and giving and taking roles.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use racklet_trust::Role;
+use serde_json::json;
+
+use super::init::role_named;
+use super::trust::{Changes, ROLES, Signing, change};
+use crate::output::Output;
+use crate::rack::RackArgument;
+use crate::ssh;
+
+/// Your signing keys.
+///
+/// They are ordinary SSH keys of type Ed25519, in a file, in the agent or on a FIDO token. Signing is always done by
+/// ssh-keygen; Racklet never reads a private key of yours.
+#[derive(Subcommand)]
+pub(crate) enum Key {
+    /// List the keys you have that Racklet can use, and their roles in this rack
+    List {
+        #[command(flatten)]
+        rack: RackArgument,
+    },
+    /// Make a new key with ssh-keygen
+    Generate(Generate),
+    /// Show the fingerprint of a key
+    Fingerprint {
+        /// Key file, or the public key itself
+        key: String,
+    },
+    /// Give roles to a key: prepares, signs and commits the next trust root
+    Add(Change),
+    /// Take roles from a key: prepares, signs and commits the next trust root
+    Remove(Change),
+}
+
+#[derive(Args)]
+pub(crate) struct Generate {
+    /// Where to put it; ~/.ssh/id_ed25519 (or id_ed25519_sk) when left out
+    #[arg(value_name = "FILE")]
+    path: Option<PathBuf>,
+    /// A remark in the public key, such as your address
+    #[arg(long, default_value = "racklet")]
+    comment: String,
+    /// Keep the key on a FIDO token, which has to be touched for every signature
+    #[arg(long)]
+    hardware: bool,
+    /// Do not protect the file with a passphrase; for machines only
+    #[arg(long)]
+    no_passphrase: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Change {
+    /// Key file, fingerprint, or the public key itself
+    #[arg(value_name = "KEY")]
+    name: String,
+    /// Which role; repeat for more
+    #[arg(long, required = true, value_parser = role_named)]
+    role: Vec<Role>,
+    #[command(flatten)]
+    signing: Signing,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
+impl Key {
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Key::List { rack } => list(&rack, output),
+            Key::Generate(generate) => generate.run(output),
+            Key::Fingerprint { key } => {
+                let key = ssh::find(&key)?;
+                let fingerprint = key.public.fingerprint();
+                output.answer(
+                    &fingerprint,
+                    &json!({ "fingerprint": fingerprint, "key": key.public.to_string() }),
+                );
+                Ok(())
+            }
+            Key::Add(this) => {
+                let add = this
+                    .role
+                    .iter()
+                    .map(|role| (*role, this.name.clone()))
+                    .collect();
+                change(
+                    &this.rack.open()?,
+                    &Changes {
+                        add,
+                        ..Changes::default()
+                    },
+                    &this.signing,
+                    output,
+                )
+            }
+            Key::Remove(this) => {
+                let remove = this
+                    .role
+                    .iter()
+                    .map(|role| (*role, this.name.clone()))
+                    .collect();
+                change(
+                    &this.rack.open()?,
+                    &Changes {
+                        remove,
+                        ..Changes::default()
+                    },
+                    &this.signing,
+                    output,
+                )
+            }
+        }
+    }
+}
+
+fn list(rack: &RackArgument, output: Output) -> anyhow::Result<()> {
+    let root = rack
+        .find()
+        .and_then(|rack| rack.trust().ok())
+        .map(|(root, _)| root);
+    let keys = ssh::available();
+    let mut text = String::new();
+    let mut values = Vec::new();
+    for key in &keys {
+        let roles: Vec<String> = ROLES
+            .iter()
+            .filter(|(role, _)| {
+                root.as_ref()
+                    .is_some_and(|root| root.role(*role).keys.contains(&key.public))
+            })
+            .map(|(role, _)| role.to_string())
+            .collect();
+        let place = match (&key.path, key.in_agent) {
+            (Some(path), true) => format!("{} and agent", path.display()),
+            (Some(path), false) => path.display().to_string(),
+            (None, _) => "agent".to_owned(),
+        };
+        text.push_str(&format!(
+            "{}  {}\n  {place}",
+            key.public.fingerprint(),
+            key.comment
+        ));
+        if !roles.is_empty() {
+            text.push_str(&format!("\n  roles in this rack: {}", roles.join(", ")));
+        }
+        text.push('\n');
+        values.push(json!({
+            "key": key.public.to_string(), "fingerprint": key.public.fingerprint(), "comment": key.comment,
+            "path": key.path, "agent": key.in_agent, "roles": roles,
+        }));
+    }
+    if keys.is_empty() {
+        text = "no Ed25519 key in ~/.ssh or in the agent; make one with `racklet key generate`"
+            .to_owned();
+    }
+    output.answer(&text, &values);
+    Ok(())
+}
+
+impl Generate {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let path = match self.path {
+            Some(path) => path,
+            None => {
+                let home = PathBuf::from(
+                    std::env::var_os("HOME").context("HOME is not set; name a file")?,
+                );
+                home.join(".ssh").join(if self.hardware {
+                    "id_ed25519_sk"
+                } else {
+                    "id_ed25519"
+                })
+            }
+        };
+        if path.exists() {
+            bail!("{} exists already; name another file", path.display());
+        }
+        let key = ssh::generate(&path, &self.comment, self.hardware, self.no_passphrase)?;
+        let text = format!(
+            "made {}\n  public key  {}.pub\n  fingerprint {}",
+            path.display(),
+            path.display(),
+            key.public.fingerprint()
+        );
+        output.answer(&text, &json!({ "path": path, "fingerprint": key.public.fingerprint(), "key": key.public.to_string() }));
+        Ok(())
+    }
+}

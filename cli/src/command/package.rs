@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `racklet payload`, `artifact` and `bootstrap`: build, sign, verify, publish and pin.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use racklet_image::erofs::{self, ArchiveOptions, DirectoryOptions};
+use racklet_image::kernel;
+use racklet_image::package::{self, Input, Package};
+use racklet_trust::manifest::Kind;
+use racklet_trust::{Manifest, Role, namespace};
+use serde_json::json;
+
+use super::publish::{Pin, Publish};
+use crate::interrupt::{self, Interruptible};
+use crate::output::{Output, size};
+use crate::rack::RackArgument;
+use crate::ssh;
+
+/// Operating system releases: a kernel and an initramfs that trays start after verifying them.
+#[derive(Subcommand)]
+pub(crate) enum Payload {
+    /// Build a payload from a kernel and an initramfs
+    Build(KernelBuild),
+    /// Add your signature
+    Sign(Sign),
+    /// Show what it is and who signed it
+    Show(Show),
+    /// Say whether a tray of this rack would take it
+    Verify(Verify),
+    /// Commit it to branch payload/<name> and push
+    Publish(Publish),
+    /// Write its digest into releases/<release>.yaml of the rack
+    Pin(Pin),
+}
+
+/// Workload images: read-only root file systems for microVMs.
+#[derive(Subcommand)]
+pub(crate) enum Artifact {
+    /// Build an image from a directory or a tar archive
+    ///
+    /// An archive may be compressed with gzip or zstd, and `-` reads it from standard input, so that a container becomes
+    /// a workload with: podman export NAME | racklet artifact build --from - --name web -o web
+    Build(ArtifactBuild),
+    /// Add your signature
+    Sign(Sign),
+    /// Show what it is and who signed it
+    Show(Show),
+    /// Say whether a tray of this rack would take it
+    Verify(Verify),
+    /// Commit it to branch artifact/<name> and push
+    Publish(Publish),
+    /// Write its digest into the workloads that use it
+    Pin(Pin),
+}
+
+/// What the boot partition starts first: a small kernel and initramfs that fetch and verify the payload.
+#[derive(Subcommand)]
+pub(crate) enum Bootstrap {
+    /// Build a bootstrap from a kernel and an initramfs
+    Build(KernelBuild),
+    /// Add your signature
+    Sign(Sign),
+    /// Show what it is and who signed it
+    Show(Show),
+    /// Say whether a bootloader of this rack would take it
+    Verify(Verify),
+}
+
+#[derive(Args)]
+struct Common {
+    /// Its name, which is also the last part of its branch
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// Its version; trays never go back to a lower one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    version: u64,
+    /// The folder to make
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+    /// When it was made, Unix seconds; SOURCE_DATE_EPOCH or the newest input's time when left out
+    #[arg(long, value_name = "TIME", env = "SOURCE_DATE_EPOCH")]
+    created: Option<u64>,
+    /// Not accepted any more after this many days from `created`
+    #[arg(long, value_name = "DAYS")]
+    expires_in: Option<u64>,
+    /// What it was made from, such as `linux=6.12.90-1`; repeat for more
+    #[arg(long, value_name = "NAME=TEXT", value_parser = source)]
+    source: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+pub(crate) struct KernelBuild {
+    /// The kernel: x86 bzImage or arm64 Image, with EFI stub
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// The initramfs, as the kernel takes it
+    #[arg(long, value_name = "FILE")]
+    initramfs: PathBuf,
+    /// A board it is for; repeat for more
+    #[arg(long, value_name = "BOARD", required = true)]
+    board: Vec<String>,
+    /// Kernel arguments behind the board's own
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    arguments: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub(crate) struct ArtifactBuild {
+    /// The root file system: a directory, a tar archive, or `-`
+    #[arg(long, value_name = "DIR|TAR")]
+    from: PathBuf,
+    /// The architecture its programs are for
+    #[arg(long, value_name = "ARCH", default_value = std::env::consts::ARCH)]
+    architecture: String,
+    /// Keep numeric owners of a directory instead of making everything root's
+    #[arg(long)]
+    keep_owners: bool,
+    /// Take device nodes too; a workload gets its devices from the guest's own /dev
+    #[arg(long)]
+    allow_devices: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub(crate) struct Sign {
+    /// The package's folder
+    directory: PathBuf,
+    /// Your key; the one that may when left out
+    #[arg(long)]
+    key: Option<String>,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// The package's folder
+    directory: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// The package's folder
+    directory: PathBuf,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
+fn source(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("write NAME=TEXT, such as linux=6.12.90-1")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Payload {
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Payload::Build(build) => build.run(Kind::Payload, output),
+            Payload::Sign(sign) => sign.run(Kind::Payload, output),
+            Payload::Show(show) => show.run(output),
+            Payload::Verify(verify) => verify.run(Kind::Payload, output),
+            Payload::Publish(publish) => publish.run(Kind::Payload, output),
+            Payload::Pin(pin) => pin.run(Kind::Payload, output),
+        }
+    }
+}
+
+impl Artifact {
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Artifact::Build(build) => build.run(output),
+            Artifact::Sign(sign) => sign.run(Kind::Artifact, output),
+            Artifact::Show(show) => show.run(output),
+            Artifact::Verify(verify) => verify.run(Kind::Artifact, output),
+            Artifact::Publish(publish) => publish.run(Kind::Artifact, output),
+            Artifact::Pin(pin) => pin.run(Kind::Artifact, output),
+        }
+    }
+}
+
+impl Bootstrap {
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Bootstrap::Build(build) => build.run(Kind::Bootstrap, output),
+            Bootstrap::Sign(sign) => sign.run(Kind::Bootstrap, output),
+            Bootstrap::Show(show) => show.run(output),
+            Bootstrap::Verify(verify) => verify.run(Kind::Bootstrap, output),
+        }
+    }
+}
+
+impl Common {
+    fn manifest(&self, kind: Kind, architecture: &str, newest_input: u64) -> Manifest {
+        let mut manifest = Manifest::new(kind, &self.name, self.version);
+        manifest.architecture = architecture.to_owned();
+        manifest.created = self.created.unwrap_or(newest_input);
+        manifest.expires = self
+            .expires_in
+            .map(|days| manifest.created.saturating_add(days.saturating_mul(86_400)));
+        manifest.source = self.source.iter().cloned().collect();
+        manifest
+    }
+}
+
+/// Opens a package and makes sure that it is of the kind the user named.
+pub(crate) fn open(directory: &Path, kind: Kind) -> anyhow::Result<Package> {
+    let package = Package::open(directory)?;
+    let found = package.manifest().kind;
+    if found != kind {
+        bail!(
+            "{} is of kind {found}; use `racklet {found} …`",
+            directory.display()
+        );
+    }
+    Ok(package)
+}
+
+fn modified(file: &File) -> io::Result<u64> {
+    Ok(u64::try_from(file.metadata()?.mtime()).unwrap_or(0))
+}
+
+impl KernelBuild {
+    fn run(self, kind: Kind, output: Output) -> anyhow::Result<()> {
+        let _guard = interrupt::guard();
+        let open =
+            |path: &Path| File::open(path).with_context(|| format!("open {}", path.display()));
+        let (mut kernel_file, initramfs) = (open(&self.kernel)?, open(&self.initramfs)?);
+        // The header is enough to see what it is; the version string lies within the first 64 KiB.
+        let mut head = Vec::new();
+        Read::by_ref(&mut kernel_file)
+            .take(128 << 10)
+            .read_to_end(&mut head)
+            .with_context(|| format!("read {}", self.kernel.display()))?;
+        kernel_file.seek(SeekFrom::Start(0))?;
+        let info = kernel::inspect(&head).with_context(|| self.kernel.display().to_string())?;
+        let mut boards = Vec::new();
+        for name in &self.board {
+            let board = racklet_boards::find(name)?;
+            if board.architecture != info.architecture {
+                bail!(
+                    "{} is for {}; board {name} is {}",
+                    self.kernel.display(),
+                    info.architecture,
+                    board.architecture
+                );
+            }
+            boards.push(board.name);
+        }
+        boards.sort();
+        boards.dedup();
+        let newest = modified(&kernel_file)?.max(modified(&initramfs)?);
+        let mut manifest = self.common.manifest(kind, info.architecture, newest);
+        manifest.boards = boards;
+        manifest.arguments.clone_from(&self.arguments);
+        if let Some(release) = info.release() {
+            manifest
+                .source
+                .entry("linux".to_owned())
+                .or_insert_with(|| release.to_owned());
+        }
+        let total = kernel_file.metadata()?.len() + initramfs.metadata()?.len();
+        let bar = output.bytes(&format!("building {kind}"), total);
+        let (mut kernel_file, mut initramfs) =
+            (Interruptible(kernel_file), Interruptible(initramfs));
+        let inputs = vec![
+            Input {
+                name: "kernel",
+                contents: &mut kernel_file,
+            },
+            Input {
+                name: "initramfs",
+                contents: &mut initramfs,
+            },
+        ];
+        let built = package::build(manifest, inputs, &self.common.output, &mut |count| {
+            bar.inc(count)
+        })?;
+        bar.finish_and_clear();
+        report(&built, output);
+        Ok(())
+    }
+}
+
+impl ArtifactBuild {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let _guard = interrupt::guard();
+        let shown = self.from.display();
+        let (tree, newest) = if self.from.is_dir() {
+            let options = DirectoryOptions {
+                keep_owners: self.keep_owners,
+                devices: self.allow_devices,
+            };
+            erofs::from_directory(&self.from, options).with_context(|| format!("pack {shown}"))?
+        } else {
+            let file = if self.from == Path::new("-") {
+                File::from(rustix::io::dup(io::stdin()).context("read standard input")?)
+            } else {
+                File::open(&self.from).with_context(|| format!("open {shown}"))?
+            };
+            erofs::from_archive(
+                file,
+                ArchiveOptions {
+                    devices: self.allow_devices,
+                },
+            )
+            .with_context(|| format!("pack {shown}"))?
+        };
+        if tree.is_empty() {
+            bail!("{shown} is empty");
+        }
+        let manifest = self
+            .common
+            .manifest(Kind::Artifact, &self.architecture, newest);
+        let total = tree.image_size()?;
+        let parent = self
+            .common
+            .output
+            .parent()
+            .filter(|parent| *parent != Path::new(""))
+            .unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        let mut image = Interruptible(
+            tempfile::tempfile_in(parent)
+                .with_context(|| format!("make a temporary file in {}", parent.display()))?,
+        );
+        let bar = output.bytes("packing files", total);
+        tree.write(manifest.created, &mut image, &mut |count| bar.inc(count))?;
+        bar.finish_and_clear();
+        image
+            .0
+            .seek(SeekFrom::Start(0))
+            .context("rewind the image")?;
+        let bar = output.bytes("compressing chunks", total);
+        let inputs = vec![Input {
+            name: "rootfs",
+            contents: &mut image,
+        }];
+        let built = package::build(manifest, inputs, &self.common.output, &mut |count| {
+            bar.inc(count)
+        })?;
+        bar.finish_and_clear();
+        report(&built, output);
+        Ok(())
+    }
+}
+
+/// What was built and what to do with it.
+fn report(built: &Package, output: Output) {
+    let manifest = built.manifest();
+    let place = built.directory().display();
+    let raw: u64 = manifest.files.iter().map(|file| file.size).sum();
+    let text = format!(
+        "built {} {} version {} in {place}\n  manifest  sha256:{}\n  size      {}, {} to fetch\n\nnext: racklet {} sign {place}",
+        manifest.kind,
+        manifest.name,
+        manifest.version,
+        built.digest(),
+        size(raw),
+        size(built.transfer_size()),
+        manifest.kind,
+    );
+    output.answer(&text, &summary(built));
+}
+
+pub(crate) fn summary(package: &Package) -> serde_json::Value {
+    let manifest = package.manifest();
+    json!({
+        "directory": package.directory(),
+        "kind": manifest.kind,
+        "name": manifest.name,
+        "version": manifest.version,
+        "architecture": manifest.architecture,
+        "boards": manifest.boards,
+        "created": manifest.created,
+        "expires": manifest.expires,
+        "source": manifest.source,
+        "manifest": package.digest().to_string(),
+        "size": manifest.files.iter().map(|file| file.size).sum::<u64>(),
+        "fetch": package.transfer_size(),
+    })
+}
+
+impl Sign {
+    fn run(self, kind: Kind, output: Output) -> anyhow::Result<()> {
+        let package = open(&self.directory, kind)?;
+        let root = self
+            .rack
+            .find()
+            .map(|rack| rack.trust().map(|(root, _)| (rack, root)))
+            .transpose()?;
+        let key = match (&root, &self.key) {
+            (Some((rack, root)), named) => rack.key(named.as_deref(), root, kind.role())?,
+            (None, Some(name)) => ssh::find(name)?,
+            (None, None) => ssh::default(|_| true)?,
+        };
+        let armored = ssh::sign(&key, namespace::MANIFEST, package.manifest_bytes())?;
+        let signer = package.add_signature(&armored)?;
+        let count = package.signatures()?.len();
+        let needed = root
+            .as_ref()
+            .map(|(_, root)| root.role(kind.role()).threshold);
+        let (name, place) = (&package.manifest().name, self.directory.display());
+        let next = match needed {
+            Some(needed) if count < usize::from(needed) => {
+                format!(
+                    "{count} of {needed} signatures; have the others run `racklet {kind} sign` on this folder"
+                )
+            }
+            _ if kind == Kind::Bootstrap => {
+                format!("next: racklet image build --bootstrap {place} …")
+            }
+            _ => format!("next: racklet {kind} publish {place}"),
+        };
+        let text = format!("signed {kind} {name} with {}\n{next}", key.shown());
+        output.answer(
+            &text,
+            &json!({ "signer": signer.fingerprint(), "signatures": count, "needed": needed }),
+        );
+        Ok(())
+    }
+}
+
+impl Show {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let package = Package::open(&self.directory)?;
+        let manifest = package.manifest();
+        let mut signers = Vec::new();
+        for (path, armored) in package.signatures()? {
+            let signer = racklet_trust::sshsig::SshSig::parse(&armored).and_then(|sig| {
+                sig.verify(namespace::MANIFEST, package.manifest_bytes())
+                    .map(|key| key.fingerprint())
+            });
+            signers.push(signer.with_context(|| path.display().to_string())?);
+        }
+        let mut text = format!(
+            "{} {} version {}\n  manifest      sha256:{}\n  architecture  {}\n",
+            manifest.kind,
+            manifest.name,
+            manifest.version,
+            package.digest(),
+            manifest.architecture
+        );
+        let mut line = |name: &str, value: String| {
+            if !value.is_empty() {
+                text.push_str(&format!("  {name:<12}  {value}\n"));
+            }
+        };
+        line("boards", manifest.boards.join(", "));
+        line("created", format!("{} (Unix time)", manifest.created));
+        line(
+            "expires",
+            manifest
+                .expires
+                .map(|time| format!("{time} (Unix time)"))
+                .unwrap_or_default(),
+        );
+        line("arguments", manifest.arguments.clone());
+        for (name, value) in &manifest.source {
+            line("source", format!("{name} {value}"));
+        }
+        for file in &manifest.files {
+            line(
+                "file",
+                format!(
+                    "{} {} in {} chunks, sha256:{}",
+                    file.name,
+                    size(file.size),
+                    file.chunks.len(),
+                    file.sha256
+                ),
+            );
+        }
+        line("to fetch", size(package.transfer_size()));
+        line(
+            "signed by",
+            if signers.is_empty() {
+                "nobody yet".to_owned()
+            } else {
+                signers.join(", ")
+            },
+        );
+        let mut value = summary(&package);
+        value["signers"] = json!(signers);
+        output.answer(&text, &value);
+        Ok(())
+    }
+}
+
+impl Verify {
+    fn run(self, kind: Kind, output: Output) -> anyhow::Result<()> {
+        let package = open(&self.directory, kind)?;
+        let (root, _) = self.rack.open()?.trust()?;
+        let manifest = package.verify(&root).with_context(|| {
+            format!(
+                "a tray of this rack would refuse {}",
+                self.directory.display()
+            )
+        })?;
+        let role: Role = kind.role();
+        let text = format!(
+            "{kind} {} version {} is signed by enough {role} keys and complete",
+            manifest.name, manifest.version
+        );
+        output.answer(
+            &text,
+            &json!({ "ok": true, "manifest": package.digest().to_string() }),
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Publishing a package as a Git branch, and pinning it in the rack repository.
+//!
+//! The commit is a function of the package and of the branch's tip: author, time and message come from the manifest, so
+//! that two people who publish the same package make the same commit.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use racklet_fetch::publish::{CommitInfo, write_fast_import};
+use racklet_image::package::Package;
+use racklet_trust::manifest::Kind;
+use serde_json::json;
+
+use super::package::open;
+use crate::git::Repository;
+use crate::interrupt;
+use crate::output::{Output, size};
+use crate::rack::RackArgument;
+use crate::template;
+
+/// Where the branch is put together before it is looked at.
+const SCRATCH: &str = "refs/racklet/publishing";
+
+#[derive(Args)]
+pub(crate) struct Publish {
+    /// The package's folder
+    directory: PathBuf,
+    /// URL or path of the repository to push to; the rack's `origin` when left out
+    #[arg(long, value_name = "URL|PATH")]
+    repository: Option<String>,
+    /// Only make the commit in the rack repository; push it yourself
+    #[arg(long, conflicts_with = "repository")]
+    no_push: bool,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
+#[derive(Args)]
+pub(crate) struct Pin {
+    /// The package's folder
+    directory: PathBuf,
+    /// For a payload: the release that is to boot it
+    #[arg(long, value_name = "NAME", default_value = "stable")]
+    release: String,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
+impl Publish {
+    pub(crate) fn run(self, kind: Kind, output: Output) -> anyhow::Result<()> {
+        let _guard = interrupt::guard();
+        let package = open(&self.directory, kind)?;
+        let signatures = package.signatures()?.len();
+        let rack = self.rack.find();
+        match &rack {
+            Some(rack) => {
+                let (root, _) = rack.trust()?;
+                package.verify(&root).with_context(|| {
+                    format!(
+                        "trays would refuse {}; sign it first: racklet {kind} sign {0}",
+                        self.directory.display()
+                    )
+                })?;
+            }
+            None if signatures == 0 => {
+                bail!(
+                    "{} is not signed; sign it first: racklet {kind} sign {0}",
+                    self.directory.display()
+                )
+            }
+            None => package.verify_contents(&mut |_| {})?,
+        }
+        // Without a rack repository here, a scratch one carries the objects.
+        let target = self
+            .repository
+            .clone()
+            .or_else(|| rack.is_some().then(|| "origin".to_owned()));
+        let target = target.context(
+            "no rack repository here; name one with --rack DIR or the target with --repository URL",
+        )?;
+        let absolute = match fs::canonicalize(&target) {
+            Ok(path) if self.repository.is_some() => path.display().to_string(),
+            _ => target,
+        };
+        let scratch;
+        let repository = match &rack {
+            Some(rack) => rack.repository.clone(),
+            None => {
+                scratch = tempfile::tempdir().context("make a temporary folder")?;
+                let repository = Repository::at(scratch.path());
+                let format = object_format(&repository, &absolute)?;
+                repository.run([
+                    "init",
+                    "--quiet",
+                    "--bare",
+                    &format!("--object-format={format}"),
+                ])?;
+                repository
+            }
+        };
+        let branch = format!("refs/heads/{kind}/{}", package.manifest().name);
+        let parent = match self.no_push {
+            true => repository.commit(&branch),
+            false => remote_tip(&repository, &absolute, &branch, output)?,
+        };
+        let (commit, changed) = commit(&repository, &package, &branch, parent.as_deref(), output)?;
+        if !self.no_push && changed {
+            output.note(&format!("pushing {branch} to {absolute}"));
+            let lease = format!(
+                "--force-with-lease={branch}:{}",
+                parent.as_deref().unwrap_or_default()
+            );
+            repository.interactive([
+                "push",
+                "--quiet",
+                &lease,
+                &absolute,
+                &format!("{commit}:{branch}"),
+            ])?;
+        }
+        let what = format!(
+            "{kind} {} version {}",
+            package.manifest().name,
+            package.manifest().version
+        );
+        let place = self.directory.display();
+        let done = match (changed, self.no_push) {
+            (false, _) => "was published already",
+            (true, true) => "is committed",
+            (true, false) => "is published",
+        };
+        let text = format!(
+            "{what} {done}\n  branch    {branch}\n  commit    {commit}\n  manifest  sha256:{}\n\nnext: racklet {kind} pin {place}",
+            package.digest()
+        );
+        output.answer(
+            &text,
+            &json!({ "branch": branch, "commit": commit, "changed": changed, "manifest": package.digest().to_string() }),
+        );
+        Ok(())
+    }
+}
+
+/// How the repository at `url` names its objects, by the length of a name; sha256 when it has none yet and does not say.
+fn object_format(repository: &Repository, url: &str) -> anyhow::Result<&'static str> {
+    // Inside of a local repository the answer does not depend on its having commits.
+    if let Ok(format) =
+        Repository::at(std::path::Path::new(url)).text(["rev-parse", "--show-object-format"])
+    {
+        return Ok(if format == "sha1" { "sha1" } else { "sha256" });
+    }
+    let listed = repository
+        .text(["ls-remote", url])
+        .with_context(|| format!("ask {url} for its branches"))?;
+    let name = listed.split_whitespace().next().unwrap_or_default();
+    Ok(if name.len() == 40 { "sha1" } else { "sha256" })
+}
+
+/// The tip of `branch` at `url`, with its commit and trees here (its chunks are not needed).
+fn remote_tip(
+    repository: &Repository,
+    url: &str,
+    branch: &str,
+    output: Output,
+) -> anyhow::Result<Option<String>> {
+    let listed = repository
+        .text(["ls-remote", url, branch])
+        .with_context(|| format!("ask {url} for {branch}"))?;
+    let Some(tip) = listed.split_whitespace().next().map(str::to_owned) else {
+        return Ok(None);
+    };
+    if repository.commit(&tip).is_none() {
+        output.note(&format!("fetching the present {branch}"));
+        repository
+            .run(["fetch", "--quiet", "--no-tags", "--depth=1", url, branch])
+            .with_context(|| format!("fetch {branch} from {url}"))?;
+    }
+    Ok(Some(tip))
+}
+
+/// Commits the package on top of `parent`; says whether anything is new.
+fn commit(
+    repository: &Repository,
+    package: &Package,
+    branch: &str,
+    parent: Option<&str>,
+    output: Output,
+) -> anyhow::Result<(String, bool)> {
+    let manifest = package.manifest();
+    let message = format!(
+        "{}: {} version {}\n\nmanifest sha256:{}\n",
+        manifest.kind,
+        manifest.name,
+        manifest.version,
+        package.digest()
+    );
+    let info = CommitInfo {
+        branch: SCRATCH,
+        parent,
+        name: "racklet",
+        email: "racklet@localhost",
+        time: manifest.created,
+        message: &message,
+    };
+    let bar = output.bytes("writing chunks", package.transfer_size());
+    let files = package.tree()?.into_iter().map(|path| {
+        let contents = fs::read(package.directory().join(&path))?;
+        bar.inc(contents.len() as u64);
+        Ok((path, contents))
+    });
+    // An older attempt's leftover would be taken for our parent.
+    repository.run(["update-ref", "-d", SCRATCH])?;
+    repository
+        .feed(["fast-import", "--quiet", "--done"], |mut input| {
+            write_fast_import(&mut input, &info, files)
+        })
+        .context("write the commit")?;
+    bar.finish_and_clear();
+    let commit = repository.text(["rev-parse", SCRATCH])?;
+    repository.run(["update-ref", "-d", SCRATCH])?;
+    let tree = |commit: &str| repository.text(["rev-parse", &format!("{commit}^{{tree}}")]);
+    if let Some(parent) = parent
+        && tree(parent)? == tree(&commit)?
+    {
+        repository.run(["update-ref", branch, parent])?;
+        return Ok((parent.to_owned(), false));
+    }
+    repository.run(["update-ref", branch, &commit])?;
+    output.note(&format!("{} in {branch}", size(package.transfer_size())));
+    Ok((commit, true))
+}
+
+impl Pin {
+    pub(crate) fn run(self, kind: Kind, output: Output) -> anyhow::Result<()> {
+        let package = open(&self.directory, kind)?;
+        let rack = self.rack.open()?;
+        let (name, digest) = (
+            package.manifest().name.clone(),
+            package.digest().to_string(),
+        );
+        let state = rack.state()?;
+        let mut changed = Vec::new();
+        let mut uses = 0;
+        // Files are edited as text, so that people's comments and order stay.
+        let mut replace = |path: String, old: &str| -> anyhow::Result<()> {
+            uses += 1;
+            let full = rack.path(&path);
+            let text =
+                fs::read_to_string(&full).with_context(|| format!("read {}", full.display()))?;
+            let edited = text.replace(old, &digest);
+            if edited != text {
+                fs::write(&full, edited).with_context(|| format!("write {}", full.display()))?;
+                changed.push(path);
+            }
+            Ok(())
+        };
+        match kind {
+            Kind::Payload => {
+                let file = format!("releases/{}.yaml", self.release);
+                match state
+                    .releases
+                    .iter()
+                    .find(|(release, _)| release.as_str() == self.release)
+                {
+                    Some((_, release)) if release.payload.name.as_str() == name => {
+                        replace(file, &release.payload.manifest.hex())?;
+                    }
+                    Some((_, release)) => {
+                        bail!(
+                            "{file} boots payload {}, not {name}; edit it or name another release with --release",
+                            release.payload.name
+                        )
+                    }
+                    None => {
+                        racklet_api::name::check("release", &self.release)?;
+                        super::init::write(
+                            rack.repository.path(),
+                            &file,
+                            template::release(&self.release, &name, &digest).as_bytes(),
+                        )?;
+                        uses += 1;
+                        changed.push(file);
+                    }
+                }
+            }
+            _ => {
+                for (workload, found) in state
+                    .workloads
+                    .iter()
+                    .filter(|(_, found)| found.rootfs.name.as_str() == name)
+                {
+                    replace(
+                        format!("workloads/{workload}.yaml"),
+                        &found.rootfs.manifest.hex(),
+                    )?;
+                }
+            }
+        }
+        if uses == 0 {
+            bail!(
+                "no workload uses artifact {name}; write this into one:\n  rootfs:\n    artifact: {name}\n    manifest: sha256:{digest}"
+            );
+        }
+        let text = if changed.is_empty() {
+            format!("sha256:{digest} is pinned already")
+        } else {
+            format!(
+                "pinned sha256:{digest} in {}\n\nnext: racklet plan, then git commit -a && git push",
+                changed.join(", ")
+            )
+        };
+        output.answer(&text, &json!({ "manifest": digest, "changed": changed }));
+        Ok(())
+    }
+}

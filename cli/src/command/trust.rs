@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `racklet trust`: the trust root, shown and replaced by its next version.
+//!
+//! ```text
+//! rotate ──> trust/<n+1>/root.json ──sign (one or more people)──> enough of n's and of its own root keys ──> commit
+//! ```
+
+use std::fs;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use racklet_trust::root::{RoleKeys, Roles};
+use racklet_trust::sshsig::SshSig;
+use racklet_trust::{PublicKey, Role, TrustRoot, Verified, namespace};
+use serde_json::{Value, json};
+
+use super::init::{role_named, set_allowed_signers, threshold, write};
+use crate::output::Output;
+use crate::rack::{Rack, RackArgument, RootFiles, read_signatures};
+use crate::ssh::{self, Key};
+
+pub(crate) const ROLES: [(Role, &str); 4] = [
+    (Role::Root, "may change who may do what"),
+    (Role::Config, "may change what runs"),
+    (
+        Role::Payload,
+        "may release operating systems and workload images",
+    ),
+    (Role::Firmware, "may release what boots first"),
+];
+
+/// The rack's trust root: who may change what.
+#[derive(Subcommand)]
+pub(crate) enum Trust {
+    /// Show roles, keys and thresholds, and a version that is being prepared
+    Show {
+        #[command(flatten)]
+        rack: RackArgument,
+    },
+    /// Make, sign and commit the next version
+    ///
+    /// Version N+1 counts when enough root keys of version N and enough of its own have signed it. If your keys do not
+    /// suffice, commit or send the folder trust/<N+1> to the others and have them run `racklet trust sign`.
+    Rotate(Rotate),
+    /// Sign the version that is being prepared
+    Sign {
+        #[command(flatten)]
+        signing: Signing,
+        #[command(flatten)]
+        rack: RackArgument,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// Give a role to a key, such as `config=~/.ssh/anna.pub`; repeat for more
+    #[arg(long, value_name = "ROLE=KEY", value_parser = role_and_key)]
+    add: Vec<(Role, String)>,
+    /// Take a role from a key, such as `config=SHA256:…`; repeat for more
+    #[arg(long, value_name = "ROLE=KEY", value_parser = role_and_key)]
+    remove: Vec<(Role, String)>,
+    /// How many keys of a role have to agree from now on, such as `root=2`
+    #[arg(long, value_name = "ROLE=N", value_parser = threshold)]
+    threshold: Vec<(Role, u8)>,
+    #[command(flatten)]
+    signing: Signing,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
+/// How a new version is signed and committed.
+#[derive(Args)]
+pub(crate) struct Signing {
+    /// Sign with this key; all root keys at hand when left out
+    #[arg(long)]
+    key: Vec<String>,
+    /// Leave the commit to you
+    #[arg(long)]
+    no_commit: bool,
+}
+
+fn role_and_key(text: &str) -> Result<(Role, String), String> {
+    let (role, key) = text
+        .split_once('=')
+        .ok_or("write ROLE=KEY, such as config=~/.ssh/anna.pub")?;
+    Ok((role_named(role)?, key.to_owned()))
+}
+
+impl Trust {
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Trust::Show { rack } => show(&rack.open()?, output),
+            Trust::Rotate(rotate) => {
+                let changes = Changes {
+                    add: rotate.add,
+                    remove: rotate.remove,
+                    threshold: rotate.threshold,
+                };
+                change(&rotate.rack.open()?, &changes, &rotate.signing, output)
+            }
+            Trust::Sign { signing, rack } => {
+                let rack = rack.open()?;
+                let (root, pending) = rack.trust()?;
+                let (files, _) = pending.context("no version of the trust root is being prepared; make one with `racklet trust rotate`")?;
+                sign(&rack, &root, files, &signing, output)
+            }
+        }
+    }
+}
+
+/// What the next version has that the present one has not.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) add: Vec<(Role, String)>,
+    pub(crate) remove: Vec<(Role, String)>,
+    pub(crate) threshold: Vec<(Role, u8)>,
+}
+
+/// Makes the next version of the trust root, then signs it.
+pub(crate) fn change(
+    rack: &Rack,
+    changes: &Changes,
+    signing: &Signing,
+    output: Output,
+) -> anyhow::Result<()> {
+    let _guard = crate::interrupt::guard();
+    let (root, pending) = rack.trust()?;
+    if let Some((files, _)) = pending {
+        bail!(
+            "version {} is being prepared already; finish it with `racklet trust sign` or remove {}",
+            files.version,
+            files.folder.display()
+        );
+    }
+    let roles = changed(&root, changes)?;
+    if roles == *root.roles() {
+        bail!("nothing would change; see `racklet trust rotate --help`");
+    }
+    let version = root.version() + 1;
+    let next = TrustRoot::new(root.rack(), version, roles).context("make the next version")?;
+    write(
+        rack.repository.path(),
+        &format!("trust/{version}/root.json"),
+        &next.to_canonical(),
+    )?;
+    let files = rack
+        .root_files()?
+        .pop()
+        .context("the version just written")?;
+    sign(rack, &root, files, signing, output)
+}
+
+/// The roles after the changes; pure.
+fn changed(root: &TrustRoot, changes: &Changes) -> anyhow::Result<Roles> {
+    let one = |role: Role| -> anyhow::Result<RoleKeys> {
+        let mut keys = root.role(role).clone();
+        for (_, name) in changes.remove.iter().filter(|(named, _)| *named == role) {
+            let before = keys.keys.len();
+            let public = ssh::find(name).ok().map(|key| key.public);
+            keys.keys
+                .retain(|key| key.fingerprint() != *name && Some(key) != public.as_ref());
+            if keys.keys.len() == before {
+                bail!("{name} is not a {role} key; see `racklet trust show`");
+            }
+        }
+        for (_, name) in changes.add.iter().filter(|(named, _)| *named == role) {
+            let key = ssh::find(name)?;
+            if keys.keys.contains(&key.public) {
+                bail!("{} is a {role} key already", key.shown());
+            }
+            keys.keys.push(key.public);
+        }
+        if let Some((_, count)) = changes
+            .threshold
+            .iter()
+            .rev()
+            .find(|(named, _)| *named == role)
+        {
+            keys.threshold = *count;
+        }
+        if usize::from(keys.threshold) > keys.keys.len() {
+            bail!(
+                "role {role} would need {} keys and have {}; add a key or lower it with --threshold {role}={}",
+                keys.threshold,
+                keys.keys.len(),
+                keys.keys.len().max(1)
+            );
+        }
+        Ok(keys)
+    };
+    Ok(Roles {
+        root: one(Role::Root)?,
+        config: one(Role::Config)?,
+        payload: one(Role::Payload)?,
+        firmware: one(Role::Firmware)?,
+    })
+}
+
+fn sign(
+    rack: &Rack,
+    root: &Verified<TrustRoot>,
+    files: RootFiles,
+    signing: &Signing,
+    output: Output,
+) -> anyhow::Result<()> {
+    let next = TrustRoot::parse(&files.bytes)
+        .with_context(|| files.folder.join("root.json").display().to_string())?;
+    let may = |key: &PublicKey| {
+        [root.role(Role::Root), next.role(Role::Root)]
+            .iter()
+            .any(|role| role.keys.contains(key))
+    };
+    let candidates: Vec<Key> = if signing.key.is_empty() {
+        ssh::available()
+            .into_iter()
+            .filter(|key| may(&key.public))
+            .collect()
+    } else {
+        signing
+            .key
+            .iter()
+            .map(|name| ssh::find(name))
+            .collect::<Result<_, _>>()?
+    };
+    let mut signatures: Vec<(PublicKey, Vec<u8>)> = Vec::new();
+    for armored in files.signatures {
+        let good = SshSig::parse(&armored)
+            .and_then(|sig| sig.verify(namespace::TRUST_ROOT, &files.bytes).cloned());
+        if let Ok(key) = good {
+            signatures.push((key, armored));
+        }
+    }
+    for key in candidates {
+        if !may(&key.public) {
+            bail!(
+                "{} is a root key neither of version {} nor of version {}",
+                key.shown(),
+                root.version(),
+                files.version
+            );
+        }
+        if signatures.iter().any(|(signer, _)| *signer == key.public) {
+            continue;
+        }
+        match ssh::sign(&key, namespace::TRUST_ROOT, &files.bytes) {
+            Ok(armored) => signatures.push((key.public, armored)),
+            Err(error) if signing.key.is_empty() => output.note(&format!("not signed: {error}")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    signatures.sort();
+    let folder = files.folder.join("signatures");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("replace {}", folder.display()))?;
+    }
+    for (number, (_, armored)) in signatures.iter().enumerate() {
+        write(&files.folder, &format!("signatures/{number}.sig"), armored)?;
+    }
+
+    let inside = format!("trust/{}", files.version);
+    match root.advance(&files.bytes, &read_signatures(&folder)?) {
+        Err(error) => {
+            let text = format!(
+                "wrote {inside}, signed by {} of the root keys; not enough yet: {}\n\nnext: have the others run `racklet trust sign` in their clone with this folder",
+                signatures.len(),
+                crate::rack::chain(&error)
+            );
+            output.answer(&text, &json!({ "version": files.version, "complete": false, "signatures": signatures.len() }));
+        }
+        Ok(new) => {
+            let committed = if signing.no_commit {
+                None
+            } else {
+                Some(commit(rack, root, &inside, files.version)?)
+            };
+            set_allowed_signers(&rack.repository, &new)?;
+            let next = match &committed {
+                Some(id) => format!("committed as {id}\n\nnext: git push"),
+                None => format!(
+                    "next: git add {inside} && git commit -m 'trust: version {}' && git push",
+                    files.version
+                ),
+            };
+            let text = format!(
+                "trust root version {} is complete ({} signatures)\n{next}",
+                files.version,
+                signatures.len()
+            );
+            output.answer(
+                &text,
+                &json!({ "version": files.version, "complete": true, "commit": committed }),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The commit that brings the new version is judged by the old one.
+fn commit(rack: &Rack, root: &TrustRoot, inside: &str, version: u64) -> anyhow::Result<String> {
+    let key = rack
+        .key(None, root, Role::Config)
+        .context("sign the commit; use --no-commit and have a holder of a config key commit")?;
+    rack.repository.run(["add", "--", inside])?;
+    rack.repository.interactive([
+        "-c",
+        &format!("user.signingkey={}", key.git_signing_key()),
+        "-c",
+        "gpg.format=ssh",
+        "commit",
+        "--quiet",
+        "-S",
+        "-m",
+        &format!("trust: version {version}"),
+        "--",
+        inside,
+    ])?;
+    Ok(rack.repository.text(["rev-parse", "HEAD"])?)
+}
+
+fn show(rack: &Rack, output: Output) -> anyhow::Result<()> {
+    let (root, pending) = rack.trust()?;
+    let known = ssh::available();
+    let mut text = format!(
+        "rack {}, trust root version {}\n",
+        root.rack(),
+        root.version()
+    );
+    let mut roles = serde_json::Map::new();
+    for (role, meaning) in ROLES {
+        let keys = root.role(role);
+        let name = role.to_string();
+        text.push_str(&format!(
+            "\n{name:<9} {meaning}; {} of {}\n",
+            keys.threshold,
+            keys.keys.len()
+        ));
+        for key in &keys.keys {
+            let yours =
+                known
+                    .iter()
+                    .find(|known| known.public == *key)
+                    .map(|key| match &key.path {
+                        Some(path) => format!("  yours: {}", path.display()),
+                        None => format!("  yours: agent {}", key.comment),
+                    });
+            text.push_str(&format!(
+                "  {} {}{}\n",
+                key.algorithm(),
+                key.fingerprint(),
+                yours.unwrap_or_default()
+            ));
+        }
+        let keys: Vec<Value> = root
+            .role(role)
+            .keys
+            .iter()
+            .map(|key| json!({ "key": key.to_string(), "fingerprint": key.fingerprint() }))
+            .collect();
+        roles.insert(
+            role.to_string(),
+            json!({ "threshold": root.role(role).threshold, "keys": keys }),
+        );
+    }
+    if let Some((files, reason)) = &pending {
+        text.push_str(&format!(
+            "\nversion {} is being prepared and does not count yet: {reason}\n",
+            files.version
+        ));
+    }
+    let pending =
+        pending.map(|(files, reason)| json!({ "version": files.version, "reason": reason }));
+    output.answer(
+        &text,
+        &json!({ "rack": root.rack().to_string(), "version": root.version(), "roles": roles, "pending": pending }),
+    );
+    Ok(())
+}

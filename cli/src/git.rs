@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Runs the ordinary `git` on the user's repositories. What a tray decides is never taken from it: it moves bytes.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Why Git did not do it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GitError {
+    #[error("cannot run git; install it (Debian and Ubuntu: apt install git)")]
+    Missing(#[source] io::Error),
+    #[error("git {command}: {message}")]
+    Failed { command: String, message: String },
+    #[error("{} is not in a Git repository; name the rack repository with --rack DIR or make one with `racklet rack init`", .0.display())]
+    NotARepository(PathBuf),
+    #[error("talk to git")]
+    Pipe(#[source] io::Error),
+}
+
+/// A repository's folder (its work tree's top, or a bare one).
+#[derive(Debug, Clone)]
+pub(crate) struct Repository {
+    path: PathBuf,
+}
+
+impl Repository {
+    /// The repository at `path`, which must exist.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+        }
+    }
+
+    /// The repository that `path` lies in.
+    pub(crate) fn discover(path: &Path) -> Result<Self, GitError> {
+        let here = Self::at(path);
+        let top = here
+            .text(["rev-parse", "--show-toplevel"])
+            .or_else(|_| here.text(["rev-parse", "--absolute-git-dir"]))
+            .map_err(|error| match error {
+                GitError::Missing(_) => error,
+                _ => GitError::NotARepository(path.to_owned()),
+            })?;
+        Ok(Self::at(Path::new(&top)))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
+        let mut command = Command::new("git");
+        command
+            .arg("-C")
+            .arg(&self.path)
+            .args(args)
+            .env("LC_ALL", "C");
+        command
+    }
+
+    /// Runs Git and gives its output.
+    pub(crate) fn run<I: IntoIterator<Item = S> + Clone, S: AsRef<OsStr>>(
+        &self,
+        args: I,
+    ) -> Result<Vec<u8>, GitError> {
+        let out = self
+            .command(args.clone())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .output()
+            .map_err(GitError::Missing)?;
+        if out.status.success() {
+            Ok(out.stdout)
+        } else {
+            Err(failed(args, &out.stderr))
+        }
+    }
+
+    /// Runs Git and gives its output without the line end.
+    pub(crate) fn text<I: IntoIterator<Item = S> + Clone, S: AsRef<OsStr>>(
+        &self,
+        args: I,
+    ) -> Result<String, GitError> {
+        Ok(String::from_utf8_lossy(&self.run(args)?)
+            .trim_end_matches('\n')
+            .to_owned())
+    }
+
+    /// Runs Git so that it may talk to the user: passphrases, hardware keys, progress.
+    pub(crate) fn interactive<I: IntoIterator<Item = S> + Clone, S: AsRef<OsStr>>(
+        &self,
+        args: I,
+    ) -> Result<(), GitError> {
+        // Standard output belongs to our own answer.
+        let out = self
+            .command(args.clone())
+            .stdout(io::stderr())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(GitError::Missing)?;
+        if out.status.success() {
+            Ok(())
+        } else {
+            Err(failed(args, b"see above"))
+        }
+    }
+
+    /// Starts Git with a pipe to its input.
+    pub(crate) fn feed<I: IntoIterator<Item = S> + Clone, S: AsRef<OsStr>>(
+        &self,
+        args: I,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<Vec<u8>, GitError> {
+        let mut child: Child = self
+            .command(args.clone())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(GitError::Missing)?;
+        let mut input = child.stdin.take().expect("piped");
+        let written = write(&mut input);
+        drop(input);
+        let out = child.wait_with_output().map_err(GitError::Pipe)?;
+        if !out.status.success() {
+            return Err(failed(args, &out.stderr));
+        }
+        written.map_err(GitError::Pipe)?;
+        Ok(out.stdout)
+    }
+
+    /// A setting, if it is there.
+    pub(crate) fn config(&self, name: &str) -> Option<String> {
+        self.text(["config", "--get", name])
+            .ok()
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Changes a setting of this repository.
+    pub(crate) fn set_config(&self, name: &str, value: &str) -> Result<(), GitError> {
+        self.run(["config", "--local", name, value]).map(|_| ())
+    }
+
+    /// The commit that `revision` names, if it does.
+    pub(crate) fn commit(&self, revision: &str) -> Option<String> {
+        self.text([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &format!("{revision}^{{commit}}"),
+        ])
+        .ok()
+    }
+}
+
+fn failed<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I, stderr: &[u8]) -> GitError {
+    let command: Vec<String> = args
+        .into_iter()
+        .take(3)
+        .map(|arg| arg.as_ref().to_string_lossy().into_owned())
+        .collect();
+    let message = String::from_utf8_lossy(stderr).trim().to_owned();
+    GitError::Failed {
+        command: command.join(" "),
+        message: if message.is_empty() {
+            "failed".into()
+        } else {
+            message
+        },
+    }
+}

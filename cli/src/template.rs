@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The files of a new rack repository. They are meant to be read and edited by people; nothing is generated later.
+
+use racklet_trust::PublicKey;
+
+pub(crate) fn rack(name: &str, id: &str, poll: u64) -> String {
+    format!(
+        "apiVersion: racklet.dev/v1alpha1
+kind: Rack
+metadata:
+  name: {name}
+spec:
+  # The id in trust/: no other rack's commits count here.
+  id: {id}
+  # How often trays look for new commits.
+  pollSeconds: {poll}
+"
+    )
+}
+
+pub(crate) fn tray(name: &str, board: &str, identity: &PublicKey) -> String {
+    format!(
+        "apiVersion: racklet.dev/v1alpha1
+kind: Tray
+metadata:
+  name: {name}
+spec:
+  board: {board}
+  # The tray's public key: `racklet status {name}` talks to nobody else.
+  identity: {identity}
+"
+    )
+}
+
+pub(crate) fn release(name: &str, payload: &str, digest: &str) -> String {
+    format!(
+        "apiVersion: racklet.dev/v1alpha1
+kind: Release
+metadata:
+  name: {name}
+spec:
+  payload:
+    # Branch payload/{payload}; `racklet payload pin` writes the digest.
+    name: {payload}
+    manifest: sha256:{digest}
+"
+    )
+}
+
+pub(crate) const NETWORK: &str = "apiVersion: racklet.dev/v1alpha1
+kind: Network
+metadata:
+  name: lan
+spec:
+  # A bridge on each tray; its first address is the gateway.
+  ipv4: 10.80.0.0/24
+  # Workloads reach the outside through the tray's address.
+  nat: true
+";
+
+/// Not a rack object because of its name.
+pub(crate) const WORKLOAD_FILE: &str = "workloads/web.yaml.example";
+
+pub(crate) fn workload(tray: &str) -> String {
+    format!(
+        "# An example: rename this file to web.yaml, then
+#   racklet artifact build --from DIR --name web -o web && racklet artifact sign web
+#   racklet artifact publish web && racklet artifact pin web
+apiVersion: racklet.dev/v1alpha1
+kind: MicroVM
+metadata:
+  name: web
+spec:
+  tray: {tray}
+  rootfs:
+    artifact: web
+    manifest: sha256:0000000000000000000000000000000000000000000000000000000000000000
+  cpus: 1
+  memory: 128Mi
+  command: [/bin/httpd, -f, -p, \"80\", -h, /www]
+  env:
+    LANG: C.UTF-8
+  network:
+    name: lan
+    address: 10.80.0.10
+  restartPolicy: Always
+"
+    )
+}
+
+pub(crate) fn readme(name: &str) -> String {
+    format!(
+        "# Rack {name}
+
+What runs on this rack. Trays fetch this repository, check the signature of every commit, and do what it says.
+
+| | |
+| --- | --- |
+| `rack.yaml` | the rack: its id, how often trays look |
+| `trays/` | one file for each tray |
+| `releases/` | which operating system trays boot |
+| `workloads/` | what runs in microVMs; `web.yaml.example` shows how |
+| `networks/` | what workloads are connected to |
+| `trust/` | who may change what; only `racklet trust` and `racklet key` write here |
+
+## Changing something
+
+    edit workloads/web.yaml
+    racklet check        # what a tray would say
+    racklet plan         # what it would do
+    git commit -a        # signed: commit.gpgsign is on
+    git push
+
+## After cloning it elsewhere
+
+    racklet rack setup   # has Git sign commits with your key
+
+The private keys of trays stay with whoever ran `racklet rack init` (`~/.local/share/racklet/`): keep a copy of them.
+"
+    )
+}
