@@ -1,4 +1,98 @@
 // SPDX-License-Identifier: Apache-2.0
-//! racklet-guest.
+//! PID 1 of a microVM: sets up what `/racklet/guest.json` says, runs one command, sends its output and its end to the monitor,
+//! reaps, powers off.
+//!
+//! It serves no logins, starts no services and restarts nothing: whether a command runs again is decided outside the VM.
+//! When the monitor cannot be reached the command runs on.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod agent;
+mod lines;
+mod network;
+mod root;
+mod supervise;
+
+use std::error::Error;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use racklet_api::vm::{CommandEnd, GuestConfig, MAX_CONFIG};
+use racklet_linux::power::{self, Leave};
+use racklet_linux::{clock, signal};
+
+fn main() {
+    if !power::is_pid_one() {
+        eprintln!("guest-init: this is PID 1 of a microVM and does nothing elsewhere");
+        std::process::exit(2);
+    }
+    // Before any thread: all inherit the mask.
+    let signals = signal::Signals::block();
+    let end = match (signals, begin()) {
+        (Ok(signals), Ok(config)) => supervise::run(&config, signals),
+        (Err(e), _) => supervise::give_up(format!("signals cannot be blocked: {e}")),
+        (_, Err(reason)) => supervise::give_up(reason),
+    };
+    say(&match end {
+        CommandEnd::Code { code } => format!("the command ended with code {code}; powering off"),
+        CommandEnd::Signal { signal } => {
+            format!("the command was ended by signal {signal}; powering off")
+        }
+        CommandEnd::NotStarted { reason } => {
+            format!("the command was not started: {reason}; powering off")
+        }
+    });
+    root::leave();
+    // Reset, not power-off: without ACPI the reset line is what the monitor sees.
+    let e = power::leave(Leave::Reboot);
+    say(&format!("the kernel refuses to restart: {e}"));
+    loop {
+        std::thread::park(); // the monitor ends a guest that reported and stays
+    }
+}
+
+/// One line on the console.
+fn say(what: &str) {
+    let since = clock::since_boot();
+    // The console may be gone; nobody else can be told.
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!(
+            "[{:>5}.{:03}] guest-init: {what}\n",
+            since.as_secs(),
+            since.subsec_millis()
+        ),
+    );
+}
+
+/// An error and its causes in one line.
+fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// Everything up to the command: afterwards `/` is the workload's root.
+fn begin() -> Result<GuestConfig, String> {
+    root::first_mounts().map_err(|e| one_line(&e))?;
+    let config = read_config()?;
+    rustix::system::sethostname(config.hostname.as_bytes())
+        .map_err(|e| format!("set the host name: {e}"))?;
+    root::build(&config).map_err(|e| one_line(&e))?;
+    network::set_up(&config).map_err(|e| one_line(&e))?;
+    Ok(config)
+}
+
+fn read_config() -> Result<GuestConfig, String> {
+    let path = Path::new("/racklet/guest.json");
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_CONFIG as u64).read_to_end(&mut bytes))
+        .map_err(|e| format!("read {}: {e}", path.display()))?;
+    serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))
+}

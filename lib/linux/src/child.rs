@@ -63,6 +63,18 @@ pub fn kill_group(leader: u32, how: Kill) {
     }
 }
 
+/// Sends a signal to every process but this one and kernel threads: for PID 1, before it leaves.
+pub fn kill_all(how: Kill) {
+    let signal = match how {
+        Kill::Terminate => libc::SIGTERM,
+        Kill::Kill => libc::SIGKILL,
+    };
+    if rustix::process::getpid().is_init() {
+        // SAFETY: plain numbers; -1 spares the caller when it is PID 1, which was checked. ESRCH means nobody is left.
+        unsafe { libc::kill(-1, signal) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
