@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a kernel finds in memory when it is entered: zero page, command line, page tables, MP table, initramfs
+//! (Linux/x86 64-bit boot protocol, `Documentation/arch/x86/boot.rst`).
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use super::{HIGH_START, Kernel, LOW_END, mptable};
+use crate::memory::Memory;
+
+pub(super) const GDT: u64 = 0x500;
+pub(super) const ZERO_PAGE: u64 = 0x7000;
+pub(super) const STACK: u64 = 0x8ff0;
+pub(super) const PML4: u64 = 0x9000;
+const PDPT: u64 = 0xa000;
+const PD: u64 = 0xb000;
+const SEED: u64 = 0xc000;
+const COMMAND_LINE: u64 = 0x2_0000;
+/// What x86 kernels accept at most.
+const COMMAND_LINE_MAX: usize = 2048;
+/// Highest address of an initramfs unless the kernel says otherwise.
+const INITRAMFS_MAX: u64 = 0x8000_0000;
+const PAGE: u64 = 4096;
+const SETUP_RNG_SEED: u32 = 9;
+
+/// Why a guest cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// No room.
+    #[error(
+        "kernel and initramfs ({initramfs} bytes) do not fit into the guest's memory: raise it"
+    )]
+    Memory {
+        /// Bytes of the initramfs.
+        initramfs: u64,
+    },
+    /// The command line is longer than a kernel reads.
+    #[error(
+        "the kernel command line has {0} bytes, more than {COMMAND_LINE_MAX}: shorten `arguments`"
+    )]
+    CommandLine(usize),
+    /// Cannot happen with a memory of at least 32 MiB.
+    #[error("a boot table does not fit into guest memory")]
+    Table(#[from] vm_memory::GuestMemoryError),
+}
+
+fn low_end(memory: &Memory) -> u64 {
+    memory.last_addr().0.saturating_add(1).min(LOW_END)
+}
+
+/// Where an initramfs of `len` bytes lies: as high as it may, above the kernel.
+pub fn initramfs_place(memory: &Memory, kernel: &Kernel, len: u64) -> Result<u64, BootError> {
+    let top = low_end(memory).min(INITRAMFS_MAX);
+    let place = top
+        .checked_sub(len)
+        .map(|at| at / PAGE * PAGE)
+        .filter(|at| *at >= kernel.end);
+    place.ok_or(BootError::Memory { initramfs: len })
+}
+
+/// Writes everything; `seed` starts the guest kernel's random numbers.
+pub fn prepare(
+    memory: &Memory,
+    kernel: &Kernel,
+    command_line: &str,
+    initramfs: (u64, u64),
+    cpus: u8,
+    seed: [u8; 32],
+) -> Result<(), BootError> {
+    if command_line.len() >= COMMAND_LINE_MAX {
+        return Err(BootError::CommandLine(command_line.len()));
+    }
+    memory.write_slice(command_line.as_bytes(), GuestAddress(COMMAND_LINE))?;
+    memory.write_slice(&mptable::table(cpus), GuestAddress(mptable::PLACE))?;
+
+    // The first GiB, as itself, in pages of 2 MiB.
+    memory.write_obj(PDPT | 3, GuestAddress(PML4))?;
+    memory.write_obj(PD | 3, GuestAddress(PDPT))?;
+    for n in 0..512u64 {
+        memory.write_obj(n << 21 | 0x83, GuestAddress(PD + 8 * n))?;
+    }
+    for (n, entry) in super::cpu::GDT_ENTRIES.iter().enumerate() {
+        memory.write_obj(*entry, GuestAddress(GDT + 8 * n as u64))?;
+    }
+
+    let mut setup_data = [0; 48];
+    setup_data[8..12].copy_from_slice(&SETUP_RNG_SEED.to_le_bytes());
+    setup_data[12..16].copy_from_slice(&32u32.to_le_bytes());
+    setup_data[16..].copy_from_slice(&seed);
+    memory.write_slice(&setup_data, GuestAddress(SEED))?;
+
+    memory.write_slice(
+        &zero_page(memory, kernel, command_line.len(), initramfs),
+        GuestAddress(ZERO_PAGE),
+    )?;
+    Ok(())
+}
+
+fn zero_page(
+    memory: &Memory,
+    kernel: &Kernel,
+    command_line: usize,
+    initramfs: (u64, u64),
+) -> [u8; 4096] {
+    let mut page = [0; 4096];
+    let mut put = |at: usize, bytes: &[u8]| page[at..at + bytes.len()].copy_from_slice(bytes);
+    let low32 = |value: u64| {
+        u32::try_from(value & 0xffff_ffff)
+            .expect("masked")
+            .to_le_bytes()
+    };
+    match &kernel.header {
+        Some(header) => put(0x1f1, header),
+        None => {
+            put(0x1fe, &0xaa55u16.to_le_bytes());
+            put(0x202, b"HdrS");
+            put(0x206, &0x020cu16.to_le_bytes());
+            put(0x230, &0x0100_0000u32.to_le_bytes()); // kernel alignment
+        }
+    }
+    put(0x210, &[0xff]); // a boot loader without a number
+    put(0x211, &[1]); // loaded high
+    put(0x218, &low32(initramfs.0));
+    put(0x21c, &low32(initramfs.1));
+    put(0x228, &low32(COMMAND_LINE));
+    put(0x238, &low32(command_line as u64));
+    put(0x250, &SEED.to_le_bytes());
+
+    let mut map = vec![
+        (0, mptable::PLACE, 1),
+        (mptable::PLACE, 0xa_0000 - mptable::PLACE, 2),
+    ];
+    map.push((0x10_0000, low_end(memory) - 0x10_0000, 1));
+    if memory.last_addr().0 >= HIGH_START {
+        map.push((HIGH_START, memory.last_addr().0 + 1 - HIGH_START, 1));
+    }
+    for (n, (from, len, kind)) in map.iter().enumerate() {
+        put(0x2d0 + 20 * n, &from.to_le_bytes());
+        put(0x2d8 + 20 * n, &len.to_le_bytes());
+        put(0x2e0 + 20 * n, &[*kind]);
+    }
+    put(0x1e8, &[u8::try_from(map.len()).expect("at most 4")]);
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KERNEL: Kernel = Kernel {
+        entry: 0x100_0000,
+        end: 0x180_0000,
+        header: None,
+    };
+
+    #[test]
+    fn the_initramfs_is_high_aligned_and_never_over_the_kernel() {
+        let memory = crate::memory::map(&super::super::ram(32)).unwrap();
+        assert_eq!(
+            initramfs_place(&memory, &KERNEL, 5000).unwrap(),
+            (32 << 20) - 8192
+        );
+        assert_eq!(
+            initramfs_place(&memory, &KERNEL, 8 << 20).unwrap(),
+            24 << 20
+        );
+        assert!(initramfs_place(&memory, &KERNEL, (8 << 20) + 1).is_err());
+        assert!(initramfs_place(&memory, &KERNEL, u64::MAX).is_err());
+        let memory = crate::memory::map(&super::super::ram(5000)).unwrap();
+        assert_eq!(
+            initramfs_place(&memory, &KERNEL, 4096).unwrap(),
+            INITRAMFS_MAX - 4096
+        );
+    }
+
+    #[test]
+    fn the_memory_map_covers_what_there_is() {
+        let memory = crate::memory::map(&super::super::ram(4096)).unwrap();
+        prepare(
+            &memory,
+            &KERNEL,
+            "console=ttyS0",
+            (0x1000_0000, 10),
+            4,
+            [7; 32],
+        )
+        .unwrap();
+        let page: [u8; 4096] =
+            std::array::from_fn(|i| memory.read_obj(GuestAddress(ZERO_PAGE + i as u64)).unwrap());
+        assert_eq!(page[0x1e8], 4);
+        let map = |n: usize| u64::from_le_bytes(page[0x2d8 + 20 * n..][..8].try_into().unwrap());
+        assert_eq!((map(2), map(3)), (LOW_END - 0x10_0000, 1 << 30));
+        assert!(matches!(
+            prepare(&memory, &KERNEL, &"x".repeat(2048), (0, 0), 1, [0; 32]),
+            Err(BootError::CommandLine(2048))
+        ));
+    }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The system calls each kind of thread may make, each with its reason. Anything else kills the process.
+
+use super::seccomp::{Allow, Test};
+use crate::tap::TUNSETOFFLOAD;
+
+/// `KVM_RUN`, `_IO(0xAE, 0x80)`: the only request a vCPU's thread makes of KVM.
+const KVM_RUN: u64 = 0xae80;
+
+const fn any(call: libc::c_long) -> Allow {
+    Allow { call, tests: &[] }
+}
+
+const fn when(call: libc::c_long, tests: &'static [Test]) -> Allow {
+    Allow { call, tests }
+}
+
+const NO_EXEC: &[Test] = &[Test::Masked {
+    argument: 2,
+    mask: libc::PROT_EXEC as u64,
+    value: 0,
+}];
+
+/// What both kinds need: memory, locks, time, and the way out.
+const SHARED: &[Allow] = &[
+    any(libc::SYS_brk),                // the allocator
+    any(libc::SYS_munmap),             // the allocator
+    any(libc::SYS_mremap),             // the allocator grows large blocks in place
+    any(libc::SYS_madvise),            // the allocator gives pages back
+    when(libc::SYS_mmap, NO_EXEC),     // the allocator; never code
+    when(libc::SYS_mprotect, NO_EXEC), // glibc's allocator grows a thread's heap with it; never code
+    any(libc::SYS_futex),              // locks, condition variables, parked threads
+    any(libc::SYS_write),              // event descriptors; logs and sockets on the event loop
+    any(libc::SYS_clock_gettime), // time, where the vDSO has no fast clock (nested virtual machines)
+    any(libc::SYS_rt_sigreturn),  // the way back from a signal handler
+    any(libc::SYS_restart_syscall), // the kernel restarts an interrupted wait
+    any(libc::SYS_sched_yield),   // a contended lock
+    any(libc::SYS_exit_group),    // the end
+];
+
+const VCPU: &[Allow] = &[
+    // Runs the guest: nothing else of KVM.
+    when(
+        libc::SYS_ioctl,
+        &[Test::Equal {
+            argument: 1,
+            value: KVM_RUN,
+        }],
+    ),
+];
+
+const EVENT_LOOP: &[Allow] = &[
+    any(libc::SYS_read),        // tap, sockets, signals
+    any(libc::SYS_preadv),      // disks, straight into guest memory
+    any(libc::SYS_pwritev),     // disks, straight out of it
+    any(libc::SYS_fdatasync),   // a guest's flush
+    any(libc::SYS_getrandom),   // the entropy device, and hash seeds
+    any(libc::SYS_epoll_pwait), // waiting (musl, and glibc's epoll_wait on arm64)
+    #[cfg(target_arch = "x86_64")]
+    any(libc::SYS_epoll_wait), // waiting
+    any(libc::SYS_epoll_ctl),   // new connections
+    any(libc::SYS_timerfd_settime), // the armed time
+    any(libc::SYS_accept4),     // control connections
+    any(libc::SYS_close),       // connections and rotated logs
+    any(libc::SYS_shutdown),    // a guest's end of a vsock stream
+    any(libc::SYS_sendto),      // std writes to Unix sockets with it (MSG_NOSIGNAL)
+    any(libc::SYS_recvfrom),    // std reads from Unix sockets with it
+    any(libc::SYS_connect),     // a guest's vsock port: a Unix socket in the VM's folder
+    // …and only Unix sockets.
+    when(
+        libc::SYS_socket,
+        &[Test::Equal {
+            argument: 0,
+            value: libc::AF_UNIX as u64,
+        }],
+    ),
+    // std puts accepted sockets into non-blocking mode.
+    when(
+        libc::SYS_ioctl,
+        &[Test::Equal {
+            argument: 1,
+            value: libc::FIONBIO,
+        }],
+    ),
+    // A driver's choice of offloads, after it has been made.
+    when(
+        libc::SYS_ioctl,
+        &[Test::Equal {
+            argument: 1,
+            value: TUNSETOFFLOAD,
+        }],
+    ),
+    any(libc::SYS_openat), // a new log, a new status; the root is the VM's folder
+    #[cfg(target_arch = "x86_64")]
+    any(libc::SYS_open), // the same in musl
+    #[cfg(target_arch = "x86_64")]
+    any(libc::SYS_rename), // a full log, a new status
+    any(libc::SYS_renameat), // the same elsewhere
+    #[cfg(target_arch = "x86_64")]
+    any(libc::SYS_unlink), // a left-over of an interrupted status
+    any(libc::SYS_unlinkat), // the same elsewhere
+    any(libc::SYS_fcntl),  // std checks and sets flags of what it opens
+    any(libc::SYS_sigaltstack), // std takes down its guard handler at the end
+    any(libc::SYS_rt_sigprocmask), // …and masks signals around it
+];
+
+/// Which thread a filter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Runs a vCPU and serves its register accesses.
+    Vcpu,
+    /// Serves queues, sockets and files.
+    EventLoop,
+}
+
+pub(super) fn rules(kind: Kind) -> impl Iterator<Item = &'static Allow> {
+    let own = match kind {
+        Kind::Vcpu => VCPU,
+        Kind::EventLoop => EVENT_LOOP,
+    };
+    SHARED.iter().chain(own)
+}

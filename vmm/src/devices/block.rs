@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A disk (virtio 1.2, 5.2) on a file or block device: read, write, flush, identification.
+//!
+//! Writes reach the host's page cache; a flush is `fdatasync`. Requests are done one after the other on the event loop.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use crate::memory::{self, Memory};
+use crate::virtio::{Chain, Device, Fault, Queue};
+
+const QUEUE: u16 = 128;
+const SECTOR: u64 = 512;
+const HEADER: u32 = 16;
+
+const F_SEG_MAX: u64 = 1 << 2;
+const F_READ_ONLY: u64 = 1 << 5;
+const F_FLUSH: u64 = 1 << 9;
+
+const READ: u32 = 0;
+const WRITE: u32 = 1;
+const FLUSH: u32 = 4;
+const GET_ID: u32 = 8;
+
+const OK: u8 = 0;
+const IO_ERROR: u8 = 1;
+const UNSUPPORTED: u8 = 2;
+
+/// A disk.
+pub struct Block {
+    file: File,
+    sectors: u64,
+    read_only: bool,
+    id: [u8; 20],
+    config: [u8; 16],
+}
+
+impl Block {
+    /// A disk on an open file of `size` bytes.
+    #[must_use]
+    pub fn new(file: File, size: u64, read_only: bool, serial: &str) -> Block {
+        let sectors = size / SECTOR;
+        let mut id = [0; 20];
+        for (to, from) in id.iter_mut().zip(serial.bytes()) {
+            *to = from;
+        }
+        let mut config = [0; 16];
+        config[..8].copy_from_slice(&sectors.to_le_bytes());
+        // A request adds its header and its status to the data segments.
+        config[12..].copy_from_slice(&u32::from(QUEUE - 2).to_le_bytes());
+        Block {
+            file,
+            sectors,
+            read_only,
+            id,
+            config,
+        }
+    }
+
+    /// Does one request; gives the status and the bytes written before it.
+    fn serve(&self, chain: &Chain, memory: &Memory) -> Result<(u8, u32), Fault> {
+        let mut header = [0; HEADER as usize];
+        if chain.read(memory, 0, &mut header) != header.len() {
+            return Err(Fault::Malformed("header"));
+        }
+        let room = chain
+            .writable_len()
+            .checked_sub(1)
+            .ok_or(Fault::Malformed("status byte"))?;
+        let [k0, k1, k2, k3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
+        let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        let given = chain.readable_len() - HEADER;
+        let (done, written) = match u32::from_le_bytes([k0, k1, k2, k3]) {
+            READ => match self.range(sector, room) {
+                Some(at) => (
+                    memory::read_file(memory, &chain.writable(0, room), self.file.as_fd(), at),
+                    room,
+                ),
+                None => return Ok((IO_ERROR, 0)),
+            },
+            WRITE => match self.range(sector, given) {
+                Some(at) if !self.read_only => (
+                    memory::write_file(
+                        memory,
+                        &chain.readable(HEADER, given),
+                        self.file.as_fd(),
+                        at,
+                    ),
+                    0,
+                ),
+                _ => return Ok((IO_ERROR, 0)),
+            },
+            FLUSH => (self.flush(), 0),
+            GET_ID => {
+                let len = room.min(20);
+                chain.write(memory, 0, &self.id[..len as usize]);
+                (Ok(()), len)
+            }
+            _ => return Ok((UNSUPPORTED, 0)),
+        };
+        Ok(if done.is_ok() {
+            (OK, written)
+        } else {
+            (IO_ERROR, 0)
+        })
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if self.read_only {
+            Ok(())
+        } else {
+            self.file.sync_data()
+        }
+    }
+
+    /// Byte offset of a transfer that lies on the disk and is whole sectors.
+    fn range(&self, sector: u64, len: u32) -> Option<u64> {
+        let count = u64::from(len) / SECTOR;
+        let whole = u64::from(len) % SECTOR == 0 && count > 0;
+        let end = sector.checked_add(count)?;
+        (whole && end <= self.sectors).then(|| sector * SECTOR)
+    }
+}
+
+impl Device for Block {
+    fn id(&self) -> u32 {
+        2
+    }
+
+    fn features(&self) -> u64 {
+        F_SEG_MAX | F_FLUSH | if self.read_only { F_READ_ONLY } else { 0 }
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[QUEUE]
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn activate(&mut self, _features: u64) {}
+
+    fn reset(&mut self) {}
+
+    fn notify(
+        &mut self,
+        _queue: usize,
+        queues: &mut [Queue],
+        memory: &Memory,
+    ) -> Result<(), Fault> {
+        while let Some(chain) = queues[0].pop(memory)? {
+            let (status, written) = self.serve(&chain, memory)?;
+            // `serve` saw at least one writable byte; the status is the last (5.2.6).
+            chain.write(memory, chain.writable_len() - 1, &[status]);
+            queues[0].push(memory, &chain, written + 1)?;
+        }
+        Ok(())
+    }
+
+    fn host_event(
+        &mut self,
+        _token: u32,
+        _queues: &mut [Queue],
+        _memory: &Memory,
+    ) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek, Write};
+
+    use proptest::prelude::*;
+    use vm_memory::{Bytes, GuestAddress};
+
+    use super::*;
+    use crate::virtio::driver::{Driver, test_memory};
+
+    const HEAD: u64 = 0x8000;
+    const DATA: u64 = 0x9000;
+    const STATUS: u64 = 0x8100;
+
+    struct Rig {
+        memory: Memory,
+        driver: Driver,
+        queues: [Queue; 1],
+        disk: Block,
+    }
+
+    fn rig(read_only: bool) -> Rig {
+        let memory = test_memory();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 4 * 512 + 100]).unwrap();
+        let driver = Driver::new(&memory, 8);
+        let queues = [driver.queue(&memory)];
+        Rig {
+            memory,
+            driver,
+            queues,
+            disk: Block::new(file, 4 * 512 + 100, read_only, "root"),
+        }
+    }
+
+    impl Rig {
+        /// Runs a request; gives its status byte and length.
+        fn request(&mut self, kind: u32, sector: u64, data: u32, write: bool) -> (u8, u32) {
+            let mut header = kind.to_le_bytes().to_vec();
+            header.extend([0; 4]);
+            header.extend(sector.to_le_bytes());
+            self.memory
+                .write_slice(&header, GuestAddress(HEAD))
+                .unwrap();
+            self.memory
+                .write_slice(&[0xff], GuestAddress(STATUS))
+                .unwrap();
+            let mut parts = vec![(HEAD, 16, false), (DATA, data, write), (STATUS, 1, true)];
+            if data == 0 {
+                parts.remove(1);
+            }
+            self.driver.offer(&self.memory, &parts);
+            self.disk.notify(0, &mut self.queues, &self.memory).unwrap();
+            let (_, len) = self.driver.collect(&self.memory).unwrap();
+            (self.memory.read_obj(GuestAddress(STATUS)).unwrap(), len)
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_is_in_the_file() {
+        let mut rig = rig(false);
+        rig.memory
+            .write_slice(&[9; 1024], GuestAddress(DATA))
+            .unwrap();
+        assert_eq!(rig.request(WRITE, 1, 1024, false), (OK, 1));
+        assert_eq!(rig.request(FLUSH, 0, 0, false), (OK, 1));
+        rig.memory
+            .write_slice(&[0; 2048], GuestAddress(DATA))
+            .unwrap();
+        assert_eq!(rig.request(READ, 0, 2048, true), (OK, 2049));
+        let mut bytes = [0; 2048];
+        rig.memory
+            .read_slice(&mut bytes, GuestAddress(DATA))
+            .unwrap();
+        assert_eq!(
+            (bytes[511], bytes[512], bytes[1535], bytes[1536]),
+            (7, 9, 9, 7)
+        );
+        let mut file = Vec::new();
+        rig.disk.file.rewind().unwrap();
+        rig.disk.file.read_to_end(&mut file).unwrap();
+        assert_eq!(file[..2048], bytes);
+    }
+
+    #[test]
+    fn the_disk_is_identified() {
+        let mut rig = rig(false);
+        assert_eq!(rig.request(GET_ID, 0, 20, true), (OK, 21));
+        let mut id = [1; 20];
+        rig.memory.read_slice(&mut id, GuestAddress(DATA)).unwrap();
+        assert_eq!(&id, b"root\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn nothing_outside_the_disk_is_reached() {
+        let mut rig = rig(false);
+        for (sector, len) in [
+            (4, 512),
+            (3, 1024),
+            (0, 2560),
+            (u64::MAX, 512),
+            (1 << 55, 512),
+            (0, 100),
+            (0, 0),
+        ] {
+            assert_eq!(
+                rig.request(READ, sector, len, true).0,
+                IO_ERROR,
+                "read {sector} {len}"
+            );
+            assert_eq!(
+                rig.request(WRITE, sector, len, false).0,
+                IO_ERROR,
+                "write {sector} {len}"
+            );
+        }
+        assert_eq!(rig.request(77, 0, 512, true).0, UNSUPPORTED);
+    }
+
+    #[test]
+    fn a_read_only_disk_refuses_writes() {
+        let mut rig = rig(true);
+        assert_eq!(rig.request(WRITE, 0, 512, false).0, IO_ERROR);
+        assert_eq!(rig.request(READ, 0, 512, true).0, OK);
+        assert_ne!(rig.disk.features() & F_READ_ONLY, 0);
+    }
+
+    #[test]
+    fn a_request_without_header_or_status_is_a_fault() {
+        for parts in [
+            &[(HEAD, 15, false), (STATUS, 1, true)][..],
+            &[(HEAD, 16, false)],
+            &[(STATUS, 1, true)],
+        ] {
+            let mut rig = rig(false);
+            rig.driver.offer(&rig.memory, parts);
+            assert!(
+                rig.disk.notify(0, &mut rig.queues, &rig.memory).is_err(),
+                "{parts:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_panics_or_grows_the_file(
+            header in any::<[u8; 16]>(),
+            parts in prop::collection::vec((0u64..0x2000, 1u32..0x2000, any::<bool>()), 1..7),
+        ) {
+            let mut rig = rig(false);
+            rig.memory.write_slice(&header, GuestAddress(HEAD)).unwrap();
+            let mut parts: Vec<_> = parts.into_iter().map(|(at, len, w)| (HEAD + at, len, w)).collect();
+            parts.sort_by_key(|p| p.2);
+            rig.driver.offer(&rig.memory, &parts);
+            let _ = rig.disk.notify(0, &mut rig.queues, &rig.memory);
+            prop_assert_eq!(rig.disk.file.metadata().unwrap().len(), 4 * 512 + 100);
+        }
+    }
+}

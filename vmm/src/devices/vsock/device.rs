@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The vsock device: packets of the guest to connections, and back.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::connection::{BUFFER, Connection};
+use super::packet::{
+    CREDIT_REQUEST, CREDIT_UPDATE, DATA, HEADER, Header, REQUEST, RESET, SHUTDOWN, STREAM,
+};
+use super::{Dialer, Stream};
+use crate::memory::Memory;
+use crate::virtio::{Chain, Device, Fault, Queue};
+
+/// Token of a host event that concerns no single connection: look at all of them.
+pub const PUMP: u32 = u32::MAX;
+
+const RX: usize = 0;
+const TX: usize = 1;
+const HOST_CID: u64 = 2;
+const MOST_CONNECTIONS: usize = 128;
+/// Resets that wait for the guest to offer buffers; more are dropped, the guest's connects then time out.
+const MOST_RESETS: usize = 256;
+/// Largest data in one packet towards the guest: what Linux offers per buffer.
+const MOST_DATA: usize = 4096;
+
+/// A connection's two ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Ports {
+    guest: u32,
+    host: u32,
+}
+
+/// The socket device.
+pub struct Vsock<D> {
+    dialer: D,
+    config: [u8; 8],
+    cid: u64,
+    connections: BTreeMap<u32, (Ports, Connection)>,
+    by_ports: BTreeMap<Ports, u32>,
+    resets: VecDeque<Ports>,
+    next_token: u32,
+    /// Whose turn it is: the token after the one served last.
+    turn: u32,
+}
+
+impl<D: Dialer> Vsock<D> {
+    /// A device for the guest with this CID.
+    pub fn new(dialer: D, cid: u32) -> Vsock<D> {
+        let cid = u64::from(cid);
+        Vsock {
+            dialer,
+            config: cid.to_le_bytes(),
+            cid,
+            connections: BTreeMap::new(),
+            by_ports: BTreeMap::new(),
+            resets: VecDeque::new(),
+            next_token: 0,
+            turn: 0,
+        }
+    }
+
+    fn transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<(), Fault> {
+        while let Some(chain) = queue.pop(memory)? {
+            self.packet(&chain, memory)?;
+            queue.push(memory, &chain, 0)?;
+        }
+        Ok(())
+    }
+
+    fn packet(&mut self, chain: &Chain, memory: &Memory) -> Result<(), Fault> {
+        let mut raw = [0; HEADER as usize];
+        if chain.read(memory, 0, &mut raw) != raw.len() {
+            return Err(Fault::Malformed("header"));
+        }
+        let header = Header::parse(&raw);
+        if header.len > BUFFER || header.len > chain.readable_len() - HEADER {
+            return Err(Fault::Malformed("data"));
+        }
+        let ports = Ports {
+            guest: header.source_port,
+            host: header.target_port,
+        };
+        if header.source_cid != self.cid {
+            return Ok(()); // not even an address to answer to
+        }
+        if header.target_cid != HOST_CID || header.kind != STREAM {
+            self.refuse(ports, header.operation);
+            return Ok(());
+        }
+        let Some(token) = self.by_ports.get(&ports).copied() else {
+            match header.operation {
+                REQUEST => self.open(ports, &header),
+                operation => self.refuse(ports, operation),
+            }
+            return Ok(());
+        };
+        let (_, connection) = self
+            .connections
+            .get_mut(&token)
+            .expect("both maps have the same entries");
+        connection.credit(&header);
+        match header.operation {
+            DATA => {
+                let mut data = vec![0; header.len as usize];
+                chain.read(memory, HEADER, &mut data);
+                connection.data(&data);
+            }
+            CREDIT_UPDATE => {}
+            CREDIT_REQUEST => connection.want_update(),
+            SHUTDOWN => connection.guest_shutdown(header.flags),
+            RESET => {
+                self.forget(token);
+                return Ok(());
+            }
+            // A second request for a live connection, or an unknown operation.
+            _ => {
+                self.forget(token);
+                self.refuse(ports, header.operation);
+                return Ok(());
+            }
+        }
+        self.bury(token);
+        Ok(())
+    }
+
+    fn open(&mut self, ports: Ports, header: &Header) {
+        let token = self.free_token();
+        let opened = if self.connections.len() < MOST_CONNECTIONS {
+            self.dialer.dial(ports.host, token)
+        } else {
+            Err(std::io::ErrorKind::QuotaExceeded.into())
+        };
+        match opened {
+            Ok(stream) => {
+                self.connections
+                    .insert(token, (ports, Connection::new(stream, header)));
+                self.by_ports.insert(ports, token);
+            }
+            Err(_) => self.refuse(ports, header.operation),
+        }
+    }
+
+    fn free_token(&mut self) -> u32 {
+        while self.next_token == PUMP || self.connections.contains_key(&self.next_token) {
+            self.next_token = self.next_token.wrapping_add(1);
+        }
+        let token = self.next_token;
+        self.next_token = self.next_token.wrapping_add(1);
+        token
+    }
+
+    fn refuse(&mut self, ports: Ports, operation: u16) {
+        if operation != RESET && self.resets.len() < MOST_RESETS {
+            self.resets.push_back(ports);
+        }
+    }
+
+    fn forget(&mut self, token: u32) {
+        if let Some((ports, _)) = self.connections.remove(&token) {
+            self.by_ports.remove(&ports);
+        }
+    }
+
+    /// Ends the connection when it is over.
+    fn bury(&mut self, token: u32) {
+        if let Some((ports, connection)) = self.connections.get(&token)
+            && connection.is_over()
+        {
+            let ports = *ports;
+            self.forget(token);
+            self.refuse(ports, REQUEST);
+        }
+    }
+
+    /// Fills the guest's buffers with what there is to say.
+    fn receive(&mut self, queue: &mut Queue, memory: &Memory) -> Result<(), Fault> {
+        let mut data = [0; MOST_DATA];
+        loop {
+            let before = queue.clone();
+            let Some(chain) = queue.pop(memory)? else {
+                return Ok(());
+            };
+            let room = chain
+                .writable_len()
+                .checked_sub(HEADER)
+                .ok_or(Fault::Malformed("room for a header"))?;
+            let room = MOST_DATA.min(room as usize);
+            let Some(mut header) = self.next(&mut data[..room]) else {
+                *queue = before; // nothing to say: the buffer stays with the guest
+                return Ok(());
+            };
+            header.source_cid = HOST_CID;
+            header.target_cid = self.cid;
+            header.kind = STREAM;
+            chain.write(memory, 0, &header.bytes());
+            chain.write(memory, HEADER, &data[..header.len as usize]);
+            queue.push(memory, &chain, HEADER + header.len)?;
+        }
+    }
+
+    fn next(&mut self, data: &mut [u8]) -> Option<Header> {
+        if let Some(ports) = self.resets.pop_front() {
+            return Some(Header {
+                source_port: ports.host,
+                target_port: ports.guest,
+                operation: RESET,
+                ..Header::default()
+            });
+        }
+        let turn = self.turn;
+        let after: Vec<u32> = self
+            .connections
+            .range(turn..)
+            .chain(self.connections.range(..turn))
+            .map(|(t, _)| *t)
+            .collect();
+        for token in after {
+            let (ports, connection) = self.connections.get_mut(&token)?;
+            if let Some(mut header) = connection.next(data) {
+                (header.source_port, header.target_port) = (ports.host, ports.guest);
+                self.turn = token.wrapping_add(1);
+                return Some(header);
+            }
+            self.bury(token);
+        }
+        if self.resets.is_empty() {
+            None
+        } else {
+            self.next(data)
+        }
+    }
+}
+
+impl<D: Dialer> Device for Vsock<D> {
+    fn id(&self) -> u32 {
+        19
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[128, 128, 8]
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn activate(&mut self, _features: u64) {}
+
+    fn reset(&mut self) {
+        self.connections.clear();
+        self.by_ports.clear();
+        self.resets.clear();
+    }
+
+    fn notify(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<(), Fault> {
+        if queue == TX {
+            self.transmit(&mut queues[TX], memory)?;
+        }
+        self.receive(&mut queues[RX], memory)
+    }
+
+    fn host_event(
+        &mut self,
+        token: u32,
+        queues: &mut [Queue],
+        memory: &Memory,
+    ) -> Result<(), Fault> {
+        let tokens: Vec<u32> = if token == PUMP {
+            self.connections.keys().copied().collect()
+        } else {
+            vec![token]
+        };
+        for token in tokens {
+            if let Some((_, connection)) = self.connections.get_mut(&token) {
+                connection.flush();
+                self.bury(token);
+            }
+        }
+        self.receive(&mut queues[RX], memory)
+    }
+}
+
+impl Dialer for Box<dyn Dialer> {
+    fn dial(&mut self, port: u32, token: u32) -> std::io::Result<Box<dyn Stream>> {
+        (**self).dial(port, token)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Stream sockets between guest and host (virtio 1.2, 5.10).
+//!
+//! The guest connects to CID 2; what stands behind a port is the [`Dialer`]'s matter. The host opens no connections towards
+//! the guest. Nothing here knows files or the event loop.
+
+use std::io;
+
+mod connection;
+mod device;
+mod packet;
+
+pub use device::{PUMP, Vsock};
+
+/// The host's end of a connection; never blocks.
+pub trait Stream: Send {
+    /// Takes bytes for the guest; 0 when there will be no more, `WouldBlock` when there are none now.
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize>;
+    /// Gives bytes of the guest; `WouldBlock` when there is no room now.
+    fn write(&mut self, from: &[u8]) -> io::Result<usize>;
+    /// The guest will send no more.
+    fn end(&mut self);
+}
+
+/// Opens the host's ends.
+pub trait Dialer: Send {
+    /// Opens what stands behind `port`. When the stream becomes ready later, the device wants a host event with `token`.
+    fn dial(&mut self, port: u32, token: u32) -> io::Result<Box<dyn Stream>>;
+}

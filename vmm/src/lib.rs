@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The monitor of one microVM: a Linux guest under KVM with virtio-mmio devices, in one confined process.
+//!
+//! Reads its folder's `config.json`, opens everything, gives up every privilege, runs the guest and leaves `status.json`. It
+//! keeps no connection to the hypervisor: either can end without the other. It does not fetch, verify or choose anything,
+//! makes no tap devices and no cgroups, and has no migration, snapshots, hotplug or PCI.
+//!
+//! ```text
+//! vCPU threads ── port and register accesses ──> devices (locks) <── event loop ── queues, tap, vsock, control, timer
+//! ```
+//!
+//! A library so that tests and fuzz targets can reach the parts; the program is `vmm`.
+
+pub mod agent;
+pub mod arch;
+mod bus;
+pub mod confine;
+mod control;
+pub mod devices;
+mod dial;
+mod event_loop;
+pub mod lifecycle;
+pub mod log;
+mod machine;
+pub mod memory;
+mod poll;
+mod start;
+mod status;
+mod tap;
+mod vcpu;
+pub mod virtio;
+
+pub use start::run;

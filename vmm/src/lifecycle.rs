@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happens to a microVM, decided: events in, actions out, no I/O.
+//!
+//! ```text
+//! starting -> running --hello--> up --ended--> (release the guest) --reset or 10 s--> exited
+//!                |                |
+//!                '-- reset -------'--> crashed      stop: order, then killed after the grace      kill: killed
+//! ```
+
+use racklet_api::vm::{AgentOrder, AgentReport, CommandEnd, VmState, exit};
+
+/// Seconds a guest has to power off after its report.
+const POWER_OFF_S: u32 = 10;
+/// Seconds beyond the grace before a stop becomes a kill: the guest's own SIGKILL, report and power-off come first.
+const BEYOND_GRACE_S: u32 = 10;
+/// Grace when a stop names none and the guest's own default is not known here.
+const GRACE_S: u32 = 60;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The first vCPU is about to run.
+    Started,
+    /// guest-init said something other than output.
+    Report(AgentReport),
+    /// The guest pulled the reset line.
+    Reset,
+    /// A vCPU fell into a triple fault.
+    TripleFault,
+    /// A vCPU cannot go on: what KVM said.
+    VcpuFailed(String),
+    /// The time armed last is over.
+    Timeout,
+    /// Somebody asked for an orderly end.
+    Stop {
+        /// Seconds.
+        grace_s: Option<u32>,
+        /// Who.
+        by: &'static str,
+    },
+    /// Somebody asked for an end now.
+    Kill,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make the state known.
+    Publish(VmState),
+    /// Tell guest-init.
+    Order(AgentOrder),
+    /// Cause [`Event::Timeout`] after this many seconds, instead of what was armed before.
+    Arm(u32),
+    /// Make the state known and end the process with this status.
+    Finish(VmState, i32),
+}
+
+/// What is known of the microVM.
+#[derive(Debug)]
+pub struct Lifecycle {
+    state: VmState,
+    connected: bool,
+    ended: Option<CommandEnd>,
+    stopping: Option<Stopping>,
+    /// The guest kernel's panic line, if the console showed one.
+    panic: Option<String>,
+}
+
+#[derive(Debug)]
+struct Stopping {
+    grace_s: Option<u32>,
+    by: &'static str,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Lifecycle {
+            state: VmState::Starting,
+            connected: false,
+            ended: None,
+            stopping: None,
+            panic: None,
+        }
+    }
+}
+
+impl Lifecycle {
+    /// The present state.
+    #[must_use]
+    pub fn state(&self) -> &VmState {
+        &self.state
+    }
+
+    /// The console showed a kernel panic; the first one counts.
+    pub fn panicked(&mut self, line: String) {
+        self.panic.get_or_insert(line);
+    }
+
+    /// Decides.
+    pub fn on(&mut self, event: Event) -> Vec<Action> {
+        match event {
+            Event::Started => vec![self.publish(VmState::Running)],
+            Event::Report(AgentReport::Hello { running, .. }) => self.hello(running),
+            Event::Report(AgentReport::Ended { end }) => {
+                self.ended.get_or_insert(end);
+                vec![Action::Order(AgentOrder::Release), Action::Arm(POWER_OFF_S)]
+            }
+            Event::Report(AgentReport::Output(_)) => vec![],
+            Event::Reset => vec![self.over("the guest reset without reporting an end")],
+            Event::TripleFault => vec![self.over("the guest fell into a triple fault")],
+            Event::VcpuFailed(reason) => {
+                vec![self.finish(VmState::Failed { reason }, exit::FAILED)]
+            }
+            Event::Timeout => vec![self.timeout()],
+            Event::Stop { grace_s, by } => self.stop(grace_s, by),
+            Event::Kill => {
+                let reason = "by request on the control socket".to_owned();
+                vec![self.finish(VmState::Killed { reason }, exit::KILLED)]
+            }
+        }
+    }
+
+    fn publish(&mut self, state: VmState) -> Action {
+        self.state = state.clone();
+        Action::Publish(state)
+    }
+
+    fn finish(&mut self, state: VmState, status: i32) -> Action {
+        self.state = state.clone();
+        Action::Finish(state, status)
+    }
+
+    fn hello(&mut self, running: bool) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if running && self.state == VmState::Running {
+            actions.push(self.publish(VmState::Up));
+        }
+        self.connected = true;
+        // The order may have been lost with the last connection; guest-init takes it twice.
+        if let Some(stopping) = &self.stopping {
+            actions.push(Action::Order(AgentOrder::Stop {
+                grace_s: stopping.grace_s,
+            }));
+        }
+        actions
+    }
+
+    fn stop(&mut self, grace_s: Option<u32>, by: &'static str) -> Vec<Action> {
+        if self.ended.is_some() {
+            return vec![]; // it is ending already
+        }
+        self.stopping = Some(Stopping { grace_s, by });
+        let wait = grace_s.unwrap_or(GRACE_S).saturating_add(BEYOND_GRACE_S);
+        let mut actions = vec![Action::Arm(wait)];
+        if self.connected {
+            actions.push(Action::Order(AgentOrder::Stop { grace_s }));
+        }
+        actions
+    }
+
+    fn timeout(&mut self) -> Action {
+        match &self.stopping {
+            _ if self.ended.is_some() => self.over("the guest did not power off after its report"),
+            Some(Stopping { by, .. }) => {
+                let reason = format!("the guest did not end in time after a stop order by {by}");
+                self.finish(VmState::Killed { reason }, exit::KILLED)
+            }
+            None => Action::Publish(self.state.clone()),
+        }
+    }
+
+    /// The guest is gone.
+    fn over(&mut self, how: &str) -> Action {
+        if let Some(end) = self.ended.clone() {
+            let stopped = self.stopping.is_some();
+            return self.finish(VmState::Exited { end, stopped }, exit::EXITED);
+        }
+        let reason = match &self.panic {
+            Some(line) => format!("guest kernel: {line}"),
+            None => format!("{how}; the end of console.log may say why"),
+        };
+        self.finish(VmState::Crashed { reason }, exit::CRASHED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use racklet_api::vm::V1;
+
+    use super::*;
+
+    const HELLO: Event = Event::Report(AgentReport::Hello {
+        v: V1,
+        running: true,
+    });
+
+    fn ended(code: u8) -> Event {
+        Event::Report(AgentReport::Ended {
+            end: CommandEnd::Code { code },
+        })
+    }
+
+    fn stop(grace_s: Option<u32>) -> Event {
+        Event::Stop {
+            grace_s,
+            by: "request",
+        }
+    }
+
+    fn last(events: impl IntoIterator<Item = Event>) -> Action {
+        let mut life = Lifecycle::default();
+        events.into_iter().flat_map(|e| life.on(e)).last().unwrap()
+    }
+
+    #[test]
+    fn a_command_that_ends_is_released_and_its_code_is_the_result() {
+        let mut life = Lifecycle::default();
+        assert_eq!(life.on(Event::Started), [Action::Publish(VmState::Running)]);
+        assert_eq!(life.on(HELLO), [Action::Publish(VmState::Up)]);
+        assert_eq!(life.on(HELLO), [], "a reconnect is no news");
+        assert_eq!(
+            life.on(ended(3)),
+            [Action::Order(AgentOrder::Release), Action::Arm(POWER_OFF_S)]
+        );
+        let exited = VmState::Exited {
+            end: CommandEnd::Code { code: 3 },
+            stopped: false,
+        };
+        assert_eq!(life.on(Event::Reset), [Action::Finish(exited, 0)]);
+        assert!(life.state().is_final());
+    }
+
+    #[test]
+    fn a_guest_that_hangs_after_its_report_has_still_exited_with_its_first_report() {
+        let exited = VmState::Exited {
+            end: CommandEnd::Code { code: 0 },
+            stopped: false,
+        };
+        assert_eq!(
+            last([Event::Started, HELLO, ended(0), ended(9), Event::Timeout]),
+            Action::Finish(exited, 0)
+        );
+    }
+
+    #[test]
+    fn an_end_without_a_report_is_a_crash_with_the_kernels_reason() {
+        for how in [Event::Reset, Event::TripleFault] {
+            assert!(matches!(
+                last([Event::Started, how]),
+                Action::Finish(VmState::Crashed { .. }, 10)
+            ));
+        }
+        let mut life = Lifecycle::default();
+        life.panicked("Kernel panic - not syncing: first".to_owned());
+        life.panicked("Kernel panic - not syncing: second".to_owned());
+        let reason = "guest kernel: Kernel panic - not syncing: first".to_owned();
+        assert_eq!(
+            life.on(Event::Reset),
+            [Action::Finish(VmState::Crashed { reason }, 10)]
+        );
+    }
+
+    #[test]
+    fn a_stop_is_ordered_at_once_or_at_the_next_hello_and_becomes_a_kill() {
+        let mut life = Lifecycle::default();
+        life.on(Event::Started);
+        assert_eq!(life.on(stop(Some(5))), [Action::Arm(15)]);
+        let order = Action::Order(AgentOrder::Stop { grace_s: Some(5) });
+        assert_eq!(
+            life.on(HELLO),
+            [Action::Publish(VmState::Up), order.clone()]
+        );
+        assert_eq!(life.on(stop(Some(5))), [Action::Arm(15), order]);
+        assert!(matches!(
+            life.on(Event::Timeout)[..],
+            [Action::Finish(VmState::Killed { .. }, 11)]
+        ));
+    }
+
+    #[test]
+    fn a_stopped_command_exits_as_stopped() {
+        let exited = VmState::Exited {
+            end: CommandEnd::Code { code: 143 },
+            stopped: true,
+        };
+        let done = last([
+            Event::Started,
+            HELLO,
+            stop(None),
+            ended(143),
+            stop(None),
+            Event::Reset,
+        ]);
+        assert_eq!(done, Action::Finish(exited, 0));
+    }
+
+    #[test]
+    fn a_kill_is_immediate() {
+        assert!(matches!(
+            last([Event::Kill]),
+            Action::Finish(VmState::Killed { .. }, 11)
+        ));
+    }
+}

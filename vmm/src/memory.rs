@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Guest memory and the file I/O that goes straight into and out of it.
+//!
+//! The guest changes its memory while we look: nothing here makes Rust references to it, everything is a volatile copy
+//! or an address given to the kernel.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+use crate::virtio::Segment;
+
+/// The guest's memory; clones share it.
+pub type Memory = GuestMemoryMmap<()>;
+
+/// Maps the ranges (first address, bytes) as anonymous memory that is taken when the guest touches it.
+pub fn map(ranges: &[(u64, u64)]) -> io::Result<Memory> {
+    let ranges: Result<Vec<_>, _> = ranges
+        .iter()
+        .map(|(at, len)| usize::try_from(*len).map(|len| (GuestAddress(*at), len)))
+        .collect();
+    let ranges = ranges.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    Memory::from_ranges(&ranges).map_err(io::Error::other)
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    FileToGuest,
+    GuestToFile,
+}
+
+/// Reads from `file` at `offset` until every segment is full; a file that is too short is an error.
+pub fn read_file(
+    memory: &Memory,
+    segments: &[Segment],
+    file: BorrowedFd<'_>,
+    offset: u64,
+) -> io::Result<()> {
+    transfer(memory, segments, file, offset, Way::FileToGuest)
+}
+
+/// Writes every segment to `file` at `offset`.
+pub fn write_file(
+    memory: &Memory,
+    segments: &[Segment],
+    file: BorrowedFd<'_>,
+    offset: u64,
+) -> io::Result<()> {
+    transfer(memory, segments, file, offset, Way::GuestToFile)
+}
+
+fn transfer(
+    memory: &Memory,
+    segments: &[Segment],
+    file: BorrowedFd<'_>,
+    offset: u64,
+    way: Way,
+) -> io::Result<()> {
+    let mut vectors = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let slice = memory
+            .get_slice(segment.address, segment.len as usize)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        vectors.push(libc::iovec {
+            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+            iov_len: slice.len(),
+        });
+    }
+    let mut at = i64::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut left = vectors.as_mut_slice();
+    while !left.is_empty() {
+        // IOV_MAX is 1024 and a chain has at most 256 segments; the bound makes that no assumption.
+        let count = libc::c_int::try_from(left.len().min(1024)).expect("at most 1024");
+        // SAFETY: each vector was made above from a `VolatileSlice` of `memory`, which outlives this call, and is only
+        // ever shortened below; the kernel writes to or reads from just those bytes, and no Rust reference to them exists.
+        let done = unsafe {
+            match way {
+                Way::FileToGuest => libc::preadv64(file.as_raw_fd(), left.as_ptr(), count, at),
+                Way::GuestToFile => libc::pwritev64(file.as_raw_fd(), left.as_ptr(), count, at),
+            }
+        };
+        let mut done = match usize::try_from(done) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            Ok(done) => done,
+            Err(_) => match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::Interrupted => continue,
+                e => return Err(e),
+            },
+        };
+        at += i64::try_from(done).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        while done > 0 {
+            let first = &mut left[0];
+            if done < first.iov_len {
+                // SAFETY: `done` is below the vector's length, so the address stays inside the same slice.
+                first.iov_base = unsafe { first.iov_base.cast::<u8>().add(done) }.cast();
+                first.iov_len -= done;
+                break;
+            }
+            done -= first.iov_len;
+            left = &mut left[1..];
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use vm_memory::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn bytes_reach_the_file_and_come_back_in_order() {
+        let memory = map(&[(0, 1 << 20)]).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let segments = |base| {
+            [(base, 3), (base + 100, 5)].map(|(at, len)| Segment {
+                address: GuestAddress(at),
+                len,
+            })
+        };
+        memory.write_slice(b"abc", GuestAddress(0)).unwrap();
+        memory.write_slice(b"defgh", GuestAddress(100)).unwrap();
+        write_file(&memory, &segments(0), file.as_fd(), 10).unwrap();
+        read_file(&memory, &segments(500), file.as_fd(), 10).unwrap();
+        let mut back = [0; 8];
+        memory
+            .read_slice(&mut back[..3], GuestAddress(500))
+            .unwrap();
+        memory
+            .read_slice(&mut back[3..], GuestAddress(600))
+            .unwrap();
+        assert_eq!(&back, b"abcdefgh");
+        let short = read_file(&memory, &segments(0), file.as_fd(), 11).unwrap_err();
+        assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The event loop's epoll: what each event means is packed into its 64 bits.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// The driver notified a queue of a device.
+    Queue { device: u16, queue: u32 },
+    /// The host side of a device; the number is the device's own.
+    Host { device: u16, token: u32 },
+    /// Console output waits.
+    Console,
+    /// A vCPU is over.
+    Over,
+    /// The armed time is over.
+    Timer,
+    /// A signal came.
+    Signal,
+    /// Somebody connects to the control socket.
+    Control,
+    /// A connection to the control socket.
+    Client(u32),
+}
+
+impl Token {
+    fn pack(self) -> u64 {
+        let (kind, a, b) = match self {
+            Token::Queue { device, queue } => (0, device, queue),
+            Token::Host { device, token } => (1, device, token),
+            Token::Console => (2, 0, 0),
+            Token::Over => (3, 0, 0),
+            Token::Timer => (4, 0, 0),
+            Token::Signal => (5, 0, 0),
+            Token::Control => (6, 0, 0),
+            Token::Client(n) => (7, 0, n),
+        };
+        kind << 48 | u64::from(a) << 32 | u64::from(b)
+    }
+
+    fn unpack(bits: u64) -> Option<Token> {
+        let b = u32::try_from(bits & 0xffff_ffff).ok()?;
+        let device = u16::try_from(bits >> 32 & 0xffff).ok()?;
+        Some(match bits >> 48 {
+            0 => Token::Queue { device, queue: b },
+            1 => Token::Host { device, token: b },
+            2 => Token::Console,
+            3 => Token::Over,
+            4 => Token::Timer,
+            5 => Token::Signal,
+            6 => Token::Control,
+            7 => Token::Client(b),
+            _ => return None,
+        })
+    }
+}
+
+/// A shared epoll.
+#[derive(Clone)]
+pub(crate) struct Poll(Arc<Epoll>);
+
+impl Poll {
+    pub(crate) fn new() -> io::Result<Poll> {
+        Ok(Poll(Arc::new(Epoll::new()?)))
+    }
+
+    /// Says when `fd` can be read, until it has been.
+    pub(crate) fn readable(&self, fd: &impl AsRawFd, token: Token) -> io::Result<()> {
+        self.add(fd.as_raw_fd(), EventSet::IN, token)
+    }
+
+    /// Says once each time `fd` becomes readable or writable.
+    pub(crate) fn edges(&self, fd: RawFd, token: Token) -> io::Result<()> {
+        let edges =
+            EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
+        self.add(fd, edges, token)
+    }
+
+    fn add(&self, fd: RawFd, set: EventSet, token: Token) -> io::Result<()> {
+        self.0.ctl(
+            ControlOperation::Add,
+            fd,
+            EpollEvent::new(set, token.pack()),
+        )
+    }
+
+    /// Waits for events.
+    pub(crate) fn wait(&self) -> io::Result<Vec<Token>> {
+        let mut events = [EpollEvent::default(); 32];
+        match self.0.wait(-1, &mut events) {
+            Ok(count) => Ok(events[..count]
+                .iter()
+                .filter_map(|e| Token::unpack(e.data()))
+                .collect()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Vec::new()),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_their_packing() {
+        for token in [
+            Token::Queue {
+                device: 18,
+                queue: 2,
+            },
+            Token::Host {
+                device: 3,
+                token: u32::MAX,
+            },
+            Token::Console,
+            Token::Over,
+            Token::Timer,
+            Token::Signal,
+            Token::Control,
+            Token::Client(7),
+        ] {
+            assert_eq!(Token::unpack(token.pack()), Some(token));
+        }
+    }
+}

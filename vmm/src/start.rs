@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the folder to the running guest: read, open, confine, run. Nothing of the guest runs before everything is given up.
+
+use std::error::Error;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier};
+
+use racklet_api::vm::{MAX_CONFIG, VmConfig, VmState, exit};
+use vmm_sys_util::timerfd::TimerFd;
+
+use crate::confine::seccomp::{self, Kind};
+use crate::confine::{self, JailError};
+use crate::control::Control;
+use crate::event_loop::{self, EventLoop, PanicLine};
+use crate::lifecycle::Lifecycle;
+use crate::log::Log;
+use crate::machine::{self, BuildError};
+use crate::poll::Token;
+use crate::status::StatusFile;
+use crate::vcpu;
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("read {path}", path = path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} is not a valid configuration", path = path.display())]
+    Config {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("another monitor runs in this folder")]
+    Taken,
+    #[error("{step}")]
+    Host {
+        step: &'static str,
+        source: io::Error,
+    },
+    #[error("enter the cgroup {path}: does it exist?", path = path.display())]
+    Cgroup { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Jail(#[from] JailError),
+    #[error("compile the system call filters")]
+    Filter(#[from] seccompiler::Error),
+}
+
+fn host<T>(step: &'static str, result: io::Result<T>) -> Result<T, StartError> {
+    result.map_err(|source| StartError::Host { step, source })
+}
+
+/// An error and its causes in one line.
+fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.ends_with(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}
+
+/// Runs the microVM of this folder until it ends; gives the process's exit status.
+#[must_use]
+pub fn run(folder: &Path) -> i32 {
+    confine::close_inherited();
+    let folder = match fs::canonicalize(folder) {
+        Ok(folder) => folder,
+        Err(e) => {
+            let _ = writeln!(io::stderr(), "vmm: {}: {e}", folder.display());
+            return exit::REFUSED;
+        }
+    };
+    let mut status = StatusFile::new(&folder);
+    match prepare(&folder, &mut status) {
+        Ok(ready) => ready.run(status),
+        Err(error) => {
+            let reason = one_line(&error);
+            let _ = writeln!(io::stderr(), "vmm: {}: refused: {reason}", folder.display());
+            if !matches!(error, StartError::Taken)
+                && let Err(e) = status.write(&status.status(VmState::Refused { reason }))
+            {
+                let _ = writeln!(
+                    io::stderr(),
+                    "vmm: {}: status.json cannot be written: {e}",
+                    folder.display()
+                );
+            }
+            exit::REFUSED
+        }
+    }
+}
+
+fn read_config(folder: &Path) -> Result<VmConfig, StartError> {
+    let path = folder.join("config.json");
+    let mut bytes = Vec::new();
+    let read =
+        File::open(&path).and_then(|file| file.take(MAX_CONFIG as u64 + 1).read_to_end(&mut bytes));
+    let read = read.and_then(|count| {
+        if count > MAX_CONFIG {
+            Err(io::ErrorKind::FileTooLarge.into())
+        } else {
+            Ok(())
+        }
+    });
+    if let Err(source) = read {
+        return Err(StartError::Read { path, source });
+    }
+    serde_json::from_slice(&bytes).map_err(|source| StartError::Config { path, source })
+}
+
+/// One monitor per folder: a lock that ends with the process.
+fn take_folder(folder: &Path) -> Result<File, StartError> {
+    let lock = host("open the folder", File::open(folder))?;
+    // SAFETY: an open descriptor and a plain number.
+    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } < 0 {
+        return Err(StartError::Taken);
+    }
+    Ok(lock)
+}
+
+/// Everything is open and nothing is left to ask the host for.
+struct Ready {
+    folder: PathBuf,
+    config: VmConfig,
+    machine: machine::Machine,
+    control: Control,
+    logs: [Log; 2],
+    timer: TimerFd,
+    signals: std::os::fd::OwnedFd,
+    filters: [seccompiler::BpfProgram; 2],
+    _lock: File,
+}
+
+fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> {
+    let lock = take_folder(folder)?;
+    let config = read_config(folder)?;
+    let (uid, gid) = (config.confinement.uid, config.confinement.gid);
+    // The monitor makes files here but cannot replace those of root (`config.json`): sticky, writable by its group.
+    host(
+        "give the folder to the monitor's group",
+        chown(folder, Some(0), Some(gid)),
+    )?;
+    host(
+        "set the folder's mode",
+        fs::set_permissions(folder, Permissions::from_mode(0o1770)),
+    )?;
+    status.belongs_to(uid, gid);
+    host(
+        "write status.json",
+        status.write(&status.status(VmState::Starting)),
+    )?;
+    if let Some(cgroup) = &config.confinement.cgroup {
+        confine::join_cgroup(cgroup).map_err(|source| StartError::Cgroup {
+            path: cgroup.clone(),
+            source,
+        })?;
+    }
+    let logs = [
+        host("open console.log", open_log(folder, "console.log", &config))?,
+        host(
+            "open workload.log",
+            open_log(folder, "workload.log", &config),
+        )?,
+    ];
+    let machine = machine::build(&config)?;
+    let control = listen(folder, machine.poll.clone())?;
+    let timer = host(
+        "make a timer",
+        TimerFd::new().map_err(|e| io::Error::from_raw_os_error(e.errno())),
+    )?;
+    host(
+        "watch the timer",
+        machine.poll.readable(&timer, Token::Timer),
+    )?;
+    let signals = host("take signals", event_loop::signals())?;
+    host(
+        "watch signals",
+        machine.poll.readable(&signals, Token::Signal),
+    )?;
+    let filters = [
+        seccomp::filter(Kind::Vcpu)?,
+        seccomp::filter(Kind::EventLoop)?,
+    ];
+    let folder = folder.to_owned();
+    let ready = Ready {
+        folder,
+        config,
+        machine,
+        control,
+        logs,
+        timer,
+        signals,
+        filters,
+        _lock: lock,
+    };
+    ready.confine()?;
+    status.moved();
+    Ok(ready)
+}
+
+fn open_log(folder: &Path, name: &str, config: &VmConfig) -> io::Result<Log> {
+    let mut log = Log::open(&folder.join(name), config.log_bytes)?;
+    log.give(config.confinement.uid, config.confinement.gid)?;
+    log.moved(Path::new("/").join(name));
+    Ok(log)
+}
+
+fn listen(folder: &Path, poll: crate::poll::Poll) -> Result<Control, StartError> {
+    let path = folder.join("control.sock");
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return host("remove the old control.sock", Err(e));
+        }
+        _ => {}
+    }
+    let listener = host("make control.sock", UnixListener::bind(&path))?;
+    host(
+        "protect control.sock",
+        fs::set_permissions(&path, Permissions::from_mode(0o600)),
+    )?;
+    host("watch control.sock", Control::new(listener, poll))
+}
+
+impl Ready {
+    /// Gives everything up. Everything that can fail has been done before, and from here on stderr is silent.
+    fn confine(&self) -> Result<(), StartError> {
+        let threads = u64::from(self.config.cpus) + 1;
+        // A file of a guest's disk keeps its size; block devices have no limit of this kind.
+        let largest = self
+            .config
+            .disks
+            .iter()
+            .filter_map(|d| fs::metadata(&d.path).ok())
+            .map(|m| m.len())
+            .max();
+        let file_bytes = largest.unwrap_or(0).max(self.config.log_bytes + (1 << 20));
+        host("set resource limits", confine::limit(threads, file_bytes))?;
+        // SAFETY: no arguments; fails harmlessly when the process leads its group already.
+        unsafe { libc::setsid() };
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let null = host("open /dev/null", null)?;
+        confine::enter(
+            &self.folder,
+            self.config.confinement.uid,
+            self.config.confinement.gid,
+        )?;
+        host("silence stderr", confine::silence(&null))
+    }
+
+    fn run(self, status: StatusFile) -> i32 {
+        let [vcpu_filter, loop_filter] = self.filters;
+        let machine = self.machine;
+        let bus = Arc::new(machine.bus);
+        let start = Arc::new(Barrier::new(machine.vcpus.len() + 1));
+        for (number, vcpu) in machine.vcpus.into_iter().enumerate() {
+            let number = u8::try_from(number).expect("at most 32");
+            if let Err(e) = vcpu::spawn(
+                number,
+                vcpu,
+                bus.clone(),
+                vcpu_filter.clone(),
+                start.clone(),
+            ) {
+                return failed(&status, format!("a vCPU's thread cannot be started: {e}"));
+            }
+        }
+        drop(vcpu_filter);
+        let [console_log, workload_log] = self.logs;
+        let event_loop = EventLoop {
+            poll: machine.poll,
+            bus,
+            console: machine.console,
+            agent: machine.agent,
+            vsock: machine.vsock,
+            control: self.control,
+            status,
+            console_log,
+            workload_log,
+            timer: self.timer,
+            signals: self.signals,
+            life: Lifecycle::default(),
+            line: PanicLine::default(),
+        };
+        if let Err(e) = seccomp::apply(&loop_filter) {
+            return failed(
+                &event_loop.status,
+                format!("the event loop cannot be confined: {e}"),
+            );
+        }
+        drop(loop_filter);
+        start.wait();
+        let ended = event_loop.run();
+        // These must live as long as the guest; the process ends now.
+        drop((machine.vm, machine.notifications, self._lock));
+        ended
+    }
+}
+
+fn failed(status: &StatusFile, reason: String) -> i32 {
+    let _ = status.write(&status.status(VmState::Failed { reason }));
+    exit::FAILED
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A vCPU's thread: runs the guest, serves what it reaches for, and ends only with the process.
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use seccompiler::BpfProgram;
+
+use crate::bus::Bus;
+use crate::confine::seccomp;
+use crate::lifecycle::Event;
+
+/// Deep enough for every path below; a fault beyond it hits the guard page.
+const STACK: usize = 256 * 1024;
+
+/// Starts the thread. It waits at the barrier, confined, before the guest's first instruction.
+pub(crate) fn spawn(
+    number: u8,
+    vcpu: VcpuFd,
+    bus: Arc<Bus>,
+    filter: BpfProgram,
+    start: Arc<Barrier>,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new()
+        .name(format!("vcpu{number}"))
+        .stack_size(STACK)
+        .spawn(move || {
+            let confined = seccomp::apply(&filter);
+            drop(filter);
+            start.wait();
+            match confined {
+                Ok(()) => bus.end(run(vcpu, &bus)),
+                Err(e) => bus.end(Event::VcpuFailed(format!(
+                    "vCPU {number} cannot be confined: {e}"
+                ))),
+            }
+            loop {
+                thread::park(); // the event loop ends the process
+            }
+        })
+}
+
+fn run(mut vcpu: VcpuFd, bus: &Bus) -> Event {
+    loop {
+        match vcpu.run() {
+            Ok(VcpuExit::IoOut(port, data)) => {
+                if bus.port_write(port, data) {
+                    return Event::Reset;
+                }
+            }
+            Ok(VcpuExit::IoIn(port, data)) => bus.port_read(port, data),
+            Ok(VcpuExit::MmioWrite(address, data)) => bus.memory_write(address, data),
+            Ok(VcpuExit::MmioRead(address, data)) => bus.memory_read(address, data),
+            Ok(VcpuExit::Shutdown) => return Event::TripleFault,
+            Ok(VcpuExit::FailEntry(reason, cpu)) => {
+                return Event::VcpuFailed(format!(
+                    "the processor refused the guest's state ({reason:#x} on {cpu})"
+                ));
+            }
+            Ok(VcpuExit::InternalError) => {
+                return Event::VcpuFailed("KVM could not carry out a guest instruction".to_owned());
+            }
+            // Nothing to do for these: interrupts and halts are served in the kernel.
+            Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
+            Ok(other) => {
+                return Event::VcpuFailed(format!("unexpected exit of the guest: {other:?}"));
+            }
+            Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => {}
+            Err(e) => return Event::VcpuFailed(format!("the guest cannot be run: {e}")),
+        }
+    }
+}

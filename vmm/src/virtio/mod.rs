@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The virtio side that all devices share: descriptor chains, split queues, the MMIO transport.
+//!
+//! Everything a guest can write is judged here, once: a device gets a [`Chain`] whose segments lie in guest memory, are
+//! bounded in number and length and come in the right order. Devices hold no queue addresses and follow no pointers.
+
+mod chain;
+mod mmio;
+mod queue;
+
+#[cfg(test)]
+pub(crate) mod driver;
+
+pub use chain::{Chain, Segment};
+pub use mmio::{MMIO_SIZE, QUEUE_NOTIFY, Transport};
+pub use queue::Queue;
+
+use crate::memory::Memory;
+
+/// A rule of virtio that the guest broke. The device stops until it is reset; the VM goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A descriptor index is not below the queue's size.
+    #[error("descriptor {0} does not exist")]
+    NoSuchDescriptor(u16),
+    /// More descriptors than the queue has: a loop, or an indirect table that is too long.
+    #[error("a chain is longer than its queue")]
+    ChainTooLong,
+    /// A descriptor of no bytes.
+    #[error("a descriptor is empty")]
+    Empty,
+    /// A range that is not guest memory.
+    #[error("{len} bytes at {address:#x} are not guest memory")]
+    OutsideMemory {
+        /// Where it begins.
+        address: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// A descriptor for the device to read behind one for it to write (virtio 1.2, 2.7.4.2).
+    #[error("a readable descriptor follows a writable one")]
+    Direction,
+    /// The chain describes more bytes than any request may have.
+    #[error("a chain describes more than {} bytes", chain::MAX_BYTES)]
+    TooManyBytes,
+    /// An indirect table inside an indirect table, or chained to something (virtio 1.2, 2.7.5.3.1).
+    #[error("an indirect descriptor is nested or chained")]
+    Nested,
+    /// An indirect table whose length is not a positive multiple of 16.
+    #[error("an indirect table has {0} bytes")]
+    TableLength(u32),
+    /// The driver made more chains available than the queue can hold.
+    #[error("the available index ran ahead by {0}")]
+    Runaway(u16),
+    /// A queue was switched on with a size or addresses that cannot be.
+    #[error("queue {0} is set up wrongly")]
+    Setup(u16),
+    /// A request without the parts that its device needs.
+    #[error("a request lacks its {0}")]
+    Malformed(&'static str),
+}
+
+/// A virtio device: a state machine over guest memory and queues.
+///
+/// `notify` and `host_event` run on the event loop, the rest also on vCPU threads (under the transport's lock).
+pub trait Device: Send {
+    /// Device type (virtio 1.2, 5).
+    fn id(&self) -> u32;
+
+    /// Features the device offers beside those of the transport.
+    fn features(&self) -> u64;
+
+    /// Most entries of each queue.
+    fn queue_sizes(&self) -> &'static [u16];
+
+    /// The configuration space.
+    fn config(&self) -> &[u8];
+
+    /// The driver is ready, having accepted these features.
+    fn activate(&mut self, features: u64);
+
+    /// The driver has reset the device: forget everything that came from it.
+    fn reset(&mut self);
+
+    /// The driver has made buffers available on this queue.
+    fn notify(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<(), Fault>;
+
+    /// Something happened on the host side; `token` is the device's own.
+    fn host_event(
+        &mut self,
+        token: u32,
+        queues: &mut [Queue],
+        memory: &Memory,
+    ) -> Result<(), Fault>;
+}
