@@ -13,6 +13,7 @@ pub mod front;
 pub mod process;
 pub mod qemu;
 pub mod rack;
+pub mod scene;
 pub mod servers;
 pub mod sntp;
 pub mod until;

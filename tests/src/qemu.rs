@@ -256,11 +256,9 @@ impl Tray {
         self.process.check()
     }
 
-    /// Pulls the plug and gives the folder to switch on again from.
-    #[must_use]
-    pub fn cut_power(mut self) -> PathBuf {
+    /// Pulls the plug: whatever the machine had not written is lost.
+    pub fn cut_power(mut self) {
         self.process.kill();
-        self.folder.clone()
     }
 
     /// One command on QEMU's machine protocol (QMP), e.g. `system_reset` or `screendump`.
