@@ -2,7 +2,7 @@
 //! What each stage of the boot tells the next: the bootloader the bootstrap ([`BootInfo`]), the bootstrap the hypervisor
 //! OS ([`Handoff`]). Both travel inside verified memory, behind the initramfs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,38 @@ pub struct Lease {
     pub gateways: Vec<IpAddr>,
     /// Name servers in use.
     pub dns: Vec<IpAddr>,
+    /// The DHCP lease behind it, unless the addresses are fixed or IPv6 only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp4: Option<Dhcp4Lease>,
+}
+
+/// A DHCPv4 lease, so that the next stage can go on using and renewing it. Times are seconds from the moment of writing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Dhcp4Lease {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Bits of the subnet.
+    pub prefix: u8,
+    /// The server that gave it.
+    pub server: Ipv4Addr,
+    /// The default gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// Further routes: `10.1.0.0/16 via 10.0.0.9`, or without ` via …` for a destination on the link.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+    /// Its DNS servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// Its NTP servers.
+    pub ntp: Vec<Ipv4Addr>,
+    /// The MTU it asks for.
+    pub mtu: Option<u16>,
+    /// What is left of it; nothing means for ever.
+    pub lifetime: Option<u64>,
+    /// When to ask the server again.
+    pub renew_after: u64,
+    /// When to ask any server.
+    pub rebind_after: u64,
 }
 
 #[cfg(test)]
