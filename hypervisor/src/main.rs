@@ -1,4 +1,114 @@
 // SPDX-License-Identifier: Apache-2.0
-//! racklet-hypervisor.
+//! The workload daemon of a tray: follows the rack repository, keeps images, runs microVMs, answers the API.
+//!
+//! ```text
+//!   source thread ── desired state ──> workload thread ──> monitors (own sessions, outlive this process)
+//!        │                                   │
+//!        └────────────> shared view <────────┘ <──── API threads
+//! ```
+//!
+//! It can be killed at any time: what is accepted is on disk before it is applied, what runs is found again by records
+//! and processes. It holds no policy of its own: what may be followed is `racklet-trust`'s to say, what a repository means
+//! is `racklet-api`'s, networks are `netd`'s and the machine is `init`'s.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod api;
+mod cgroup;
+mod console;
+mod files;
+mod handoff;
+mod images;
+mod init;
+mod network;
+mod options;
+mod release;
+mod shared;
+mod source;
+mod work;
+mod workload;
+
+use console::{chain, say};
+use handoff::Given;
+use options::Options;
+use shared::{Shared, boot_millis};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use work::Orders;
+use workload::monitor;
+use workload::runner::Runner;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [first, vmm, folder] = args.as_slice()
+        && first == monitor::LAUNCH
+    {
+        return match monitor::launch(Path::new(vmm), Path::new(folder)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let options = match Options::parse(args) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(options) {
+        Ok(never) => never,
+        Err(error) => {
+            say(&format!("cannot go on: {}", chain(&*error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let given = Given::read(&options)?;
+    std::fs::create_dir_all(options.run.join("vm"))?;
+    let shared = Arc::new(Shared::new(
+        given.tray.tray.clone(),
+        given.tray.rack.clone(),
+    ));
+    {
+        let mut view = shared.view();
+        view.repository.url.clone_from(&given.tray.repository.url);
+        view.repository
+            .branch
+            .clone_from(&given.tray.repository.branch);
+        let payload = &given.handoff.payload;
+        view.release.running = format!("{} {}", payload.name, payload.version);
+        view.release.manifest.clone_from(&payload.manifest);
+        view.release.message.clone_from(&payload.fallback);
+    }
+    let identity = given
+        .tray
+        .identity
+        .as_ref()
+        .map(|secret| secret.expose().to_owned());
+    if let Some(address) = api::serve(&shared, &options, identity.as_deref())? {
+        say(&format!("the API listens at {address}"));
+    }
+    let images = images::Shelf::new(&options, Arc::clone(&shared));
+    let networks = network::Netd::new(options.socket("netd"));
+    let rack = given.tray.rack.clone();
+    let runner = Runner::open(
+        options.clone(),
+        rack,
+        Box::new(networks),
+        Box::new(images),
+        boot_millis(),
+    )?;
+    let (orders, inbox) = Orders::new()?;
+    let source = source::Source::new(options, given, Arc::clone(&shared), orders);
+    thread::Builder::new()
+        .name("source".into())
+        .spawn(move || source.run())?;
+    work::run(runner, &inbox, &shared)
+}

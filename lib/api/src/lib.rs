@@ -8,6 +8,7 @@ pub mod http;
 pub mod init;
 pub mod line;
 pub mod name;
+pub mod net;
 pub mod rack;
 pub mod tray;
 pub mod vm;

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pages of a workload's logs, which its monitor writes as `<log>` and, for the older part, `<log>.1`.
+//!
+//! A cursor names a file by its inode and a place in it: it stays good when the file is renamed, when the hypervisor is
+//! restarted, and it is noticed when what it points to is gone. What a log says is the guest's claim: control characters
+//! are taken out, so that it cannot play with the reader's terminal.
+
+use racklet_api::http::{LogLine, LogPage};
+use racklet_api::vm::{OutputStream, WorkloadLine};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The most bytes of a log in one page.
+const MAX_PAGE: u64 = 128 * 1024;
+/// Without a cursor a page begins this far from the end.
+const TAIL: u64 = 32 * 1024;
+
+/// Which log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Log {
+    /// The command's output.
+    Workload,
+    /// The guest's serial console.
+    Console,
+}
+
+impl Log {
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        match name {
+            "workload" => Some(Self::Workload),
+            "console" => Some(Self::Console),
+            _ => None,
+        }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::Workload => "workload.log",
+            Self::Console => "console.log",
+        }
+    }
+}
+
+/// A place in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    inode: u64,
+    offset: u64,
+}
+
+impl Cursor {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (inode, offset) = text.split_once('-')?;
+        Some(Self {
+            inode: inode.parse().ok()?,
+            offset: offset.parse().ok()?,
+        })
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.inode, self.offset)
+    }
+}
+
+struct Part {
+    file: File,
+    inode: u64,
+    length: u64,
+}
+
+impl Part {
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let data = file.metadata()?;
+        Ok(Some(Self {
+            file,
+            inode: data.ino(),
+            length: data.len(),
+        }))
+    }
+}
+
+/// The page that begins at `from`, or the end of the log.
+pub(super) fn page(folder: &Path, log: Log, from: Option<Cursor>) -> io::Result<LogPage> {
+    // The newer one first: if it is renamed in between, it shows up twice, and never is one missed.
+    let newer = Part::open(&folder.join(log.file()))?;
+    let older = Part::open(&folder.join(format!("{}.1", log.file())))?;
+    let mut parts: Vec<Part> = Vec::new();
+    for part in older.into_iter().chain(newer) {
+        if parts.iter().all(|p| p.inode != part.inode) {
+            parts.push(part);
+        }
+    }
+    let (mut index, mut offset, lost, aligned) = begin(&parts, from);
+    let count = parts.len();
+    let mut lines = Vec::new();
+    let mut left = MAX_PAGE;
+    let mut skip_first = !aligned;
+    while let Some(part) = parts.get_mut(index) {
+        let bytes = slice(part, offset, left)?;
+        left -= bytes.len() as u64;
+        let last_part = index + 1 == count;
+        let (used, mut found) = split(&bytes, log, left == 0 || !last_part);
+        if std::mem::take(&mut skip_first) && !found.is_empty() {
+            found.remove(0);
+        }
+        lines.append(&mut found);
+        offset += used as u64;
+        if left == 0 || last_part || offset < part.length {
+            break;
+        }
+        index += 1;
+        offset = 0;
+    }
+    let next = parts.get(index).map_or(
+        Cursor {
+            inode: 0,
+            offset: 0,
+        },
+        |part| Cursor {
+            inode: part.inode,
+            offset,
+        },
+    );
+    Ok(LogPage {
+        v: 1,
+        lines,
+        next: next.to_string(),
+        lost,
+    })
+}
+
+/// Part, offset, whether lines are lost, and whether the offset is the beginning of a line.
+fn begin(parts: &[Part], from: Option<Cursor>) -> (usize, u64, bool, bool) {
+    match from {
+        None => match parts.last() {
+            Some(part) if part.length > TAIL => (parts.len() - 1, part.length - TAIL, false, false),
+            // The newest part is short: begin with the one before it, should there be one.
+            Some(_) => (
+                0,
+                parts[0].length.saturating_sub(TAIL),
+                false,
+                parts[0].length <= TAIL,
+            ),
+            None => (0, 0, false, true),
+        },
+        // The log did not exist when the cursor was made.
+        Some(Cursor { inode: 0, .. }) => (0, 0, false, true),
+        Some(cursor) => match parts
+            .iter()
+            .position(|p| p.inode == cursor.inode && p.length >= cursor.offset)
+        {
+            Some(index) => (index, cursor.offset, false, true),
+            None => (0, 0, true, true),
+        },
+    }
+}
+
+fn slice(part: &mut Part, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let length = part.length.saturating_sub(offset).min(limit);
+    part.file.seek(SeekFrom::Start(offset))?;
+    part.file.by_ref().take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Complete lines, and how many bytes they took. A rest without a newline is left for later, unless `all`: then there is
+/// no later.
+fn split(bytes: &[u8], log: Log, all: bool) -> (usize, Vec<LogLine>) {
+    let complete = bytes
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
+    let used = if all && complete == 0 {
+        bytes.len()
+    } else {
+        complete
+    };
+    let lines = bytes[..used]
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| log_line(line, log))
+        .collect();
+    (used, lines)
+}
+
+fn log_line(bytes: &[u8], log: Log) -> LogLine {
+    if log == Log::Workload
+        && let Ok(line) = serde_json::from_slice::<WorkloadLine>(bytes)
+    {
+        let stream = match line.stream {
+            OutputStream::Stdout => "stdout",
+            OutputStream::Stderr => "stderr",
+            OutputStream::Init => "init",
+        };
+        return LogLine {
+            time_ms: Some(line.time_ms),
+            stream: stream.to_owned(),
+            line: printable(&line.line),
+        };
+    }
+    LogLine {
+        time_ms: None,
+        stream: "console".to_owned(),
+        line: printable(&String::from_utf8_lossy(bytes)),
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|c| *c == '\t' || !c.is_control())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().expect("scratch"))
+        }
+
+        fn append(&self, text: &str) {
+            let path = self.0.path().join("console.log");
+            let mut file = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .expect("open");
+            io::Write::write_all(&mut file, text.as_bytes()).expect("written");
+        }
+
+        fn rotate(&self) {
+            let path = self.0.path().join("console.log");
+            std::fs::rename(&path, self.0.path().join("console.log.1")).expect("renamed");
+        }
+
+        fn read(&self, from: Option<&str>) -> (Vec<String>, String, bool) {
+            let from = from.map(|f| Cursor::parse(f).expect("a cursor"));
+            let page = page(self.0.path(), Log::Console, from).expect("a page");
+            (
+                page.lines.into_iter().map(|l| l.line).collect(),
+                page.next,
+                page.lost,
+            )
+        }
+    }
+
+    #[test]
+    fn a_reader_sees_every_line_once_across_a_rotation() {
+        let folder = Folder::new();
+        let (lines, next, _) = folder.read(None);
+        assert!(lines.is_empty());
+        folder.append("one\ntw");
+        let (lines, next, lost) = folder.read(Some(&next));
+        assert_eq!((lines, lost), (vec!["one".to_owned()], false));
+        folder.append("o\nthree\n");
+        folder.rotate();
+        folder.append("four\n");
+        let (lines, next, lost) = folder.read(Some(&next));
+        assert_eq!(
+            (lines, lost),
+            (vec!["two".to_owned(), "three".into(), "four".into()], false)
+        );
+        assert_eq!(folder.read(Some(&next)).0, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_reader_who_is_too_late_is_told() {
+        let folder = Folder::new();
+        folder.append("one\n");
+        let (_, next, _) = folder.read(None);
+        // Kept open, so that its number is not used again.
+        let _held = File::open(folder.0.path().join("console.log")).expect("open");
+        folder.rotate();
+        folder.append("two\n");
+        folder.rotate();
+        folder.append("three\n");
+        let (lines, _, lost) = folder.read(Some(&next));
+        assert_eq!(
+            (lines, lost),
+            (vec!["two".to_owned(), "three".into()], true)
+        );
+    }
+
+    #[test]
+    fn a_page_is_bounded_and_the_next_goes_on() {
+        let folder = Folder::new();
+        let line = "x".repeat(999);
+        for _ in 0..300 {
+            folder.append(&format!("{line}\n"));
+        }
+        let (tail, _, _) = folder.read(None);
+        assert!(
+            tail.len() < 40 && tail.iter().all(|l| l.len() == 999),
+            "whole lines only"
+        );
+        let mut from = "0-0".to_owned();
+        let mut count = 0;
+        loop {
+            let (lines, next, lost) = folder.read(Some(&from));
+            assert!(!lost && lines.len() <= 132);
+            if lines.is_empty() {
+                break;
+            }
+            count += lines.len();
+            from = next;
+        }
+        assert_eq!(count, 300);
+    }
+
+    #[test]
+    fn an_endless_line_does_not_block_the_reader() {
+        let folder = Folder::new();
+        folder.append(&"y".repeat(300_000));
+        let (lines, next, _) = folder.read(Some("0-0"));
+        assert_eq!(lines.len(), 1);
+        assert_ne!(next, "0-0");
+    }
+
+    #[test]
+    fn guests_cannot_send_escape_sequences() {
+        let folder = Folder::new();
+        folder.append("\u{1b}[2Jhello\u{7}\tworld\r\n");
+        assert_eq!(folder.read(None).0, ["[2Jhello\tworld"]);
+    }
+
+    #[test]
+    fn workload_lines_keep_stream_and_time() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let json = r#"{"time_ms":5,"stream":"stderr","line":"oops"}"#;
+        std::fs::write(dir.path().join("workload.log"), format!("{json}\n")).expect("written");
+        let page = page(dir.path(), Log::Workload, None).expect("a page");
+        let expected = LogLine {
+            time_ms: Some(5),
+            stream: "stderr".into(),
+            line: "oops".into(),
+        };
+        assert_eq!(page.lines, [expected]);
+    }
+}

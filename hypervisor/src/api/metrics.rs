@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The same facts as `/v1/state`, as OpenMetrics text.
+
+use racklet_api::http::{Phase, State};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+pub(super) const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Counters that a state does not hold.
+pub(super) struct Counters {
+    pub(super) looks: BTreeMap<&'static str, u64>,
+    pub(super) received: u64,
+    /// Resident memory of this process in bytes.
+    pub(super) memory: Option<u64>,
+}
+
+pub(super) fn render(state: &State, counters: &Counters) -> String {
+    let mut out = Page(String::with_capacity(4096));
+    out.family("racklet_tray", "info", "Which tray this is.");
+    out.sample(
+        "racklet_tray_info",
+        &[("tray", &state.tray), ("rack", &state.rack)],
+        1,
+    );
+    out.family(
+        "racklet_uptime_seconds",
+        "gauge",
+        "Seconds since the kernel started.",
+    );
+    out.sample("racklet_uptime_seconds", &[], state.uptime);
+    out.family(
+        "racklet_converged",
+        "gauge",
+        "1 when the newest commit is in force and everything it asks for is the case.",
+    );
+    out.sample("racklet_converged", &[], u64::from(state.converged));
+    if let Some(head) = &state.head {
+        out.family("racklet_head", "info", "The commit in force.");
+        out.sample("racklet_head_info", &[("commit", &head.commit)], 1);
+        out.family(
+            "racklet_head_generation",
+            "gauge",
+            "Accepted commits up to the one in force.",
+        );
+        out.sample("racklet_head_generation", &[], head.generation);
+    }
+    out.family(
+        "racklet_rejected",
+        "gauge",
+        "1 while the newest commit is refused; the label says why.",
+    );
+    match &state.rejected {
+        None => out.sample("racklet_rejected", &[("commit", ""), ("reason", "")], 0),
+        Some(rejected) => {
+            let commit = rejected.commit.as_deref().unwrap_or_default();
+            out.sample(
+                "racklet_rejected",
+                &[("commit", commit), ("reason", &rejected.reason)],
+                1,
+            );
+        }
+    }
+    out.family(
+        "racklet_looks",
+        "counter",
+        "Looks at the rack repository, by how they ended.",
+    );
+    for (result, count) in &counters.looks {
+        out.sample("racklet_looks_total", &[("result", result)], *count);
+    }
+    out.family(
+        "racklet_received_bytes",
+        "counter",
+        "Bytes received from Git servers.",
+    );
+    out.sample("racklet_received_bytes_total", &[], counters.received);
+    if let Some(reached) = state.repository.reached {
+        out.family(
+            "racklet_repository_reached_timestamp_seconds",
+            "gauge",
+            "When the rack repository last answered.",
+        );
+        out.sample("racklet_repository_reached_timestamp_seconds", &[], reached);
+    }
+    out.family(
+        "racklet_release_current",
+        "gauge",
+        "1 when the operating system is the one the rack repository pins.",
+    );
+    let manifest = [("manifest", state.release.manifest.as_str())];
+    out.sample(
+        "racklet_release_current",
+        &manifest,
+        u64::from(state.release.wanted.is_none()),
+    );
+    out.family(
+        "racklet_workload_phase",
+        "stateset",
+        "What each workload is doing.",
+    );
+    for workload in &state.workloads {
+        for (phase, name) in PHASES {
+            let labels = [
+                ("workload", workload.name.as_str()),
+                ("racklet_workload_phase", name),
+            ];
+            out.sample(
+                "racklet_workload_phase",
+                &labels,
+                u64::from(workload.phase == phase),
+            );
+        }
+    }
+    out.family(
+        "racklet_workload_restarts",
+        "counter",
+        "How often a workload was started again after it ended by itself.",
+    );
+    for workload in &state.workloads {
+        out.sample(
+            "racklet_workload_restarts_total",
+            &[("workload", &workload.name)],
+            workload.restarts,
+        );
+    }
+    if let Some(memory) = counters.memory {
+        out.family(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Memory of the hypervisor daemon.",
+        );
+        out.sample("process_resident_memory_bytes", &[], memory);
+    }
+    out.0.push_str("# EOF\n");
+    out.0
+}
+
+const PHASES: [(Phase, &str); 6] = [
+    (Phase::Pending, "pending"),
+    (Phase::Starting, "starting"),
+    (Phase::Running, "running"),
+    (Phase::Stopping, "stopping"),
+    (Phase::BackOff, "back-off"),
+    (Phase::Ended, "ended"),
+];
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# TYPE {name} {kind}\n# HELP {name} {help}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.0.push_str(name);
+        for (index, (key, text)) in labels.iter().enumerate() {
+            self.0.push(if index == 0 { '{' } else { ',' });
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            let _ = write!(self.0, "{key}=\"{text}\"");
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+}
+
+/// Resident memory from /proc/self/statm, in bytes.
+pub(super) fn own_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::routes::tests::state;
+    use super::*;
+
+    #[test]
+    fn every_sample_belongs_to_a_declared_family_and_the_text_ends() {
+        let counters = Counters {
+            looks: [("unchanged", 3)].into(),
+            received: 9,
+            memory: own_memory(),
+        };
+        let text = render(&state(), &counters);
+        assert!(text.ends_with("# EOF\n"));
+        let mut family = String::new();
+        for line in text
+            .lines()
+            .filter(|l| !l.starts_with("# HELP") && *l != "# EOF")
+        {
+            match line.strip_prefix("# TYPE ") {
+                Some(declared) => family = declared.split(' ').next().expect("a name").to_owned(),
+                None => assert!(line.starts_with(&family), "{line} is outside {family}"),
+            }
+        }
+        assert!(
+            text.contains(r#"reason="workloads/web.yaml:9:3: say \"128Mi\"""#),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                r#"racklet_workload_phase{workload="web",racklet_workload_phase="running"} 1"#
+            ),
+            "{text}"
+        );
+    }
+}

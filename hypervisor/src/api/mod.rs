@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The API: the same answers over the Unix socket (root only) and over HTTPS (signed requests).
+
+mod logs;
+mod metrics;
+mod request;
+mod routes;
+mod server;
+mod tls;
+
+pub(crate) use server::serve;

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the bootstrap handed over: who this tray is, whom it believes, what it booted.
+
+use crate::files;
+use crate::options::Options;
+use racklet_api::boot::Handoff;
+use racklet_api::tray::{TrayConfig, TrayError};
+use racklet_trust::root::RootError;
+use racklet_trust::{Digest, TrustRoot, Verified};
+use std::io;
+use std::path::PathBuf;
+
+/// Why the daemon cannot know who it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandoffError {
+    #[error("read {0}")]
+    Read(PathBuf, #[source] io::Error),
+    #[error("the tray's configuration")]
+    Tray(#[from] TrayError),
+    #[error("the trust root")]
+    Root(#[from] RootError),
+    #[error("{0} does not parse")]
+    Parse(PathBuf, #[source] serde_json::Error),
+    #[error("the trust root is rack {root}'s and the tray is rack {tray}'s")]
+    OtherRack { root: String, tray: String },
+}
+
+pub(crate) struct Given {
+    pub(crate) tray: TrayConfig,
+    pub(crate) root: Verified<TrustRoot>,
+    pub(crate) handoff: Handoff,
+}
+
+impl Given {
+    pub(crate) fn read(options: &Options) -> Result<Self, HandoffError> {
+        let read = |name: &str, limit: u64| {
+            let path = options.handoff_file(name);
+            files::read_bounded(&path, limit).map_err(|error| HandoffError::Read(path, error))
+        };
+        let tray = TrayConfig::parse(&read("tray.json", 256 * 1024)?)?;
+        // It came inside the verified memory that this program came in.
+        let root = Verified::<TrustRoot>::baked(&read("trust-root.json", 64 * 1024)?)?;
+        let handoff = serde_json::from_slice(&read("handoff.json", 256 * 1024)?)
+            .map_err(|error| HandoffError::Parse(options.handoff_file("handoff.json"), error))?;
+        if root.rack().to_string() != tray.rack {
+            return Err(HandoffError::OtherRack {
+                root: root.rack().to_string(),
+                tray: tray.rack,
+            });
+        }
+        Ok(Self {
+            tray,
+            root,
+            handoff,
+        })
+    }
+
+    /// The manifest of the payload that runs.
+    pub(crate) fn running(&self) -> Option<Digest> {
+        self.handoff.payload.manifest.parse().ok()
+    }
+
+    /// Accepted commits up to the one the bootstrap saw.
+    pub(crate) fn generation(&self) -> u64 {
+        self.handoff.head.as_ref().map_or(0, |head| head.generation)
+    }
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What workloads need of the network: a tap on the right bridge. `netd` does it; this asks.
+
+use crate::console::chain;
+use racklet_api::line;
+use racklet_api::net::{Bridge, Op, Port, Request, Response};
+use racklet_api::rack::{Name, Network};
+use racklet_api::tray::Cidr;
+use racklet_api::vm::Mac;
+use std::io::{self, BufReader};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A workload's way into its network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) tap: String,
+    pub(crate) mac: Mac,
+    pub(crate) mtu: u16,
+    /// Name servers for the guest.
+    pub(crate) dns: Vec<IpAddr>,
+}
+
+/// Who is to be attached, and where.
+#[derive(Debug)]
+pub(crate) struct Attach<'a> {
+    pub(crate) workload: &'a Name,
+    pub(crate) name: &'a Name,
+    pub(crate) network: &'a Network,
+    pub(crate) mac: Mac,
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Who may open the tap.
+    pub(crate) uid: u32,
+}
+
+/// The one who makes taps. Every call may be repeated.
+pub(crate) trait Networks: Send {
+    /// Makes the network and the workload's tap in it.
+    fn attach(&mut self, attach: &Attach<'_>) -> Result<Link, String>;
+    /// Removes the workload's tap.
+    fn detach(&mut self, workload: &Name) -> Result<(), String>;
+    /// Removes networks other than these.
+    fn retain(&mut self, networks: &[&Name]) -> Result<(), String>;
+}
+
+/// `netd`, asked over its socket.
+pub(crate) struct Netd {
+    socket: PathBuf,
+}
+
+impl Netd {
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    fn ask(&self, op: Op) -> Result<Response, String> {
+        let io = |error: io::Error| {
+            format!("netd does not answer at {}: {error}", self.socket.display())
+        };
+        let stream = UnixStream::connect(&self.socket).map_err(io)?;
+        let patience = Some(Duration::from_secs(5));
+        stream.set_read_timeout(patience).map_err(io)?;
+        stream.set_write_timeout(patience).map_err(io)?;
+        line::write(&mut &stream, &Request::new(op)).map_err(io)?;
+        match line::read::<Response>(&mut BufReader::new(&stream)) {
+            Ok(Some(response)) if response.ok => Ok(response),
+            Ok(Some(response)) => Err(format!("netd: {}", response.error.unwrap_or_default())),
+            Ok(None) => Err("netd ended the conversation".to_owned()),
+            Err(error) => Err(format!("netd's answer: {}", chain(&error))),
+        }
+    }
+}
+
+impl Networks for Netd {
+    fn attach(&mut self, attach: &Attach<'_>) -> Result<Link, String> {
+        let gateways = [attach.network.ipv4, attach.network.ipv6];
+        let gateways = gateways.into_iter().flatten().filter_map(|prefix| {
+            Some(Cidr {
+                address: prefix.nth(1)?,
+                prefix: prefix.length(),
+            })
+        });
+        let answer = self.ask(Op::Attach {
+            network: Bridge {
+                name: attach.name.to_string(),
+                gateways: gateways.collect(),
+                nat: attach.network.nat,
+            },
+            port: Port {
+                workload: attach.workload.to_string(),
+                mac: attach.mac,
+                addresses: attach.addresses.clone(),
+                uid: attach.uid,
+            },
+        })?;
+        let attached = answer
+            .attached
+            .ok_or("netd did not say which tap it made")?;
+        Ok(Link {
+            tap: attached.tap,
+            mac: attach.mac,
+            mtu: attached.mtu,
+            dns: attached.dns,
+        })
+    }
+
+    fn detach(&mut self, workload: &Name) -> Result<(), String> {
+        let workload = workload.to_string();
+        self.ask(Op::Detach { workload }).map(drop)
+    }
+
+    fn retain(&mut self, networks: &[&Name]) -> Result<(), String> {
+        let networks = networks.iter().map(ToString::to_string).collect();
+        self.ask(Op::Retain { networks }).map(drop)
+    }
+}

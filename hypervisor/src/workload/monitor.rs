@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Monitor processes: started so that they outlive the hypervisor, found again, watched, and ended.
+//!
+//! A monitor is started by a short-lived process of this program ([`launch`]) in a session of its own; it ends at once,
+//! so that the monitor's parent is `init`. Nothing that happens to the hypervisor, its session or its process group
+//! reaches the monitor. Its end is seen through a pidfd, whoever its parent is.
+
+use super::record::Process;
+use racklet_api::vm::{ControlAction, ControlReply, ControlRequest, V1};
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// The first argument that makes this program a launcher.
+pub(crate) const LAUNCH: &str = "launch-monitor";
+
+/// Why a monitor is not running.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error("start the launcher")]
+    Launcher(#[source] io::Error),
+    #[error("the launcher failed: {0}")]
+    Failed(String),
+    #[error("the launcher said {0:?} instead of a process number")]
+    Answer(String),
+}
+
+/// Starts `vmm` for `folder` and returns its process.
+pub(crate) fn start(vmm: &Path, folder: &Path) -> Result<Process, LaunchError> {
+    let program = std::env::current_exe().map_err(LaunchError::Launcher)?;
+    start_with(&program, vmm, folder)
+}
+
+fn start_with(program: &Path, vmm: &Path, folder: &Path) -> Result<Process, LaunchError> {
+    let output = Command::new(program)
+        .arg(LAUNCH)
+        .arg(vmm)
+        .arg(folder)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(LaunchError::Launcher)?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let line = text.lines().last().unwrap_or("it said nothing");
+        return Err(LaunchError::Failed(format!("{line} ({})", output.status)));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answer = text.trim_end().split_once(' ');
+    answer
+        .and_then(|(pid, start)| {
+            Some(Process {
+                pid: pid.parse().ok()?,
+                start: start.parse().ok()?,
+            })
+        })
+        .ok_or_else(|| LaunchError::Answer(text.chars().take(80).collect()))
+}
+
+/// The launcher: starts `vmm <folder>` in a session of its own, prints `<pid> <start time>` and ends.
+pub(crate) fn launch(vmm: &Path, folder: &Path) -> io::Result<()> {
+    rustix::process::setsid()?;
+    let log = File::create(folder.join("monitor.log"))?;
+    let child = Command::new(vmm)
+        .arg(folder)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .map_err(|error| {
+            io::Error::new(error.kind(), format!("start {}: {error}", vmm.display()))
+        })?;
+    let start = start_time(child.id())?;
+    println!("{} {start}", child.id());
+    Ok(())
+}
+
+/// `starttime` of a process, and an error when it is gone or only waits to be reaped.
+fn start_time(pid: u32) -> io::Result<u64> {
+    let mut stat = String::new();
+    File::open(format!("/proc/{pid}/stat"))?
+        .take(4096)
+        .read_to_string(&mut stat)?;
+    parse_stat(&stat)
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("/proc/{pid}/stat is not understood"),
+            )
+        })
+        .map(|(_, start)| start)
+}
+
+/// State and start time: fields 3 and 22 of proc_pid_stat(5). The name in field 2 may hold anything, also `)`.
+fn parse_stat(stat: &str) -> Option<(char, u64)> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    Some((state, start))
+}
+
+/// A living monitor.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    pub(crate) process: Process,
+    pidfd: OwnedFd,
+}
+
+impl Monitor {
+    /// Holds on to `process`; `None` when it has ended.
+    pub(crate) fn attach(process: Process) -> Option<Self> {
+        let pid = Pid::from_raw(i32::try_from(process.pid).ok()?)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Only now: the descriptor holds whoever has the number, and this says whether that is the one meant.
+        (start_time(process.pid).ok()? == process.start).then_some(Self { process, pidfd })
+    }
+
+    pub(crate) fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn ended(&self) -> bool {
+        let mut fds = [rustix::event::PollFd::new(
+            &self.pidfd,
+            rustix::event::PollFlags::IN,
+        )];
+        matches!(
+            rustix::event::poll(&mut fds, Some(&rustix::time::Timespec::default())),
+            Ok(1)
+        )
+    }
+
+    pub(crate) fn kill(&self) {
+        // It may have ended meanwhile; that is what was wanted.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+}
+
+/// Looks through all processes for the monitor of `folder`: for a start that the hypervisor did not see the end of.
+pub(crate) fn find(folder: &Path) -> Option<Process> {
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let mut line = Vec::new();
+        let Ok(file) = File::open(format!("/proc/{pid}/cmdline")) else {
+            continue;
+        };
+        if file.take(8192).read_to_end(&mut line).is_err() {
+            continue;
+        }
+        let words: Vec<&[u8]> = line.split(|b| *b == 0).skip(1).collect();
+        let is_it = words.first() != Some(&LAUNCH.as_bytes())
+            && words.contains(&folder.as_os_str().as_encoded_bytes());
+        if is_it && let Ok(start) = start_time(pid) {
+            return Some(Process { pid, start });
+        }
+    }
+    None
+}
+
+/// Says something to a monitor over its control socket.
+pub(crate) fn control(folder: &Path, action: ControlAction) -> io::Result<ControlReply> {
+    let socket = UnixStream::connect(folder.join("control.sock"))?;
+    let patience = Some(Duration::from_secs(2));
+    socket.set_read_timeout(patience)?;
+    socket.set_write_timeout(patience)?;
+    let request = ControlRequest { v: V1, action };
+    racklet_api::line::write(&mut &socket, &request)?;
+    racklet_api::line::read(&mut BufReader::new(&socket))
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?
+        .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stat_line_is_read_whatever_the_name() {
+        let fields: Vec<String> = (4..=52).map(|n| n.to_string()).collect();
+        let line = format!("7 (a) R (x)) S {}", fields.join(" "));
+        assert_eq!(parse_stat(&line), Some(('S', 22)));
+        assert_eq!(parse_stat("7 (a"), None);
+    }
+
+    #[test]
+    fn a_process_is_told_from_a_later_one_with_its_number() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep runs");
+        let process = Process {
+            pid: child.id(),
+            start: start_time(child.id()).expect("alive"),
+        };
+        let monitor = Monitor::attach(process).expect("alive");
+        assert!(!monitor.ended());
+        let other = Process {
+            start: process.start + 1,
+            ..process
+        };
+        assert!(Monitor::attach(other).is_none());
+        monitor.kill();
+        child.wait().expect("ends");
+        assert!(monitor.ended());
+        assert!(Monitor::attach(process).is_none());
+    }
+}
