@@ -74,6 +74,8 @@ pub struct Machine {
     pub network: bool,
     /// How its processor is had.
     pub accelerator: Accelerator,
+    /// Makes the guest's clock count instructions, one a nanosecond; emulated whatever the accelerator is.
+    pub count_instructions: bool,
 }
 
 impl Default for Machine {
@@ -84,6 +86,7 @@ impl Default for Machine {
             clock: None,
             network: true,
             accelerator: Accelerator::chosen(),
+            count_instructions: false,
         }
     }
 }
@@ -145,7 +148,6 @@ impl Tray {
                 "std",
             ])
             .args(["-M", "q35"])
-            .args(machine.accelerator.arguments())
             .args([
                 "-m",
                 &machine.memory.to_string(),
@@ -178,6 +180,18 @@ impl Tray {
                 "unix:{},server=on,wait=off",
                 folder.join("qmp.sock").display()
             ));
+        if machine.count_instructions {
+            command.args([
+                "-accel",
+                "tcg,thread=single",
+                "-cpu",
+                "max",
+                "-icount",
+                "shift=0,sleep=off",
+            ]);
+        } else {
+            command.args(machine.accelerator.arguments());
+        }
         if machine.network {
             command
                 .arg("-netdev")

@@ -107,7 +107,11 @@ impl Rack {
         server.create_repository(name, format.trim())?;
         server.teach(&rack.repository())?;
         // `origin` is where trays find it; from here the same server has another address.
-        rack.git(&["config", &format!("url.{}.insteadOf", server.url(name)), &rack.url])?;
+        rack.git(&[
+            "config",
+            &format!("url.{}.insteadOf", server.url(name)),
+            &rack.url,
+        ])?;
         rack.git(&["config", "user.name", "Rack Owner"])?;
         rack.git(&["config", "user.email", "owner@rack.example"])?;
         rack.publish("payload", "stable-1")?;

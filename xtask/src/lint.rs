@@ -9,6 +9,7 @@ use racklet_tests::process::output;
 use crate::{
     packages, paths,
     progress::{self, say},
+    rust,
 };
 
 const DENY: &str = "0.20.2";
@@ -35,13 +36,27 @@ pub(crate) fn run() -> Result<()> {
         &mut cargo(&[
             "clippy",
             "--workspace",
-            "--exclude",
-            "racklet-bootloader",
             "--all-targets",
             "--",
             "-D",
             "warnings",
         ]),
+    )?;
+    // The bootloader's own part, for its own target; its library has been looked at above.
+    let mut bootloader = cargo(&[
+        "clippy",
+        "-p",
+        "racklet-bootloader",
+        "--target",
+        rust::FIRMWARE,
+    ]);
+    rust::require()?.apply(&mut bootloader, "core,alloc");
+    bootloader.args(["--", "-D", "warnings"]);
+    progress::run(
+        "lints of the bootloader",
+        "clippy-bootloader",
+        30,
+        &mut bootloader,
     )?;
     dependencies()
 }

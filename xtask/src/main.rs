@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod accel;
+mod bench;
 mod build;
 mod debian;
 mod demo;
@@ -52,6 +53,9 @@ enum Task {
     Programs,
     /// Checks format, lints, licences and advisories
     Lint,
+    /// Measures
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Runs every fuzz target for a while
     Fuzz(fuzz::Arguments),
 }
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
             .and_then(|()| rust::require())
             .and_then(|library| tray::build(&library)),
         Task::Lint => lint::run(),
+        Task::Bench(bench) => bench::run(&bench),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match result {

@@ -35,8 +35,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "test",
         "--workspace",
         "--exclude",
-        "racklet-bootloader",
-        "--exclude",
         "racklet-tests",
         "--no-fail-fast",
     ])
