@@ -56,18 +56,24 @@ pub(crate) fn build(library: &Library) -> Result<()> {
         "tray",
         "-p",
         "racklet-bootloader",
+        "--bins",
+        // Stands in for Linux in tests of the bootloader.
+        "--example",
+        "probe",
     ]);
     library.apply(&mut command, "core,alloc");
     flags(&mut command, "")?;
     progress::run("bootloader (UEFI)", "bootloader", 60, &mut command)?;
-    let made = paths::target()
-        .join(rust::FIRMWARE)
-        .join("tray/racklet-bootloader.efi");
-    fs::copy(
-        &made,
-        paths::made(paths::products()?.join("os"))?.join("bootloader.efi"),
-    )
-    .with_context(|| format!("the bootloader {}", made.display()))?;
+    let made = paths::target().join(rust::FIRMWARE).join("tray");
+    let products = paths::made(paths::products()?.join("os"))?;
+    for (from, to) in [
+        ("racklet-bootloader.efi", "bootloader.efi"),
+        ("examples/probe.efi", "probe.efi"),
+    ] {
+        let from = made.join(from);
+        fs::copy(&from, products.join(to))
+            .with_context(|| format!("the bootloader's {}", from.display()))?;
+    }
     Ok(())
 }
 

@@ -81,7 +81,7 @@ impl Workshop {
         manifest.architecture = "x86_64".into();
         manifest.boards = vec!["qemu-x86_64".into()];
         change(&mut manifest);
-        let kernel: Vec<u8> = (0..kernel_size).map(|n| (n % 251) as u8).collect();
+        let kernel: Vec<u8> = (0..=250).cycle().take(kernel_size).collect();
         let (mut kernel, mut initramfs) = (&*kernel, &b"initramfs"[..]);
         let inputs = vec![
             Input {

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Stage 1 on real firmware: a card made by `racklet_image`, broken in one place, in a machine with OVMF.
+//!
+//! In place of Linux each slot holds `probe.efi` (bootloader/examples/probe.rs), which tells what it was given. Slot a holds
+//! version 5 and slot b version 4, both signed with the same key. A card is changed with mtools, as a person would.
+
+use std::{
+    fs,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use racklet_image::{
+    disk::{self, Spec},
+    package::{self, Input, Package},
+};
+use racklet_trust::{
+    Digest, PublicKey,
+    digest::Hex,
+    manifest::{Kind, Manifest},
+    namespace,
+    root::{RoleKeys, Roles, TrustRoot},
+    slot::{self, Slot, SlotRecord},
+};
+
+use crate::{
+    artifacts::Artifacts,
+    process::output,
+    qemu::{Machine, Tray},
+};
+
+/// How long a machine may take for a line; OVMF alone takes some seconds when it is emulated and the builder is busy.
+const BOUND: Duration = Duration::from_secs(120);
+/// Where the boot partition begins in an image, in bytes.
+const ESP: u64 = 1 << 20;
+/// What stands for the initramfs.
+pub const INITRAMFS: &[u8] = b"an initramfs of odd length.";
+const TRAY_JSON: &[u8] = b"{\"tray\":\"tray-1\"}\n";
+const BOARD: &str = "qemu-x86_64";
+
+/// Who signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// The key that the trust root names for the role `firmware`.
+    Firmware,
+    /// The one it names for `payload` and nothing else.
+    Payload,
+    /// One it does not name.
+    Stranger,
+}
+
+impl Key {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Payload => "payload",
+            Self::Stranger => "stranger",
+        }
+    }
+}
+
+/// An image before it is put into a machine.
+#[derive(Debug)]
+pub struct Card {
+    folder: tempfile::TempDir,
+    probe: Vec<u8>,
+}
+
+impl Card {
+    /// A card whose slots are as they should be; the probe hangs once it has spoken.
+    ///
+    /// # Errors
+    /// When something that is needed has not been built or installed.
+    pub fn new() -> Result<Self> {
+        Self::with(|_, _| {})
+    }
+
+    /// A card whose manifests were changed before they were signed (with the right key).
+    ///
+    /// # Errors
+    /// As for [`Card::new`].
+    pub fn with(change: impl Fn(Slot, &mut Manifest)) -> Result<Self> {
+        let card = Self {
+            folder: tempfile::tempdir()?,
+            probe: built("probe.efi")?,
+        };
+        for key in [Key::Firmware, Key::Payload, Key::Stranger] {
+            output(
+                Command::new("ssh-keygen")
+                    .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
+                    .arg(card.path(key.file())),
+            )?;
+        }
+        let board = racklet_boards::find(BOARD)?;
+        let root = card.trust_root()?;
+        let build = |slot: Slot| {
+            let mut manifest = card.manifest(slot);
+            change(slot, &mut manifest);
+            card.package(slot.name(), manifest, Key::Firmware)
+        };
+        let (a, b) = (build(Slot::A)?, build(Slot::B)?);
+        let spec = Spec {
+            board: &board,
+            bootloader: &built("bootloader.efi")?,
+            trust_root: &root,
+            tray: TRAY_JSON,
+            slots: [Some(&a), Some(&b)],
+            size: disk::LEAST_SIZE,
+        };
+        disk::build(&spec, &card.image())?;
+        Ok(card)
+    }
+
+    /// Replaces a slot by one with another manifest, signed by `key`.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub fn replace(&self, slot: Slot, key: Key, change: impl Fn(&mut Manifest)) -> Result<()> {
+        let mut manifest = self.manifest(slot);
+        change(&mut manifest);
+        let package = self.package("replacement", manifest, key)?;
+        self.write(
+            &format!("racklet/{slot}/manifest.json"),
+            package.manifest_bytes(),
+        )?;
+        let (_, signature) = package.signatures()?.pop().context("a signature")?;
+        self.write(&format!("racklet/{slot}/signatures/0.sig"), &signature)
+    }
+
+    /// Flips one bit in the middle of a file of the boot partition.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub fn damage(&self, path: &str) -> Result<()> {
+        let copy = self.path("damaged");
+        self.mtools("mcopy", &["-o", &format!("::{path}"), text(&copy)?])?;
+        let mut contents = fs::read(&copy)?;
+        let middle = contents.len() / 2;
+        contents[middle] ^= 1;
+        self.write(path, &contents)
+    }
+
+    /// Removes a file of the boot partition.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        self.mtools("mdel", &[&format!("::{path}")])
+    }
+
+    /// Damages a copy of the slot record where it lies.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn damage_record(&self, copy: usize) -> Result<()> {
+        let file = self.open()?;
+        let offset = place(&file, copy)?;
+        file.write_all_at(&[0x55; 100], offset + 30)?;
+        Ok(())
+    }
+
+    /// Both copies of the slot record become `record`.
+    ///
+    /// # Errors
+    /// When they are not there.
+    pub fn set_record(&self, record: SlotRecord) -> Result<()> {
+        let file = self.open()?;
+        for (copy, generation) in [(0, 1), (1, 2)] {
+            file.write_all_at(&record.encode(generation), place(&file, copy)?)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the card into a machine and switches it on.
+    ///
+    /// # Errors
+    /// When the machine does not start.
+    pub fn boot(&self) -> Result<Booted> {
+        let machine = Machine {
+            memory: 256,
+            processors: 1,
+            network: false,
+            ..Machine::default()
+        };
+        let folder = self.path("machine");
+        Tray::boot("tray", &folder, &self.image(), &machine).map(|tray| Booted { tray, folder })
+    }
+
+    fn manifest(&self, slot: Slot) -> Manifest {
+        let version = if slot == Slot::A { 5 } else { 4 };
+        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", version);
+        manifest.architecture = "x86_64".into();
+        manifest.boards = vec![BOARD.into()];
+        manifest.arguments = format!("probe.slot={slot} probe.end=hang");
+        manifest
+    }
+
+    fn package(&self, name: &str, manifest: Manifest, key: Key) -> Result<Package> {
+        let (mut kernel, mut initramfs) = (&*self.probe, INITRAMFS);
+        let inputs = vec![
+            Input {
+                name: "kernel",
+                contents: &mut kernel,
+            },
+            Input {
+                name: "initramfs",
+                contents: &mut initramfs,
+            },
+        ];
+        // Of another kind than its files would be: only the manifest is of interest then.
+        let kind = manifest.kind;
+        let folder = self.path(name);
+        let package = package::build(manifest, inputs, &folder, &mut |_| {})?;
+        ensure!(package.manifest().kind == kind, "the kind stays");
+        let file = folder.join("manifest.json");
+        output(
+            Command::new("ssh-keygen")
+                .args(["-q", "-Y", "sign", "-n", namespace::MANIFEST, "-f"])
+                .arg(self.path(key.file()))
+                .arg(&file),
+        )?;
+        package.add_signature(&fs::read(folder.join("manifest.json.sig"))?)?;
+        Ok(package)
+    }
+
+    fn trust_root(&self) -> Result<Vec<u8>> {
+        let role = |key: Key| -> Result<RoleKeys> {
+            let line = fs::read_to_string(self.path(key.file()).with_extension("pub"))?;
+            let key: PublicKey = line.trim().parse()?;
+            Ok(RoleKeys {
+                threshold: 1,
+                keys: [key].into_iter().collect(),
+            })
+        };
+        let roles = Roles {
+            root: role(Key::Payload)?,
+            config: role(Key::Payload)?,
+            payload: role(Key::Payload)?,
+            firmware: role(Key::Firmware)?,
+        };
+        Ok(TrustRoot::new(Hex([7; 16]), 1, roles)?.to_canonical())
+    }
+
+    fn write(&self, path: &str, contents: &[u8]) -> Result<()> {
+        let source = self.path("source");
+        fs::write(&source, contents)?;
+        self.mtools("mcopy", &["-o", text(&source)?, &format!("::{path}")])
+    }
+
+    fn mtools(&self, program: &str, arguments: &[&str]) -> Result<()> {
+        let image = format!("{}@@{ESP}", text(&self.image())?);
+        output(Command::new(program).args(["-i", &image]).args(arguments))?;
+        Ok(())
+    }
+
+    fn open(&self) -> Result<fs::File> {
+        Ok(fs::File::options()
+            .read(true)
+            .write(true)
+            .open(self.image())?)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.path("image")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// A machine with such a card.
+#[derive(Debug)]
+pub struct Booted {
+    tray: Tray,
+    folder: PathBuf,
+}
+
+impl Booted {
+    /// The console says these, one after the other.
+    ///
+    /// # Errors
+    /// When one of them does not come, with the end of the console.
+    pub fn says(&mut self, lines: &[&str]) -> Result<()> {
+        for line in lines {
+            self.tray.wait_for(line, BOUND)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the console has said it so far.
+    pub fn said(&mut self, text: &str) -> bool {
+        self.tray.console().said(text)
+    }
+
+    /// The slot record as the bootloader has left it.
+    ///
+    /// # Errors
+    /// When neither copy can be read.
+    pub fn record(&self) -> Result<SlotRecord> {
+        struct File(fs::File);
+        impl slot::Copies for File {
+            type Error = anyhow::Error;
+            fn read(&mut self, copy: usize) -> Result<[u8; slot::SIZE]> {
+                let mut sector = [0; slot::SIZE];
+                self.0.read_exact_at(&mut sector, place(&self.0, copy)?)?;
+                Ok(sector)
+            }
+            fn write(&mut self, copy: usize, bytes: &[u8; slot::SIZE]) -> Result<()> {
+                Ok(self.0.write_all_at(bytes, place(&self.0, copy)?)?)
+            }
+        }
+        let loaded = slot::load(&mut File(fs::File::open(self.folder.join("card.img"))?));
+        ensure!(!loaded.lost(), "both copies are lost: {:?}", loaded.damage);
+        Ok(loaded.record)
+    }
+}
+
+/// What the kernel must have got as its initramfs: ours, padded, then the bootloader's archive.
+#[must_use]
+pub fn expected_initramfs(root: &[u8], slot: Slot, tries: u8, version: u64) -> Digest {
+    let mut whole = INITRAMFS.to_vec();
+    whole.resize(whole.len().next_multiple_of(4), 0);
+    let mut archive = racklet_cpio::Archive::new();
+    let boot = format!("{{\"slot\":\"{slot}\",\"tries\":{tries},\"version\":{version}}}\n");
+    let add = |archive: &mut racklet_cpio::Archive| {
+        archive.directory("racklet", 0o755)?;
+        archive.file("racklet/trust-root.json", 0o444, root)?;
+        archive.file("racklet/tray.json", 0o400, TRAY_JSON)?;
+        archive.file("racklet/boot.json", 0o444, boot.as_bytes())
+    };
+    add(&mut archive).expect("plain paths and small files");
+    whole.extend(archive.finish());
+    Digest::of(&whole)
+}
+
+impl Card {
+    /// The digest of what the kernel must get; see [`expected_initramfs`].
+    ///
+    /// # Errors
+    /// When the keys are gone.
+    pub fn initramfs(&self, slot: Slot, tries: u8, version: u64) -> Result<Digest> {
+        Ok(expected_initramfs(
+            &self.trust_root()?,
+            slot,
+            tries,
+            version,
+        ))
+    }
+}
+
+/// Where a copy of the slot record is in an image.
+fn place(file: &fs::File, copy: usize) -> Result<u64> {
+    let read =
+        |offset, sector: &mut [u8; racklet_fat::SECTOR]| file.read_exact_at(sector, ESP + offset);
+    let place = racklet_fat::locate(read, &format!("racklet/slots.{copy}"))?;
+    Ok(ESP + place.offset)
+}
+
+fn built(name: &str) -> Result<Vec<u8>> {
+    let path = Artifacts::folder().join("os").join(name);
+    fs::read(&path).with_context(|| {
+        format!(
+            "{} is not there: run `cargo xtask test`, which builds it first",
+            path.display()
+        )
+    })
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is text")
+}
