@@ -64,7 +64,10 @@ fn check() -> io::Result<()> {
 impl<T: Read> Read for Interruptible<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         check()?;
-        self.0.read(buffer)
+        let count = self.0.read(buffer)?;
+        // Again: Ctrl-C ends the other side of a pipe too, and its end must not look like the end of the data.
+        check()?;
+        Ok(count)
     }
 }
 

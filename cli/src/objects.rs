@@ -8,13 +8,12 @@ use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use racklet_fetch::rack::APPROVALS;
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::history::{Repository, RootDocument};
 
 use crate::git;
 
-/// Where further signatures of a commit are: `<this><commit>/<any name>` names a blob with an armored SSHSIG.
-pub(crate) const APPROVALS: &str = "refs/racklet/approvals/";
 /// Longest object that is read; rack repositories are text, chunks are at most 1 MiB.
 const MAX_OBJECT: u64 = 20 << 20;
 

@@ -74,7 +74,15 @@ impl Output {
 }
 
 fn chain(error: &(dyn Error + 'static)) -> impl Iterator<Item = String> {
-    anyhow::Chain::new(error).map(ToString::to_string)
+    // Some errors say their source's text as their own; once is enough.
+    let mut said = String::new();
+    anyhow::Chain::new(error)
+        .map(ToString::to_string)
+        .filter(move |text| {
+            let new = !said.ends_with(text.as_str());
+            said.clone_from(text);
+            new
+        })
 }
 
 fn describe(error: &(dyn Error + 'static)) -> String {

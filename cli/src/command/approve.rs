@@ -3,12 +3,13 @@
 
 use anyhow::Context;
 use clap::Args;
+use racklet_fetch::rack::APPROVALS;
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::history::Repository;
 use racklet_trust::{Role, namespace};
 use serde_json::json;
 
-use crate::objects::{APPROVALS, Objects};
+use crate::objects::Objects;
 use crate::output::Output;
 use crate::rack::RackArgument;
 use crate::ssh;

@@ -302,34 +302,32 @@ fn packages(
             continue;
         }
         let branch = format!("{kind}/{}", pin.name);
+        // As it was pushed or fetched last is what trays get; a branch of this clone may be newer.
         let tips = [
-            format!("refs/heads/{branch}"),
             format!("refs/remotes/origin/{branch}"),
+            format!("refs/heads/{branch}"),
         ];
-        let found: Vec<String> = tips
+        let mut outcomes = tips
             .iter()
             .filter_map(|tip| rack.repository.commit(tip))
-            .collect();
-        if found.is_empty() {
-            report.warnings.push(format!("{what}: not checked, branch {branch} is not here (git fetch origin {branch}:{branch})"));
+            .map(|commit| package(objects, root, kind, pin, &boards, &commit));
+        let Some(first) = outcomes.next() else {
+            report.warnings.push(format!(
+                "{what}: not checked, branch {branch} is not here (git fetch origin {branch}:{branch})"
+            ));
             continue;
-        }
-        let outcomes: Vec<Result<Verified<Manifest>, String>> = found
-            .iter()
-            .map(|commit| package(objects, root, kind, pin, &boards, commit))
-            .collect();
-        match outcomes.iter().find_map(|outcome| outcome.as_ref().ok()) {
-            Some(manifest) => report.good.push(format!(
+        };
+        match first {
+            Ok(manifest) => report.good.push(format!(
                 "{what} version {}: signed and complete",
                 manifest.version
             )),
-            None => report.refusals.extend(
-                outcomes
-                    .into_iter()
-                    .filter_map(Result::err)
-                    .take(1)
-                    .map(|why| format!("{what}: {why}")),
-            ),
+            Err(why) if outcomes.next().is_some_and(|local| local.is_ok()) => {
+                report.refusals.push(format!(
+                    "{what}: {why}\n         the branch in this clone is good: git push origin {branch}"
+                ));
+            }
+            Err(why) => report.refusals.push(format!("{what}: {why}")),
         }
     }
     Ok(())

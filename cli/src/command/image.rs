@@ -199,18 +199,8 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
     fn repository(&self, rack: &Rack) -> anyhow::Result<Repository> {
         let url = match &self.url {
             Some(url) => url.clone(),
-            None => rack
-                .repository
-                .text(["remote", "get-url", "origin"])
-                .context(
-                    "the rack repository has no remote `origin`; name its address with --url",
-                )?,
+            None => origin(rack)?,
         };
-        if !url.starts_with("https://") {
-            bail!(
-                "trays fetch over HTTPS only, and origin is {url}; name the HTTPS address with --url"
-            );
-        }
         let branch = match &self.branch {
             Some(branch) => branch.clone(),
             None => rack
@@ -242,6 +232,23 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
             client,
         })
     }
+}
+
+/// The address of `origin` over HTTPS: as it is written, or as Git rewrites it (`url.<base>.insteadOf`).
+fn origin(rack: &Rack) -> anyhow::Result<String> {
+    let written = rack.repository.config("remote.origin.url");
+    let written = written
+        .context("the rack repository has no remote `origin`; name its address with --url")?;
+    let rewritten = rack.repository.text(["remote", "get-url", "origin"])?;
+    [&written, &rewritten]
+        .into_iter()
+        .find(|url| url.starts_with("https://"))
+        .cloned()
+        .with_context(|| {
+            format!(
+                "trays fetch over HTTPS only, and origin is {written}; name the HTTPS address with --url"
+            )
+        })
 }
 
 /// The trust root in force, which must be what is committed: an image with another one would follow nothing.

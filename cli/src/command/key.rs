@@ -48,7 +48,7 @@ pub(crate) struct Generate {
     comment: String,
     /// Keep the key on a FIDO token, which has to be touched for every signature
     #[arg(long)]
-    hardware: bool,
+    token: bool,
     /// Do not protect the file with a passphrase; for machines only
     #[arg(long)]
     no_passphrase: bool,
@@ -170,7 +170,7 @@ impl Generate {
                 let home = PathBuf::from(
                     std::env::var_os("HOME").context("HOME is not set; name a file")?,
                 );
-                home.join(".ssh").join(if self.hardware {
+                home.join(".ssh").join(if self.token {
                     "id_ed25519_sk"
                 } else {
                     "id_ed25519"
@@ -180,7 +180,7 @@ impl Generate {
         if path.exists() {
             bail!("{} exists already; name another file", path.display());
         }
-        let key = ssh::generate(&path, &self.comment, self.hardware, self.no_passphrase)?;
+        let key = ssh::generate(&path, &self.comment, self.token, self.no_passphrase)?;
         let text = format!(
             "made {}\n  public key  {}.pub\n  fingerprint {}",
             path.display(),

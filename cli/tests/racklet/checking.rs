@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `racklet check` and `racklet plan`: what trays would say and do.
+
+use std::process::Command;
+
+use crate::world::{World, run};
+
+#[test]
+fn a_released_rack_is_accepted_and_everything_was_looked_at() {
+    let world = World::with_rack();
+    world.release();
+    world.commit("release");
+    let said = world.in_rack(&["check"]);
+    for expected in [
+        "payload stable version 1: signed and complete",
+        "artifact web version 1: signed and complete",
+        "2 commits signed",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(world.json(&["check"])["ok"], true);
+}
+
+#[test]
+fn mistakes_are_named_with_file_and_line_before_they_are_committed() {
+    let world = World::with_rack();
+    world.release();
+    let good = world.read("rack/workloads/web.yaml");
+    world.write(
+        "rack/workloads/web.yaml",
+        good.replace("memory:", "memroy:"),
+    );
+    let said = world.refused(&["check"]);
+    assert!(
+        said.contains(
+            "workloads/web.yaml:14:3: spec: unknown field `memroy`; did you mean `memory`?"
+        ),
+        "{said}"
+    );
+    let out = world
+        .racklet_in("rack", &["check", "--json"])
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(
+        (&report["ok"], &report["problems"][0]["line"]),
+        (&false.into(), &14.into())
+    );
+    world.write("rack/workloads/web.yaml", good);
+    world.in_rack(&["check"]);
+}
+
+#[test]
+fn unsigned_and_wrongly_signed_commits_are_refused() {
+    let world = World::with_rack();
+    run(&mut world.git(
+        "rack",
+        &[
+            "commit",
+            "-q",
+            "--no-gpg-sign",
+            "--allow-empty",
+            "-m",
+            "unsigned",
+        ],
+    ));
+    assert!(
+        world
+            .refused(&["check"])
+            .contains("1 signature by config keys needed, 0 valid (not signed)")
+    );
+    run(&mut world.git("rack", &["reset", "-q", "--hard", "HEAD~1"]));
+    let eve = world.keygen("eve");
+    run(&mut world.git(
+        "rack",
+        &[
+            "-c",
+            &format!("user.signingkey={}", eve.display()),
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "eve",
+        ],
+    ));
+    assert!(world.refused(&["check"]).contains("is not a config key"));
+    // A good commit on top does not heal it.
+    world.write("rack/README.md", "more");
+    world.commit("good again");
+    assert!(world.refused(&["check"]).contains("is not a config key"));
+}
+
+#[test]
+fn a_rewritten_history_is_noticed() {
+    let world = World::with_rack();
+    world.write("rack/README.md", "pushed");
+    world.commit("pushed");
+    run(&mut world.git("rack", &["push", "-q", "-u", "origin", "main"]));
+    run(&mut world.git("rack", &["reset", "-q", "--hard", "HEAD~1"]));
+    world.write("rack/README.md", "rewritten");
+    world.commit("rewritten");
+    assert!(world.refused(&["check"]).contains("does not descend from"));
+}
+
+#[test]
+fn replace_refs_show_us_nothing_else_than_trays_get() {
+    let world = World::with_rack();
+    let eve = world.keygen("eve");
+    run(&mut world.git(
+        "rack",
+        &[
+            "-c",
+            &format!("user.signingkey={}", eve.display()),
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "eve",
+        ],
+    ));
+    run(&mut world.git("rack", &["replace", "HEAD", "HEAD~1"]));
+    assert!(world.refused(&["check"]).contains("is not a config key"));
+}
+
+#[test]
+fn another_racks_id_is_refused() {
+    let world = World::with_rack();
+    let id = world.json(&["trust", "show"])["rack"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    world.write(
+        "rack/rack.yaml",
+        world.read("rack/rack.yaml").replace(&id, &"0".repeat(32)),
+    );
+    assert!(
+        world
+            .refused(&["check"])
+            .contains(&format!("spec.id is not {id}"))
+    );
+}
+
+#[test]
+fn a_published_payload_that_was_tampered_with_is_refused() {
+    let world = World::with_rack();
+    world.release();
+    world.commit("release");
+    world.in_rack(&["check"]);
+    // The branch as an attacker with access to the server would leave it: one chunk with other bytes.
+    run(&mut world.git(
+        "rack",
+        &["worktree", "add", "-q", "../stable", "payload/stable"],
+    ));
+    let script = "f=$(find chunks -type f | head -n1) && printf x >> $f && git commit -q -a --no-gpg-sign -m evil && git push -q origin HEAD:payload/stable";
+    run(Command::new("sh")
+        .args(["-c", script])
+        .current_dir(world.path("stable"))
+        .env("HOME", world.path("home")));
+    let said = world.refused(&["check"]);
+    assert!(
+        said.contains("releases/stable.yaml: payload stable: chunk"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_payload_signed_by_the_wrong_role_is_refused() {
+    let world = World::with_rack();
+    world.keygen("eve");
+    world.release();
+    world.commit("release");
+    // From now on other keys sign payloads; the published one does not count any more.
+    world.in_rack(&[
+        "trust",
+        "rotate",
+        "--add",
+        "payload=../eve.pub",
+        "--threshold",
+        "payload=2",
+    ]);
+    let said = world.refused(&["check"]);
+    assert!(
+        said.contains("2 signatures by payload keys needed, 1 valid"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_branch_that_holds_something_else_than_is_pinned_is_refused() {
+    let world = World::with_rack();
+    world.release();
+    world.build("payload", "payload", 2);
+    for verb in ["sign", "publish"] {
+        world.in_rack(&["payload", verb, "../payload"]);
+    }
+    let said = world.refused(&["check"]);
+    assert!(
+        said.contains("pin this one with `racklet payload pin`"),
+        "{said}"
+    );
+    world.in_rack(&["payload", "pin", "../payload"]);
+    world.in_rack(&["check"]);
+}
+
+#[test]
+fn the_plan_names_what_changes_where() {
+    let world = World::with_rack();
+    world.release();
+    world.commit("release");
+    run(&mut world.git("rack", &["push", "-q", "-u", "origin", "main"]));
+    let said = world.in_rack(&["plan"]);
+    assert!(
+        said.contains("tray-1\n  + release payload\n  + network lan\n  + workload web"),
+        "{said}"
+    );
+    let web = world.read("rack/workloads/web.yaml");
+    world.write("rack/workloads/web.yaml", web.replace("cpus: 1", "cpus: 2"));
+    let plan = world.json(&["plan"]);
+    let change = &plan["trays"][0]["changes"][0];
+    assert_eq!(
+        (
+            &change["name"],
+            &change["fields"][0]["field"],
+            &change["fields"][0]["to"]
+        ),
+        (&"web".into(), &"cpus".into(), &2.into())
+    );
+    world.write("rack/workloads/web.yaml", web);
+    std::fs::remove_file(world.path("rack/workloads/web.yaml")).unwrap();
+    assert!(world.in_rack(&["plan"]).contains("- workload web"));
+}
+
+#[test]
+fn outside_of_a_rack_the_way_to_one_is_shown() {
+    let world = World::new();
+    let out = world.racklet_in(".", &["check"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&out.stderr).contains("racklet rack init"));
+}
+
+#[test]
+fn completions_and_manual_pages_come_out() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(world.ok(&["completion", shell]).contains("racklet"));
+    }
+    world.ok(&["man", "man"]);
+    assert!(
+        world
+            .read("man/racklet-artifact-build.1")
+            .contains("tar archive")
+    );
+    assert!(world.read("man/racklet.1").contains(".TH racklet 1"));
+}

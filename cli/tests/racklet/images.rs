@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `racklet image build`: the same inputs, the same card; and nothing on it that a tray could not use.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::{World, run};
+
+/// A PE32+ image with one section, as much as the builder looks at.
+fn small_pe() -> Vec<u8> {
+    let mut pe = vec![0; 0x600];
+    let mut put = |at: usize, bytes: &[u8]| pe[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &0x80u32.to_le_bytes());
+    put(0x80, b"PE\0\0\x64\x86\x01\0");
+    put(0x94, &[0xf0, 0, 0x22, 0, 0x0b, 0x02]);
+    for (at, value) in [
+        (4, 0x200u32),
+        (16, 0x1000),
+        (20, 0x1000),
+        (32, 0x1000),
+        (36, 0x200),
+        (56, 0x2000),
+        (60, 0x400),
+        (68, 10),
+        (108, 16),
+    ] {
+        put(0x98 + at, &value.to_le_bytes());
+    }
+    put(0x188, b".text");
+    for (at, value) in [
+        (8, 1u32),
+        (12, 0x1000),
+        (16, 0x200),
+        (20, 0x400),
+        (36, 0x6000_0020),
+    ] {
+        put(0x188 + at, &value.to_le_bytes());
+    }
+    pe
+}
+
+/// A rack with everything an image needs.
+fn world() -> World {
+    let world = World::with_rack();
+    world.write("boot.efi", small_pe());
+    world.build("bootstrap", "bootstrap", 1);
+    world.in_rack(&["bootstrap", "sign", "../bootstrap"]);
+    world
+}
+
+const BUILD: [&str; 8] = [
+    "image",
+    "build",
+    "--tray",
+    "tray-1",
+    "--bootstrap",
+    "../bootstrap",
+    "--bootloader",
+    "../boot.efi",
+];
+
+fn build<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&BUILD, more].concat()
+}
+
+#[test]
+fn two_builds_give_the_same_sha256_and_only_the_owner_reads_them() {
+    let world = world();
+    let first = world.json(&build(&["-o", "../a.img"]));
+    let second = world.json(&build(&["-o", "../b.img"]));
+    assert_eq!(first["sha256"], second["sha256"]);
+    assert!(fs::read(world.path("a.img")).unwrap() == fs::read(world.path("b.img")).unwrap());
+    assert_eq!(
+        fs::metadata(world.path("a.img"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o077,
+        0
+    );
+    assert_ne!(
+        world.json(&build(&["-o", "../c.img", "--dns", "192.0.2.1"]))["sha256"],
+        first["sha256"]
+    );
+}
+
+#[test]
+fn the_image_says_where_the_rack_is_and_who_the_tray_is() {
+    let world = world();
+    world.write("token", "s3cret\n");
+    world.in_rack(&build(&[
+        "-o",
+        "../a.img",
+        "--token-file",
+        "../token",
+        "--address",
+        "192.0.2.7/24",
+        "--gateway",
+        "192.0.2.1",
+    ]));
+    let bytes = fs::read(world.path("a.img")).unwrap();
+    let start = br#"{"v":1,"rack":""#;
+    let begin = bytes
+        .windows(start.len())
+        .position(|window| window == start)
+        .unwrap();
+    let end = begin
+        + bytes[begin..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap();
+    let config = racklet_api::tray::TrayConfig::parse(&bytes[begin..=end]).unwrap();
+    assert_eq!(
+        (config.tray.as_str(), config.board.as_str()),
+        ("tray-1", "qemu-x86_64")
+    );
+    assert_eq!(config.repository.url, "https://git.example/rack.git");
+    assert_eq!(config.repository.token.unwrap().expose(), "s3cret");
+    assert_eq!(config.network.addresses[0].to_string(), "192.0.2.7/24");
+    assert!(config.identity.unwrap().expose().contains("PRIVATE KEY"));
+    let head: u64 = run(&mut world.git("rack", &["log", "-1", "--format=%ct"]))
+        .trim()
+        .parse()
+        .unwrap();
+    assert_eq!(config.built, head.max(1_790_000_000));
+    assert!(
+        config
+            .arguments
+            .iter()
+            .any(|argument| argument.starts_with("console="))
+    );
+}
+
+#[test]
+fn what_a_tray_could_not_use_is_refused() {
+    let world = world();
+    assert!(
+        world
+            .refused(&["image", "build", "--tray", "tray-9", "-o", "../a.img"])
+            .contains("the rack's trays are: tray-1")
+    );
+    assert!(
+        world
+            .refused(&build(&["-o", "../a.img", "--board", "other"]))
+            .contains("says qemu-x86_64")
+    );
+    assert!(
+        world
+            .refused(&["image", "build", "--tray", "tray-1", "-o", "../a.img"])
+            .contains("--bootloader FILE")
+    );
+
+    fs::remove_dir_all(world.path("bootstrap/signatures")).unwrap();
+    let said = world.refused(&build(&["-o", "../a.img"]));
+    assert!(
+        said.contains("1 signature by firmware keys needed"),
+        "{said}"
+    );
+    world.in_rack(&["bootstrap", "sign", "../bootstrap"]);
+
+    world.keygen("ben");
+    world.in_rack(&[
+        "trust",
+        "rotate",
+        "--add",
+        "config=../ben.pub",
+        "--no-commit",
+    ]);
+    assert!(
+        world
+            .refused(&build(&["-o", "../a.img"]))
+            .contains("not committed")
+    );
+    world.commit("trust: version 2");
+    world.in_rack(&build(&["-o", "../a.img"]));
+
+    let key = fs::read_dir(world.path("home/.local/share/racklet"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()
+        .join("tray-1.key");
+    fs::remove_file(key).unwrap();
+    fs::remove_file(world.path("a.img")).unwrap();
+    assert!(
+        world
+            .refused(&build(&["-o", "../a.img"]))
+            .contains("the private key of tray-1 is not here")
+    );
+    assert!(!world.path("a.img").exists());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn parts_are_found_in_a_data_folder() {
+    let world = world();
+    fs::create_dir_all(world.path("data/boards/qemu-x86_64")).unwrap();
+    fs::rename(
+        world.path("bootstrap"),
+        world.path("data/boards/qemu-x86_64/bootstrap"),
+    )
+    .unwrap();
+    fs::rename(
+        world.path("boot.efi"),
+        world.path("data/boards/qemu-x86_64/bootloader.efi"),
+    )
+    .unwrap();
+    let data = world.path("data");
+    run(world
+        .racklet_in(
+            "rack",
+            &["image", "build", "--tray", "tray-1", "-o", "../a.img"],
+        )
+        .env("RACKLET_DATA", data));
+    assert!(world.path("a.img").exists());
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line as a user has it: the real program, the real `ssh-keygen`, the real `git`.
+
+mod checking;
+mod images;
+mod keys;
+mod packages;
+mod racks;
+mod trays;
+mod world;

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `racklet payload`, `artifact` and `bootstrap`: built the same twice, signed by the right keys, published with Git.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::world::{World, run, text};
+
+#[test]
+fn the_same_inputs_give_the_same_digest() {
+    let world = World::with_rack();
+    for kind in ["payload", "bootstrap"] {
+        let (first, second) = (
+            world.build(kind, "first", 1),
+            world.build(kind, "second", 1),
+        );
+        assert_eq!(first["manifest"], second["manifest"]);
+        assert_ne!(first["manifest"], world.build(kind, "third", 2)["manifest"]);
+        assert_eq!(first["source"]["linux"], "6.12.90");
+    }
+    let (first, second) = (world.artifact("a", b"page"), world.artifact("b", b"page"));
+    assert_eq!(first["manifest"], second["manifest"]);
+}
+
+#[test]
+fn signatures_satisfy_ssh_keygen() {
+    let world = World::with_rack();
+    world.build("payload", "payload", 1);
+    world.in_rack(&["payload", "sign", "../payload"]);
+    let signers = world.write(
+        "signers",
+        format!("me {}", world.read("home/.ssh/id_ed25519.pub")),
+    );
+    let verified = Command::new("ssh-keygen")
+        .args([
+            "-Y",
+            "verify",
+            "-I",
+            "me",
+            "-n",
+            "manifest@racklet.dev",
+            "-f",
+        ])
+        .arg(&signers)
+        .arg("-s")
+        .arg(world.path("payload/signatures/0.sig"))
+        .stdin(fs::File::open(world.path("payload/manifest.json")).unwrap())
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
+}
+
+#[test]
+fn a_key_without_the_role_does_not_sign() {
+    let world = World::with_rack();
+    world.keygen("eve");
+    world.build("payload", "payload", 1);
+    let said = world.refused(&["payload", "sign", "../payload", "--key", "../eve"]);
+    assert!(said.contains("is not a payload key of this rack"), "{said}");
+    assert!(!world.path("payload/signatures").exists());
+}
+
+#[test]
+fn unsigned_and_tampered_packages_are_not_published() {
+    let world = World::with_rack();
+    world.artifact("artifact", b"page");
+    assert!(
+        world
+            .refused(&["artifact", "publish", "../artifact"])
+            .contains("sign it first")
+    );
+    world.in_rack(&["artifact", "sign", "../artifact"]);
+    let chunk = find(&world.path("artifact/chunks"));
+    let mut bytes = fs::read(&chunk).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&chunk, bytes).unwrap();
+    assert!(
+        world
+            .refused(&["artifact", "publish", "../artifact"])
+            .contains("holds other bytes")
+    );
+    assert!(
+        world
+            .refused(&["artifact", "verify", "../artifact"])
+            .contains("holds other bytes")
+    );
+    assert_eq!(run(&mut world.git("server.git", &["for-each-ref"])), "");
+}
+
+fn find(folder: &std::path::Path) -> std::path::PathBuf {
+    let first = fs::read_dir(folder)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    if first.is_dir() { find(&first) } else { first }
+}
+
+#[test]
+fn publishing_is_deterministic_and_pushes_what_changed() {
+    let world = World::with_rack();
+    world.artifact("artifact", b"page one");
+    world.in_rack(&["artifact", "sign", "../artifact"]);
+    let first = world.json(&["artifact", "publish", "../artifact"]);
+    let again = world.json(&["artifact", "publish", "../artifact"]);
+    assert_eq!(
+        (&again["commit"], &again["changed"]),
+        (&first["commit"], &false.into())
+    );
+    let tree = run(&mut world.git(
+        "server.git",
+        &["ls-tree", "-r", "--name-only", "artifact/web"],
+    ));
+    assert!(
+        tree.contains("manifest.json\nsignatures/0.sig") && tree.starts_with("chunks/"),
+        "{tree}"
+    );
+
+    // Somebody else's machine, without a rack, makes the same commit.
+    run(&mut world.git(
+        ".",
+        &[
+            "init",
+            "-q",
+            "--bare",
+            "--object-format=sha256",
+            "other.git",
+        ],
+    ));
+    let other = run(world
+        .racklet_in(
+            ".",
+            &[
+                "artifact",
+                "publish",
+                "artifact",
+                "--repository",
+                "other.git",
+                "--json",
+            ],
+        )
+        .env("GIT_CEILING_DIRECTORIES", world.path("")));
+    let other: serde_json::Value = serde_json::from_str(&other).unwrap();
+    assert_eq!(other["commit"], first["commit"]);
+
+    // The next version follows the first as an ordinary commit.
+    world.artifact("artifact", b"page two");
+    world.in_rack(&["artifact", "sign", "../artifact"]);
+    world.json(&["artifact", "publish", "../artifact"]);
+    assert_eq!(
+        run(&mut world.git("server.git", &["rev-list", "--count", "artifact/web"])).trim(),
+        "2"
+    );
+    let publish = [
+        "artifact",
+        "publish",
+        "artifact",
+        "--repository",
+        "other.git",
+    ];
+    run(world
+        .racklet_in(".", &publish)
+        .env("GIT_CEILING_DIRECTORIES", world.path("")));
+    assert_eq!(
+        run(&mut world.git("other.git", &["rev-parse", "artifact/web"])),
+        run(&mut world.git("server.git", &["rev-parse", "artifact/web"]))
+    );
+}
+
+#[test]
+fn a_branch_that_moved_meanwhile_is_not_overwritten() {
+    let world = World::with_rack();
+    world.artifact("artifact", b"mine");
+    world.in_rack(&["artifact", "sign", "../artifact"]);
+    world.in_rack(&["artifact", "publish", "../artifact"]);
+    // A hook that refuses stands for a server that does not take it.
+    let hook = world.write(
+        "server.git/hooks/pre-receive",
+        "#!/bin/sh\necho no room >&2\nexit 1\n",
+    );
+    run(Command::new("chmod").arg("+x").arg(&hook));
+    world.artifact("artifact", b"mine again");
+    world.in_rack(&["artifact", "sign", "../artifact"]);
+    assert!(
+        world
+            .refused(&["artifact", "publish", "../artifact"])
+            .contains("git push")
+    );
+    assert_eq!(
+        run(&mut world.git("server.git", &["rev-list", "--count", "artifact/web"])).trim(),
+        "1"
+    );
+}
+
+#[test]
+fn pinning_keeps_comments_and_says_when_nothing_uses_it() {
+    let world = World::with_rack();
+    let built = world.artifact("artifact", b"one");
+    assert!(
+        world
+            .refused(&["artifact", "pin", "../artifact"])
+            .contains(built["manifest"].as_str().unwrap())
+    );
+    world.web(&built);
+    let with_comment = world.read("rack/workloads/web.yaml") + "  # the blue one\n";
+    world.write("rack/workloads/web.yaml", &with_comment);
+    let newer = world.artifact("artifact", b"two");
+    let pinned = world.json(&["artifact", "pin", "../artifact"]);
+    assert_eq!(pinned["changed"][0], "workloads/web.yaml");
+    let expected = with_comment.replace(
+        built["manifest"].as_str().unwrap(),
+        newer["manifest"].as_str().unwrap(),
+    );
+    assert_eq!(world.read("rack/workloads/web.yaml"), expected);
+
+    let payload = world.build("payload", "payload", 1);
+    world.in_rack(&["payload", "pin", "../payload"]);
+    assert!(
+        world
+            .read("rack/releases/stable.yaml")
+            .contains(payload["manifest"].as_str().unwrap())
+    );
+    let payload = world.build("payload", "payload", 2);
+    world.in_rack(&["payload", "pin", "../payload"]);
+    assert!(
+        world
+            .read("rack/releases/stable.yaml")
+            .contains(payload["manifest"].as_str().unwrap())
+    );
+}
+
+#[test]
+fn an_archive_on_standard_input_gives_what_the_directory_gives() {
+    let world = World::with_rack();
+    let built = world.artifact("artifact", b"page");
+    let tar = Command::new("tar")
+        .args(["--owner=0", "--group=0", "-cf", "-", "-C"])
+        .arg(world.path("root"))
+        .arg(".")
+        .output()
+        .unwrap();
+    let mut child = world
+        .racklet_in(
+            ".",
+            &[
+                "artifact",
+                "build",
+                "--from",
+                "-",
+                "--name",
+                "web",
+                "--created",
+                "1790000000",
+                "-o",
+                "piped",
+                "--json",
+            ],
+        )
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&tar.stdout).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let piped: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(piped["manifest"], built["manifest"]);
+}
+
+#[test]
+fn wrong_inputs_are_refused_with_what_to_do() {
+    let world = World::with_rack();
+    world.write("text", "hello");
+    world.kernel();
+    let build = |kernel: &str, board: &str| {
+        world.refused(&[
+            "payload",
+            "build",
+            "--kernel",
+            kernel,
+            "--initramfs",
+            "../text",
+            "--name",
+            "stable",
+            "--board",
+            board,
+            "-o",
+            "../p",
+        ])
+    };
+    assert!(build("../text", "qemu-x86_64").contains("not a Linux kernel image"));
+    assert!(build("../nothing", "qemu-x86_64").contains("open ../nothing"));
+    assert!(build("../bzImage", "toaster").contains("there are: qemu-x86_64"));
+    world.write("thesis/chapter", "1");
+    let said = world.refused(&[
+        "artifact",
+        "build",
+        "--from",
+        "../thesis",
+        "--name",
+        "web",
+        "-o",
+        "../thesis",
+    ]);
+    assert!(said.contains("is not a package"), "{said}");
+    assert_eq!(world.read("thesis/chapter"), "1");
+    let said = world.refused(&[
+        "artifact",
+        "build",
+        "--from",
+        "../thesis",
+        "--name",
+        "No Name",
+        "-o",
+        "../p",
+    ]);
+    assert!(said.contains("name"), "{said}");
+    world.artifact("artifact", b"x");
+    assert!(
+        world
+            .refused(&["payload", "sign", "../artifact"])
+            .contains("use `racklet artifact")
+    );
+    assert!(!world.path("p").exists());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let world = World::with_rack();
+    world.kernel();
+    let fifo = world.path("fifo");
+    run(Command::new("mkfifo").arg(&fifo));
+    let child = world
+        .racklet_in(
+            ".",
+            &[
+                "payload",
+                "build",
+                "--kernel",
+                "bzImage",
+                "--initramfs",
+                "fifo",
+                "--name",
+                "stable",
+                "--board",
+                "qemu-x86_64",
+                "-o",
+                "p",
+            ],
+        )
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Opening blocks until the program reads.
+    let mut writer = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    writer.write_all(&vec![7; 100_000]).unwrap();
+    run(Command::new("kill").args(["-INT", &child.id().to_string()]));
+    // Whether the signal or the end of the pipe comes first, the answer must be the same once the signal was sent.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    drop(writer);
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
+    assert!(!world.path("p").exists());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
