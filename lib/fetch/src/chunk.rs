@@ -76,6 +76,23 @@ pub fn check(digest: Digest, size: u32, bytes: &[u8]) -> Result<(), ChunkError> 
 /// [`ChunkError`] with what was found.
 pub fn open(digest: Digest, size: u32, bytes: &[u8], out: &mut [u8]) -> Result<(), ChunkError> {
     check(digest, size, bytes)?;
+    open_verified(digest, size, bytes, out)
+}
+
+/// As [`open`], for bytes whose digest was computed when they came and that have been in our memory since.
+pub(crate) fn open_verified(
+    digest: Digest,
+    size: u32,
+    bytes: &[u8],
+    out: &mut [u8],
+) -> Result<(), ChunkError> {
+    if bytes.len() as u64 != u64::from(size) {
+        return Err(ChunkError::Size {
+            digest,
+            expected: size,
+            actual: bytes.len(),
+        });
+    }
     let expected = out.len();
     let length = |reason: String| ChunkError::Length {
         digest,

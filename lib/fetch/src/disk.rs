@@ -19,6 +19,12 @@ pub trait Disk {
     /// The file system's, or `FileTooLarge`.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
 
+    /// Reads a whole file, piece by piece.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn read_through(&self, path: &Path, visit: &mut dyn FnMut(&[u8])) -> io::Result<()>;
+
     /// A file's size in bytes.
     ///
     /// # Errors
@@ -114,6 +120,17 @@ impl Disk for Files {
             Vec::with_capacity(usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?);
         file.take(size).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn read_through(&self, path: &Path, visit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let mut file = fs::File::open(path)?;
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(()),
+                count => visit(&buffer[..count]),
+            }
+        }
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {

@@ -4,6 +4,7 @@
 //! - [`remote`]: a server, spoken to in Git's protocol version 2 over HTTPS ([`http`], [`tls`], [`stream`]), blocking and bounded by
 //!   [`limits`]. Packs are read by [`pack`].
 //! - [`rack`]: the rack repository, from a server to files that may be parsed, and the store it is kept in.
+//! - [`cache`]: payloads and artifacts, fetched against what is here already, verified, kept.
 //! - [`chunk`], [`publish`]: pieces of payloads and artifacts, and how they are laid out.
 //! - [`disk`]: the file operations underneath, so that tests can cut the power.
 //!
@@ -36,10 +37,28 @@
 //!     }
 //! };
 //! println!("{} at generation {}", tree.head().id, tree.head().generation);
+//!
+//! // A payload that the tree pins: from the cache, or else from the server.
+//! use racklet_fetch::cache::{Cache, Pin};
+//! use racklet_trust::manifest::Kind;
+//! # let digest = racklet_trust::Digest::of(b"");
+//! let cache = Cache::open(Files, "/state/cache")?;
+//! let root = &tree.head().root;
+//! let files = match cache.manifest(Kind::Payload, digest, root) {
+//!     Ok(Some(manifest)) => cache.files(&manifest, Limits::PAYLOAD.inflated, &mut Silent)?, // an error: fetch
+//!     _ => {
+//!         let pin = Pin { kind: Kind::Payload, name: "stable".into(), manifest: digest };
+//!         let arrived = cache.fetch(&mut remote, &pin, root, &[digest], &Limits::PAYLOAD, &mut Silent)?;
+//!         println!("{} bytes for {} new chunks", arrived.report.received, arrived.report.new_chunks);
+//!         arrived.files
+//!     }
+//! };
+//! assert_eq!(files[0].0, "kernel");
 //! # Ok(()) }
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod chunk;
 mod delta;
 pub mod disk;

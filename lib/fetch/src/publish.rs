@@ -85,6 +85,13 @@ pub fn chunk_path(digest: Digest) -> String {
     format!("chunks/{}/{hex}", &hex[..2])
 }
 
+/// The ref that names a manifest for good, beside the branch that moves on: publish pushes both, so that a rack may pin an older
+/// version than the newest, and a tray finds what its rack pins while a newer one is being published.
+#[must_use]
+pub fn manifest_ref(manifest: Digest) -> String {
+    format!("refs/racklet/manifests/{manifest}")
+}
+
 /// The commit that [`write_fast_import`] makes.
 #[derive(Debug, Clone)]
 pub struct CommitInfo<'a> {

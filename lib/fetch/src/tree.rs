@@ -243,6 +243,14 @@ pub(crate) fn files(
     Ok(files)
 }
 
+/// The tree of a commit.
+pub(crate) fn of_commit(source: &dyn Source, commit: ObjectId) -> Result<ObjectId, TreeError> {
+    let bytes = object(source, commit, Kind::Commit)?;
+    gix_object::CommitRefIter::from_bytes(&bytes, source.format())
+        .tree_id()
+        .map_err(|_| TreeError::Malformed(commit))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

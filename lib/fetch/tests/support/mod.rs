@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Real repositories, real keys, and an HTTPS server in front of the real `git http-backend` that can be told to misbehave.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "this is part of the tests")]
 
 pub mod git;
+pub mod package;
 pub mod server;

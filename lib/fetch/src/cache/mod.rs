@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Payloads and artifacts on the state partition.
+//!
+//! ```text
+//!   chunks/<xx>/<sha256>                    compressed chunks, named by their digest, verified at every use
+//!   payloads/<manifest-sha256>/             manifest.json, signatures/<n>.sig, basis, complete
+//!   artifacts/<manifest-sha256>/            the same, and rootfs.erofs
+//! ```
+//!
+//! An entry counts from the moment its empty file `complete` is there, which is written after everything else has been synced. So a
+//! power cut leaves an entry that counts or one that [`Cache::open`] removes. `basis` holds the commit and its small objects, so that the
+//! next fetch of the branch can tell the server what is here. Nothing read from here is believed: manifests are verified by their
+//! signatures again, chunks and files by their digests.
+
+mod arrive;
+mod assemble;
+
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+};
+
+use racklet_trust::{
+    Digest, Manifest, TrustRoot, Verified,
+    manifest::{self, Kind, ManifestError},
+};
+
+pub use self::{
+    arrive::{ArriveError, Arrived, NotCached, Pin, Report},
+    assemble::AssembleError,
+};
+use crate::{
+    disk::{Disk, folder},
+    rack::Snapshot,
+};
+
+/// The largest signature file, in bytes, and the most of them.
+const MAX_SIGNATURE: u64 = 16 * 1024;
+const MAX_SIGNATURES: usize = 64;
+/// The largest basis: a manifest, signatures and trees.
+const MAX_BASIS: u64 = 4 * manifest::MAX_SIZE as u64;
+
+/// Why a cached entry is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// A file of it cannot be read.
+    #[error("{0} cannot be read")]
+    Read(PathBuf, #[source] io::Error),
+    /// Its manifest is another one: bit rot, or somebody else's hand.
+    #[error("{path} has SHA-256 {found}, which is not its name")]
+    OtherManifest {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: Digest,
+    },
+    /// Its manifest is refused.
+    #[error("{0}: {1}")]
+    Manifest(PathBuf, #[source] ManifestError),
+}
+
+/// The folder of verified payloads and artifacts.
+#[derive(Debug)]
+pub struct Cache<D> {
+    disk: D,
+    folder: PathBuf,
+}
+
+/// One cached entry, as it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// SHA-256 of its manifest.
+    pub digest: Digest,
+    /// Its manifest, which nobody verified yet.
+    pub manifest: Manifest,
+}
+
+fn folder_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Payload => "payloads",
+        Kind::Artifact => "artifacts",
+        Kind::Bootstrap => "bootstraps",
+    }
+}
+
+/// The kinds that are cached.
+const KINDS: [Kind; 2] = [Kind::Payload, Kind::Artifact];
+
+impl<D: Disk> Cache<D> {
+    /// Opens the cache in `folder`, makes it if there is none, and removes entries that were never completed.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn open(disk: D, folder: impl Into<PathBuf>) -> io::Result<Self> {
+        let cache = Self {
+            disk,
+            folder: folder.into(),
+        };
+        cache.disk.create_folder(&cache.folder.join("chunks"))?;
+        for kind in KINDS {
+            let entries = cache.folder.join(folder_of(kind));
+            cache.disk.create_folder(&entries)?;
+            for name in cache.disk.list(&entries)? {
+                let entry = entries.join(&name);
+                if name.parse::<Digest>().is_err()
+                    || cache.disk.size(&entry.join("complete")).is_err()
+                {
+                    cache.disk.remove_all(&entry)?;
+                }
+            }
+        }
+        Ok(cache)
+    }
+
+    fn entry(&self, kind: Kind, digest: Digest) -> PathBuf {
+        self.folder.join(folder_of(kind)).join(digest.to_string())
+    }
+
+    fn chunk_path(&self, digest: Digest) -> PathBuf {
+        self.folder.join(crate::publish::chunk_path(digest))
+    }
+
+    fn is_complete(&self, kind: Kind, digest: Digest) -> bool {
+        self.disk
+            .size(&self.entry(kind, digest).join("complete"))
+            .is_ok()
+    }
+
+    fn has_chunk(&self, chunk: &manifest::Chunk) -> bool {
+        self.disk
+            .size(&self.chunk_path(chunk.sha256))
+            .is_ok_and(|size| size == u64::from(chunk.size))
+    }
+
+    /// The complete entries of `kind`, newest version first, as they say of themselves. What cannot be read is left out.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn claims(&self, kind: Kind) -> io::Result<Vec<Claim>> {
+        let entries = self.folder.join(folder_of(kind));
+        let mut claims: Vec<Claim> = self
+            .disk
+            .list(&entries)?
+            .into_iter()
+            .filter_map(|name| {
+                let digest = name
+                    .parse()
+                    .ok()
+                    .filter(|&digest| self.is_complete(kind, digest))?;
+                let bytes = self.manifest_bytes(kind, digest).ok()?;
+                let manifest = Manifest::parse_unverified(&bytes).ok()?;
+                Some(Claim { digest, manifest })
+            })
+            .collect();
+        claims.sort_by(|a, b| {
+            (b.manifest.version, b.manifest.created).cmp(&(a.manifest.version, a.manifest.created))
+        });
+        Ok(claims)
+    }
+
+    fn manifest_bytes(&self, kind: Kind, digest: Digest) -> Result<Vec<u8>, EntryError> {
+        let path = self.entry(kind, digest).join("manifest.json");
+        let bytes = match self.disk.read(&path, manifest::MAX_SIZE as u64) {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(EntryError::Read(path, error)),
+        };
+        let found = crate::chunk::sha256(&bytes);
+        if found != digest {
+            return Err(EntryError::OtherManifest { path, found });
+        }
+        Ok(bytes)
+    }
+
+    /// The manifest of a complete entry, verified under `root` as it is today. `None` when there is no such entry.
+    ///
+    /// # Errors
+    /// [`EntryError`] when there is one that cannot be believed.
+    pub fn manifest(
+        &self,
+        kind: Kind,
+        digest: Digest,
+        root: &Verified<TrustRoot>,
+    ) -> Result<Option<Verified<Manifest>>, EntryError> {
+        if !self.is_complete(kind, digest) {
+            return Ok(None);
+        }
+        let bytes = self.manifest_bytes(kind, digest)?;
+        let signatures = self.signatures(kind, digest)?;
+        let manifest = Manifest::verify(root, kind, &bytes, &signatures)
+            .map_err(|error| EntryError::Manifest(self.entry(kind, digest), error))?;
+        Ok(Some(manifest))
+    }
+
+    fn signatures(&self, kind: Kind, digest: Digest) -> Result<Vec<Vec<u8>>, EntryError> {
+        let folder = self.entry(kind, digest).join("signatures");
+        let mut names = self
+            .disk
+            .list(&folder)
+            .map_err(|error| EntryError::Read(folder.clone(), error))?;
+        names.sort();
+        names
+            .into_iter()
+            .take(MAX_SIGNATURES)
+            .map(|name| {
+                let path = folder.join(name);
+                self.disk
+                    .read(&path, MAX_SIGNATURE)
+                    .map_err(|error| EntryError::Read(path, error))
+            })
+            .collect()
+    }
+
+    /// What the server may be told is here: of each complete entry of that name, the commit it came from, as long as all chunks
+    /// are still here.
+    fn bases(&self, kind: Kind, name: &str) -> Vec<Snapshot> {
+        let claims = self.claims(kind).unwrap_or_default();
+        claims
+            .iter()
+            .filter(|claim| claim.manifest.name == name)
+            .filter(|claim| {
+                claim
+                    .manifest
+                    .files
+                    .iter()
+                    .flat_map(|file| &file.chunks)
+                    .all(|chunk| self.has_chunk(chunk))
+            })
+            .filter_map(|claim| {
+                let bytes = self
+                    .disk
+                    .read(&self.entry(kind, claim.digest).join("basis"), MAX_BASIS)
+                    .ok()?;
+                Snapshot::decode(&bytes).ok()
+            })
+            .take(MAX_BASES)
+            .collect()
+    }
+
+    /// Removes all entries but those of `keep` and the newest payload, then all chunks that no entry needs.
+    ///
+    /// # Errors
+    /// The file system's. What was not removed is still good.
+    pub fn retain(&self, keep: &[Digest]) -> io::Result<()> {
+        self.make_room(keep)?;
+        self.remove_unused_chunks()
+    }
+
+    /// As [`Self::retain`], while chunks of a new entry are coming: those removed are only the ones that removed entries needed.
+    fn make_room(&self, keep: &[Digest]) -> io::Result<()> {
+        let mut removed = HashSet::new();
+        let newest = self
+            .claims(Kind::Payload)?
+            .first()
+            .map(|claim| claim.digest);
+        for kind in KINDS {
+            let entries = self.folder.join(folder_of(kind));
+            for name in self.disk.list(&entries)? {
+                let kept = name
+                    .parse()
+                    .is_ok_and(|digest| keep.contains(&digest) || newest == Some(digest));
+                if !kept {
+                    removed.extend(
+                        name.parse()
+                            .ok()
+                            .and_then(|digest| self.chunks_of(kind, digest))
+                            .into_iter()
+                            .flatten(),
+                    );
+                    self.remove_entry(&entries.join(name))?;
+                }
+            }
+        }
+        let used = self.used_chunks()?;
+        for digest in removed.difference(&used) {
+            match self.disk.remove(&self.chunk_path(*digest)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn chunks_of(&self, kind: Kind, digest: Digest) -> Option<Vec<Digest>> {
+        let manifest = Manifest::parse_unverified(&self.manifest_bytes(kind, digest).ok()?).ok()?;
+        Some(
+            manifest
+                .files
+                .iter()
+                .flat_map(|file| &file.chunks)
+                .map(|chunk| chunk.sha256)
+                .collect(),
+        )
+    }
+
+    /// Removes an entry so that at no time it counts while a part of it is gone.
+    fn remove_entry(&self, entry: &Path) -> io::Result<()> {
+        match self.disk.remove(&entry.join("complete")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.disk.sync_folder(entry)?,
+        }
+        self.disk.remove_all(entry)?;
+        self.disk.sync_folder(folder(entry))
+    }
+
+    /// The chunks that complete entries need.
+    fn used_chunks(&self) -> io::Result<HashSet<Digest>> {
+        let mut used = HashSet::new();
+        for kind in KINDS {
+            for claim in self.claims(kind)? {
+                used.extend(
+                    claim
+                        .manifest
+                        .files
+                        .iter()
+                        .flat_map(|file| &file.chunks)
+                        .map(|chunk| chunk.sha256),
+                );
+            }
+        }
+        Ok(used)
+    }
+
+    fn remove_unused_chunks(&self) -> io::Result<()> {
+        let used = self.used_chunks()?;
+        let chunks = self.folder.join("chunks");
+        for prefix in self.disk.list(&chunks)? {
+            for name in self.disk.list(&chunks.join(&prefix))? {
+                if !name
+                    .parse()
+                    .is_ok_and(|digest: Digest| used.contains(&digest))
+                {
+                    let path = chunks.join(&prefix).join(&name);
+                    self.disk.remove(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// More commits than this are not told to the server: each next one saves less.
+const MAX_BASES: usize = 4;

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Payloads and artifacts, published as `racklet payload publish` does.
+
+use std::{
+    collections::BTreeMap,
+    process::{Command, Stdio},
+};
+
+use racklet_fetch::publish::{self, CommitInfo};
+use racklet_trust::{Digest, Manifest, manifest::Kind};
+
+use super::git::{Key, Repository, run};
+
+pub struct Package {
+    pub manifest: Manifest,
+    pub chunks: BTreeMap<Digest, Vec<u8>>,
+    /// Path to bytes, to be spoilt by tests before publication.
+    pub extra: Vec<(String, Vec<u8>)>,
+}
+
+/// Bytes that neither repeat nor compress.
+pub fn noise(length: usize, mut seed: u64) -> Vec<u8> {
+    std::iter::repeat_with(|| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed.to_le_bytes()[3]
+    })
+    .take(length)
+    .collect()
+}
+
+impl Package {
+    pub fn new(kind: Kind, name: &str, version: u64, files: &[(&str, &[u8])]) -> Self {
+        let mut package = Self {
+            manifest: Manifest::new(kind, name, version),
+            chunks: BTreeMap::new(),
+            extra: vec![],
+        };
+        package.manifest.architecture = "x86_64".into();
+        if kind == Kind::Payload {
+            package.manifest.boards = vec!["qemu-x86_64".into()];
+        }
+        package.manifest.created = 1_780_000_000;
+        for (name, bytes) in files {
+            let chunks = &mut package.chunks;
+            let file = publish::split(name, *bytes, |chunk, packed| {
+                chunks.insert(chunk.sha256, packed.to_vec());
+                Ok(())
+            });
+            package.manifest.files.push(file.unwrap());
+        }
+        package
+    }
+
+    pub fn payload(version: u64, kernel: &[u8], initramfs: &[u8]) -> Self {
+        Self::new(
+            Kind::Payload,
+            "stable",
+            version,
+            &[("kernel", kernel), ("initramfs", initramfs)],
+        )
+    }
+
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.manifest.to_canonical())
+    }
+
+    /// Commits it on its branch in the served repository; returns the commit.
+    pub fn publish(&self, repository: &Repository, signers: &[&Key]) -> String {
+        let manifest = self.manifest.to_canonical();
+        let mut files = vec![(publish::MANIFEST_PATH.to_owned(), manifest.clone())];
+        for (n, key) in signers.iter().enumerate() {
+            files.push((
+                publish::signature_path(n),
+                key.sign("manifest@racklet.dev", &manifest),
+            ));
+        }
+        for (digest, bytes) in &self.chunks {
+            files.push((publish::chunk_path(*digest), bytes.clone()));
+        }
+        for extra in &self.extra {
+            files.retain(|(path, _)| *path != extra.0);
+            files.push(extra.clone());
+        }
+        let branch = format!("refs/heads/{}/{}", self.manifest.kind, self.manifest.name);
+        let git = |args: &[&str]| {
+            let mut command = Command::new("git");
+            command.arg("-C").arg(&repository.bare).args(args);
+            command
+        };
+        let parent = git(&["rev-parse", "--verify", "-q", &branch])
+            .output()
+            .unwrap();
+        let parent = String::from_utf8(parent.stdout).unwrap();
+        let commit = CommitInfo {
+            branch: &branch,
+            parent: Some(parent.trim()).filter(|parent| !parent.is_empty()),
+            name: "Publisher",
+            email: "publisher@example.org",
+            time: 1_780_000_000 + self.manifest.version,
+            message: "publish\n",
+        };
+        let mut import = git(&["fast-import", "--quiet", "--done"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        publish::write_fast_import(
+            &mut import.stdin.take().unwrap(),
+            &commit,
+            files.into_iter().map(Ok),
+        )
+        .unwrap();
+        assert!(import.wait().unwrap().success());
+        run(&mut git(&["rev-parse", &branch]))
+    }
+}
