@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Stage 1 on real firmware: a card made by `racklet_image`, broken in one place, in a machine with OVMF.
 //!
-//! In place of Linux each slot holds `probe.efi` (bootloader/examples/probe.rs), which tells what it was given. Slot a holds
+//! In place of Linux most cards hold `probe.efi` (bootloader/examples/probe.rs), which tells what it was given. Slot a holds
 //! version 5 and slot b version 4, both signed with the same key. A card is changed with mtools, as a person would.
 
 use std::{
@@ -66,7 +66,8 @@ impl Key {
 #[derive(Debug)]
 pub struct Card {
     folder: tempfile::TempDir,
-    probe: Vec<u8>,
+    kernel: Vec<u8>,
+    initramfs: Vec<u8>,
 }
 
 impl Card {
@@ -83,9 +84,37 @@ impl Card {
     /// # Errors
     /// As for [`Card::new`].
     pub fn with(change: impl Fn(Slot, &mut Manifest)) -> Result<Self> {
+        Self::of(built("os/probe.efi")?, INITRAMFS.into(), change)
+    }
+
+    /// A card with Linux itself: the bootstrap's kernel, and busybox as PID 1, which runs `command` (an absolute path first).
+    ///
+    /// # Errors
+    /// As for [`Card::new`].
+    pub fn with_linux(command: &str) -> Result<Self> {
+        let mut archive = racklet_cpio::Archive::new();
+        for folder in ["dev", "bin", "etc"] {
+            archive.directory(folder, 0o755)?;
+        }
+        archive.character_device("dev/console", 0o600, 5, 1)?;
+        // The bootstrap's kernel runs no scripts: busybox is both, by the name it is called.
+        archive.file("bin/busybox", 0o755, &built("bin/busybox")?)?;
+        archive.symlink("init", "bin/busybox")?;
+        let table = format!("::sysinit:{command}\n");
+        archive.file("etc/inittab", 0o644, table.as_bytes())?;
+        let kernel = built("kernel/boot/bzImage")?;
+        Self::of(kernel, archive.finish(), |_, _| {})
+    }
+
+    fn of(
+        kernel: Vec<u8>,
+        initramfs: Vec<u8>,
+        change: impl Fn(Slot, &mut Manifest),
+    ) -> Result<Self> {
         let card = Self {
             folder: tempfile::tempdir()?,
-            probe: built("probe.efi")?,
+            kernel,
+            initramfs,
         };
         for key in [Key::Firmware, Key::Payload, Key::Stranger] {
             output(
@@ -104,7 +133,7 @@ impl Card {
         let (a, b) = (build(Slot::A)?, build(Slot::B)?);
         let spec = Spec {
             board: &board,
-            bootloader: &built("bootloader.efi")?,
+            bootloader: &built("os/bootloader.efi")?,
             trust_root: &root,
             tray: TRAY_JSON,
             slots: [Some(&a), Some(&b)],
@@ -180,7 +209,7 @@ impl Card {
     /// When the machine does not start.
     pub fn boot(&self) -> Result<Booted> {
         let machine = Machine {
-            memory: 256,
+            memory: 512,
             processors: 1,
             network: false,
             ..Machine::default()
@@ -199,7 +228,7 @@ impl Card {
     }
 
     fn package(&self, name: &str, manifest: Manifest, key: Key) -> Result<Package> {
-        let (mut kernel, mut initramfs) = (&*self.probe, INITRAMFS);
+        let (mut kernel, mut initramfs) = (&*self.kernel, &*self.initramfs);
         let inputs = vec![
             Input {
                 name: "kernel",
@@ -361,7 +390,7 @@ fn place(file: &fs::File, copy: usize) -> Result<u64> {
 }
 
 fn built(name: &str) -> Result<Vec<u8>> {
-    let path = Artifacts::folder().join("os").join(name);
+    let path = Artifacts::folder().join(name);
     fs::read(&path).with_context(|| {
         format!(
             "{} is not there: run `cargo xtask test`, which builds it first",

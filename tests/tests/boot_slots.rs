@@ -20,6 +20,17 @@ fn a_good_card_starts_slot_a_with_exactly_what_was_verified() -> Result<()> {
 }
 
 #[test]
+fn linux_starts_and_finds_both_archives() -> Result<()> {
+    let card = Card::with_linux("/bin/busybox cat /racklet/boot.json /racklet/tray.json")?;
+    card.boot()?.says(&[
+        "starting Linux with: console=ttyS0,115200 panic=5",
+        "Linux version 6.12",
+        "{\"slot\":\"a\",\"tries\":1,\"version\":5}",
+        "{\"tray\":\"tray-1\"}",
+    ])
+}
+
+#[test]
 fn a_tampered_kernel_is_never_started() -> Result<()> {
     let card = Card::new()?;
     card.damage("racklet/a/files/kernel")?;
