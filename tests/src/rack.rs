@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{
@@ -344,7 +344,11 @@ impl Rack {
             ])
             .within()
             .run()?;
-        serde_json::from_str(&text).with_context(|| format!("racklet status said {text}"))
+        let mut states: Vec<Value> =
+            serde_json::from_str(&text).with_context(|| format!("racklet status said {text}"))?;
+        let state = states.pop().context("racklet status said nothing")?;
+        ensure!(state["error"].is_null(), "{TRAY}: {}", state["error"]);
+        Ok(state)
     }
 
     /// The workload's log, as the tray behind the loopback port `api` has it.
@@ -352,15 +356,9 @@ impl Rack {
     /// # Errors
     /// When it does not answer.
     pub fn logs(&self, api: u16, workload: &str) -> Result<String> {
-        self.racklet(&[
-            "logs",
-            TRAY,
-            workload,
-            "--address",
-            &format!("127.0.0.1:{api}"),
-        ])
-        .within()
-        .run()
+        self.racklet(&["logs", workload, "--address", &format!("127.0.0.1:{api}")])
+            .within()
+            .run()
     }
 
     /// Its name, which is also that of its repository on the server.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use racklet_tests::{
     artifacts::Artifacts,
     qemu::{Machine, Tray},
-    rack::{FIRST_MESSAGE, UP},
+    rack::FIRST_MESSAGE,
     scene::Scene,
 };
 use serde_json::{Value, json};

@@ -281,6 +281,7 @@ fn stay(rack: &Rack, tray: &mut Tray, server: &mut GitServer, over: &AtomicBool)
     let repository = rack.repository();
     let console = tray.console().path().to_owned();
     let address = format!("127.0.0.1:{}", tray.api());
+    rack.git(&["config", &format!("racklet.{TRAY}.address"), &address])?;
     let racklet = format!(
         "HOME={} {}",
         rack.home().display(),
@@ -289,9 +290,9 @@ fn stay(rack: &Rack, tray: &mut Tray, server: &mut GitServer, over: &AtomicBool)
     say(&format!(
         "\nIt stays up until Ctrl-C. To try, in another terminal:\n\n  \
          cd {}\n  alias racklet='{racklet}'\n  \
-         racklet status {TRAY} --address {address}\n  \
-         racklet logs {TRAY} {WORKLOAD} --address {address}\n  \
-         $EDITOR workloads/web.yaml && racklet check && git commit -am 'my edit' && git push origin HEAD:main\n\n\
+         racklet status\n  \
+         racklet logs {WORKLOAD} --follow\n  \
+         $EDITOR workloads/web.yaml && racklet check && git commit -am 'my edit' && git push\n\n\
          Console  {}\nQEMU     {}\nServer   {}\n",
         repository.display(),
         console.display(),
