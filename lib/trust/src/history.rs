@@ -231,6 +231,9 @@ pub fn follow<R: Repository>(
     }))
 }
 
+/// The trust root in force behind a commit, and the one that it followed.
+type RootStep = (Verified<TrustRoot>, Verified<TrustRoot>);
+
 struct Walk<'a, R> {
     repository: &'a R,
 }
@@ -316,7 +319,7 @@ impl<R: Repository> Walk<'_, R> {
         id: ObjectId,
         commit: &Commit,
         before: &Verified<TrustRoot>,
-    ) -> Result<(Verified<TrustRoot>, Verified<TrustRoot>), Rejected<R::Error>> {
+    ) -> Result<RootStep, Rejected<R::Error>> {
         let changed = Rejected::RootChanged {
             id,
             version: before.version(),

@@ -6,6 +6,8 @@ use crate::tap::TUNSETOFFLOAD;
 
 /// `KVM_RUN`, `_IO(0xAE, 0x80)`: the only request a vCPU's thread makes of KVM.
 const KVM_RUN: u64 = 0xae80;
+/// asm-generic/ioctls.h; C libraries do not agree on the type that `libc` gives it.
+const FIONBIO: u64 = 0x5421;
 
 const fn any(call: libc::c_long) -> Allow {
     Allow { call, tests: &[] }
@@ -79,7 +81,7 @@ const EVENT_LOOP: &[Allow] = &[
         libc::SYS_ioctl,
         &[Test::Equal {
             argument: 1,
-            value: libc::FIONBIO,
+            value: FIONBIO,
         }],
     ),
     // A driver's choice of offloads, after it has been made.
