@@ -42,6 +42,19 @@ pub fn reap() -> Vec<(u32, Ended)> {
     ended
 }
 
+/// Whether any child is left, running or not.
+pub fn any() -> bool {
+    !matches!(
+        rustix::process::waitid(
+            rustix::process::WaitId::All,
+            rustix::process::WaitIdOptions::EXITED
+                | rustix::process::WaitIdOptions::NOHANG
+                | rustix::process::WaitIdOptions::NOWAIT,
+        ),
+        Err(rustix::io::Errno::CHILD)
+    )
+}
+
 /// Which signal to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kill {

@@ -21,6 +21,7 @@ extern crate std;
 
 pub mod commit;
 pub mod digest;
+pub mod floors;
 pub mod history;
 pub mod key;
 pub mod manifest;

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the bootstrap does next, as a pure function of what it knows.
+//!
+//! ```text
+//!   Try ──ok──> Boot(pinned)
+//!    ^ │
+//!    │ └─failed─> something usable in the cache? ──yes, and patience is over──> Boot(fallback)
+//!    │                        │ no
+//!    └──── Wait <─────────────┴──── ten minutes of this: Reboot, so that the other slot gets its turn
+//! ```
+
+use std::time::Duration;
+
+use racklet_trust::Digest;
+
+use crate::state::boots::TRIES;
+
+/// How long the network and the server are waited for when a payload in the cache could start instead.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How often they are tried in that time, at most.
+pub(crate) const ATTEMPTS: u32 = 3;
+/// With nothing to start, a reboot after this long: the bootloader has counted this start and may choose the other slot.
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(600);
+
+/// A payload that could start: verified, for this board, not below its floor, all chunks there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// Its manifest's digest.
+    pub(crate) digest: Digest,
+    /// Its version.
+    pub(crate) version: u64,
+    /// Starts without becoming healthy.
+    pub(crate) tries: u32,
+    /// It was the last one to be healthy.
+    pub(crate) good: bool,
+}
+
+/// How the newest attempt to learn and fetch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// There was none yet.
+    None,
+    /// The head was fetched and accepted, and the payload it pins is complete.
+    Done,
+    /// It failed in a way that may pass: no network, no answer.
+    Passing,
+    /// It failed in a way that waiting does not change: a rejected head, a bad object, a wrong payload.
+    Lasting,
+}
+
+/// What is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Observed<'a> {
+    /// Time since PID 1 began.
+    pub(crate) elapsed: Duration,
+    /// Attempts made.
+    pub(crate) attempts: u32,
+    /// How the newest ended.
+    pub(crate) attempt: Attempt,
+    /// What the accepted head pins for this tray.
+    pub(crate) pinned: Option<Digest>,
+    /// What could start now.
+    pub(crate) candidates: &'a [Candidate],
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Network, repository, payload: try now.
+    Try,
+    /// Try again after a while (jittered back-off).
+    Wait,
+    /// Start this payload.
+    Boot(Digest, Why),
+    /// Nothing to start, and waited long enough.
+    Reboot,
+}
+
+/// Why this payload and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The newest accepted head, fetched in this boot, pins it.
+    Pinned,
+    /// The accepted head pins it; nothing newer could be learnt.
+    PinnedBefore,
+    /// The pinned one cannot be had (yet).
+    Unavailable,
+    /// The pinned one was started [`TRIES`] times and never healthy.
+    PinnedFails,
+    /// All have failed before; starting one of them is better than nothing.
+    LastResort,
+}
+
+/// Decides.
+pub(crate) fn next(seen: &Observed<'_>) -> Next {
+    match seen.attempt {
+        Attempt::None => return Next::Try,
+        Attempt::Done => {
+            if let Some((best, why)) = best(seen) {
+                return Next::Boot(best, why);
+            }
+        }
+        Attempt::Passing | Attempt::Lasting => {
+            let patient = seen.attempt == Attempt::Passing
+                && seen.attempts < ATTEMPTS
+                && seen.elapsed < PATIENCE;
+            if !patient && let Some((best, why)) = best(seen) {
+                return Next::Boot(best, why);
+            }
+        }
+    }
+    if seen.elapsed < GIVE_UP {
+        return Next::Wait;
+    }
+    last_resort(seen).map_or(Next::Reboot, |digest| Next::Boot(digest, Why::LastResort))
+}
+
+/// The best payload that has not failed too often.
+fn best(seen: &Observed<'_>) -> Option<(Digest, Why)> {
+    let usable = |c: &&Candidate| c.tries < TRIES;
+    let pinned = seen
+        .candidates
+        .iter()
+        .find(|c| Some(c.digest) == seen.pinned);
+    if let Some(pinned) = pinned.filter(usable) {
+        let why = if seen.attempt == Attempt::Done {
+            Why::Pinned
+        } else {
+            Why::PinnedBefore
+        };
+        return Some((pinned.digest, why));
+    }
+    let why = if pinned.is_some() {
+        Why::PinnedFails
+    } else {
+        Why::Unavailable
+    };
+    let others = || {
+        seen.candidates
+            .iter()
+            .filter(|c| Some(c.digest) != seen.pinned)
+            .filter(usable)
+    };
+    let other = others()
+        .find(|c| c.good)
+        .or_else(|| others().max_by_key(|c| c.version))?;
+    Some((other.digest, why))
+}
+
+/// Of those that failed too often: the one that was healthy once, else the pinned one, else the newest.
+fn last_resort(seen: &Observed<'_>) -> Option<Digest> {
+    let all = || seen.candidates.iter();
+    let choice = all()
+        .find(|c| c.good)
+        .or_else(|| all().find(|c| Some(c.digest) == seen.pinned))
+        .or_else(|| all().max_by_key(|c| c.version))?;
+    Some(choice.digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(n: u8) -> Digest {
+        Digest::of(&[n])
+    }
+
+    /// Payload `n` of version `n`.
+    fn candidate(n: u8, tries: u32, good: bool) -> Candidate {
+        Candidate {
+            digest: digest(n),
+            version: n.into(),
+            tries,
+            good,
+        }
+    }
+
+    fn decide(
+        attempt: Attempt,
+        attempts: u32,
+        seconds: u64,
+        pinned: Option<u8>,
+        candidates: &[Candidate],
+    ) -> Next {
+        let elapsed = Duration::from_secs(seconds);
+        next(&Observed {
+            elapsed,
+            attempts,
+            attempt,
+            pinned: pinned.map(digest),
+            candidates,
+        })
+    }
+
+    #[test]
+    fn the_server_is_asked_before_anything_starts() {
+        assert_eq!(
+            decide(Attempt::None, 0, 0, Some(1), &[candidate(1, 0, true)]),
+            Next::Try
+        );
+    }
+
+    #[test]
+    fn the_pinned_payload_starts_even_when_a_newer_one_is_cached() {
+        let cached = [candidate(3, 0, true), candidate(2, 0, false)];
+        assert_eq!(
+            decide(Attempt::Done, 1, 1, Some(2), &cached),
+            Next::Boot(digest(2), Why::Pinned)
+        );
+    }
+
+    #[test]
+    fn without_network_the_cached_payload_starts_after_some_patience() {
+        let cached = [candidate(1, 0, true)];
+        assert_eq!(decide(Attempt::Passing, 1, 5, Some(1), &cached), Next::Wait);
+        let boot = Next::Boot(digest(1), Why::PinnedBefore);
+        assert_eq!(
+            decide(Attempt::Passing, ATTEMPTS, 5, Some(1), &cached),
+            boot
+        );
+        assert_eq!(
+            decide(Attempt::Passing, 1, PATIENCE.as_secs(), Some(1), &cached),
+            boot
+        );
+    }
+
+    #[test]
+    fn garbage_from_the_server_starts_the_cached_payload_at_once() {
+        let cached = [candidate(1, 0, true)];
+        assert_eq!(
+            decide(Attempt::Lasting, 1, 1, Some(1), &cached),
+            Next::Boot(digest(1), Why::PinnedBefore)
+        );
+        assert_eq!(
+            decide(Attempt::Lasting, 1, 1, Some(2), &cached),
+            Next::Boot(digest(1), Why::Unavailable)
+        );
+    }
+
+    #[test]
+    fn with_nothing_cached_it_waits_then_reboots_and_never_starts_anything() {
+        for attempt in [Attempt::Passing, Attempt::Lasting, Attempt::Done] {
+            assert_eq!(
+                decide(attempt, 50, GIVE_UP.as_secs() - 1, Some(1), &[]),
+                Next::Wait
+            );
+            assert_eq!(
+                decide(attempt, 50, GIVE_UP.as_secs(), Some(1), &[]),
+                Next::Reboot
+            );
+        }
+    }
+
+    #[test]
+    fn a_payload_that_failed_three_times_gives_way_to_the_last_good_one() {
+        let cached = [
+            candidate(2, TRIES, false),
+            candidate(3, 0, false),
+            candidate(1, 0, true),
+        ];
+        assert_eq!(
+            decide(Attempt::Done, 1, 1, Some(2), &cached),
+            Next::Boot(digest(1), Why::PinnedFails)
+        );
+        // One try less, and it starts again.
+        let cached = [candidate(2, TRIES - 1, false), candidate(1, 0, true)];
+        assert_eq!(
+            decide(Attempt::Done, 1, 1, Some(2), &cached),
+            Next::Boot(digest(2), Why::Pinned)
+        );
+    }
+
+    #[test]
+    fn a_failing_payload_with_no_other_waits_for_a_new_pin_and_starts_only_as_the_last_resort() {
+        let cached = [candidate(2, TRIES, false)];
+        assert_eq!(decide(Attempt::Done, 1, 1, Some(2), &cached), Next::Wait);
+        let last = Next::Boot(digest(2), Why::LastResort);
+        assert_eq!(
+            decide(Attempt::Done, 9, GIVE_UP.as_secs(), Some(2), &cached),
+            last
+        );
+    }
+
+    #[test]
+    fn without_a_pin_the_last_good_payload_starts_then_the_newest() {
+        let cached = [
+            candidate(1, 0, true),
+            candidate(2, 0, false),
+            candidate(3, 0, false),
+        ];
+        assert_eq!(
+            decide(Attempt::Lasting, 1, 1, None, &cached),
+            Next::Boot(digest(1), Why::Unavailable)
+        );
+        assert_eq!(
+            decide(Attempt::Lasting, 1, 1, None, &cached[1..]),
+            Next::Boot(digest(3), Why::Unavailable)
+        );
+    }
+}

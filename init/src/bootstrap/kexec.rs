@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a verified payload to the loaded next kernel: sealed memory, the handoff behind the initramfs, the command line.
+//!
+//! [`Verified`] bytes are copied into memfds, sealed, and those very memfds are given to `kexec_file_load`: no name, no
+//! file system, nobody in between.
+
+use std::io::{self, Write};
+
+use racklet_api::boot::Handoff;
+use racklet_api::tray::TrayConfig;
+use racklet_cpio::{Archive, CpioError};
+use racklet_linux::kexec::{self, KexecError};
+use racklet_linux::sealed::{Sealed, Unsealed};
+use racklet_trust::{Manifest, TrustRoot, Verified};
+
+use super::payload::Ready;
+
+/// Why the payload was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error("the payload has no {0}")]
+    NoFile(&'static str),
+    #[error("hold the payload in memory")]
+    Memory(#[source] io::Error),
+    #[error("make the handoff: {0}")]
+    Handoff(CpioError),
+    #[error("load the kernel")]
+    Load(#[source] KexecError),
+}
+
+/// Loads a payload with its handoff. The verified bytes are given up on the way: memory is short.
+pub(crate) fn load(ready: Ready, tray: &TrayConfig, handoff: &[u8]) -> Result<(), LoadError> {
+    let Ready {
+        manifest,
+        mut files,
+        ..
+    } = ready;
+    let mut file = |name: &'static str| {
+        let at = files
+            .iter()
+            .position(|(found, _)| found == name)
+            .ok_or(LoadError::NoFile(name))?;
+        Ok(files.swap_remove(at).1)
+    };
+    let kernel = seal("kernel", file("kernel")?, &[])?;
+    let initramfs = seal("initramfs", file("initramfs")?, handoff)?;
+    kexec::load(&kernel, &initramfs, &command_line(tray, &manifest)).map_err(LoadError::Load)
+}
+
+/// Verified bytes, and behind them at a multiple of four what we say ourselves.
+fn seal(name: &str, bytes: Verified<Vec<u8>>, behind: &[u8]) -> Result<Sealed, LoadError> {
+    let write = || {
+        let mut memory = Unsealed::new(name)?;
+        memory.write_all(&bytes)?;
+        if !behind.is_empty() {
+            let padding = bytes.len().next_multiple_of(4) - bytes.len();
+            memory.write_all(&[0; 4][..padding])?;
+            memory.write_all(behind)?;
+        }
+        memory.seal()
+    };
+    write().map_err(LoadError::Memory)
+}
+
+/// The board's arguments, then the payload's.
+fn command_line(tray: &TrayConfig, manifest: &Manifest) -> String {
+    let board = tray.arguments.iter().map(String::as_str);
+    board
+        .chain([manifest.arguments.as_str()])
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The archive that the next stage finds behind its initramfs.
+pub(crate) fn handoff_archive(
+    root: &TrustRoot,
+    tray: &TrayConfig,
+    handoff: &Handoff,
+) -> Result<Vec<u8>, LoadError> {
+    let mut json = serde_json::to_vec(handoff).expect("strings and numbers always serialise");
+    json.push(b'\n');
+    let mut archive = Archive::new();
+    let mut fill = || {
+        archive.directory("racklet", 0o700)?;
+        archive.file("racklet/trust-root.json", 0o600, &root.to_canonical())?;
+        archive.file("racklet/tray.json", 0o600, &tray.to_json())?;
+        archive.file("racklet/handoff.json", 0o600, &json)
+    };
+    fill().map_err(LoadError::Handoff)?;
+    Ok(archive.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use racklet_trust::manifest::Kind;
+
+    #[test]
+    fn the_command_line_is_the_boards_and_then_the_payloads() {
+        let tray = TrayConfig::parse(
+            br#"{"v":1,"rack":"00112233445566778899aabbccddeeff","tray":"t","board":"b","built":1,
+                "arguments":["console=ttyS0","panic=5"],"repository":{"url":"https://git.example/rack.git"}}"#,
+        )
+        .expect("parses");
+        let mut manifest = Manifest::new(Kind::Payload, "stable", 1);
+        assert_eq!(command_line(&tray, &manifest), "console=ttyS0 panic=5");
+        manifest.arguments = "mitigations=auto".into();
+        assert_eq!(
+            command_line(&tray, &manifest),
+            "console=ttyS0 panic=5 mitigations=auto"
+        );
+    }
+}

@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The bootstrap role: network, time, rack repository, payload, kexec. What to do next is decided in [`decide`]; here it is
+//! done and told.
+
+mod decide;
+mod floor;
+mod kexec;
+mod network;
+mod payload;
+mod phases;
+mod repository;
+mod time;
+
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::io;
+use std::time::Duration;
+
+use racklet_api::boot::{BootInfo, Handoff, Head, PayloadReport};
+use racklet_api::tray::TrayConfig;
+use racklet_fetch::progress::{Phase, Progress};
+use racklet_linux::clock;
+use racklet_linux::watchdog::Watchdog;
+use racklet_net::backoff::{Backoff, Random};
+use racklet_trust::root::RootError;
+use racklet_trust::{Digest, TrustRoot, Verified};
+
+use crate::console::{Chain, Topic, seconds, size};
+use crate::mounts::{self, MountError};
+use crate::pid1::{self, HandedError};
+use crate::state::State;
+use crate::state::boots::TRIES;
+use decide::{Attempt, Next, Observed, Why};
+use network::Network;
+use payload::{Judge, PAYLOAD, Payloads};
+use phases::Phases;
+use repository::{REPOSITORY, Repository, RepositoryError, Wanted, digest_of};
+use time::Time;
+
+const INIT: Topic = Topic("init");
+const NETWORK: Topic = Topic("network");
+const BOOT: Topic = Topic("boot");
+/// Longer than any single step may take without a sign of life.
+const WATCHDOG_S: u32 = 120;
+/// How long one attempt waits for the network.
+const NETWORK_WAIT: Duration = Duration::from_secs(15);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Why the bootstrap cannot even begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fatal {
+    #[error("{0}")]
+    Handed(
+        #[source]
+        #[from]
+        HandedError,
+    ),
+    #[error("the image holds no trust root; make it again with `racklet image build`")]
+    NoTrustRoot,
+    #[error("the trust root in the image")]
+    TrustRoot(
+        #[source]
+        #[from]
+        RootError,
+    ),
+    #[error(
+        "the image's trust root is of rack {0}, its tray configuration of rack {1}; make it again"
+    )]
+    OtherRack(String, String),
+    #[error("{0}")]
+    Mount(
+        #[source]
+        #[from]
+        MountError,
+    ),
+    #[error("open the cache")]
+    Cache(#[source] io::Error),
+    #[error("{0}")]
+    Repository(
+        #[source]
+        #[from]
+        RepositoryError,
+    ),
+    #[error("nothing to start after {0} minutes of trying")]
+    NothingToStart(u64),
+}
+
+/// Runs until a payload starts. Comes back only with a reason to reboot.
+pub(crate) fn run(tray: &TrayConfig) -> Result<Infallible, Fatal> {
+    let mut bootstrap = Bootstrap::begin(tray)?;
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    let mut random = Random::new(network::seed());
+    loop {
+        match bootstrap.decide() {
+            Next::Try => bootstrap.attempt(None),
+            Next::Wait => bootstrap.attempt(Some(backoff.wait(&mut random))),
+            Next::Boot(digest, why) => bootstrap.start(digest, why),
+            Next::Reboot => return Err(Fatal::NothingToStart(decide::GIVE_UP.as_secs() / 60)),
+        }
+    }
+}
+
+struct Bootstrap<'a> {
+    tray: &'a TrayConfig,
+    boot: Option<BootInfo>,
+    began: Duration,
+    phases: Phases,
+    signs: SignsOfLife,
+    state: Option<State>,
+    time: Time,
+    network: Option<Network>,
+    repository: Repository,
+    payloads: Payloads,
+    wanted: Option<Wanted>,
+    attempts: u32,
+    attempt: Attempt,
+    /// Payloads that could not be loaded since the last attempt.
+    spoiled: Vec<Digest>,
+}
+
+/// Why an attempt brought nothing to start.
+struct Failed {
+    topic: Topic,
+    reason: String,
+    lasting: bool,
+}
+
+impl<'a> Bootstrap<'a> {
+    fn begin(tray: &'a TrayConfig) -> Result<Self, Fatal> {
+        let mut phases = Phases::begin("state");
+        let began = clock::since_boot();
+        let root = pid1::handed("/racklet/trust-root.json")?.ok_or(Fatal::NoTrustRoot)?;
+        let root = Verified::<TrustRoot>::baked(&root)?;
+        if root.rack().to_string() != tray.rack {
+            return Err(Fatal::OtherRack(root.rack().to_string(), tray.rack.clone()));
+        }
+        let boot: Option<BootInfo> = pid1::handed_json("/racklet/boot.json")?;
+        if let Some(boot) = &boot {
+            INIT.say(format_args!(
+                "slot {}, start {} since it was last healthy",
+                boot.slot, boot.tries
+            ));
+        }
+        let signs = SignsOfLife::begin();
+        let state = State::open(&tray.rack, true)?;
+        let time = Time::begin(tray.built.max(state.floors().time));
+        let repository = Repository::open(tray, root, &state)?;
+        let payloads = Payloads::open(&state, &tray.board).map_err(Fatal::Cache)?;
+        let wanted = repository
+            .tree
+            .as_ref()
+            .and_then(|tree| repository::wanted(tree, tray).ok());
+        phases.enter("network");
+        Ok(Self {
+            tray,
+            boot,
+            began,
+            phases,
+            signs,
+            state: Some(state),
+            time,
+            network: None,
+            repository,
+            payloads,
+            wanted,
+            attempts: 0,
+            attempt: Attempt::None,
+            spoiled: Vec::new(),
+        })
+    }
+
+    fn state(&self) -> &State {
+        self.state
+            .as_ref()
+            .expect("closed only on the way out of this program")
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge {
+            root: self.repository.root(),
+            floors: self.state().floors(),
+            now: self.time.trusted_now(),
+        }
+    }
+
+    fn decide(&self) -> Next {
+        let candidates =
+            self.payloads
+                .candidates(self.judge(), self.state().boots(), &self.spoiled);
+        decide::next(&Observed {
+            elapsed: clock::since_boot().saturating_sub(self.began),
+            attempts: self.attempts,
+            attempt: self.attempt,
+            pinned: self
+                .wanted
+                .as_ref()
+                .map(|wanted| digest_of(&wanted.payload)),
+            candidates: &candidates,
+        })
+    }
+
+    /// Learns the newest head and gets what it pins; first waits, when told to.
+    fn attempt(&mut self, wait: Option<Duration>) {
+        if let Some(wait) = wait {
+            BOOT.say(format_args!("try again in {}", seconds(wait)));
+            let until = clock::since_boot() + wait;
+            let signs = &mut self.signs;
+            if let Some(network) = &mut self.network
+                && network.pump(until, &mut || signs.give()).is_err()
+            {
+                self.network = None;
+            }
+            while clock::since_boot() < until {
+                std::thread::sleep(
+                    (until - clock::since_boot().min(until)).min(Duration::from_secs(1)),
+                );
+                self.signs.give();
+            }
+        }
+        self.attempts += 1;
+        self.spoiled.clear();
+        self.attempt = match self.learn_and_fetch() {
+            Ok(()) => Attempt::Done,
+            Err(failed) => {
+                let next = if failed.lasting {
+                    "see what the cache has"
+                } else {
+                    "try again, or start from the cache"
+                };
+                failed.topic.failed(failed.reason, next);
+                if failed.lasting {
+                    Attempt::Lasting
+                } else {
+                    Attempt::Passing
+                }
+            }
+        };
+        self.signs.give();
+    }
+
+    fn learn_and_fetch(&mut self) -> Result<(), Failed> {
+        self.phases.enter("network");
+        let signs = &mut self.signs;
+        let network = match &mut self.network {
+            Some(network) => network,
+            empty => empty
+                .insert(Network::open(self.tray).map_err(|error| passing(NETWORK, Chain(&error)))?),
+        };
+        let up = network.wait(clock::since_boot() + NETWORK_WAIT, &mut || signs.give());
+        up.map_err(|error| passing(NETWORK, Chain(&error)))?;
+
+        self.phases.enter("time");
+        let mut servers = self.tray.time_servers.clone();
+        servers.extend(network.time_servers());
+        self.time.ask(&servers);
+        signs.give();
+
+        self.phases.enter("repository");
+        let failed = |error: &RepositoryError| Failed {
+            topic: REPOSITORY,
+            reason: Chain(error).to_string(),
+            lasting: error.is_lasting(),
+        };
+        let mut remote = self.repository.connect().map_err(|error| failed(&error))?;
+        let state = self
+            .state
+            .as_mut()
+            .expect("closed only on the way out of this program");
+        self.repository
+            .update(&mut remote, state, &mut self.signs)
+            .map_err(|error| failed(&error))?;
+        self.time.raise(self.state().floors().time);
+        let tree = self.repository.tree.as_ref();
+        let wanted = tree
+            .map(|tree| repository::wanted(tree, self.tray))
+            .transpose();
+        let wanted = wanted.map_err(|error| lasting(REPOSITORY, Chain(&error)))?;
+        let wanted = wanted.ok_or_else(|| lasting(REPOSITORY, "no head was accepted"))?;
+        let pin = wanted.payload.clone();
+        let keep = wanted.images.iter().copied().chain([digest_of(&pin)]);
+        let keep: Vec<Digest> = keep.chain(self.state().boots().good()).collect();
+        self.wanted = Some(wanted);
+
+        self.phases.enter("payload");
+        let has = self
+            .payloads
+            .has(&pin, self.judge())
+            .map_err(|error| lasting(PAYLOAD, Chain(&error)))?;
+        if has {
+            return Ok(());
+        }
+        let mut other = match &pin.repository {
+            Some(url) => Some(
+                self.repository
+                    .connect_to(url.as_str())
+                    .map_err(|error| failed(&error))?,
+            ),
+            None => None,
+        };
+        let judge = Judge {
+            root: self.repository.root(),
+            floors: self
+                .state
+                .as_ref()
+                .expect("closed only on the way out of this program")
+                .floors(),
+            now: self.time.trusted_now(),
+        };
+        let remote = other.as_mut().unwrap_or(&mut remote);
+        let fetched = self
+            .payloads
+            .fetch(remote, &pin, judge, &keep, &mut self.signs);
+        fetched.map_err(|error| Failed {
+            topic: PAYLOAD,
+            reason: Chain(&error).to_string(),
+            lasting: error.is_lasting(),
+        })?;
+        Ok(())
+    }
+
+    /// Starts a payload; comes back when that failed.
+    fn start(&mut self, digest: Digest, why: Why) {
+        self.phases.enter("load");
+        let error = match self.try_start(digest, why) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        PAYLOAD.failed(error, "start another one, or fetch it anew");
+        self.spoiled.push(digest);
+        self.attempt = Attempt::Passing;
+    }
+
+    fn try_start(&mut self, digest: Digest, why: Why) -> Result<Infallible, String> {
+        let chain = |error: &dyn std::error::Error| Chain(error).to_string();
+        let taken = self
+            .payloads
+            .take(digest, self.repository.root(), &mut self.signs);
+        let ready = taken.map_err(|error| chain(&error))?;
+        let fallback = fallback(why);
+        let (name, version) = (ready.manifest.name.clone(), ready.manifest.version);
+        let tries = self.state().boots().tries(digest) + 1;
+        BOOT.say(format_args!(
+            "{name}-{version}{}{}",
+            if tries > 1 {
+                format!(", start {tries} of {TRIES}")
+            } else {
+                String::new()
+            },
+            fallback
+                .as_ref()
+                .map_or_else(String::new, |why| format!(" ({why})")),
+        ));
+        let handoff = self.handoff(digest, &ready.manifest, fallback);
+        let archive = kexec::handoff_archive(self.repository.root(), self.tray, &handoff)
+            .map_err(|e| chain(&e))?;
+        let sizes: Vec<String> = ready
+            .files
+            .iter()
+            .map(|(name, bytes)| format!("{name} {}", size(bytes.len() as u64)))
+            .collect();
+        kexec::load(ready, self.tray, &archive).map_err(|error| chain(&error))?;
+        BOOT.say(format_args!(
+            "loaded from sealed memory: {}, handoff {}",
+            sizes.join(", "),
+            size(archive.len() as u64)
+        ));
+
+        // Counted before it is used: a kernel that hangs has had its try.
+        self.phases.enter("leave");
+        let mut state = self.state.take().expect("closed only here");
+        if let Err(error) = state.keep_boots(state.boots().clone().started(digest)) {
+            BOOT.failed(Chain(&error), "start it uncounted");
+        }
+        self.signs.give();
+        let phases = std::mem::replace(&mut self.phases, Phases::begin("")).finish();
+        BOOT.say(format_args!(
+            "handing over after {}",
+            seconds(clock::since_boot().saturating_sub(self.began))
+        ));
+        println!("racklet: phases {phases}");
+        state.close();
+        mounts::kernel_talk(mounts::KernelTalk::All);
+        let error = racklet_linux::kexec::jump();
+        // The state is closed and the kernel would not go: only the firmware can help now.
+        pid1::fatal(chain(&error))
+    }
+
+    fn handoff(
+        &self,
+        digest: Digest,
+        manifest: &racklet_trust::Manifest,
+        fallback: Option<String>,
+    ) -> Handoff {
+        let floors = self.state().floors();
+        Handoff {
+            v: 1,
+            head: floors.head.map(|(id, generation)| Head {
+                commit: id.to_string(),
+                generation,
+            }),
+            trust_root: self.repository.root().version(),
+            time_floor: floors.time.max(self.tray.built),
+            time: self.time.report(),
+            boot: self.boot.clone(),
+            payload: PayloadReport {
+                manifest: digest.to_string(),
+                name: manifest.name.clone(),
+                version: manifest.version,
+                fallback,
+            },
+            lease: self.network.as_ref().and_then(Network::lease),
+            persistent: self.state().persistent,
+        }
+    }
+}
+
+fn passing(topic: Topic, reason: impl Display) -> Failed {
+    Failed {
+        topic,
+        reason: reason.to_string(),
+        lasting: false,
+    }
+}
+
+fn lasting(topic: Topic, reason: impl Display) -> Failed {
+    Failed {
+        topic,
+        reason: reason.to_string(),
+        lasting: true,
+    }
+}
+
+/// For people, when it is not simply the pinned one.
+fn fallback(why: Why) -> Option<String> {
+    match why {
+        Why::Pinned => None,
+        Why::PinnedBefore => {
+            Some("pinned by the head accepted before; the server could not be asked".to_owned())
+        }
+        Why::Unavailable => Some("from the cache; the pinned payload is not available".to_owned()),
+        Why::PinnedFails => Some(format!(
+            "the pinned payload was started {TRIES} times and never healthy"
+        )),
+        Why::LastResort => Some("the last resort: every payload here has failed before".to_owned()),
+    }
+}
+
+/// Feeds the watchdog while there is progress, and tells of long transfers.
+struct SignsOfLife {
+    watchdog: Option<Watchdog>,
+    told: Duration,
+}
+
+impl SignsOfLife {
+    fn begin() -> Self {
+        let watchdog = Watchdog::arm(WATCHDOG_S).unwrap_or_else(|error| {
+            INIT.failed(
+                format_args!("arm the watchdog: {error}"),
+                "go on without it",
+            );
+            None
+        });
+        if let Some(dog) = &watchdog {
+            INIT.say(format_args!("watchdog armed, {} s", dog.seconds()));
+        }
+        Self {
+            watchdog,
+            told: clock::since_boot(),
+        }
+    }
+
+    fn give(&mut self) {
+        if let Some(dog) = &mut self.watchdog {
+            // One that cannot be fed resets the machine: that is its purpose.
+            let _ = dog.feed();
+        }
+    }
+}
+
+impl Progress for SignsOfLife {
+    fn report(&mut self, phase: Phase, bytes: u64) {
+        let now = clock::since_boot();
+        if now.saturating_sub(self.told) < Duration::from_secs(5) {
+            return;
+        }
+        self.told = now;
+        self.give();
+        let doing = match phase {
+            Phase::Receiving => "receiving",
+            Phase::Assembling => "putting together",
+        };
+        BOOT.say(format_args!("{doing}: {}", size(bytes)));
+    }
+}

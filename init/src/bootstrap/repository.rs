@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rack repository: the kept head, a newer one from the server, and what either says this tray should boot.
+
+use std::sync::Arc;
+
+use racklet_api::rack::{self, Pin, Problems};
+use racklet_api::tray::TrayConfig;
+use racklet_fetch::disk::Files;
+use racklet_fetch::limits::Limits;
+use racklet_fetch::progress::Progress;
+use racklet_fetch::rack::{FetchError, Outcome, RackStore, RackTree, Rejected};
+use racklet_fetch::remote::{Remote, RemoteConfig};
+use racklet_fetch::tls::{SystemClock, TlsError};
+use racklet_fetch::url::UrlError;
+use racklet_trust::digest::Hex;
+use racklet_trust::history::Accepted;
+use racklet_trust::{Digest, TrustRoot, Verified};
+
+use super::floor::{self, BelowFloor, Seen};
+use crate::console::{Chain, Topic};
+use crate::state::State;
+
+pub(crate) const REPOSITORY: Topic = Topic("repository");
+
+/// Why there is no newer head.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RepositoryError {
+    #[error("{0}")]
+    Url(
+        #[source]
+        #[from]
+        UrlError,
+    ),
+    #[error("{0}")]
+    Tls(
+        #[source]
+        #[from]
+        TlsError,
+    ),
+    #[error("{0}")]
+    Fetch(
+        #[source]
+        #[from]
+        FetchError,
+    ),
+    #[error("{0}")]
+    Rejected(
+        #[source]
+        #[from]
+        Rejected,
+    ),
+    #[error("{0}")]
+    BelowFloor(
+        #[source]
+        #[from]
+        BelowFloor,
+    ),
+}
+
+impl RepositoryError {
+    /// Whether trying again soon makes no sense: the server gave an answer, and it was not good.
+    pub(crate) fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Fetch(FetchError::Remote(_)))
+    }
+}
+
+/// Why an accepted head does not say what to boot.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoPin {
+    #[error("rack.yaml and the other objects have {0} problems, the first: {1}")]
+    Problems(usize, String),
+    #[error("rack.yaml says rack {0}, but the trust root is of rack {1}")]
+    OtherRack(String, String),
+    #[error("{0}")]
+    UnknownTray(#[source] rack::UnknownTray),
+    #[error("no release covers tray {0}: add it to a file in releases/")]
+    NoRelease(String),
+}
+
+/// The conversation with the server and what was accepted so far.
+pub(crate) struct Repository {
+    branch: String,
+    remote: RemoteConfig,
+    store: RackStore<Files>,
+    root: Verified<TrustRoot>,
+    /// The accepted head, once there is one.
+    pub(crate) tree: Option<RackTree>,
+}
+
+impl Repository {
+    /// Reads the kept head. What is wrong with it is told and costs one full fetch.
+    pub(crate) fn open(
+        tray: &TrayConfig,
+        root: Verified<TrustRoot>,
+        state: &State,
+    ) -> Result<Self, RepositoryError> {
+        let remote = RemoteConfig::of_tray(&tray.repository, Arc::new(SystemClock))?;
+        let store = RackStore::new(Files, state.folder("git/rack"));
+        let tree = match store.reopen(&root, &Limits::RACK) {
+            Ok(Some(tree)) => match floor::judge(&seen(&tree, true), state.floors()) {
+                Ok(()) => Some(tree),
+                Err(error) => {
+                    REPOSITORY.failed(format_args!("the kept head: {error}"), "fetch it anew");
+                    None
+                }
+            },
+            Ok(None) => None,
+            Err(error) => {
+                REPOSITORY.failed(Chain(&error), "fetch it anew");
+                None
+            }
+        };
+        Ok(Self {
+            branch: format!("refs/heads/{}", tray.repository.branch),
+            remote,
+            store,
+            root,
+            tree,
+        })
+    }
+
+    /// A connection to the server of the rack repository.
+    pub(crate) fn connect(&self) -> Result<Remote, RepositoryError> {
+        Ok(Remote::new(&self.remote)?)
+    }
+
+    /// A connection to another repository, with the same authorities and no credentials: those are for the rack's own.
+    pub(crate) fn connect_to(&self, url: &str) -> Result<Remote, RepositoryError> {
+        let mut config = self.remote.clone();
+        config.url = url.parse()?;
+        config.credentials = Default::default();
+        Ok(Remote::new(&config)?)
+    }
+
+    /// The trust root in force.
+    pub(crate) fn root(&self) -> &Verified<TrustRoot> {
+        self.tree
+            .as_ref()
+            .map_or(&self.root, |tree| &tree.head().root)
+    }
+
+    /// Looks at the server and accepts a newer head, if there is one and the rules allow it. It is kept, and the floors
+    /// raised, before this returns.
+    pub(crate) fn update(
+        &mut self,
+        remote: &mut Remote,
+        state: &mut State,
+        progress: &mut dyn Progress,
+    ) -> Result<(), RepositoryError> {
+        let known = self.tree.as_ref().map(RackTree::snapshot);
+        let outcome =
+            racklet_fetch::rack::fetch(remote, &self.branch, known, &Limits::RACK, progress)?;
+        let Outcome::New(fetched) = outcome else {
+            if let Some(tree) = &self.tree {
+                let head = tree.head();
+                REPOSITORY.say(format_args!("head {} is the accepted one", short(head.id)));
+            }
+            return Ok(());
+        };
+        let floor_head = state.floors().head;
+        let accepted = match &self.tree {
+            Some(tree) => tree.accepted(),
+            None => {
+                let same = floor_head.is_some_and(|(id, _)| id == fetched.head());
+                let generation = floor_head.map_or(0, |(_, generation)| generation);
+                Accepted {
+                    head: None,
+                    generation: generation.saturating_sub(u64::from(same)),
+                    root: self.root.clone(),
+                }
+            }
+        };
+        let tree = fetched.verify(&accepted)?;
+        floor::judge(&seen(&tree, accepted.head.is_some()), state.floors())?;
+        let commits = tree.head().generation.saturating_sub(accepted.generation);
+        REPOSITORY.say(format_args!(
+            "head {} accepted, signed under trust root {}{}",
+            short(tree.head().id),
+            tree.head().root.version(),
+            if commits > 1 {
+                format!(", {commits} new commits")
+            } else {
+                String::new()
+            },
+        ));
+        if let Err(error) = self.store.keep(&tree) {
+            REPOSITORY.failed(
+                format_args!("keep the head: {error}"),
+                "go on; the next boot fetches it again",
+            );
+        }
+        if let Err(error) = state.raise(&floors_of(&tree)) {
+            REPOSITORY.failed(Chain(&error), "go on; the floors hold for this boot");
+        }
+        self.tree = Some(tree);
+        Ok(())
+    }
+}
+
+/// What the accepted head asks of this tray.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// The payload to boot.
+    pub(crate) payload: Pin,
+    /// Images of its workloads, which the cache must not give up for the payload.
+    pub(crate) images: Vec<Digest>,
+}
+
+/// The digest of a pinned manifest.
+pub(crate) fn digest_of(pin: &Pin) -> Digest {
+    Hex(pin.manifest.bytes())
+}
+
+/// What the accepted head says this tray should boot.
+pub(crate) fn wanted(tree: &RackTree, tray: &TrayConfig) -> Result<Wanted, NoPin> {
+    let state = rack::load(tree.files()).map_err(|problems: Problems| {
+        let first = problems
+            .list()
+            .first()
+            .map_or_else(String::new, ToString::to_string);
+        NoPin::Problems(problems.list().len(), first)
+    })?;
+    let (said, meant) = (state.id.to_string(), tree.head().root.rack().to_string());
+    if said != meant {
+        return Err(NoPin::OtherRack(said, meant));
+    }
+    let name = state.trays.keys().find(|name| name.as_str() == tray.tray);
+    let unknown = || NoPin::NoRelease(tray.tray.clone());
+    let desired = rack::resolve(&state, name.ok_or_else(unknown)?).map_err(NoPin::UnknownTray)?;
+    let images = desired
+        .workloads
+        .values()
+        .map(|workload| digest_of(&workload.rootfs))
+        .collect();
+    Ok(Wanted {
+        payload: desired.release.ok_or_else(unknown)?,
+        images,
+    })
+}
+
+fn seen(tree: &RackTree, descends: bool) -> Seen {
+    let head = tree.head();
+    Seen {
+        id: head.id,
+        generation: head.generation,
+        time: head.time,
+        trust_root: head.root.version(),
+        descends,
+    }
+}
+
+fn floors_of(tree: &RackTree) -> racklet_trust::floors::Floors {
+    let head = tree.head();
+    racklet_trust::floors::Floors {
+        trust_root: head.root.version(),
+        head: Some((head.id, head.generation)),
+        time: head.time,
+        ..Default::default()
+    }
+}
+
+/// As much of a commit's name as people look at.
+pub(crate) fn short(id: racklet_trust::commit::ObjectId) -> String {
+    id.to_string().chars().take(12).collect()
+}

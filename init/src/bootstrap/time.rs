@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The clock: never before the floor, and set by time servers when they answer.
+
+use std::net::{ToSocketAddrs, UdpSocket};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use racklet_api::boot::{TimeReport, TimeSource};
+use racklet_linux::clock;
+use racklet_net::sntp::{self, Query, Sample};
+
+use super::network::seed;
+use crate::console::Topic;
+
+const TIME: Topic = Topic("time");
+/// All servers together get so long, names included.
+const TOTAL: Duration = Duration::from_secs(4);
+/// One answer gets so long before the question is sent again.
+const ANSWER: Duration = Duration::from_millis(1200);
+const MOST_SERVERS: usize = 6;
+
+/// Where the clock stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Time {
+    floor: u64,
+    source: TimeSource,
+}
+
+impl Time {
+    /// Sets the clock to the floor when it is behind it.
+    pub(crate) fn begin(floor: u64) -> Self {
+        let wall = clock::wall();
+        let (set, source) = choose(wall.as_secs(), floor);
+        match set {
+            None => TIME.say(format_args!(
+                "{} by the real-time clock",
+                utc(wall.as_secs())
+            )),
+            Some(to) => {
+                let next = format!("begin at the floor, {}", utc(to));
+                TIME.failed(
+                    format_args!(
+                        "the clock says {}, before the newest signed time",
+                        utc(wall.as_secs())
+                    ),
+                    next,
+                );
+                set_clock(to);
+            }
+        }
+        Self { floor, source }
+    }
+
+    /// A newer signed time was seen: the clock goes up to it at least.
+    pub(crate) fn raise(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
+        if let (Some(to), _) = choose(clock::wall().as_secs(), self.floor) {
+            TIME.say(format_args!("{} by the newest signed commit", utc(to)));
+            set_clock(to);
+            self.source = TimeSource::Floor;
+        }
+    }
+
+    /// Asks the time servers, unless they have answered already.
+    pub(crate) fn ask(&mut self, servers: &[String]) {
+        if self.source == TimeSource::Sntp {
+            return;
+        }
+        if servers.is_empty() {
+            TIME.say("no time server is configured or named by DHCP; certificates are judged by this clock");
+            return;
+        }
+        let samples = question(servers, Duration::from_secs(self.floor));
+        let Some(agreed) = sntp::agree(&samples) else {
+            let text = if samples.is_empty() {
+                "no time server answered"
+            } else {
+                "the time servers disagree"
+            };
+            TIME.failed(
+                format_args!("{text} ({})", servers.join(", ")),
+                "certificates are judged by this clock",
+            );
+            return;
+        };
+        let before = clock::wall();
+        let now = agreed.at(clock::since_boot());
+        if let Err(error) = clock::set_wall(now) {
+            TIME.failed(
+                format_args!("set the clock: {error}"),
+                "go on with the clock as it is",
+            );
+            return;
+        }
+        self.source = TimeSource::Sntp;
+        let shift = if now > before {
+            format!("+{:.3}", (now - before).as_secs_f64())
+        } else {
+            format!("-{:.3}", (before - now).as_secs_f64())
+        };
+        let of = servers.len().min(MOST_SERVERS);
+        TIME.say(format_args!(
+            "{} by {} of {of} time servers ({shift} s)",
+            utc(now.as_secs()),
+            samples.len()
+        ));
+    }
+
+    /// The time that expiry dates are judged by: only one that somebody vouches for. A real-time clock that is wrong must
+    /// not make every payload look expired.
+    pub(crate) fn trusted_now(&self) -> u64 {
+        match self.source {
+            TimeSource::Sntp => clock::wall().as_secs().max(self.floor),
+            TimeSource::Rtc | TimeSource::Floor => self.floor,
+        }
+    }
+
+    /// For the next stage.
+    pub(crate) fn report(&self) -> TimeReport {
+        TimeReport {
+            unix: clock::wall().as_secs(),
+            source: self.source,
+        }
+    }
+}
+
+/// What to set a clock to that says `wall`, and what it then goes by.
+fn choose(wall: u64, floor: u64) -> (Option<u64>, TimeSource) {
+    if wall < floor {
+        (Some(floor), TimeSource::Floor)
+    } else {
+        (None, TimeSource::Rtc)
+    }
+}
+
+fn set_clock(unix: u64) {
+    if let Err(error) = clock::set_wall(Duration::from_secs(unix)) {
+        TIME.failed(
+            format_args!("set the clock: {error}"),
+            "go on with the clock as it is",
+        );
+    }
+}
+
+/// Asks all servers at once and collects judged answers.
+fn question(servers: &[String], floor: Duration) -> Vec<Sample> {
+    let (send, receive) = mpsc::channel();
+    let mut asked = 0;
+    for server in servers.iter().take(MOST_SERVERS) {
+        let (server, send) = (server.clone(), send.clone());
+        // Names may take as long as DNS likes: the thread may outlive the wait, and nobody listens to it then.
+        let started = thread::Builder::new()
+            .name("sntp".into())
+            .stack_size(128 << 10)
+            .spawn(move || {
+                let _ = send.send(one(&server, floor));
+            });
+        asked += usize::from(started.is_ok());
+    }
+    let deadline = clock::since_boot() + TOTAL;
+    let mut samples = Vec::new();
+    for _ in 0..asked {
+        match receive.recv_timeout(deadline.saturating_sub(clock::since_boot())) {
+            Ok(sample) => samples.extend(sample),
+            Err(_) => break,
+        }
+    }
+    samples
+}
+
+fn one(server: &str, floor: Duration) -> Option<Sample> {
+    for address in (server, sntp::PORT).to_socket_addrs().ok()?.take(4) {
+        let local = if address.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
+        let Ok(socket) = UdpSocket::bind(local) else {
+            continue;
+        };
+        if socket.connect(address).is_err() || socket.set_read_timeout(Some(ANSWER)).is_err() {
+            continue;
+        }
+        for _ in 0..2 {
+            let query = Query::new(seed(), clock::since_boot());
+            let mut answer = [0_u8; 512];
+            let Ok(length) = socket
+                .send(&query.packet())
+                .and_then(|_| socket.recv(&mut answer))
+            else {
+                continue;
+            };
+            match query.judge(&answer[..length], clock::since_boot(), floor) {
+                Ok(sample) => return Some(sample),
+                Err(refused) => TIME.failed(
+                    format_args!("{server}: {refused}"),
+                    "go by the other servers",
+                ),
+            }
+        }
+    }
+    None
+}
+
+/// Unix seconds as people read them.
+pub(crate) fn utc(unix: u64) -> String {
+    // Days to year, month, day: https://howardhinnant.github.io/date_algorithms.html, from 0000-03-01.
+    let (days, second) = (unix / 86_400 + 719_468, unix % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_never_before_the_floor() {
+        for (wall, floor, set, source) in [
+            (0, 1_790_000_000, Some(1_790_000_000), TimeSource::Floor),
+            (1_790_000_001, 1_790_000_000, None, TimeSource::Rtc),
+            (4_102_444_800, 1_790_000_000, None, TimeSource::Rtc),
+        ] {
+            assert_eq!(choose(wall, floor), (set, source), "{wall}");
+        }
+    }
+
+    #[test]
+    fn a_real_time_clock_in_2100_does_not_expire_payloads() {
+        let time = Time {
+            floor: 1_790_000_000,
+            source: TimeSource::Rtc,
+        };
+        assert_eq!(time.trusted_now(), 1_790_000_000);
+    }
+
+    #[test]
+    fn dates_read_as_dates() {
+        for (unix, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_827_696, "2000-02-29 12:34:56 UTC"),
+            (1_790_000_000, "2026-09-21 14:13:20 UTC"),
+            (4_102_444_799, "2099-12-31 23:59:59 UTC"),
+        ] {
+            assert_eq!(utc(unix), text);
+        }
+    }
+}

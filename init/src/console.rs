@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a person sees: one line a step, with the time since the kernel started, who speaks and what happened.
+//!
+//! ```text
+//! [    1.204] network     eth0 up, 10.0.2.15/24 by DHCP from 10.0.2.2
+//! [    9.310] repository  failed: connect to git.example: connection refused; next: try again in 4 s
+//! ```
+
+use std::error::Error;
+use std::fmt::{self, Display, Write as _};
+use std::io::Write as _;
+use std::time::Duration;
+
+use racklet_linux::clock;
+
+/// Longest line written, in bytes: errors quote what others sent.
+const LONGEST: usize = 1024;
+
+/// Who speaks. Its text is the second column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Topic(pub &'static str);
+
+impl Topic {
+    /// A step that went well, or a fact.
+    pub(crate) fn say(self, text: impl Display) {
+        line(self.0, &text.to_string());
+    }
+
+    /// A step that failed: why, and what happens next.
+    pub(crate) fn failed(self, error: impl Display, next: impl Display) {
+        line(self.0, &format!("failed: {error}; next: {next}"));
+    }
+}
+
+/// An error with everything that led to it, on one line.
+pub(crate) struct Chain<'a>(pub &'a dyn Error);
+
+impl Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            // Some errors repeat their source in their own words.
+            if !last.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            last = text;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+fn line(topic: &str, text: &str) {
+    let line = format_line(clock::since_boot(), topic, text);
+    // Nothing better to do when the console is gone.
+    let _ = std::io::stdout().lock().write_all(line.as_bytes());
+}
+
+fn format_line(at: Duration, topic: &str, text: &str) -> String {
+    let mut line = format!(
+        "[{:5}.{:03}] {topic:<11} ",
+        at.as_secs(),
+        at.subsec_millis()
+    );
+    for character in text.chars() {
+        if line.len() >= LONGEST {
+            line.push('…');
+            break;
+        }
+        match character {
+            // What others sent must neither break lines nor drive the terminal.
+            '\n' | '\r' | '\t' => line.push(' '),
+            c if c.is_control() => {
+                let _ = write!(line, "\\x{:02x}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// A duration for people.
+pub(crate) fn seconds(duration: Duration) -> String {
+    if duration < Duration::from_secs(10) {
+        format!("{:.1} s", duration.as_secs_f64())
+    } else {
+        format!("{} s", duration.as_secs())
+    }
+}
+
+/// A size for people.
+pub(crate) fn size(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        0..KIB => format!("{bytes} B"),
+        KIB..MIB => format!("{} KiB", bytes >> 10),
+        // One decimal, rounded down.
+        _ => format!("{}.{} MiB", bytes >> 20, ((bytes & (MIB - 1)) * 10) >> 20),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_aligned_and_stamped() {
+        assert_eq!(
+            format_line(Duration::from_millis(3214), "network", "eth0 up"),
+            "[    3.214] network     eth0 up\n"
+        );
+    }
+
+    #[test]
+    fn what_others_sent_cannot_break_a_line_or_drive_the_terminal() {
+        let line = format_line(Duration::ZERO, "x", "a\nb\u{1b}[2Jc");
+        assert_eq!(line, "[    0.000] x           a b\\x1b[2Jc\n");
+        assert!(format_line(Duration::ZERO, "x", &"y".repeat(100_000)).len() < LONGEST + 8);
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_once_each() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("verify payload")]
+        struct Outer(#[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("reading: {0}")]
+        struct Inner(#[from] std::io::Error);
+        let error = Outer(Inner(std::io::Error::other("disk gone")));
+        assert_eq!(
+            Chain(&error).to_string(),
+            "verify payload: reading: disk gone"
+        );
+    }
+
+    #[test]
+    fn sizes_and_times_read_well() {
+        assert_eq!(
+            [size(12), size(2048), size(5 * 1024 * 1024 + 700_000)],
+            ["12 B", "2 KiB", "5.6 MiB"]
+        );
+        assert_eq!(
+            [
+                seconds(Duration::from_millis(1540)),
+                seconds(Duration::from_secs(75))
+            ],
+            ["1.5 s", "75 s"]
+        );
+    }
+}

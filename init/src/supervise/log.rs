@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What services write: to the console, a line at a time, and to a file on the state partition that cannot grow without
+//! bound.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::console::Topic;
+
+/// A log file is put aside at this length; one older is kept.
+const ROTATE_AT: u64 = 1 << 20;
+/// Longer lines are cut: a service that writes no newline must not fill the memory.
+const MAX_LINE: u64 = 4096;
+
+/// Copies lines until the service's end of the pipe is closed.
+pub(crate) fn follow(topic: Topic, pipe: impl Read, folder: &Path) {
+    let mut file = LogFile::new(folder, topic.0);
+    let mut reader = BufReader::new(pipe);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(line.trim_ascii_end());
+        if text.is_empty() {
+            continue;
+        }
+        topic.say(&text);
+        file.write(&line);
+    }
+}
+
+struct LogFile {
+    path: PathBuf,
+    open: Option<(File, u64)>,
+}
+
+impl LogFile {
+    fn new(folder: &Path, name: &str) -> Self {
+        Self {
+            path: folder.join(format!("{name}.log")),
+            open: None,
+        }
+    }
+
+    /// A full disk costs log lines, never more.
+    fn write(&mut self, line: &[u8]) {
+        let done = self.file().and_then(|(file, length)| {
+            file.write_all(line)?;
+            *length += line.len() as u64;
+            Ok(())
+        });
+        if done.is_err() {
+            self.open = None;
+        }
+    }
+
+    fn file(&mut self) -> io::Result<&mut (File, u64)> {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|(_, length)| *length >= ROTATE_AT)
+        {
+            self.open = None;
+            fs::rename(&self.path, self.path.with_extension("log.1"))?;
+        }
+        match &mut self.open {
+            Some(open) => Ok(open),
+            empty => {
+                if let Some(folder) = self.path.parent() {
+                    fs::create_dir_all(folder)?;
+                }
+                let file = File::options().append(true).create(true).open(&self.path)?;
+                let length = file.metadata()?.len();
+                Ok(empty.insert((file, length)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_writes_without_end_fills_two_files_at_most() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let mut log = LogFile::new(folder.path(), "netd");
+        for _ in 0..40_000 {
+            log.write(&[b'x'; 100]);
+        }
+        let total: u64 = fs::read_dir(folder.path())
+            .expect("lists")
+            .map(|entry| entry.and_then(|e| e.metadata()).map_or(0, |m| m.len()))
+            .sum();
+        assert!(
+            (ROTATE_AT..=2 * ROTATE_AT + 200).contains(&total),
+            "{total}"
+        );
+    }
+}

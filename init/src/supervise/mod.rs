@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: Apache-2.0
+//! PID 1 of the hypervisor OS: supervises `netd` and `hypervisor`, reaps, feeds the watchdog, marks the boot good, and takes
+//! everything down in order. What to do when is decided in [`core`]; here it is done.
+
+mod api;
+mod core;
+mod log;
+mod slots;
+mod workloads;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use racklet_api::boot::Handoff;
+use racklet_api::init::{Op, Response, SOCKET, ServiceStatus, Status};
+use racklet_api::tray::TrayConfig;
+use racklet_linux::child::{self, Kill};
+use racklet_linux::clock;
+use racklet_linux::power::Leave;
+use racklet_linux::signal::{Signal, Signals};
+use racklet_linux::watchdog::Watchdog;
+use racklet_trust::Digest;
+use racklet_trust::commit::ObjectId;
+use racklet_trust::floors::Floors;
+
+use crate::console::{Chain, Topic, seconds};
+use crate::mounts;
+use crate::pid1;
+use crate::state::State;
+use api::Asked;
+use core::{Action, Core, Event, Run};
+
+const INIT: Topic = Topic("init");
+const HEALTH: Topic = Topic("health");
+const VMS: &str = "/run/racklet/vm";
+/// The watchdog's time; it is fed every [`FEED`].
+const WATCHDOG_S: u32 = 30;
+const FEED: Duration = Duration::from_secs(5);
+
+/// What is supervised, in order of start. The last one starts workloads.
+const SERVICES: [(&str, &str); 2] = [("netd", "/sbin/netd"), ("hypervisor", "/sbin/hypervisor")];
+const KEEPER: usize = 1;
+
+enum Input {
+    Signal(Signal),
+    Asked(Asked),
+    WorkloadsStopped,
+}
+
+struct Supervisor {
+    tray: TrayConfig,
+    handoff: Handoff,
+    state: State,
+    core: Core,
+    inputs: Sender<Input>,
+    watchdog: Option<Watchdog>,
+}
+
+/// Runs the second role. Returns how to leave, with everything stopped and unmounted.
+pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave {
+    if let Err(error) = mounts::full() {
+        INIT.failed(Chain(&error), "go on without it");
+    }
+    let _ = rustix::system::sethostname(tray.tray.as_bytes());
+    set_clock(&handoff);
+    let state = match State::open(&tray.rack, false) {
+        Ok(state) => state,
+        Err(error) => pid1::fatal(Chain(&error)),
+    };
+    let watchdog = arm();
+    let (inputs, received) = mpsc::channel();
+    let to_main = inputs.clone();
+    let signal_thread = thread::Builder::new()
+        .name("signals".into())
+        .spawn(
+            move || {
+                while to_main.send(Input::Signal(signals.wait())).is_ok() {}
+            },
+        );
+    if let Err(error) = signal_thread {
+        pid1::fatal(format_args!("start a thread: {error}"));
+    }
+    let to_main = inputs.clone();
+    let served = fs::create_dir_all(VMS).and_then(|()| {
+        api::serve(Path::new(SOCKET), move |asked| {
+            let _ = to_main.send(Input::Asked(asked));
+        })
+    });
+    if let Err(error) = served {
+        INIT.failed(
+            format_args!("listen at {SOCKET}: {error}"),
+            "go on; nobody can report health",
+        );
+    }
+    let core = Core::new(SERVICES.len(), KEEPER, clock::since_boot());
+    let mut supervisor = Supervisor {
+        tray,
+        handoff,
+        state,
+        core,
+        inputs,
+        watchdog,
+    };
+    supervisor.floors_from_handoff();
+    let how = supervisor.work(&received);
+    supervisor.end(how)
+}
+
+/// The clock goes on from where the bootstrap left it, even on a board without a real-time clock.
+fn set_clock(handoff: &Handoff) {
+    let least = Duration::from_secs(handoff.time.unix.max(handoff.time_floor));
+    if clock::wall() < least
+        && let Err(error) = clock::set_wall(least + clock::since_boot())
+    {
+        INIT.failed(
+            format_args!("set the clock: {error}"),
+            "go on with the clock as it is",
+        );
+    }
+}
+
+fn arm() -> Option<Watchdog> {
+    match Watchdog::arm(WATCHDOG_S) {
+        Ok(Some(dog)) => {
+            INIT.say(format_args!("watchdog armed, {} s", dog.seconds()));
+            Some(dog)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            INIT.failed(
+                format_args!("arm the watchdog: {error}"),
+                "go on without it",
+            );
+            None
+        }
+    }
+}
+
+impl Supervisor {
+    fn work(&mut self, received: &mpsc::Receiver<Input>) -> Leave {
+        let mut fed = Duration::ZERO;
+        let mut event = Event::Tick;
+        loop {
+            if let Some(how) = self.react(event) {
+                return how;
+            }
+            let now = clock::since_boot();
+            if now.saturating_sub(fed) >= FEED {
+                if let Some(dog) = &mut self.watchdog {
+                    // A watchdog that cannot be fed resets the machine: that is its purpose.
+                    let _ = dog.feed();
+                }
+                fed = now;
+            }
+            let wake = self.core.wake().unwrap_or(now + FEED).min(fed + FEED);
+            event = match received.recv_timeout(wake.saturating_sub(now)) {
+                Ok(input) => self.take(input),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Event::Tick,
+            };
+        }
+    }
+
+    /// Turns an input into an event for the core.
+    fn take(&mut self, input: Input) -> Event {
+        match input {
+            Input::Signal(Signal::Child) => {
+                for (pid, how) in child::reap() {
+                    // All but the last event are handled here; none of them ends the work.
+                    self.react(Event::Ended(pid, how));
+                }
+                Event::Tick
+            }
+            Input::Signal(Signal::Terminate) => Event::Leave(Leave::Reboot),
+            Input::Signal(Signal::Power) => Event::Leave(Leave::Poweroff),
+            Input::WorkloadsStopped => Event::WorkloadsStopped,
+            Input::Asked(asked) => {
+                let (response, event) = self.answer(asked.request.op);
+                let _ = asked.answer.send(response);
+                event
+            }
+        }
+    }
+
+    fn answer(&mut self, op: Op) -> (Response, Event) {
+        match op {
+            Op::Status => {
+                let status = Box::new(self.status());
+                (
+                    Response {
+                        status: Some(status),
+                        ..Response::done()
+                    },
+                    Event::Tick,
+                )
+            }
+            Op::Health {
+                service,
+                healthy,
+                message,
+            } => {
+                let Some(id) = SERVICES.iter().position(|(name, _)| *name == service) else {
+                    return (
+                        Response::refused(format_args!("there is no service {service}")),
+                        Event::Tick,
+                    );
+                };
+                let message: String = message.chars().take(500).collect();
+                if self.core.services()[id].healthy != Some(healthy) {
+                    let state = if healthy { "healthy" } else { "NOT healthy" };
+                    HEALTH.say(format_args!("{service} {state}: {message}"));
+                }
+                (Response::done(), Event::Health(id, healthy, message))
+            }
+            Op::Raise {
+                head,
+                trust_root,
+                time,
+            } => {
+                let Some(id) = ObjectId::from_hex(&head.commit) else {
+                    return (
+                        Response::refused("the head is not a commit's name"),
+                        Event::Tick,
+                    );
+                };
+                let head = Some((id, head.generation));
+                let raised = self.state.raise(&Floors {
+                    trust_root,
+                    head,
+                    time,
+                    ..Floors::default()
+                });
+                match raised {
+                    Ok(()) => (Response::done(), Event::Tick),
+                    Err(error) => (Response::refused(Chain(&error)), Event::Tick),
+                }
+            }
+            Op::Reboot => (Response::done(), Event::Leave(Leave::Reboot)),
+            Op::Poweroff => (Response::done(), Event::Leave(Leave::Poweroff)),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let services = SERVICES
+            .iter()
+            .zip(self.core.services())
+            .map(|((name, _), service)| {
+                let (state, pid) = match service.run {
+                    Run::Running(pid, _) => ("running", Some(pid)),
+                    Run::Waiting(_) | Run::Starting => ("waiting", None),
+                    Run::Stopped => ("stopped", None),
+                };
+                let status = ServiceStatus {
+                    state: state.to_owned(),
+                    pid,
+                    restarts: service.restarts,
+                    healthy: service.healthy,
+                    message: service.message.clone(),
+                };
+                ((*name).to_owned(), status)
+            });
+        Status {
+            tray: self.tray.tray.clone(),
+            rack: self.tray.rack.clone(),
+            handoff: self.handoff.clone(),
+            marked_good: self.core.marked_good(),
+            uptime: clock::since_boot().as_secs(),
+            services: services.collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    /// Steps the core and does what it says, until there is nothing more to do.
+    fn react(&mut self, event: Event) -> Option<Leave> {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let jitter = u8::try_from(clock::since_boot().subsec_micros() & 0xff).unwrap_or(0);
+            if let Event::Leave(how) = event
+                && !self.core.leaving()
+            {
+                INIT.say(format_args!("going down: {how:?}"));
+            }
+            for action in self.core.step(clock::since_boot(), event, jitter) {
+                match action {
+                    Action::Start(id) => events.push(self.start(id)),
+                    Action::Terminate(pid) => child::kill_group(pid, Kill::Terminate),
+                    Action::Kill(pid) => child::kill_group(pid, Kill::Kill),
+                    Action::Report(id, how, pause) => {
+                        let next = match self.core.leaving() {
+                            true => "nothing, the tray goes down".to_owned(),
+                            false => format!("start it again in {}", seconds(pause)),
+                        };
+                        INIT.failed(format_args!("{} ended: {how}", SERVICES[id].0), next);
+                    }
+                    Action::StopWorkloads => self.stop_workloads(),
+                    Action::MarkGood => events.push(Event::MarkedGood(self.mark_good())),
+                    Action::Leave(how) => return Some(how),
+                }
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, id: usize) -> Event {
+        let (name, path) = SERVICES[id];
+        let started = std::io::pipe().and_then(|(read, write)| {
+            let mut command = Command::new(path);
+            command
+                .env_clear()
+                .env("PATH", "/sbin")
+                .current_dir("/")
+                .stdin(Stdio::null());
+            command.stdout(write.try_clone()?).stderr(write);
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            let child = command.spawn()?;
+            let folder = self.state.folder("log");
+            thread::Builder::new()
+                .name(format!("log-{name}"))
+                .stack_size(128 << 10)
+                .spawn(move || log::follow(Topic(name), read, &folder))?;
+            Ok(child.id())
+        });
+        match started {
+            Ok(pid) => {
+                INIT.say(format_args!("{name} started, pid {pid}"));
+                Event::Started(id, pid)
+            }
+            Err(error) => {
+                INIT.failed(format_args!("start {path}: {error}"), "try again later");
+                Event::NotStarted(id, error.to_string())
+            }
+        }
+    }
+
+    fn stop_workloads(&self) {
+        let inputs = self.inputs.clone();
+        let stop = move || {
+            let (there, left) = workloads::stop_all(Path::new(VMS), core::WORKLOAD_GRACE);
+            match (there, left) {
+                (0, _) => {}
+                (_, 0) => INIT.say(format_args!("{there} workloads stopped")),
+                _ => INIT.failed(
+                    format_args!("{left} of {there} workloads did not stop"),
+                    "kill them",
+                ),
+            }
+            let _ = inputs.send(Input::WorkloadsStopped);
+        };
+        if let Err(error) = thread::Builder::new().name("stop".into()).spawn(stop) {
+            INIT.failed(format_args!("stop the workloads: {error}"), "kill them");
+            let _ = self.inputs.send(Input::WorkloadsStopped);
+        }
+    }
+
+    /// This boot is good: the slot, the payload's tries, the payload's floor.
+    fn mark_good(&mut self) -> bool {
+        let Some(payload) = parse_digest(&self.handoff.payload.manifest) else {
+            HEALTH.failed("the handoff does not name its payload", "nothing is marked");
+            return true;
+        };
+        let mut worked = true;
+        let boots = self.state.boots().clone().healthy(payload);
+        let name = self.handoff.payload.name.clone();
+        let floors = Floors {
+            payloads: [(name, self.handoff.payload.version)].into(),
+            ..Floors::default()
+        };
+        if let Err(error) = self
+            .state
+            .keep_boots(boots)
+            .and_then(|()| self.state.raise(&floors))
+        {
+            HEALTH.failed(Chain(&error), "try again");
+            worked = false;
+        }
+        let slot = match &self.handoff.boot {
+            None => Ok("there is no slot to mark (started without the bootloader)".to_owned()),
+            Some(boot) => slots::mark_good(boot.slot),
+        };
+        match slot {
+            Ok(text) if worked => {
+                let payload = &self.handoff.payload;
+                HEALTH.say(format_args!(
+                    "this boot is good: payload {}-{}; {text}",
+                    payload.name, payload.version
+                ));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                HEALTH.failed(Chain(&error), "try again");
+                worked = false;
+            }
+        }
+        worked
+    }
+
+    /// When the state partition lost them, what the bootstrap verified still holds.
+    fn floors_from_handoff(&mut self) {
+        let head = self.handoff.head.as_ref();
+        let head = head.and_then(|head| Some((ObjectId::from_hex(&head.commit)?, head.generation)));
+        let floors = Floors {
+            trust_root: self.handoff.trust_root,
+            head,
+            time: self.handoff.time_floor,
+            ..Floors::default()
+        };
+        if let Err(error) = self.state.raise(&floors) {
+            INIT.failed(Chain(&error), "hold them in memory");
+        }
+    }
+
+    fn end(self, how: Leave) -> Leave {
+        child::kill_all(Kill::Terminate);
+        let deadline = clock::since_boot() + Duration::from_secs(2);
+        // ECHILD ends this early: nobody is left.
+        while clock::since_boot() < deadline && child::any() {
+            child::reap();
+            thread::sleep(Duration::from_millis(20));
+        }
+        child::kill_all(Kill::Kill);
+        child::reap();
+        self.state.close();
+        INIT.say(match how {
+            Leave::Reboot => "everything stopped; rebooting",
+            Leave::Poweroff => "everything stopped; switching off",
+        });
+        how
+    }
+}
+
+fn parse_digest(hex: &str) -> Option<Digest> {
+    hex.parse().ok()
+}

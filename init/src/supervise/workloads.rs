@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Stopping every workload by its monitor's control socket, on the way down.
+
+use std::fs;
+use std::io::{self, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use racklet_api::line;
+use racklet_api::vm::{ControlAction, ControlReply, ControlRequest, V1};
+
+/// Asks all monitors below `folder` to stop their guests and waits until they are gone, at most for `grace`. Says how
+/// many there were and how many stayed.
+pub(crate) fn stop_all(folder: &Path, grace: Duration) -> (usize, usize) {
+    let deadline = Instant::now() + grace;
+    let sockets: Vec<_> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("control.sock")))
+        .filter(|socket| UnixStream::connect(socket).is_ok())
+        .collect();
+    for socket in &sockets {
+        // Whoever does not listen is killed with everything else at the end.
+        let _ = stop(socket);
+    }
+    let mut left = sockets.len();
+    while left > 0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+        left = sockets
+            .iter()
+            .filter(|socket| UnixStream::connect(socket).is_ok())
+            .count();
+    }
+    (sockets.len(), left)
+}
+
+fn stop(socket: &Path) -> io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(2)))?;
+    line::write(
+        &mut stream,
+        &ControlRequest {
+            v: V1,
+            action: ControlAction::Stop { grace_s: None },
+        },
+    )?;
+    let _: Option<ControlReply> =
+        line::read(&mut BufReader::new(&stream)).map_err(io::Error::other)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn monitors_are_asked_and_waited_for() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        for name in ["web", "gone"] {
+            fs::create_dir(folder.path().join(name)).expect("creates");
+        }
+        let socket = folder.path().join("web/control.sock");
+        let listener = UnixListener::bind(&socket).expect("listens");
+        let monitor = thread::spawn(move || {
+            let mut asked = Vec::new();
+            while asked.is_empty() {
+                let (stream, _) = listener.accept().expect("accepts");
+                asked.extend(
+                    line::read::<ControlRequest>(&mut BufReader::new(&stream))
+                        .ok()
+                        .flatten(),
+                );
+            }
+            asked
+        });
+        let (there, left) = stop_all(folder.path(), Duration::from_secs(20));
+        assert_eq!((there, left), (1, 0));
+        let asked = monitor.join().expect("ends");
+        assert!(matches!(asked[0].action, ControlAction::Stop { .. }));
+    }
+}
