@@ -80,6 +80,53 @@ pub trait Disk {
     fn sync_all(&self, path: &Path) -> io::Result<()>;
 }
 
+/// A disk may be lent.
+impl<D: Disk + ?Sized> Disk for &D {
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        (**self).read(path, limit)
+    }
+
+    fn read_through(&self, path: &Path, visit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        (**self).read_through(path, visit)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        (**self).size(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile + '_>> {
+        (**self).create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (**self).rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        (**self).remove(path)
+    }
+
+    fn remove_all(&self, path: &Path) -> io::Result<()> {
+        (**self).remove_all(path)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        (**self).create_folder(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        (**self).list(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        (**self).sync_folder(path)
+    }
+
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        (**self).sync_all(path)
+    }
+}
+
 /// A file being written.
 pub trait NewFile: Write {
     /// Makes its contents last.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Payloads and artifacts, from the real Git over real HTTPS to verified bytes in the cache.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
+
 mod support;
 
 use racklet_fetch::{
@@ -170,13 +172,7 @@ fn a_branch_that_moved_on_is_explained() {
     world.publish(&new);
     let error = world.fetch(&old).unwrap_err();
     assert!(
-        matches!(
-            error,
-            ArriveError::NotPinned {
-                found_version: Some(2),
-                ..
-            }
-        ),
+        matches!(&error, ArriveError::NotPinned(explained) if explained.found_version == Some(2)),
         "{error}"
     );
 }
@@ -259,7 +255,7 @@ fn tampered_payloads_are_never_used() {
     world.publish(&other_manifest);
     assert!(matches!(
         world.fetch(&good).unwrap_err(),
-        ArriveError::NotPinned { .. }
+        ArriveError::NotPinned(_)
     ));
 
     // Signed by mistake or malice, and still no bomb: the length in the manifest is what is decompressed.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rack repository, from the real Git over real HTTPS to files that may be parsed.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
+
 mod support;
 
 use racklet_fetch::{

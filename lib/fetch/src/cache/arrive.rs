@@ -16,7 +16,7 @@ use racklet_trust::{
 
 use super::{
     Cache, MAX_SIGNATURE, MAX_SIGNATURES,
-    assemble::{AssembleError, InMemory},
+    assemble::{AssembleError, InMemory, PayloadFiles},
 };
 use crate::{
     chunk::sha256,
@@ -60,7 +60,7 @@ pub struct Arrived {
     /// What its signatures vouch for. Whether it is for this machine, [`Verified::accept`] says.
     pub manifest: Verified<Manifest>,
     /// The files of a payload, in the manifest's order. Empty for an artifact: see [`Cache::rootfs`].
-    pub files: Vec<(String, Verified<Vec<u8>>)>,
+    pub files: PayloadFiles,
     /// What it cost.
     pub report: Report,
     /// Why it is not in the cache, when it is not: a full or failing disk. The older entries are as they were.
@@ -80,6 +80,41 @@ pub struct NotCached {
     pub source: io::Error,
 }
 
+/// A branch whose manifest is not the pinned one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotPinned {
+    /// Where it was looked for.
+    pub branch: String,
+    /// The tip of it.
+    pub commit: racklet_trust::commit::ObjectId,
+    /// What the rack pins.
+    pub pinned: Digest,
+    /// What is there.
+    pub found: Digest,
+    /// What that says of itself.
+    pub found_version: Option<u64>,
+}
+
+impl std::fmt::Display for NotPinned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            branch,
+            commit,
+            pinned,
+            found,
+            ..
+        } = self;
+        write!(
+            f,
+            "the rack pins manifest {pinned}, but {branch} (commit {commit}) holds manifest {found}"
+        )?;
+        if let Some(version) = self.found_version {
+            write!(f, ", which says it is version {version}")?;
+        }
+        f.write_str(": publish the pinned one there, or pin this one")
+    }
+}
+
 /// Why a pinned payload or artifact did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub enum ArriveError {
@@ -94,22 +129,8 @@ pub enum ArriveError {
     #[error("the repository has no {0}; publish it there, or correct the pin")]
     NoBranch(String),
     /// The branch holds something else.
-    #[error(
-        "the rack pins manifest {pinned}, but {branch} (commit {commit}) holds manifest {found}{}: publish the pinned one there, or pin this one",
-        found_version.map_or(String::new(), |version| format!(", which says it is version {version}"))
-    )]
-    NotPinned {
-        /// Where it was looked for.
-        branch: String,
-        /// The tip of it.
-        commit: racklet_trust::commit::ObjectId,
-        /// What the rack pins.
-        pinned: Digest,
-        /// What is there.
-        found: Digest,
-        /// What that says of itself.
-        found_version: Option<u64>,
-    },
+    #[error("{0}")]
+    NotPinned(Box<NotPinned>),
     /// The tree is not laid out as one of ours, or not whole.
     #[error("the tree of {commit} is not a payload or artifact: {error}")]
     Tree {
@@ -229,6 +250,15 @@ impl<D: Disk> Cache<D> {
     }
 }
 
+/// What the tip's tree holds, chunks apart.
+struct Tip {
+    /// The pinned manifest's bytes.
+    manifest: Vec<u8>,
+    signatures: Vec<Vec<u8>>,
+    /// The tip's small objects.
+    basis: Snapshot,
+}
+
 struct Fetch<'a, D> {
     cache: &'a Cache<D>,
     pin: &'a Pin,
@@ -275,12 +305,12 @@ impl<D: Disk> Fetch<'_, D> {
             layers,
             format: self.format,
         };
-        let (manifest_bytes, signatures, basis) = self.read_tree(&source)?;
-        let manifest = Manifest::verify(self.root, self.pin.kind, &manifest_bytes, &signatures)
+        let tip = self.read_tree(&source)?;
+        let manifest = Manifest::verify(self.root, self.pin.kind, &tip.manifest, &tip.signatures)
             .map_err(|error| ArriveError::Manifest {
-                digest: self.pin.manifest,
-                error,
-            })?;
+            digest: self.pin.manifest,
+            error,
+        })?;
         if manifest.name != self.pin.name {
             return Err(ArriveError::Name {
                 found: manifest.name.clone(),
@@ -308,14 +338,7 @@ impl<D: Disk> Fetch<'_, D> {
         };
         let stored = match problem {
             Some(problem) => Err(problem),
-            None => self.store(
-                &manifest,
-                &manifest_bytes,
-                &signatures,
-                &basis,
-                &memory,
-                progress,
-            )?,
+            None => self.store(&manifest, &tip, &memory, progress)?,
         };
         let not_cached = stored.err();
         if not_cached.is_some() {
@@ -335,8 +358,8 @@ impl<D: Disk> Fetch<'_, D> {
         }
     }
 
-    /// The pinned manifest and its signatures from the tip's tree, and the tip's small objects.
-    fn read_tree(&self, source: &Layers) -> Result<(Vec<u8>, Vec<Vec<u8>>, Snapshot), ArriveError> {
+    /// Reads the tip's tree as far as it is needed.
+    fn read_tree(&self, source: &Layers) -> Result<Tip, ArriveError> {
         let commit = ours(&self.tip);
         let tree_error = |error| ArriveError::Tree { commit, error };
         let read = |id, kind| tree::object(source, id, kind).map_err(tree_error);
@@ -359,15 +382,14 @@ impl<D: Disk> Fetch<'_, D> {
         let manifest = read(manifest_id, Object::Blob)?;
         let found = sha256(&manifest);
         if found != self.pin.manifest {
-            return Err(ArriveError::NotPinned {
+            let claim = Manifest::parse_unverified(&manifest).ok();
+            return Err(ArriveError::NotPinned(Box::new(NotPinned {
                 branch: self.branch.clone(),
                 commit,
                 pinned: self.pin.manifest,
                 found,
-                found_version: Manifest::parse_unverified(&manifest)
-                    .ok()
-                    .map(|manifest| manifest.version),
-            });
+                found_version: claim.map(|manifest| manifest.version),
+            })));
         }
         small.insert(manifest_id, (Object::Blob, manifest.clone()));
         let folder = find("signatures", true).ok_or_else(|| no("signatures"))?.id;
@@ -393,20 +415,18 @@ impl<D: Disk> Fetch<'_, D> {
                 small.insert(entry.id, (Object::Tree, read(entry.id, Object::Tree)?));
             }
         }
-        Ok((
+        Ok(Tip {
             manifest,
             signatures,
-            Snapshot::new(self.format, self.tip, 0, Vec::new(), small),
-        ))
+            basis: Snapshot::new(self.format, self.tip, 0, Vec::new(), small),
+        })
     }
 
     /// Writes the entry; it counts from the moment `complete` is there. The outer error is a refusal, the inner one a failing disk.
     fn store(
         &self,
         manifest: &Verified<Manifest>,
-        manifest_bytes: &[u8],
-        signatures: &[Vec<u8>],
-        basis: &Snapshot,
+        tip: &Tip,
         memory: &InMemory,
         progress: &mut dyn Progress,
     ) -> Result<Result<(), NotCached>, ArriveError> {
@@ -437,11 +457,11 @@ impl<D: Disk> Fetch<'_, D> {
         };
         let written = (|| {
             disk.create_folder(&entry.join("signatures"))?;
-            write(&entry.join("manifest.json"), manifest_bytes)?;
-            for (n, signature) in signatures.iter().enumerate() {
+            write(&entry.join("manifest.json"), &tip.manifest)?;
+            for (n, signature) in tip.signatures.iter().enumerate() {
                 write(&entry.join(publish::signature_path(n)), signature)?;
             }
-            write(&entry.join("basis"), &basis.encode())?;
+            write(&entry.join("basis"), &tip.basis.encode())?;
             disk.sync_all(&entry)?;
             disk.create(&complete)?.sync()?;
             disk.sync_folder(&entry)?;

@@ -49,6 +49,9 @@ pub enum AssembleError {
     },
 }
 
+/// The files of a payload by name, each with the proof that it is the one its manifest names, in the manifest's order.
+pub type PayloadFiles = Vec<(String, Verified<Vec<u8>>)>;
+
 /// Chunks that were verified when they came.
 pub(super) type InMemory = HashMap<Digest, Vec<u8>>;
 
@@ -163,7 +166,7 @@ impl<D: Disk> Cache<D> {
         Ok(())
     }
 
-    /// The files of a cached payload, each with the proof that it is the one the manifest names, in the manifest's order.
+    /// The files of a cached payload.
     ///
     /// # Errors
     /// [`AssembleError`]; a damaged chunk is removed, so that a fetch brings it again.
@@ -172,7 +175,7 @@ impl<D: Disk> Cache<D> {
         manifest: &Verified<Manifest>,
         limit: u64,
         progress: &mut dyn Progress,
-    ) -> Result<Vec<(String, Verified<Vec<u8>>)>, AssembleError> {
+    ) -> Result<PayloadFiles, AssembleError> {
         self.files_with(manifest, &InMemory::new(), limit, progress)
     }
 
@@ -182,7 +185,7 @@ impl<D: Disk> Cache<D> {
         memory: &InMemory,
         limit: u64,
         progress: &mut dyn Progress,
-    ) -> Result<Vec<(String, Verified<Vec<u8>>)>, AssembleError> {
+    ) -> Result<PayloadFiles, AssembleError> {
         manifest
             .files
             .iter()

@@ -27,8 +27,8 @@ use racklet_trust::{
 };
 
 pub use self::{
-    arrive::{ArriveError, Arrived, NotCached, Pin, Report},
-    assemble::AssembleError,
+    arrive::{ArriveError, Arrived, NotCached, NotPinned, Pin, Report},
+    assemble::{AssembleError, PayloadFiles},
 };
 use crate::{
     disk::{Disk, folder},

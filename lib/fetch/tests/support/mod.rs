@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "this is part of the tests")]
 
+pub mod disk;
 pub mod git;
 pub mod package;
 pub mod server;
