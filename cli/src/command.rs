@@ -8,6 +8,8 @@ pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod package;
 pub(crate) mod publish;
+pub(crate) mod schema;
+pub(crate) mod signing;
 pub(crate) mod tray;
 pub(crate) mod trust;
 

@@ -80,12 +80,14 @@ enum Command {
     Approve(command::approve::Approve),
     /// Show what would change on which tray
     Plan(command::check::Plan),
-    /// Ask a tray how it is
+    /// Ask trays how they are
     Status(command::tray::Status),
-    /// Show the log of a tray or of one of its workloads
+    /// Show the log of a workload
     Logs(command::tray::Logs),
-    /// Have a tray look at the rack repository now
+    /// Have trays look at the rack repository now
     Sync(command::tray::Sync),
+    /// Write the JSON Schema of the rack's files, for editors
+    Schema(command::schema::Schema),
     /// Write the completion script for a shell
     Completion {
         /// For which shell
@@ -132,6 +134,7 @@ fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Status(status) => status.run(output)?,
         Command::Logs(logs) => logs.run(output)?,
         Command::Sync(sync) => sync.run(output)?,
+        Command::Schema(schema) => schema.run(output)?,
         Command::Completion { shell } => {
             clap_complete::generate(
                 shell,

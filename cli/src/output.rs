@@ -42,6 +42,15 @@ impl Output {
         }
     }
 
+    /// Whether Git is to show its own progress.
+    pub(crate) fn git_progress(self) -> &'static str {
+        if self.quiet || self.json || !io::stderr().is_terminal() {
+            "--quiet"
+        } else {
+            "--progress"
+        }
+    }
+
     /// A progress bar over `total` bytes; invisible when nobody watches.
     pub(crate) fn bytes(self, what: &str, total: u64) -> ProgressBar {
         let target = if self.quiet || self.json || !io::stderr().is_terminal() {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use racklet_api::rack::{Pin, Problem, RackState, is_object_file, plan};
-use racklet_trust::commit::ObjectId;
-use racklet_trust::history::{Accepted, Head, follow};
+use racklet_trust::commit::{Commit, ObjectId};
+use racklet_trust::history::{Accepted, Head, Repository, follow};
 use racklet_trust::manifest::{Kind, Machine};
 use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 use serde::Serialize;
@@ -159,10 +159,11 @@ impl Check {
                     .to_owned(),
             );
         }
-        let shallow = rack
-            .repository
-            .text(["rev-parse", "--is-shallow-repository"])
-            .is_ok_and(|answer| answer == "true");
+        // In a shallow clone Git shows a beginning where the commit itself names parents.
+        let raw = Repository::commit(objects, &name(&first)?).map_err(|error| chain(&error))?;
+        let shallow = raw
+            .and_then(|raw| Commit::parse(&raw).ok())
+            .is_some_and(|commit| !commit.parents().is_empty());
         let begin = if shallow { head } else { first.as_str() };
         let baked = baked(rack, objects, begin)?;
         if shallow {
@@ -222,7 +223,6 @@ impl Check {
 
 /// The trust root that an image made at `commit` would carry.
 fn baked(rack: &Rack, objects: &Objects, commit: &str) -> Result<Verified<TrustRoot>, String> {
-    use racklet_trust::history::Repository;
     let tree = objects
         .commit_tree(commit)
         .map_err(|error| chain(&error))?

@@ -11,15 +11,14 @@ use clap::{Args, Subcommand};
 use racklet_image::erofs::{self, ArchiveOptions, DirectoryOptions};
 use racklet_image::kernel;
 use racklet_image::package::{self, Input, Package};
+use racklet_trust::Manifest;
 use racklet_trust::manifest::Kind;
-use racklet_trust::{Manifest, Role, namespace};
 use serde_json::json;
 
 use super::publish::{Pin, Publish};
+use super::signing::{Show, Sign, Verify};
 use crate::interrupt::{self, Interruptible};
 use crate::output::{Output, size};
-use crate::rack::RackArgument;
-use crate::ssh;
 
 /// Operating system releases: a kernel and an initramfs that trays start after verifying them.
 #[derive(Subcommand)]
@@ -132,31 +131,6 @@ pub(crate) struct ArtifactBuild {
     allow_devices: bool,
     #[command(flatten)]
     common: Common,
-}
-
-#[derive(Args)]
-pub(crate) struct Sign {
-    /// The package's folder
-    directory: PathBuf,
-    /// Your key; the one that may when left out
-    #[arg(long)]
-    key: Option<String>,
-    #[command(flatten)]
-    rack: RackArgument,
-}
-
-#[derive(Args)]
-pub(crate) struct Show {
-    /// The package's folder
-    directory: PathBuf,
-}
-
-#[derive(Args)]
-pub(crate) struct Verify {
-    /// The package's folder
-    directory: PathBuf,
-    #[command(flatten)]
-    rack: RackArgument,
 }
 
 fn source(text: &str) -> Result<(String, String), String> {
@@ -392,133 +366,4 @@ pub(crate) fn summary(package: &Package) -> serde_json::Value {
         "size": manifest.files.iter().map(|file| file.size).sum::<u64>(),
         "fetch": package.transfer_size(),
     })
-}
-
-impl Sign {
-    fn run(self, kind: Kind, output: Output) -> anyhow::Result<()> {
-        let package = open(&self.directory, kind)?;
-        let root = self
-            .rack
-            .find()
-            .map(|rack| rack.trust().map(|(root, _)| (rack, root)))
-            .transpose()?;
-        let key = match (&root, &self.key) {
-            (Some((rack, root)), named) => rack.key(named.as_deref(), root, kind.role())?,
-            (None, Some(name)) => ssh::find(name)?,
-            (None, None) => ssh::default(|_| true)?,
-        };
-        let armored = ssh::sign(&key, namespace::MANIFEST, package.manifest_bytes())?;
-        let signer = package.add_signature(&armored)?;
-        let count = package.signatures()?.len();
-        let needed = root
-            .as_ref()
-            .map(|(_, root)| root.role(kind.role()).threshold);
-        let (name, place) = (&package.manifest().name, self.directory.display());
-        let next = match needed {
-            Some(needed) if count < usize::from(needed) => {
-                format!(
-                    "{count} of {needed} signatures; have the others run `racklet {kind} sign` on this folder"
-                )
-            }
-            _ if kind == Kind::Bootstrap => {
-                format!("next: racklet image build --bootstrap {place} …")
-            }
-            _ => format!("next: racklet {kind} publish {place}"),
-        };
-        let text = format!("signed {kind} {name} with {}\n{next}", key.shown());
-        output.answer(
-            &text,
-            &json!({ "signer": signer.fingerprint(), "signatures": count, "needed": needed }),
-        );
-        Ok(())
-    }
-}
-
-impl Show {
-    fn run(self, output: Output) -> anyhow::Result<()> {
-        let package = Package::open(&self.directory)?;
-        let manifest = package.manifest();
-        let mut signers = Vec::new();
-        for (path, armored) in package.signatures()? {
-            let signer = racklet_trust::sshsig::SshSig::parse(&armored).and_then(|sig| {
-                sig.verify(namespace::MANIFEST, package.manifest_bytes())
-                    .map(|key| key.fingerprint())
-            });
-            signers.push(signer.with_context(|| path.display().to_string())?);
-        }
-        let mut text = format!(
-            "{} {} version {}\n  manifest      sha256:{}\n  architecture  {}\n",
-            manifest.kind,
-            manifest.name,
-            manifest.version,
-            package.digest(),
-            manifest.architecture
-        );
-        let mut line = |name: &str, value: String| {
-            if !value.is_empty() {
-                text.push_str(&format!("  {name:<12}  {value}\n"));
-            }
-        };
-        line("boards", manifest.boards.join(", "));
-        line("created", format!("{} (Unix time)", manifest.created));
-        line(
-            "expires",
-            manifest
-                .expires
-                .map(|time| format!("{time} (Unix time)"))
-                .unwrap_or_default(),
-        );
-        line("arguments", manifest.arguments.clone());
-        for (name, value) in &manifest.source {
-            line("source", format!("{name} {value}"));
-        }
-        for file in &manifest.files {
-            line(
-                "file",
-                format!(
-                    "{} {} in {} chunks, sha256:{}",
-                    file.name,
-                    size(file.size),
-                    file.chunks.len(),
-                    file.sha256
-                ),
-            );
-        }
-        line("to fetch", size(package.transfer_size()));
-        line(
-            "signed by",
-            if signers.is_empty() {
-                "nobody yet".to_owned()
-            } else {
-                signers.join(", ")
-            },
-        );
-        let mut value = summary(&package);
-        value["signers"] = json!(signers);
-        output.answer(&text, &value);
-        Ok(())
-    }
-}
-
-impl Verify {
-    fn run(self, kind: Kind, output: Output) -> anyhow::Result<()> {
-        let package = open(&self.directory, kind)?;
-        let (root, _) = self.rack.open()?.trust()?;
-        let manifest = package.verify(&root).with_context(|| {
-            format!(
-                "a tray of this rack would refuse {}",
-                self.directory.display()
-            )
-        })?;
-        let role: Role = kind.role();
-        let text = format!(
-            "{kind} {} version {} is signed by enough {role} keys and complete",
-            manifest.name, manifest.version
-        );
-        output.answer(
-            &text,
-            &json!({ "ok": true, "manifest": package.digest().to_string() }),
-        );
-        Ok(())
-    }
 }

@@ -104,7 +104,7 @@ impl Publish {
         let branch = format!("refs/heads/{kind}/{}", package.manifest().name);
         let parent = match self.no_push {
             true => repository.commit(&branch),
-            false => remote_tip(&repository, &absolute, &branch, output)?,
+            false => remote_tip(&repository, &absolute, &branch, rack.is_none(), output)?,
         };
         let (commit, changed) = commit(&repository, &package, &branch, parent.as_deref(), output)?;
         if !self.no_push && changed {
@@ -115,7 +115,7 @@ impl Publish {
             );
             repository.interactive([
                 "push",
-                "--quiet",
+                output.git_progress(),
                 &lease,
                 &absolute,
                 &format!("{commit}:{branch}"),
@@ -159,11 +159,12 @@ fn object_format(repository: &Repository, url: &str) -> anyhow::Result<&'static 
     Ok(if name.len() == 40 { "sha1" } else { "sha256" })
 }
 
-/// The tip of `branch` at `url`, with its commit and trees here (its chunks are not needed).
+/// The tip of `branch` at `url`, with its commit here.
 fn remote_tip(
     repository: &Repository,
     url: &str,
     branch: &str,
+    scratch: bool,
     output: Output,
 ) -> anyhow::Result<Option<String>> {
     let listed = repository
@@ -174,8 +175,14 @@ fn remote_tip(
     };
     if repository.commit(&tip).is_none() {
         output.note(&format!("fetching the present {branch}"));
+        let mut arguments = vec!["fetch", "--quiet", "--no-tags"];
+        if scratch {
+            // Never in the user's repository: that would make it a shallow one.
+            arguments.push("--depth=1");
+        }
+        arguments.extend([url, branch]);
         repository
-            .run(["fetch", "--quiet", "--no-tags", "--depth=1", url, branch])
+            .run(&arguments)
             .with_context(|| format!("fetch {branch} from {url}"))?;
     }
     Ok(Some(tip))

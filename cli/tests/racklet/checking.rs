@@ -251,3 +251,29 @@ fn completions_and_manual_pages_come_out() {
     );
     assert!(world.read("man/racklet.1").contains(".TH racklet 1"));
 }
+
+#[test]
+fn a_shallow_clone_says_how_little_was_checked() {
+    let world = World::with_rack();
+    world.write("rack/README.md", "more");
+    world.commit("more");
+    run(&mut world.git("rack", &["push", "-q", "-u", "origin", "main"]));
+    let from = format!("file://{}", world.path("server.git").display());
+    run(&mut world.git(".", &["clone", "-q", "--depth=1", &from, "shallow"]));
+    let said = run(&mut world.racklet_in("shallow", &["check"]));
+    assert!(
+        said.contains("only the newest commit was checked"),
+        "{said}"
+    );
+}
+
+#[test]
+fn editors_get_a_schema_of_every_kind() {
+    let world = World::new();
+    world.ok(&["schema", "-o", "schema"]);
+    for kind in ["rack", "tray", "release", "network", "microvm"] {
+        let schema: serde_json::Value =
+            serde_json::from_str(&world.read(&format!("schema/{kind}.json"))).unwrap();
+        assert!(schema["properties"]["spec"].is_object(), "{kind}");
+    }
+}

@@ -365,3 +365,22 @@ fn ctrl_c_leaves_nothing_behind() {
     assert!(!world.path("p").exists());
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
+
+#[test]
+fn publishing_onto_what_somebody_else_published_keeps_the_clone_whole() {
+    let world = World::with_rack();
+    run(&mut world.git("rack", &["push", "-q", "-u", "origin", "main"]));
+    run(&mut world.git(".", &["clone", "-q", "server.git", "clone"]));
+    world.write("rack/README.md", "more");
+    world.commit("more");
+    world.artifact("artifact", b"theirs");
+    world.in_rack(&["artifact", "sign", "../artifact"]);
+    let publish = ["artifact", "publish", "../artifact"];
+    run(&mut world.racklet_in("clone", &publish));
+    world.artifact("artifact", b"mine");
+    world.in_rack(&["artifact", "sign", "../artifact"]);
+    world.in_rack(&publish);
+    let count = ["rev-list", "--count", "artifact/web"];
+    assert_eq!(run(&mut world.git("server.git", &count)).trim(), "2");
+    assert!(world.in_rack(&["check"]).contains("2 commits signed"));
+}

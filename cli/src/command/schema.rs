@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `racklet schema`: JSON Schema of the rack objects, so that editors complete and check while a person writes.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use racklet_api::rack::json_schema;
+use serde_json::Value;
+
+use crate::output::Output;
+
+const KINDS: [&str; 5] = ["Rack", "Tray", "Release", "Network", "MicroVM"];
+
+/// Write the JSON Schema of the rack's files, for editors that complete and check YAML
+///
+/// With the YAML language server, a first line in a file such as
+/// `# yaml-language-server: $schema=../schema/microvm.json` is all it takes.
+#[derive(Args)]
+pub(crate) struct Schema {
+    /// Which kind, on standard output; all kinds when left out
+    #[arg(value_parser = KINDS)]
+    kind: Option<String>,
+    /// Write one file for each kind into this folder instead
+    #[arg(long, short, value_name = "DIR", conflicts_with = "kind")]
+    output: Option<PathBuf>,
+}
+
+impl Schema {
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
+        let schema =
+            |kind: &str| json_schema(kind).with_context(|| format!("there is no schema of {kind}"));
+        if let Some(folder) = self.output {
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("make {}", folder.display()))?;
+            for kind in KINDS {
+                let path = folder.join(format!("{}.json", kind.to_lowercase()));
+                let text = serde_json::to_string_pretty(&schema(kind)?)? + "\n";
+                std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+            }
+            output.note(&format!(
+                "wrote {} schemas into {}",
+                KINDS.len(),
+                folder.display()
+            ));
+            return Ok(());
+        }
+        let value = match self.kind {
+            Some(kind) => schema(&kind)?,
+            None => Value::Object(
+                KINDS
+                    .iter()
+                    .map(|kind| Ok((kind.to_lowercase(), schema(kind)?)))
+                    .collect::<anyhow::Result<_>>()?,
+            ),
+        };
+        output.answer(&serde_json::to_string_pretty(&value)?, &value);
+        Ok(())
+    }
+}
