@@ -4,9 +4,10 @@
 //! The monitor attaches with `TUNSETIFF` and `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`; the flags here must be the same, or
 //! the kernel refuses it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
@@ -44,6 +45,23 @@ struct InterfaceRequest {
 /// Makes a tap that stays when nobody is attached and that only processes of user `owner` (and root) may attach to.
 /// Fails when the name is taken.
 pub fn create(name: &str, owner: u32) -> Result<(), TapError> {
+    let device = open(name, IFF_TUN_EXCL)?;
+    let number = |request: libc::c_ulong, value: u32| {
+        // SAFETY: TUNSETOWNER and TUNSETPERSIST take their argument by value and touch no memory of ours.
+        check(unsafe { libc::ioctl(device.as_raw_fd(), request as _, libc::c_ulong::from(value)) })
+    };
+    number(TUNSETOWNER, owner).map_err(failed("set the tap's owner"))?;
+    // Last: until here a failure leaves nothing behind, since the tap goes with the file.
+    number(TUNSETPERSIST, 1).map_err(failed("make the tap stay"))
+}
+
+/// Attaches to a tap, or makes one that goes with the file when there is none of that name. Frames have a
+/// `virtio_net_hdr` of 10 bytes in front; reading does not block.
+pub fn attach(name: &str) -> Result<File, TapError> {
+    open(name, 0)
+}
+
+fn open(name: &str, flags: u16) -> Result<File, TapError> {
     let bytes = name.as_bytes();
     if bytes.is_empty()
         || bytes.len() > 15
@@ -56,26 +74,24 @@ pub fn create(name: &str, owner: u32) -> Result<(), TapError> {
     }
     let mut request = InterfaceRequest {
         name: [0; 16],
-        flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL,
+        flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags,
         rest: [0; 22],
     };
     request.name[..bytes.len()].copy_from_slice(bytes);
-    let failed = |doing| move |source| TapError::Io { doing, source };
     let device = OpenOptions::new()
         .read(true)
         .write(true)
+        .custom_flags(libc::O_NONBLOCK)
         .open("/dev/net/tun")
         .map_err(failed("open /dev/net/tun"))?;
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, 40 bytes, which `request` is and which outlives the call.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), TUNSETIFF as _, &raw mut request) };
-    check(result).map_err(failed("make the tap"))?;
-    let number = |request: libc::c_ulong, value: u32| {
-        // SAFETY: TUNSETOWNER and TUNSETPERSIST take their argument by value and touch no memory of ours.
-        check(unsafe { libc::ioctl(device.as_raw_fd(), request as _, libc::c_ulong::from(value)) })
-    };
-    number(TUNSETOWNER, owner).map_err(failed("set the tap's owner"))?;
-    // Last: until here a failure leaves nothing behind, since the tap goes with the file.
-    number(TUNSETPERSIST, 1).map_err(failed("make the tap stay"))
+    check(result).map_err(failed("attach to the tap"))?;
+    Ok(device)
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> TapError {
+    move |source| TapError::Io { doing, source }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -147,21 +147,35 @@ impl Uplink {
         all.map(|card| (&card.link, card.is_online())).collect()
     }
 
+    /// The addresses of all cards that are of use beyond the link.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Cidr> {
+        let indexes = self.cards.keys();
+        indexes
+            .flat_map(|index| self.addresses_of(*index))
+            .collect()
+    }
+
+    /// One card's addresses that are of use beyond the link.
+    #[must_use]
+    pub fn addresses_of(&self, index: u32) -> Vec<Cidr> {
+        let card = self.cards.get(&index).into_iter();
+        card.flat_map(|card| &card.addresses)
+            .filter(|address| !plan::is_link_local(address.address))
+            .map(|address| Cidr {
+                address: address.address,
+                prefix: address.prefix_length,
+            })
+            .collect()
+    }
+
     /// The network in use, for the next stage or for people: the first card that is online.
     #[must_use]
     pub fn lease(&self, now: Duration) -> Option<Lease> {
         let card = self.cards.values().find(|card| card.is_online())?;
         Some(Lease {
             interface: card.link.name.clone(),
-            addresses: card
-                .addresses
-                .iter()
-                .filter(|address| !plan::is_link_local(address.address))
-                .map(|address| Cidr {
-                    address: address.address,
-                    prefix: address.prefix_length,
-                })
-                .collect(),
+            addresses: self.addresses_of(card.link.index),
             gateways: card.gateways(&self.settings.network),
             dns: self.dns_servers().into_iter().map(|(dns, _)| dns).collect(),
             dhcp4: card.dhcp4(now),

@@ -8,6 +8,7 @@ mod monitor;
 mod objects;
 
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 
 pub use monitor::{Monitor, News};
 pub use objects::{Address, Link, Route};
@@ -35,6 +36,7 @@ const AF_BRIDGE: u8 = 7;
 const IFA_BROADCAST: u16 = 4;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_NODAD: u32 = 2;
+const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
 const EXT_MASK_SKIP_STATISTICS: u32 = 1 << 3;
 const RTNH_ONLINK: u32 = 4;
@@ -118,6 +120,12 @@ impl Rtnl {
         self.set(index, |request| {
             request.u32(IFLA_MASTER, bridge.unwrap_or(0));
         })
+    }
+
+    /// Moves an interface into another network namespace, where it arrives switched off and without addresses.
+    pub fn move_to(&mut self, index: u32, namespace: &impl AsRawFd) -> Result<(), NetlinkError> {
+        let fd = namespace.as_raw_fd().cast_unsigned();
+        self.set(index, |request| request.u32(IFLA_NET_NS_FD, fd))
     }
 
     /// Tells the bridge not to believe spanning tree messages from this port: it leads to an end station.

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Answers requests and looks after the uplink; one thread, one loop.
+
+use std::error::Error;
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use racklet_api::init;
+use racklet_api::line;
+use racklet_api::net::{Attached, Bridge, Link, Op, Port, Response, Status};
+use racklet_linux::clock;
+use racklet_uplink::{Uplink, UplinkError, What};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::kernel::{ApplyError, Kernel};
+use crate::model::{Desired, Refused};
+use crate::names;
+use crate::server::Server;
+use crate::{lease, say};
+
+/// Something is looked at anew at least this often.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// What a monitor's configuration accepts.
+const MTUS: std::ops::RangeInclusive<u32> = 1280..=9000;
+
+/// Everything netd has.
+pub(crate) struct Daemon {
+    pub(crate) uplink: Uplink,
+    pub(crate) kernel: Kernel,
+    pub(crate) desired: Desired,
+    pub(crate) lease_file: PathBuf,
+    pub(crate) init_socket: PathBuf,
+    /// What init was told last.
+    pub(crate) told: Option<(bool, String)>,
+}
+
+impl Daemon {
+    /// Works until the kernel cannot be talked to any more.
+    pub(crate) fn run(&mut self, server: &mut Server) -> Result<(), UplinkError> {
+        loop {
+            let now = clock::since_boot();
+            let mut changed = false;
+            for event in self.uplink.handle(now)? {
+                changed |= matches!(event.what, What::Lease { .. } | What::LeaseLost(_));
+                say(&event.to_string());
+            }
+            if changed {
+                let lease = self.uplink.lease(now);
+                if let Err(error) = lease::save(&self.lease_file, lease, now) {
+                    say(&format!(
+                        "the lease cannot be saved: {error}; a restart will ask DHCP"
+                    ));
+                }
+            }
+            server.serve(|op| self.answer(op));
+            self.report();
+            wait(&self.uplink, server).map_err(UplinkError::Wait)?;
+        }
+    }
+
+    pub(crate) fn answer(&mut self, op: Op) -> Response {
+        match op {
+            Op::Status => Response {
+                status: Some(Box::new(self.status())),
+                ..Response::done()
+            },
+            Op::Attach { network, port } => self.attach(&network, &port),
+            Op::Detach { workload } => self.edit(|desired| desired.detach(&workload)),
+            Op::Retain { networks } => self.edit(|desired| desired.retain(&networks)),
+        }
+    }
+
+    fn attach(&mut self, network: &Bridge, port: &Port) -> Response {
+        let uplink = self.uplink.addresses();
+        let mut workload = None;
+        let response = self.edit(|desired| {
+            workload = Some(desired.attach(network, port, &uplink)?);
+            Ok(())
+        });
+        let Some(workload) = workload.filter(|_| response.ok) else {
+            return response;
+        };
+        let reaches = |server: &IpAddr| {
+            let mut gateways = network.gateways.iter();
+            network.nat && gateways.any(|gateway| gateway.address.is_ipv4() == server.is_ipv4())
+        };
+        let servers = self.uplink.dns_servers().into_iter();
+        Response {
+            attached: Some(Attached {
+                tap: names::tap(&workload),
+                mtu: self.mtu(),
+                // One that is of use on the tray's own link only is of none to a workload.
+                dns: servers
+                    .filter(|(server, scope)| scope.is_none() && reaches(server))
+                    .map(|(server, _)| server)
+                    .collect(),
+            }),
+            ..Response::done()
+        }
+    }
+
+    /// Changes what is desired and the kernel with it; on failure both stay as they were.
+    fn edit(&mut self, change: impl FnOnce(&mut Desired) -> Result<(), Refused>) -> Response {
+        let mut desired = self.desired.clone();
+        if let Err(refused) = change(&mut desired) {
+            return Response::refused(refused);
+        }
+        let mtu = self.mtu();
+        match self.kernel.apply(&desired, mtu) {
+            Ok(actions) => {
+                if !actions.is_empty() {
+                    say(&format!(
+                        "{} networks, {} taps ({} changes)",
+                        desired.networks.len(),
+                        desired.taps.len(),
+                        actions.len()
+                    ));
+                }
+                self.desired = desired;
+                Response::done()
+            }
+            Err(error) => {
+                let reason = chain(&error);
+                if let Err(again) = self.restore() {
+                    say(&format!(
+                        "going back failed: {}; trying with the next request",
+                        chain(&again)
+                    ));
+                }
+                Response::refused(reason)
+            }
+        }
+    }
+
+    /// Puts the kernel into the state that was last accepted.
+    pub(crate) fn restore(&mut self) -> Result<(), ApplyError> {
+        let mtu = self.mtu();
+        self.kernel.apply(&self.desired, mtu).map(drop)
+    }
+
+    /// The smallest MTU of a way out, within what a monitor takes.
+    fn mtu(&self) -> u16 {
+        let cards = self
+            .uplink
+            .cards()
+            .into_iter()
+            .filter(|(_, online)| *online);
+        let mtu = cards.map(|(link, _)| link.mtu).min().unwrap_or(1500);
+        u16::try_from(mtu.clamp(*MTUS.start(), *MTUS.end())).unwrap_or(1500)
+    }
+
+    fn status(&self) -> Status {
+        let cards = self.uplink.cards().into_iter().map(|(link, _)| {
+            let found = Link {
+                up: link.carrier,
+                network: None,
+                addresses: self.uplink.addresses_of(link.index),
+            };
+            (link.name.clone(), found)
+        });
+        let bridges = self.desired.networks.iter().map(|(name, network)| {
+            let found = Link {
+                up: true,
+                network: Some(name.to_string()),
+                addresses: network.gateways.clone(),
+            };
+            (names::bridge(name), found)
+        });
+        let lease = self.uplink.lease(clock::since_boot());
+        Status {
+            links: cards.chain(bridges).collect(),
+            gateways: lease.map_or_else(Vec::new, |lease| lease.gateways),
+            dns: self
+                .uplink
+                .dns_servers()
+                .into_iter()
+                .map(|(dns, _)| dns)
+                .collect(),
+            taps: self
+                .desired
+                .taps
+                .keys()
+                .map(|workload| (workload.to_string(), names::tap(workload)))
+                .collect(),
+        }
+    }
+
+    /// Tells init how things are, when that changed. Without init there is nobody to tell.
+    fn report(&mut self) {
+        let online = self.uplink.is_online();
+        let message = match self.uplink.lease(clock::since_boot()) {
+            Some(lease) => {
+                let addresses: Vec<String> =
+                    lease.addresses.iter().map(ToString::to_string).collect();
+                format!("{} {}", lease.interface, addresses.join(" "))
+            }
+            None => "no card has a carrier and an address".to_owned(),
+        };
+        let news = (online, message);
+        if self.told.as_ref() != Some(&news) && tell(&self.init_socket, &news).is_ok() {
+            self.told = Some(news);
+        }
+    }
+}
+
+fn tell(socket: &Path, (healthy, message): &(bool, String)) -> std::io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+    let request = init::Request::new(init::Op::Health {
+        service: "netd".into(),
+        healthy: *healthy,
+        message: message.clone(),
+    });
+    line::write(&mut stream, &request)
+}
+
+fn wait(uplink: &Uplink, server: &Server) -> std::io::Result<()> {
+    let now = clock::since_boot();
+    let wake = uplink
+        .next_wake()
+        .map_or(LONGEST_WAIT, |wake| wake.saturating_sub(now));
+    let timeout = Timespec::try_from(wake.min(LONGEST_WAIT)).map_err(std::io::Error::other)?;
+    let descriptors: Vec<_> = uplink
+        .descriptors()
+        .into_iter()
+        .chain(server.descriptors())
+        .collect();
+    let mut fds: Vec<PollFd<'_>> = descriptors
+        .iter()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An error with its sources in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The DHCP lease over restarts: from the bootstrap through the handoff, from an earlier netd through a file.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use racklet_api::boot::{Handoff, Lease};
+use serde::{Deserialize, Serialize};
+
+/// A lease with the time of writing, in seconds since boot: that clock goes on over restarts of netd.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    v: u32,
+    at: u64,
+    lease: Lease,
+}
+
+/// The best lease to go on with, as it is now: an earlier netd's, else the bootstrap's. A file that cannot be used is as
+/// good as none, since DHCP gives another; `tell` gets the reason.
+pub(crate) fn load(
+    saved: &Path,
+    handoff: &Path,
+    now: Duration,
+    mut tell: impl FnMut(String),
+) -> Option<Lease> {
+    if let Some(found) = read::<Saved>(saved, &mut tell) {
+        return age(found.lease, now.as_secs().saturating_sub(found.at));
+    }
+    // The handoff was written right before this kernel started.
+    let handoff: Handoff = read(handoff, &mut tell)?;
+    age(handoff.lease?, now.as_secs())
+}
+
+fn read<T: for<'a> Deserialize<'a>>(path: &Path, tell: &mut impl FnMut(String)) -> Option<T> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tell(format!(
+                "{} cannot be read: {error}; asking DHCP",
+                path.display()
+            ));
+            return None;
+        }
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tell(format!(
+                "{} cannot be used: {error}; asking DHCP",
+                path.display()
+            ));
+            None
+        }
+    }
+}
+
+/// The lease after so many seconds; nothing when it is over.
+fn age(mut lease: Lease, seconds: u64) -> Option<Lease> {
+    if let Some(dhcp) = &mut lease.dhcp4 {
+        if dhcp.lifetime.is_some_and(|left| left <= seconds) {
+            return None;
+        }
+        dhcp.lifetime = dhcp.lifetime.map(|left| left.saturating_sub(seconds));
+        dhcp.renew_after = dhcp.renew_after.saturating_sub(seconds);
+        dhcp.rebind_after = dhcp.rebind_after.saturating_sub(seconds);
+    }
+    Some(lease)
+}
+
+/// Remembers the lease, or that there is none. Readers see the old file or the new one.
+pub(crate) fn save(path: &Path, lease: Option<Lease>, now: Duration) -> io::Result<()> {
+    let Some(lease) = lease else {
+        return match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let saved = Saved {
+        v: 1,
+        at: now.as_secs(),
+        lease,
+    };
+    let new = path.with_extension("new");
+    fs::write(&new, serde_json::to_vec(&saved)?)?;
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use racklet_api::boot::Dhcp4Lease;
+
+    fn lease() -> Lease {
+        Lease {
+            interface: "eth0".into(),
+            addresses: vec![],
+            gateways: vec![],
+            dns: vec![],
+            dhcp4: Some(Dhcp4Lease {
+                address: [10, 0, 0, 7].into(),
+                prefix: 24,
+                server: [10, 0, 0, 1].into(),
+                gateway: None,
+                routes: vec![],
+                dns: vec![],
+                ntp: vec![],
+                mtu: None,
+                lifetime: Some(600),
+                renew_after: 300,
+                rebind_after: 525,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_saved_lease_comes_back_older_and_not_at_all_when_it_is_over() {
+        let folder = tempfile::tempdir().expect("scratch");
+        let (saved, none) = (folder.path().join("lease.json"), folder.path().join("none"));
+        let at = Duration::from_secs;
+        save(&saved, Some(lease()), at(1000)).expect("saves");
+        let quiet = |text: String| panic!("{text}");
+        let back = load(&saved, &none, at(1400), quiet).expect("a lease");
+        let dhcp = back.dhcp4.expect("by DHCP");
+        assert_eq!(
+            (dhcp.lifetime, dhcp.renew_after, dhcp.rebind_after),
+            (Some(200), 0, 125)
+        );
+        assert_eq!(load(&saved, &none, at(1600), quiet), None);
+        save(&saved, None, at(1600)).expect("forgets");
+        assert_eq!(load(&saved, &none, at(1600), quiet), None);
+    }
+
+    #[test]
+    fn a_broken_file_is_told_of_and_survived() {
+        let folder = tempfile::tempdir().expect("scratch");
+        let saved = folder.path().join("lease.json");
+        fs::write(&saved, "{\"v\":1,\"at\"").expect("writes");
+        let mut told = Vec::new();
+        let found = load(
+            &saved,
+            &folder.path().join("none"),
+            Duration::ZERO,
+            |text| told.push(text),
+        );
+        assert_eq!(found, None);
+        assert!(told[0].contains("asking DHCP"), "{told:?}");
+    }
+}
