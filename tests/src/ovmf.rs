@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -214,8 +215,12 @@ impl Card {
             network: false,
             ..Machine::default()
         };
-        let folder = self.path("machine");
-        Tray::boot("tray", &folder, &self.image(), &machine).map(|tray| Booted { tray, folder })
+        let (folder, image) = (self.path("machine"), self.image());
+        Ok(Booted {
+            tray: Tray::boot("tray", &folder, &image, &machine)?,
+            folder,
+            image,
+        })
     }
 
     fn manifest(&self, slot: Slot) -> Manifest {
@@ -306,6 +311,7 @@ impl Card {
 pub struct Booted {
     tray: Tray,
     folder: PathBuf,
+    image: PathBuf,
 }
 
 impl Booted {
@@ -323,6 +329,32 @@ impl Booted {
     /// Whether the console has said it so far.
     pub fn said(&mut self, text: &str) -> bool {
         self.tray.console().said(text)
+    }
+
+    /// The sector of a copy of the slot record, from the card's start.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn record_sector(&self, copy: usize) -> Result<u64> {
+        Ok(place(&fs::File::open(&self.image)?, copy)? / 512)
+    }
+
+    /// Where the card differs from the image it was made from, in sectors from its start.
+    ///
+    /// # Errors
+    /// When either cannot be read.
+    pub fn changed_sectors(&self) -> Result<Vec<u64>> {
+        let (before, after) = (&self.image, self.folder.join("card.img"));
+        let (mut before, mut after) = (fs::File::open(before)?, fs::File::open(after)?);
+        let (mut old, mut new) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+        let mut changed = Vec::new();
+        for start in (0..before.metadata()?.len()).step_by(1 << 20) {
+            before.read_exact(&mut old)?;
+            after.read_exact(&mut new)?;
+            let sectors = old.chunks(512).zip(new.chunks(512)).zip(start / 512..);
+            changed.extend(sectors.filter(|((old, new), _)| old != new).map(|(_, n)| n));
+        }
+        Ok(changed)
     }
 
     /// The slot record as the bootloader has left it.

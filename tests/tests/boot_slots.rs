@@ -20,6 +20,16 @@ fn a_good_card_starts_slot_a_with_exactly_what_was_verified() -> Result<()> {
 }
 
 #[test]
+fn a_boot_changes_one_sector_of_the_card_and_no_file_system() -> Result<()> {
+    let card = Card::new()?;
+    let mut tray = card.boot()?;
+    tray.says(&[FIRST])?;
+    let changed = tray.changed_sectors()?;
+    ensure!(changed == [tray.record_sector(0)?], "{changed:?}");
+    Ok(())
+}
+
+#[test]
 fn linux_starts_and_finds_both_archives() -> Result<()> {
     let card = Card::with_linux("/bin/busybox cat /racklet/boot.json /racklet/tray.json")?;
     card.boot()?.says(&[

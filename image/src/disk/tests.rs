@@ -336,6 +336,36 @@ fn the_state_partition_can_grow_a_thousandfold() {
 }
 
 #[test]
+fn an_image_on_a_larger_card_is_grown_by_what_trays_use() {
+    let workshop = Workshop::new();
+    let package = workshop.package("slot", 10, |_| {});
+    workshop.build("image", &package, LEAST_SIZE).unwrap();
+    let image = workshop.path("image");
+    let card = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&image)
+        .unwrap();
+    card.set_len(1 << 30).unwrap();
+    let mut head = vec![0; racklet_linux::gpt::head_bytes(512)];
+    card.read_exact_at(&mut head, 0).unwrap();
+    let growth = racklet_linux::gpt::grow(&head, 512, 1 << 30, 2)
+        .unwrap()
+        .unwrap();
+    for write in growth.writes {
+        card.write_all_at(&write.bytes, write.offset).unwrap();
+    }
+    let said = judge("sgdisk", &["-v", text(&image)]).unwrap();
+    assert!(said.contains("No problems found"), "{said}");
+    assert!(growth.size > (1 << 30) - (100 << 20), "{}", growth.size);
+    let said = judge("sgdisk", &["-i", "2", text(&image)]).unwrap();
+    assert!(
+        said.contains(&format!("({:.1} MiB)", growth.size as f64 / 1048576.0)),
+        "{said}"
+    );
+}
+
+#[test]
 fn an_image_takes_little_room_and_only_its_owner_may_read_its_secrets() {
     let workshop = Workshop::new();
     let package = workshop.package("slot", 10, |_| {});
