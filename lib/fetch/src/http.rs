@@ -47,7 +47,7 @@ pub enum HttpError {
     },
     /// The certificate or the handshake.
     #[error("TLS: {}", explain(.0))]
-    Tls(#[source] rustls::Error),
+    Tls(rustls::Error),
     /// The connection broke.
     #[error("the connection was cut")]
     Cut(#[source] io::Error),

@@ -43,12 +43,8 @@ pub use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The conversation with the server.
-    #[error("{0}")]
-    Remote(
-        #[source]
-        #[from]
-        RemoteError,
-    ),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// No such branch.
     #[error("the repository has no {0}")]
     NoBranch(String),
@@ -66,12 +62,8 @@ pub enum FetchError {
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
     /// The history rule.
-    #[error("{0}")]
-    History(
-        #[source]
-        #[from]
-        history::Rejected<TreeError>,
-    ),
+    #[error(transparent)]
+    History(#[from] history::Rejected<TreeError>),
     /// The tree behind a good head cannot be read.
     #[error("head {head}: {error}")]
     Tree {
@@ -355,10 +347,10 @@ pub enum ReopenError {
     #[error("{0} cannot be read")]
     Read(PathBuf, #[source] io::Error),
     /// It is damaged.
-    #[error("{0} is damaged: {1}")]
+    #[error("{0} is damaged")]
     Damaged(PathBuf, #[source] SnapshotError),
     /// It does not verify.
-    #[error("the kept head is not followed: {0}")]
+    #[error("the kept head is not followed")]
     Rejected(
         #[source]
         #[from]

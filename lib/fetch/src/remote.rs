@@ -81,12 +81,8 @@ impl RemoteConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// Connection, TLS, HTTP.
-    #[error("{0}")]
-    Http(
-        #[source]
-        #[from]
-        HttpError,
-    ),
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// A redirect to another host, or to plain http.
     #[error(
         "the server redirects to {0:?}; only the configured host is followed, and only by https"
@@ -110,12 +106,8 @@ pub enum RemoteError {
     #[error("the server lists more than {0} refs")]
     Refs(usize),
     /// A pack that is refused.
-    #[error("{0}")]
-    Pack(
-        #[source]
-        #[from]
-        PackError,
-    ),
+    #[error(transparent)]
+    Pack(#[from] PackError),
 }
 
 /// One ref of a listing.

@@ -146,5 +146,8 @@ fn the_kept_head_is_there_without_a_network() {
     let error = store
         .reopen(&place.baked(&["someone-else"]), LIMITS)
         .unwrap_err();
-    assert!(error.to_string().contains(&repository.head()), "{error}");
+    assert!(
+        support::chain(&error).contains(&repository.head()),
+        "{error}"
+    );
 }

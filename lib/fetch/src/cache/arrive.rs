@@ -119,12 +119,8 @@ impl std::fmt::Display for NotPinned {
 #[derive(Debug, thiserror::Error)]
 pub enum ArriveError {
     /// The conversation with the server.
-    #[error("{0}")]
-    Remote(
-        #[source]
-        #[from]
-        RemoteError,
-    ),
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// No such branch.
     #[error("the repository has no {0}; publish it there, or correct the pin")]
     NoBranch(String),
@@ -164,19 +160,11 @@ pub enum ArriveError {
         expected: String,
     },
     /// Chunks or files.
-    #[error("{0}")]
-    Assemble(
-        #[source]
-        #[from]
-        AssembleError,
-    ),
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
     /// An artifact needs the disk.
-    #[error("{0}")]
-    Disk(
-        #[source]
-        #[from]
-        NotCached,
-    ),
+    #[error(transparent)]
+    Disk(#[from] NotCached),
 }
 
 impl ArriveError {

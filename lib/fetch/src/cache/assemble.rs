@@ -23,21 +23,13 @@ pub enum AssembleError {
     #[error("chunk {0} is missing")]
     Missing(Digest),
     /// A chunk is not what the manifest says. If it was in the cache, it was removed there.
-    #[error("{0}")]
-    Chunk(
-        #[source]
-        #[from]
-        ChunkError,
-    ),
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
     /// All chunks are right, the file is not: the manifest contradicts itself.
-    #[error("{0}")]
-    File(
-        #[source]
-        #[from]
-        FileError,
-    ),
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Reading a chunk or writing the file.
-    #[error("{0}")]
+    #[error("{0} cannot be read or written")]
     Disk(PathBuf, #[source] io::Error),
     /// A file that no memory holds.
     #[error("{name} is larger than {limit} bytes")]

@@ -56,7 +56,7 @@ pub enum EntryError {
         found: Digest,
     },
     /// Its manifest is refused.
-    #[error("{0}: {1}")]
+    #[error("{0} is refused")]
     Manifest(PathBuf, #[source] ManifestError),
 }
 

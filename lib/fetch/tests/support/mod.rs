@@ -7,3 +7,11 @@ pub mod disk;
 pub mod git;
 pub mod package;
 pub mod server;
+
+/// An error with everything behind it, as a console shows it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

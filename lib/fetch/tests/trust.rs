@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Heads that must not be followed, made with the real Git and fetched over the real protocol. Each is refused with the commit and
+//! the rule, and a good head afterwards is followed.
+#![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
+
+mod support;
+
+use racklet_fetch::{
+    limits::Limits,
+    progress::Silent,
+    rack::{self, FetchError, Outcome, RackTree, Rejected},
+};
+use racklet_trust::{TrustRoot, digest::Hex, history};
+use support::{
+    chain,
+    git::{Key, Place, Repository},
+    server::Server,
+};
+
+struct World {
+    place: Place,
+    repository: Repository,
+    server: Server,
+    /// Followed on first boot.
+    tree: RackTree,
+}
+
+impl World {
+    fn new() -> Self {
+        let place = Place::new();
+        let repository = place.repository("rack", "sha1");
+        repository.write_root(&place.trust_root(1, &["config"]), &[&place.key("root")]);
+        repository.commit(&place.key("config"));
+        repository.push();
+        let server = Server::start(place.served());
+        let Outcome::New(fetched) = rack::fetch(
+            &mut server.remote("rack"),
+            "refs/heads/main",
+            None,
+            &Limits::RACK,
+            &mut Silent,
+        )
+        .unwrap() else {
+            panic!("unchanged")
+        };
+        let tree = fetched.verify(&place.first_boot(&["config"])).unwrap();
+        Self {
+            place,
+            repository,
+            server,
+            tree,
+        }
+    }
+
+    fn key(&self, name: &str) -> Key {
+        self.place.key(name)
+    }
+
+    /// Pushes what the working copy's HEAD is and asks whether it is followed.
+    fn judge(&self) -> Result<RackTree, Rejected> {
+        self.repository.push();
+        match rack::fetch(
+            &mut self.server.remote("rack"),
+            "refs/heads/main",
+            Some(self.tree.snapshot()),
+            &Limits::RACK,
+            &mut Silent,
+        )
+        .unwrap()
+        {
+            Outcome::New(fetched) => fetched.verify(&self.tree.accepted()),
+            Outcome::Unchanged => Ok(self.tree.clone()),
+        }
+    }
+
+    /// HEAD is refused, with `reason` in the words and as `rule`; after going back, a good commit is followed.
+    fn refused(&self, reason: &str, rule: impl Fn(&history::Rejected<rack::TreeError>) -> bool) {
+        let error = self.judge().unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(
+            matches!(&error, Rejected::History(history) if rule(history)),
+            "{error:?}"
+        );
+        self.good_commit_is_followed();
+    }
+
+    fn good_commit_is_followed(&self) {
+        self.repository
+            .git(&["reset", "-q", "--hard", &self.tree.head().id.to_string()]);
+        self.repository.write("good.yaml", "good");
+        let good = self.repository.commit(&self.key("config"));
+        assert_eq!(self.judge().unwrap().head().id.to_string(), good);
+    }
+
+    /// Makes a commit object by hand on top of HEAD: `headers` makes the lines behind the committer's from what is to be signed.
+    fn raw_commit(&self, headers: impl Fn(&[u8]) -> String) -> String {
+        let repository = &self.repository;
+        repository.git(&["add", "-A"]);
+        let (tree, parent) = (repository.git(&["write-tree"]), repository.head());
+        let person = "Tester <tester@example.org> 1785000000 +0000";
+        let top = format!("tree {tree}\nparent {parent}\nauthor {person}\ncommitter {person}\n");
+        let headers = headers(format!("{top}\nraw\n").as_bytes());
+        repository.write("../raw", format!("{top}{headers}\nraw\n"));
+        let id = repository.git(&["hash-object", "-t", "commit", "-w", "../raw"]);
+        repository.git(&["reset", "-q", "--hard", &id]);
+        id
+    }
+}
+
+/// A signature as a header of a commit.
+fn gpgsig(armored: &[u8]) -> String {
+    let text = String::from_utf8(armored.to_vec()).unwrap();
+    format!("gpgsig {}\n", text.trim_end().replace('\n', "\n "))
+}
+
+fn unauthorised(error: &history::Rejected<rack::TreeError>) -> bool {
+    matches!(error, history::Rejected::Unauthorised { .. })
+}
+
+#[test]
+fn a_hand_made_commit_with_a_good_signature_is_followed() {
+    let world = World::new();
+    let id = world.raw_commit(|signed| gpgsig(&world.key("config").sign("git", signed)));
+    assert_eq!(world.judge().unwrap().head().id.to_string(), id);
+}
+
+#[test]
+fn an_unsigned_commit_is_refused() {
+    let world = World::new();
+    let id = world.repository.commit_unsigned();
+    world.refused(&id, unauthorised);
+}
+
+#[test]
+fn an_unsigned_commit_below_a_signed_head_is_refused() {
+    let world = World::new();
+    let id = world.repository.commit_unsigned();
+    world.repository.commit(&world.key("config"));
+    world.refused(&id, unauthorised);
+}
+
+#[test]
+fn a_commit_by_a_key_of_another_role_is_refused() {
+    let world = World::new();
+    let id = world.repository.commit(&world.key("payload"));
+    world.refused(&id, unauthorised);
+}
+
+#[test]
+fn a_signature_for_another_purpose_is_refused() {
+    let world = World::new();
+    let id = world.raw_commit(|signed| gpgsig(&world.key("config").sign("file", signed)));
+    world.refused(&id, unauthorised);
+}
+
+#[test]
+fn a_signature_of_another_commit_is_refused() {
+    let world = World::new();
+    let id = world.raw_commit(|_| gpgsig(&world.key("config").sign("git", b"another commit")));
+    world.refused(&id, unauthorised);
+}
+
+#[test]
+fn a_doubled_signature_is_refused() {
+    let world = World::new();
+    let id = world.raw_commit(|signed| gpgsig(&world.key("config").sign("git", signed)).repeat(2));
+    world.refused(&id, |error| {
+        matches!(error, history::Rejected::Commit { .. })
+    });
+}
+
+#[test]
+fn a_force_push_is_refused() {
+    let world = World::new();
+    world
+        .repository
+        .git(&["checkout", "-q", "--orphan", "other"]);
+    world.repository.commit(&world.key("config"));
+    world.refused("does not descend", |error| {
+        matches!(error, history::Rejected::NotDescendant { .. })
+    });
+}
+
+#[test]
+fn an_old_signed_head_is_refused() {
+    let mut world = World::new();
+    let old = world.repository.head();
+    world.repository.commit(&world.key("config"));
+    world.tree = world.judge().unwrap();
+    world.repository.git(&["reset", "-q", "--hard", &old]);
+    world.refused("does not descend", |error| {
+        matches!(error, history::Rejected::NotDescendant { .. })
+    });
+}
+
+#[test]
+fn a_commit_of_another_rack_is_refused() {
+    let world = World::new();
+    let other = TrustRoot::new(
+        Hex([8; 16]),
+        1,
+        world.place.roles("root", &["config"], "payload"),
+    )
+    .unwrap();
+    world.repository.write_root(&other, &[&world.key("root")]);
+    let id = world.repository.commit(&world.key("config"));
+    world.refused(&id, |error| {
+        matches!(error, history::Rejected::RootChanged { .. })
+    });
+}
+
+#[test]
+fn a_rotated_root_is_followed_and_a_removed_key_is_not_any_more() {
+    let mut world = World::new();
+    let root = world.key("root");
+    world
+        .repository
+        .write_root(&world.place.trust_root(2, &["second"]), &[&root]);
+    world.repository.commit(&world.key("config"));
+    world
+        .repository
+        .write_root(&world.place.trust_root(3, &["third"]), &[&root]);
+    world.repository.commit(&world.key("second"));
+    world.tree = world.judge().unwrap();
+    assert_eq!(world.tree.head().root.version(), 3);
+    // A tray that was off all the time, with version 1 baked in, comes to the same.
+    let Outcome::New(fetched) = rack::fetch(
+        &mut world.server.remote("rack"),
+        "refs/heads/main",
+        None,
+        &Limits::RACK,
+        &mut Silent,
+    )
+    .unwrap() else {
+        panic!("unchanged")
+    };
+    assert_eq!(
+        fetched
+            .verify(&world.place.first_boot(&["config"]))
+            .unwrap()
+            .head()
+            .root
+            .version(),
+        3
+    );
+    for removed in ["config", "second"] {
+        let id = world.repository.commit(&world.key(removed));
+        let error = world.judge().unwrap_err();
+        assert!(error.to_string().contains(&id), "{error}");
+        world
+            .repository
+            .git(&["reset", "-q", "--hard", &world.tree.head().id.to_string()]);
+    }
+}
+
+#[test]
+fn a_commit_cannot_authorise_its_own_key() {
+    let world = World::new();
+    let mallory = world.key("mallory");
+    world
+        .repository
+        .write_root(&world.place.trust_root(2, &["mallory"]), &[&mallory]);
+    let id = world.repository.commit(&mallory);
+    world.refused(&id, unauthorised);
+}
+
+#[test]
+fn a_root_that_root_keys_did_not_sign_is_refused() {
+    let world = World::new();
+    world.repository.write_root(
+        &world.place.trust_root(2, &["config"]),
+        &[&world.key("config")],
+    );
+    let id = world.repository.commit(&world.key("config"));
+    world.refused(&id, |error| {
+        matches!(error, history::Rejected::Root { version: 2, .. })
+    });
+}
+
+#[test]
+fn a_merge_of_unsigned_work_is_refused() {
+    let world = World::new();
+    world.repository.git(&["checkout", "-q", "-b", "side"]);
+    world.repository.write("side.yaml", "side");
+    let id = world.repository.commit_unsigned();
+    world.repository.git(&["checkout", "-q", "main"]);
+    world.repository.write("main.yaml", "main");
+    world.repository.commit(&world.key("config"));
+    let key = format!("user.signingkey={}", world.key("config").path.display());
+    world
+        .repository
+        .git(&["-c", &key, "merge", "-q", "-S", "-m", "merge", "side"]);
+    world.refused(&id, unauthorised);
+}
+
+#[test]
+fn links_submodules_and_hidden_names_are_refused_even_when_signed() {
+    let world = World::new();
+    let repository = &world.repository;
+    let blob = repository.git(&["hash-object", "-w", "trust/1/root.json"]);
+    let (accepted, commit) = (world.tree.head().id.to_string(), repository.head());
+    for (mode, object, path, words) in [
+        ("120000", &blob, "link", "symbolic link"),
+        ("160000", &commit, "module", "submodule"),
+    ] {
+        repository.git(&[
+            "update-index",
+            "--add",
+            "--cacheinfo",
+            &format!("{mode},{object},{path}"),
+        ]);
+        let key = format!("user.signingkey={}", world.key("config").path.display());
+        repository.git(&["-c", &key, "commit", "-q", "-S", "-m", "odd"]);
+        let error = chain(&world.judge().unwrap_err());
+        assert!(error.contains(words) && error.contains(path), "{error}");
+        repository.git(&["reset", "-q", "--hard", &accepted]);
+    }
+    world.good_commit_is_followed();
+}
+
+#[test]
+fn a_branch_that_points_to_a_tag_is_no_head() {
+    let world = World::new();
+    world.repository.commit(&world.key("config"));
+    let key = format!("user.signingkey={}", world.key("config").path.display());
+    world
+        .repository
+        .git(&["-c", &key, "tag", "-s", "-m", "renamed", "main-tag"]);
+    world.repository.git(&["push", "-q", "origin", "main-tag"]);
+    let tag = world.repository.git(&["rev-parse", "main-tag"]);
+    // Git itself refuses to make such a branch: write the file.
+    std::fs::write(
+        world.repository.bare.join("refs/heads/main"),
+        format!("{tag}\n"),
+    )
+    .unwrap();
+    let Outcome::New(fetched) = rack::fetch(
+        &mut world.server.remote("rack"),
+        "refs/heads/main",
+        Some(world.tree.snapshot()),
+        &Limits::RACK,
+        &mut Silent,
+    )
+    .unwrap() else {
+        panic!("unchanged")
+    };
+    let error = chain(&fetched.verify(&world.tree.accepted()).unwrap_err());
+    assert!(error.contains("is a tag, not a commit"), "{error}");
+}
+
+#[test]
+fn a_branch_that_is_gone_is_named() {
+    let world = World::new();
+    let outcome = rack::fetch(
+        &mut world.server.remote("rack"),
+        "refs/heads/mian",
+        Some(world.tree.snapshot()),
+        &Limits::RACK,
+        &mut Silent,
+    );
+    assert!(matches!(outcome, Err(FetchError::NoBranch(name)) if name == "refs/heads/mian"));
+}
+
+#[test]
+fn with_a_threshold_of_two_an_approval_makes_the_difference() {
+    let mut world = World::new();
+    let mut roles = world.place.roles("root", &["config", "second"], "payload");
+    roles.config.threshold = 2;
+    world.repository.write_root(
+        &TrustRoot::new(Hex([7; 16]), 2, roles).unwrap(),
+        &[&world.key("root")],
+    );
+    world.repository.commit(&world.key("config"));
+    world.tree = world.judge().unwrap();
+    let id = world.repository.commit(&world.key("config"));
+    let error = world.judge().unwrap_err();
+    assert!(error.to_string().contains(&id), "{error}");
+    let raw = world.repository.git(&["cat-file", "commit", &id]) + "\n";
+    let signed = racklet_trust::commit::Commit::parse(raw.as_bytes())
+        .unwrap()
+        .signed_bytes()
+        .to_vec();
+    // The same key twice is one key.
+    for (signer, followed) in [("config", false), ("second", true)] {
+        world.repository.write(
+            "../approval",
+            world.key(signer).sign("approval@racklet.dev", &signed),
+        );
+        let blob = world.repository.git(&["hash-object", "-w", "../approval"]);
+        let name = format!("{}{id}/{signer}", rack::APPROVALS);
+        world
+            .repository
+            .git(&["push", "-q", "origin", &format!("{blob}:{name}")]);
+        assert_eq!(world.judge().is_ok(), followed, "{signer}");
+    }
+}
