@@ -42,10 +42,10 @@ With --json, answers and errors are one JSON value on standard output.";
 #[command(name = "racklet", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
     /// Answer with one JSON value
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     json: bool,
     /// No progress, no remarks; errors are still said
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Output")]
     quiet: bool,
     #[command(subcommand)]
     command: Command,
@@ -74,19 +74,12 @@ enum Command {
     /// Images to write to a card
     #[command(subcommand)]
     Image(command::image::Image),
-    /// Say, offline, exactly what a tray would say about the rack repository
     Check(command::check::Check),
-    /// Approve a commit with your key, where the rack asks for more than one
     Approve(command::approve::Approve),
-    /// Show what would change on which tray
     Plan(command::check::Plan),
-    /// Ask trays how they are
     Status(command::tray::Status),
-    /// Show the log of a workload
     Logs(command::tray::Logs),
-    /// Have trays look at the rack repository now
     Sync(command::tray::Sync),
-    /// Write the JSON Schema of the rack's files, for editors
     Schema(command::schema::Schema),
     /// Write the completion script for a shell
     Completion {
