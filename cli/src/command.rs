@@ -7,6 +7,8 @@ pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod package;
+mod pinned;
+pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod schema;
 pub(crate) mod signing;

@@ -56,6 +56,8 @@ impl Repository {
             .arg("-C")
             .arg(&self.path)
             .args(args)
+            // Replace refs would show us another repository than trays get.
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("LC_ALL", "C");
         command
     }

@@ -76,7 +76,7 @@ enum Command {
     Image(command::image::Image),
     Check(command::check::Check),
     Approve(command::approve::Approve),
-    Plan(command::check::Plan),
+    Plan(command::plan::Plan),
     Status(command::tray::Status),
     Logs(command::tray::Logs),
     Sync(command::tray::Sync),

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `racklet check` and `racklet plan`: what trays would say and do, from the same code, without asking one.
+//! `racklet check`: what trays would say, from the same code, without asking one.
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
-use racklet_api::rack::{Pin, Problem, RackState, is_object_file, plan};
+use racklet_api::rack::{Problem, is_object_file};
+use racklet_fetch::limits::Limits;
+use racklet_fetch::rack::Fetched;
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::history::{Accepted, Head, Repository, follow};
-use racklet_trust::manifest::{Kind, Machine};
-use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
+use racklet_trust::{TrustRoot, Verified};
 use serde::Serialize;
-use serde_json::json;
 
+use super::pinned;
 use crate::objects::Objects;
 use crate::output::{Output, count};
 use crate::rack::{Rack, RackArgument, chain, parse};
@@ -34,35 +35,20 @@ pub(crate) struct Check {
     rack: RackArgument,
 }
 
-/// Show what would change on which tray
-///
-/// Compares what was pushed with the work tree; without changes there, with the commit before.
-#[derive(Args)]
-pub(crate) struct Plan {
-    /// Before: a revision; what was pushed, or the commit before, when left out
-    #[arg(long, value_name = "REVISION")]
-    from: Option<String>,
-    /// After: a revision; the work tree when left out
-    #[arg(long, value_name = "REVISION")]
-    to: Option<String>,
-    #[command(flatten)]
-    rack: RackArgument,
-}
-
 /// The outcome of a check.
 #[derive(Serialize, Default)]
-struct Report {
+pub(super) struct Report {
     ok: bool,
     head: Option<String>,
     commits: Option<u64>,
     trust_root: Option<u64>,
     /// What trays would refuse.
-    problems: Vec<Problem>,
-    refusals: Vec<String>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) refusals: Vec<String>,
     /// What is allowed but probably not meant, and what could not be checked.
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// What was checked and is good.
-    good: Vec<String>,
+    pub(super) good: Vec<String>,
 }
 
 impl Check {
@@ -82,6 +68,9 @@ impl Check {
                     "history: {} signed by enough config keys",
                     count(verified.generation, "commit")
                 ));
+                if let Err(reason) = strict(&rack, &verified) {
+                    report.refusals.push(reason);
+                }
                 verified.root.clone()
             }
             Err(reason) => {
@@ -127,7 +116,7 @@ impl Check {
                         root.rack()
                     ));
                 }
-                packages(&rack, &objects, &root, &state, &mut report)?;
+                pinned::check(&rack, &objects, &root, &state, &mut report)?;
             }
         }
         report.ok = report.problems.is_empty() && report.refusals.is_empty();
@@ -221,6 +210,34 @@ impl Check {
     }
 }
 
+/// Reads the head's tree with the code that trays read it with: sizes, names, and nothing but plain files and folders.
+fn strict(rack: &Rack, head: &Verified<Head>) -> Result<(), String> {
+    let listed = rack.repository.run([
+        "rev-list",
+        "--objects",
+        "--no-walk",
+        "--no-object-names",
+        &head.id.to_string(),
+    ]);
+    let listed = listed.map_err(|error| chain(&error))?;
+    let pack = rack
+        .repository
+        .feed(["pack-objects", "--quiet", "--stdout"], |input| {
+            input.write_all(&listed)
+        })
+        .map_err(|error| chain(&error))?;
+    let accepted = Accepted {
+        head: Some(head.id),
+        generation: head.generation,
+        root: head.root.clone(),
+    };
+    Fetched::from_pack(pack.as_slice(), head.id, &Limits::RACK)
+        .map_err(|error| chain(&error))?
+        .verify(&accepted)
+        .map_err(|error| chain(&error))?;
+    Ok(())
+}
+
 /// The trust root that an image made at `commit` would carry.
 fn baked(rack: &Rack, objects: &Objects, commit: &str) -> Result<Verified<TrustRoot>, String> {
     let tree = objects
@@ -256,157 +273,6 @@ fn baked(rack: &Rack, objects: &Objects, commit: &str) -> Result<Verified<TrustR
     Ok(root)
 }
 
-/// Everything the rack pins, as far as it is here.
-fn packages(
-    rack: &Rack,
-    objects: &Objects,
-    root: &Verified<TrustRoot>,
-    state: &RackState,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let mut pins: Vec<(Kind, String, &Pin, Vec<&str>)> = Vec::new();
-    for (name, release) in &state.releases {
-        let mut boards: Vec<&str> = release
-            .trays
-            .iter()
-            .filter_map(|tray| state.trays.get(tray))
-            .map(|tray| tray.board.as_str())
-            .collect();
-        boards.sort_unstable();
-        boards.dedup();
-        pins.push((
-            Kind::Payload,
-            format!("releases/{name}.yaml"),
-            &release.payload,
-            boards,
-        ));
-    }
-    for (name, workload) in &state.workloads {
-        let board = state
-            .trays
-            .get(&workload.tray)
-            .map(|tray| tray.board.as_str());
-        pins.push((
-            Kind::Artifact,
-            format!("workloads/{name}.yaml"),
-            &workload.rootfs,
-            board.into_iter().collect(),
-        ));
-    }
-    for (kind, file, pin, boards) in pins {
-        let what = format!("{file}: {kind} {}", pin.name);
-        if let Some(url) = &pin.repository {
-            report
-                .warnings
-                .push(format!("{what}: not checked, it is in {}", url.as_str()));
-            continue;
-        }
-        let branch = format!("{kind}/{}", pin.name);
-        // As it was pushed or fetched last is what trays get; a branch of this clone may be newer.
-        let tips = [
-            format!("refs/remotes/origin/{branch}"),
-            format!("refs/heads/{branch}"),
-        ];
-        let mut outcomes = tips
-            .iter()
-            .filter_map(|tip| rack.repository.commit(tip))
-            .map(|commit| package(objects, root, kind, pin, &boards, &commit));
-        let Some(first) = outcomes.next() else {
-            report.warnings.push(format!(
-                "{what}: not checked, branch {branch} is not here (git fetch origin {branch}:{branch})"
-            ));
-            continue;
-        };
-        match first {
-            Ok(manifest) => report.good.push(format!(
-                "{what} version {}: signed and complete",
-                manifest.version
-            )),
-            Err(why) if outcomes.next().is_some_and(|local| local.is_ok()) => {
-                report.refusals.push(format!(
-                    "{what}: {why}\n         the branch in this clone is good: git push origin {branch}"
-                ));
-            }
-            Err(why) => report.refusals.push(format!("{what}: {why}")),
-        }
-    }
-    Ok(())
-}
-
-/// One pinned package in the tree of `commit`, as a tray judges it.
-fn package(
-    objects: &Objects,
-    root: &Verified<TrustRoot>,
-    kind: Kind,
-    pin: &Pin,
-    boards: &[&str],
-    commit: &str,
-) -> Result<Verified<Manifest>, String> {
-    let failed = |error: crate::objects::ObjectError| chain(&error);
-    let tree = objects
-        .commit_tree(commit)
-        .map_err(failed)?
-        .ok_or("the branch's commit is missing")?;
-    let bytes = objects
-        .file(&tree, "manifest.json")
-        .map_err(failed)?
-        .ok_or("the branch has no manifest.json")?;
-    let digest = Digest::of(&bytes);
-    if digest.0 != pin.manifest.bytes() {
-        return Err(format!(
-            "the branch holds manifest sha256:{digest}, the rack pins sha256:{}; publish the pinned one, or pin this one with `racklet {kind} pin`",
-            pin.manifest.hex()
-        ));
-    }
-    let signatures: Vec<Vec<u8>> = match objects.at(&tree, "signatures").map_err(failed)? {
-        Some(folder) => objects
-            .files(&folder.id, &|path| path.ends_with(".sig"))
-            .map_err(failed)?
-            .into_iter()
-            .map(|(_, contents)| contents)
-            .collect(),
-        None => Vec::new(),
-    };
-    let manifest =
-        Manifest::verify(root, kind, &bytes, &signatures).map_err(|error| chain(&error))?;
-    for name in boards {
-        let board = racklet_boards::find(name).map_err(|error| error.to_string())?;
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |time| time.as_secs());
-        let machine = Machine {
-            architecture: &board.architecture,
-            board: name,
-            now: Some(now),
-            floor: 0,
-        };
-        manifest
-            .accept(&machine)
-            .map_err(|error| error.to_string())?;
-    }
-    for file in &manifest.files {
-        let mut whole = ring::digest::Context::new(&ring::digest::SHA256);
-        for chunk in &file.chunks {
-            let path = racklet_fetch::publish::chunk_path(chunk.sha256);
-            let bytes = objects
-                .file(&tree, &path)
-                .map_err(failed)?
-                .ok_or_else(|| format!("{path} is missing"))?;
-            let mut out = vec![0; chunk.length as usize];
-            racklet_fetch::chunk::open(chunk.sha256, chunk.size, &bytes, &mut out)
-                .map_err(|error| error.to_string())?;
-            whole.update(&out);
-        }
-        if whole.finish().as_ref() != file.sha256.0 {
-            return Err(format!(
-                "file {} does not have the SHA-256 that the manifest says",
-                file.name
-            ));
-        }
-    }
-    Ok(manifest)
-}
-
 impl Report {
     fn text(&self) -> String {
         let mut lines = Vec::new();
@@ -423,71 +289,5 @@ impl Report {
             false => "\ntrays would refuse this and keep what they have".to_owned(),
         });
         lines.join("\n")
-    }
-}
-
-impl Plan {
-    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        let rack = self.rack.open()?;
-        let objects = Objects::open(&rack.repository)?;
-        let dirty = !rack.repository.text(["status", "--porcelain"])?.is_empty();
-        let head = rack
-            .repository
-            .commit("HEAD")
-            .context("the repository has no commit yet")?;
-        let upstream = rack.repository.commit("@{upstream}");
-        let (after_name, after) = match &self.to {
-            Some(revision) => (
-                revision.clone(),
-                at(&rack, &objects, revision)?.context("--to names an empty state")?,
-            ),
-            None => ("the work tree".to_owned(), rack.state()?),
-        };
-        let from = match (&self.from, upstream) {
-            (Some(revision), _) => revision.clone(),
-            (None, Some(upstream)) if dirty || upstream != head => "@{upstream}".to_owned(),
-            (None, _) if dirty => "HEAD".to_owned(),
-            (None, _) => "HEAD~1".to_owned(),
-        };
-        // The first commit has none before it: everything is new.
-        let before =
-            if self.from.is_none() && from == "HEAD~1" && rack.repository.commit(&from).is_none() {
-                None
-            } else {
-                at(&rack, &objects, &from)?
-            };
-        let trays = plan(before.as_ref(), &after);
-        let mut text = format!("from {from} to {after_name}\n");
-        if trays.is_empty() {
-            text.push_str("\nnothing changes on any tray\n");
-        }
-        for tray in &trays {
-            text.push_str(&format!("\n{}\n", tray.tray));
-            for change in &tray.changes {
-                text.push_str(&format!("  {change}\n"));
-            }
-        }
-        output.answer(
-            &text,
-            &json!({ "from": from, "to": after_name, "trays": trays }),
-        );
-        Ok(())
-    }
-}
-
-/// The state that a revision asks for; `None` for a revision that trays refuse, because nothing of it ever ran.
-fn at(rack: &Rack, objects: &Objects, revision: &str) -> anyhow::Result<Option<RackState>> {
-    let Some(commit) = rack.repository.commit(revision) else {
-        bail!("{revision} is not a commit here")
-    };
-    let tree = objects
-        .commit_tree(&commit)?
-        .with_context(|| format!("{revision} has no tree"))?;
-    let files = objects.files(&tree, &is_object_file)?;
-    match parse(&files) {
-        Ok(state) => Ok(Some(state)),
-        Err(problems) => bail!(
-            "{revision} is not valid, so no tray runs it; compare with another using --from:\n{problems}"
-        ),
     }
 }

@@ -123,6 +123,24 @@ fn replace_refs_show_us_nothing_else_than_trays_get() {
 }
 
 #[test]
+fn what_no_tray_takes_from_a_tree_is_refused() {
+    let world = World::with_rack();
+    std::os::unix::fs::symlink("/etc/passwd", world.path("rack/link")).unwrap();
+    world.commit("link");
+    assert!(
+        world
+            .refused(&["check"])
+            .contains("link is a symbolic link; only plain files and folders are taken")
+    );
+    run(&mut world.git("rack", &["rm", "-q", "link"]));
+    world.write("rack/notes.txt", "a");
+    world.write("rack/NOTES.txt", "b");
+    world.commit("one name on some disks");
+    let said = world.refused(&["check"]);
+    assert!(said.contains("two entries \"notes.txt\""), "{said}");
+}
+
+#[test]
 fn another_racks_id_is_refused() {
     let world = World::with_rack();
     let id = world.json(&["trust", "show"])["rack"]

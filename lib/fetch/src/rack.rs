@@ -28,7 +28,7 @@ use racklet_trust::{
 use crate::{
     disk::{self, Disk},
     limits::Limits,
-    pack::{Kind, Nowhere, Objects, Place},
+    pack::{self, Kind, Nowhere, Objects, PackError, Place},
     progress::Progress,
     remote::{Remote, RemoteError, Want},
     tree::{self, Layers, Source},
@@ -239,6 +239,25 @@ fn approvals(
 }
 
 impl Fetched {
+    /// What a server would bring that sent just this pack: for a person's own repository, judged as a tray would judge it.
+    ///
+    /// # Errors
+    /// [`PackError`] when the pack is not proper or beyond `limits`.
+    pub fn from_pack(
+        pack: impl io::BufRead,
+        head: commit::ObjectId,
+        limits: &Limits,
+    ) -> Result<Self, PackError> {
+        let head = theirs(&head);
+        let format = head.kind();
+        let objects = pack::read(pack, format, limits, &mut Nowhere)?;
+        let source = Layers {
+            layers: vec![Arc::new(objects)],
+            format,
+        };
+        Ok(Self::new(head, Box::new(source), HashMap::new(), limits))
+    }
+
     pub(crate) fn new(
         head: ObjectId,
         source: Box<dyn Source>,
