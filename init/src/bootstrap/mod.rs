@@ -93,10 +93,21 @@ pub(crate) fn run(tray: &TrayConfig) -> Result<Infallible, Fatal> {
     let mut random = Random::new(network::seed());
     loop {
         match bootstrap.decide() {
-            Next::Try => bootstrap.attempt(None),
-            Next::Wait => bootstrap.attempt(Some(backoff.wait(&mut random))),
-            Next::Boot(digest, why) => bootstrap.start(digest, why),
-            Next::Reboot => return Err(Fatal::NothingToStart(decide::GIVE_UP.as_secs() / 60)),
+            Next::Try => bootstrap.attempt(),
+            Next::Wait => {
+                let pause = backoff.wait(&mut random);
+                bootstrap.tell(format_args!("try again in {}", seconds(pause)));
+                bootstrap.pause(pause);
+                bootstrap.attempt();
+            }
+            Next::Boot(digest, why) => {
+                bootstrap.tell("start a payload from the cache");
+                bootstrap.start(digest, why);
+            }
+            Next::Reboot => {
+                bootstrap.tell("give up");
+                return Err(Fatal::NothingToStart(decide::GIVE_UP.as_secs() / 60));
+            }
         }
     }
 }
@@ -115,6 +126,8 @@ struct Bootstrap<'a> {
     wanted: Option<Wanted>,
     attempts: u32,
     attempt: Attempt,
+    /// Why it failed, until that is told.
+    failed: Option<Failed>,
     /// Payloads that could not be loaded since the last attempt.
     spoiled: Vec<Digest>,
 }
@@ -143,10 +156,16 @@ impl<'a> Bootstrap<'a> {
             ));
         }
         let signs = SignsOfLife::begin();
-        let state = State::open(&tray.rack, true)?;
+        let mut state = State::open(&tray.rack, true)?;
         let time = Time::begin(tray.built.max(state.floors().time));
+        let payloads = match Payloads::open(&state, &tray.board) {
+            Ok(payloads) => payloads,
+            Err(error) => {
+                state = state.into_memory(&error)?;
+                Payloads::open(&state, &tray.board).map_err(Fatal::Cache)?
+            }
+        };
         let repository = Repository::open(tray, root, &state)?;
-        let payloads = Payloads::open(&state, &tray.board).map_err(Fatal::Cache)?;
         let wanted = repository
             .tree
             .as_ref()
@@ -166,6 +185,7 @@ impl<'a> Bootstrap<'a> {
             wanted,
             attempts: 0,
             attempt: Attempt::None,
+            failed: None,
             spoiled: Vec::new(),
         })
     }
@@ -200,40 +220,54 @@ impl<'a> Bootstrap<'a> {
         })
     }
 
-    /// Learns the newest head and gets what it pins; first waits, when told to.
-    fn attempt(&mut self, wait: Option<Duration>) {
-        if let Some(wait) = wait {
-            BOOT.say(format_args!("try again in {}", seconds(wait)));
-            let until = clock::since_boot() + wait;
-            let signs = &mut self.signs;
-            if let Some(network) = &mut self.network
-                && network.pump(until, &mut || signs.give()).is_err()
-            {
-                self.network = None;
-            }
-            while clock::since_boot() < until {
-                std::thread::sleep(
-                    (until - clock::since_boot().min(until)).min(Duration::from_secs(1)),
-                );
-                self.signs.give();
-            }
+    /// Tells why the newest attempt brought nothing, once it is known what happens next.
+    fn tell(&mut self, next: impl Display) {
+        if let Some(failed) = self.failed.take() {
+            failed.topic.failed(failed.reason, next);
+        } else if let (Attempt::Done, Next::Wait, Some(wanted)) =
+            (self.attempt, self.decide(), &self.wanted)
+        {
+            let reason = format!(
+                "{} was started {TRIES} times and never healthy; waiting for another",
+                wanted.payload.name
+            );
+            PAYLOAD.failed(reason, next);
         }
+    }
+
+    /// Waits, and keeps the network alive meanwhile.
+    fn pause(&mut self, pause: Duration) {
+        let until = clock::since_boot() + pause;
+        let signs = &mut self.signs;
+        if let Some(network) = &mut self.network
+            && network.pump(until, &mut || signs.give()).is_err()
+        {
+            self.network = None;
+        }
+        loop {
+            let left = until.saturating_sub(clock::since_boot());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(Duration::from_secs(1)));
+            self.signs.give();
+        }
+    }
+
+    /// Learns the newest head and gets what it pins.
+    fn attempt(&mut self) {
         self.attempts += 1;
         self.spoiled.clear();
         self.attempt = match self.learn_and_fetch() {
             Ok(()) => Attempt::Done,
             Err(failed) => {
-                let next = if failed.lasting {
-                    "see what the cache has"
-                } else {
-                    "try again, or start from the cache"
-                };
-                failed.topic.failed(failed.reason, next);
-                if failed.lasting {
+                let kind = if failed.lasting {
                     Attempt::Lasting
                 } else {
                     Attempt::Passing
-                }
+                };
+                self.failed = Some(failed);
+                kind
             }
         };
         self.signs.give();

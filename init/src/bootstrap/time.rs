@@ -21,10 +21,12 @@ const ANSWER: Duration = Duration::from_millis(1200);
 const MOST_SERVERS: usize = 6;
 
 /// Where the clock stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Time {
     floor: u64,
     source: TimeSource,
+    /// That there is no time server was told.
+    told: bool,
 }
 
 impl Time {
@@ -49,7 +51,11 @@ impl Time {
                 set_clock(to);
             }
         }
-        Self { floor, source }
+        Self {
+            floor,
+            source,
+            told: false,
+        }
     }
 
     /// A newer signed time was seen: the clock goes up to it at least.
@@ -68,7 +74,9 @@ impl Time {
             return;
         }
         if servers.is_empty() {
-            TIME.say("no time server is configured or named by DHCP; certificates are judged by this clock");
+            if !std::mem::replace(&mut self.told, true) {
+                TIME.say("no time server is configured or named by DHCP; certificates are judged by this clock");
+            }
             return;
         }
         let samples = question(servers, Duration::from_secs(self.floor));
@@ -246,6 +254,7 @@ mod tests {
         let time = Time {
             floor: 1_790_000_000,
             source: TimeSource::Rtc,
+            told: false,
         };
         assert_eq!(time.trusted_now(), 1_790_000_000);
     }

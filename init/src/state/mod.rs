@@ -79,14 +79,27 @@ impl State {
                 true
             }
             Err(error) => {
-                let next = "run from memory; nothing is remembered over a reboot";
-                STATE.failed(Chain(&error), next);
-                let memory = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-                mounts::pseudo("tmpfs", ROOT, memory, c"mode=0700,size=60%")?;
+                STATE.failed(Chain(&error), FROM_MEMORY);
+                mount_memory()?;
                 false
             }
         };
         Ok(Self::load(Path::new(ROOT), persistent))
+    }
+
+    /// Gives the partition up, which turned out to be of no use, for memory. The floors stay.
+    pub(crate) fn into_memory(self, error: &dyn std::error::Error) -> Result<Self, MountError> {
+        STATE.failed(
+            format_args!("use the state partition: {}", Chain(error)),
+            FROM_MEMORY,
+        );
+        let floors = self.floors.value.clone();
+        self.close();
+        mount_memory()?;
+        let mut state = Self::load(Path::new(ROOT), false);
+        // In memory there is nothing that could fail, and nothing lost if it does.
+        let _ = state.raise(&floors);
+        Ok(state)
     }
 
     fn load(root: &Path, persistent: bool) -> Self {
@@ -201,6 +214,13 @@ impl<T> Kept<T> {
         self.value = value;
         twin::store(&mut self.files, &mut self.loaded, bytes)
     }
+}
+
+const FROM_MEMORY: &str = "run from memory; nothing is remembered over a reboot";
+
+fn mount_memory() -> Result<(), MountError> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mounts::pseudo("tmpfs", ROOT, flags, c"mode=0700,size=60%")
 }
 
 fn mount_partition(rack: &str, grow: bool) -> Result<String, Unusable> {

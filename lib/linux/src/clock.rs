@@ -16,6 +16,11 @@ pub fn since_boot() -> Duration {
     duration(rustix::time::clock_gettime(ClockId::Boottime))
 }
 
+/// Processor time of this process, all threads, its own and the kernel's on its behalf.
+pub fn used() -> Duration {
+    duration(rustix::time::clock_gettime(ClockId::ProcessCPUTime))
+}
+
 /// The wall clock since 1970; zero when it is before that.
 pub fn wall() -> Duration {
     duration(rustix::time::clock_gettime(ClockId::Realtime))
