@@ -378,7 +378,7 @@ impl Supervisor {
         }
         let slot = match &self.handoff.boot {
             None => Ok("there is no slot to mark (started without the bootloader)".to_owned()),
-            Some(boot) => slots::mark_good(boot.slot),
+            Some(boot) => slots::mark_good(boot),
         };
         match slot {
             Ok(text) if worked => {

@@ -51,7 +51,7 @@ impl Copies for Esp {
 }
 
 /// Marks the slot that this boot came from; says what there was to do.
-pub(crate) fn mark_good(booted: boot::Slot) -> Result<String, MarkError> {
+pub(crate) fn mark_good(booted: &boot::BootInfo) -> Result<String, MarkError> {
     let mut found = block::by_label(LABEL).map_err(MarkError::List)?;
     if found.len() != 1 {
         return Err(MarkError::Partitions(found.len()));
@@ -64,7 +64,7 @@ pub(crate) fn mark_good(booted: boot::Slot) -> Result<String, MarkError> {
     mark(device, booted)
 }
 
-fn mark(device: File, booted: boot::Slot) -> Result<String, MarkError> {
+fn mark(device: File, booted: &boot::BootInfo) -> Result<String, MarkError> {
     let mut offsets = [0; 2];
     for (offset, path) in offsets.iter_mut().zip(PATHS) {
         let read = |at: u64, sector: &mut [u8; SECTOR]| device.read_exact_at(sector, at);
@@ -77,14 +77,14 @@ fn mark(device: File, booted: boot::Slot) -> Result<String, MarkError> {
     }
     let mut esp = Esp { device, offsets };
     let loaded = slot::load(&mut esp);
-    let slot = match booted {
+    let slot = match booted.slot {
         boot::Slot::A => Slot::A,
         boot::Slot::B => Slot::B,
     };
     let state = loaded.record.slot(slot);
-    let marked = loaded.record.mark_good(slot, state.version);
+    let marked = loaded.record.mark_good(slot, booted.version);
     if marked == loaded.record && !loaded.lost() {
-        return Ok(format!("slot {booted} was good already"));
+        return Ok(format!("slot {} was good already", booted.slot));
     }
     slot::store(&mut esp, &loaded, marked).map_err(MarkError::Store)?;
     let before = if state.state == State::Good {
@@ -92,5 +92,122 @@ fn mark(device: File, booted: boot::Slot) -> Result<String, MarkError> {
     } else {
         "it was on trial"
     };
-    Ok(format!("slot {booted} marked good ({before})"))
+    Ok(format!(
+        "slot {}, version {}, marked good ({before})",
+        booted.slot, booted.version
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use racklet_trust::slot::SlotRecord;
+    use std::path::Path;
+    use std::process::Command;
+
+    fn run(program: &str, arguments: &[&str]) {
+        let done = Command::new(program)
+            .args(arguments)
+            .env("MTOOLS_SKIP_CHECK", "1")
+            .status();
+        assert!(
+            done.is_ok_and(|status| status.success()),
+            "{program} is needed (`cargo xtask doctor`)"
+        );
+    }
+
+    /// An ESP with this record in both copies.
+    fn esp(folder: &Path, record: SlotRecord) -> File {
+        let image = folder.join("esp");
+        File::create(&image)
+            .and_then(|file| file.set_len(70_000 * 512))
+            .expect("makes the volume");
+        let image = image.to_str().expect("utf-8");
+        run("mkfs.vfat", &["-F", "32", "-s", "1", "--mbr=n", image]);
+        run("mmd", &["-i", image, "::racklet"]);
+        for (copy, path) in PATHS.iter().enumerate() {
+            let file = folder.join("copy");
+            std::fs::write(&file, record.encode(copy as u64)).expect("writes");
+            run(
+                "mcopy",
+                &[
+                    "-i",
+                    image,
+                    file.to_str().expect("utf-8"),
+                    &format!("::{path}"),
+                ],
+            );
+        }
+        File::options()
+            .read(true)
+            .write(true)
+            .open(image)
+            .expect("opens")
+    }
+
+    fn read_back(folder: &Path) -> SlotRecord {
+        let device = File::open(folder.join("esp")).expect("opens");
+        let mut offsets = [0; 2];
+        for (offset, path) in offsets.iter_mut().zip(PATHS) {
+            let read = |at: u64, sector: &mut [u8; SECTOR]| device.read_exact_at(sector, at);
+            *offset = racklet_fat::locate(read, path).expect("is there").offset;
+        }
+        slot::load(&mut Esp { device, offsets }).record
+    }
+
+    #[test]
+    fn the_slot_that_was_booted_is_marked_good_and_nothing_else_changes() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let record = SlotRecord::new(Some(7), Some(8));
+        let booted = boot::BootInfo {
+            slot: boot::Slot::B,
+            tries: 1,
+            version: 8,
+        };
+        let text = mark(esp(folder.path(), record), &booted).expect("marks");
+        assert!(text.contains("slot b, version 8, marked good"), "{text}");
+        let after = read_back(folder.path());
+        assert_eq!(
+            (after.slot(Slot::B).state, after.slot(Slot::B).version),
+            (State::Good, 8)
+        );
+        assert_eq!(after.slot(Slot::A), record.slot(Slot::A));
+        assert_eq!(after.preferred(), Slot::B);
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .open(folder.path().join("esp"))
+            .expect("opens");
+        assert!(
+            mark(device, &booted)
+                .expect("marks")
+                .contains("good already")
+        );
+    }
+
+    #[test]
+    fn an_esp_without_a_slot_record_is_told_as_such() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        drop(esp(folder.path(), SlotRecord::default()));
+        let image = folder.path().join("esp");
+        run(
+            "mdel",
+            &["-i", image.to_str().expect("utf-8"), "::racklet/slots.1"],
+        );
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .open(&image)
+            .expect("opens");
+        let booted = boot::BootInfo {
+            slot: boot::Slot::A,
+            tries: 1,
+            version: 1,
+        };
+        let error = mark(device, &booted).expect_err("is refused");
+        assert_eq!(
+            error.to_string(),
+            "find racklet/slots.1 on the boot partition"
+        );
+    }
 }
