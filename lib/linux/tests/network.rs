@@ -47,10 +47,11 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_new_namespace_has_a_loopback_and_nothing_else() {
+fn a_new_namespace_has_a_loopback_and_no_card() {
     isolated(|rtnl| {
         let links = rtnl.links().expect("links");
-        assert_eq!(links.len(), 1, "{links:?}");
+        // Some kernels add tunnels of their own.
+        assert!(!links.iter().any(|link| link.ethernet), "{links:?}");
         assert!(links[0].loopback && !links[0].up && links[0].name == "lo");
         assert!(rtnl.addresses().expect("addresses").is_empty());
     });
