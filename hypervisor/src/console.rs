@@ -1,28 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lines for the console: one per event, with the time and who speaks. What repeats is said once.
+//! Lines for the console: one per event. What repeats is said once.
 
 use std::io::Write;
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Writes one line to standard error, which `init` forwards to the console.
+/// Writes one line to standard error. `init` puts time and name before it, on the console and in the log.
 pub(crate) fn say(text: &str) {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let day = now.as_secs() % 86_400;
-    let clean: String = text
+    let mut line: String = text
         .chars()
         .map(|c| if c == '\n' { ' ' } else { c })
         .filter(|c| !c.is_control())
         .collect();
-    let line = format!(
-        "{:02}:{:02}:{:02}.{:03} hypervisor: {clean}\n",
-        day / 3600,
-        day / 60 % 60,
-        day % 60,
-        now.subsec_millis()
-    );
+    line.push('\n');
     // A console that is gone is no reason to stop.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -6,7 +6,9 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::console::Topic;
+use racklet_linux::clock;
+
+use crate::console::{Topic, utc};
 
 /// A log file is put aside at this length; one older is kept.
 const ROTATE_AT: u64 = 1 << 20;
@@ -29,7 +31,7 @@ pub(crate) fn follow(topic: Topic, pipe: impl Read, folder: &Path) {
             continue;
         }
         topic.say(&text);
-        file.write(&line);
+        file.write(format!("{} {text}\n", utc(clock::wall().as_secs())).as_bytes());
     }
 }
 
