@@ -106,7 +106,7 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
         boot_millis(),
     )?;
     let (orders, inbox) = Orders::new()?;
-    let source = source::Source::new(options, given, Arc::clone(&shared), orders);
+    let source = source::Source::open(options, given, Arc::clone(&shared), orders)?;
     thread::Builder::new()
         .name("source".into())
         .spawn(move || source.run())?;

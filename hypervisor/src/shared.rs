@@ -5,7 +5,7 @@
 use racklet_api::boot::Head;
 use racklet_api::http::{Rejection, ReleaseState, RepositoryState, State, WorkloadState};
 use racklet_trust::TrustRoot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +25,8 @@ pub(crate) struct View {
     pub(crate) looks: BTreeMap<&'static str, u64>,
     /// Bytes received from repositories.
     pub(crate) received: u64,
+    /// Images that may be used, by manifest digest.
+    pub(crate) ready: BTreeSet<String>,
     /// Why an image is not there yet, by manifest digest.
     pub(crate) images: BTreeMap<String, String>,
 }

@@ -71,13 +71,13 @@ pub(crate) fn run(mut runner: Runner, inbox: &Inbox, shared: &Shared) -> ! {
     loop {
         while let Ok(order) = inbox.receiver.try_recv() {
             match order {
-                // After a drain the machine restarts: nothing new begins.
-                Order::Want { .. } if drain.is_some() => {}
                 Order::Want {
                     generation: new,
                     desired,
                 } => {
                     generation = Some(new);
+                    // A drain that was to end in a restart did not.
+                    drain = None;
                     runner.want(&desired);
                 }
                 Order::Look => {}

@@ -11,6 +11,7 @@
 //!
 //! What is kept is what was applied last: a head whose files are at fault never becomes the one that a restart begins with.
 
+mod bring;
 mod pace;
 
 use crate::console::{Once, chain, say};
@@ -19,11 +20,13 @@ use crate::init;
 use crate::options::Options;
 use crate::shared::{Shared, unix_time};
 use crate::work::{Order, Orders};
+use bring::Brought;
 use pace::Pace;
 use racklet_api::boot::Head;
 use racklet_api::http::Rejection;
 use racklet_api::init::Op;
 use racklet_api::rack::{self, Name, Problems, TrayDesired, UnknownTray};
+use racklet_fetch::cache::Cache;
 use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Silent;
@@ -103,6 +106,8 @@ pub(crate) struct Source {
     shared: Arc<Shared>,
     orders: Orders,
     store: RackStore<Files>,
+    cache: Cache<Files>,
+    brought: Brought,
     remote: Option<Remote>,
     /// The head in force: what the next one must follow.
     accepted: Option<RackTree>,
@@ -115,14 +120,22 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn new(options: Options, given: Given, shared: Arc<Shared>, orders: Orders) -> Self {
+    pub(crate) fn open(
+        options: Options,
+        given: Given,
+        shared: Arc<Shared>,
+        orders: Orders,
+    ) -> io::Result<Self> {
         let store = RackStore::new(Files, options.state.join("git/rack"));
-        Self {
+        let cache = Cache::open(Files, options.state.join("cache"))?;
+        Ok(Self {
             options,
             given,
             shared,
             orders,
             store,
+            cache,
+            brought: Brought::default(),
             remote: None,
             accepted: None,
             desired: None,
@@ -131,7 +144,7 @@ impl Source {
             init_trouble: Once::default(),
             health: None,
             reached: false,
-        }
+        })
     }
 
     /// Runs until the process ends.
@@ -150,11 +163,16 @@ impl Source {
                 }
             }
             self.report_health();
+            if self.bring() {
+                continue;
+            }
             let poll = self
                 .desired
                 .as_ref()
                 .map_or(Duration::from_secs(15), |d| d.poll);
-            self.shared.wait(pace.next(poll));
+            let wait = pace.next(poll);
+            self.shared
+                .wait(self.brought.next().map_or(wait, |due| due.min(wait)));
         }
     }
 
@@ -295,6 +313,14 @@ impl Source {
             commit: tree.head().id.to_string(),
             generation: tree.head().generation,
         };
+        let before = self
+            .accepted
+            .as_ref()
+            .map(|tree| tree.head().root.version());
+        if before.is_some_and(|version| version != tree.head().root.version()) {
+            self.brought.doubt();
+            self.shared.view().ready.clear();
+        }
         let mut view = self.shared.view();
         view.root = Some(Arc::new((*tree.head().root).clone()));
         view.rejected = None;
@@ -308,6 +334,16 @@ impl Source {
             generation,
             desired: Box::new(desired),
         });
+    }
+
+    /// The workloads of the head in force, after a drain that led to nothing.
+    fn want_again(&mut self) {
+        if let (Some(tree), Some(desired)) = (&self.accepted, &self.desired) {
+            self.orders.give(Order::Want {
+                generation: tree.head().generation,
+                desired: Box::new(desired.clone()),
+            });
+        }
     }
 
     fn refuse(&mut self, commit: Option<String>, refusal: &Refusal) {

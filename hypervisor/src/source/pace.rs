@@ -38,7 +38,7 @@ fn spread(wait: Duration, dice: u32) -> Duration {
 }
 
 /// 0..1000, different each time and on each tray. Nothing secret rests on it.
-pub(crate) fn dice() -> u32 {
+pub(super) fn dice() -> u32 {
     u32::try_from(RandomState::new().build_hasher().finish() % 1000).expect("below 1000")
 }
 

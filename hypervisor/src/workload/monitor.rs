@@ -108,7 +108,6 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
 /// A living monitor.
 #[derive(Debug)]
 pub(crate) struct Monitor {
-    pub(crate) process: Process,
     pidfd: OwnedFd,
 }
 
@@ -118,7 +117,7 @@ impl Monitor {
         let pid = Pid::from_raw(i32::try_from(process.pid).ok()?)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // Only now: the descriptor holds whoever has the number, and this says whether that is the one meant.
-        (start_time(process.pid).ok()? == process.start).then_some(Self { process, pidfd })
+        (start_time(process.pid).ok()? == process.start).then_some(Self { pidfd })
     }
 
     pub(crate) fn pidfd(&self) -> &OwnedFd {

@@ -148,10 +148,6 @@ impl Record {
             State::Launching | State::Ended { .. } => None,
         }
     }
-
-    pub(crate) fn alive(&self) -> bool {
-        !matches!(self.state, State::Ended { .. })
-    }
 }
 
 /// The records of a tray, on disk.

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A monitor without a machine, for tests of how monitors are supervised: it reads the same `config.json` and `guest.cpio`, writes
+//! the same `status.json` and logs, and answers on the same `control.sock`. What it does depends on the command:
+//!
+//! | command | behaviour |
+//! | --- | --- |
+//! | `run` | up until it is asked to stop |
+//! | `exit N` | up, then ends with code N |
+//! | `stubborn` | up, and does not obey |
+//! | `vanish` | up, then gone without a word |
+
+use racklet_api::vm::{
+    CommandEnd, ControlAction, ControlReply, ControlRequest, GuestConfig, V1, VmConfig, VmState,
+    VmStatus,
+};
+use std::io::BufReader;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::{fs, process};
+
+fn main() {
+    let folder = PathBuf::from(std::env::args_os().nth(1).expect("a folder"));
+    let config: VmConfig =
+        serde_json::from_slice(&fs::read(folder.join("config.json")).expect("config.json"))
+            .expect("a good config.json");
+    for file in config
+        .initramfs
+        .iter()
+        .chain(config.disks.iter().map(|d| &d.path))
+        .chain([&config.kernel])
+    {
+        assert!(file.exists(), "{} is not there", file.display());
+    }
+    let guest = guest(&folder);
+    let listener = UnixListener::bind(folder.join("control.sock")).expect("control.sock");
+    say(&folder, VmState::Up);
+    let line = format!(
+        "{{\"time_ms\":1,\"stream\":\"stdout\",\"line\":\"{}\"}}\n",
+        guest.command.join(" ")
+    );
+    fs::write(folder.join("workload.log"), line).expect("workload.log");
+    match guest.command[0].as_str() {
+        "exit" => {
+            let code = guest.command[1].parse().expect("a code");
+            let end = CommandEnd::Code { code };
+            say(
+                &folder,
+                VmState::Exited {
+                    end,
+                    stopped: false,
+                },
+            );
+            process::exit(0);
+        }
+        "vanish" => process::exit(70),
+        _ => {}
+    }
+    for stream in listener.incoming() {
+        let stream = stream.expect("a connection");
+        let request: ControlRequest = racklet_api::line::read(&mut BufReader::new(&stream))
+            .expect("reads")
+            .expect("asks");
+        let status = VmStatus {
+            v: V1,
+            pid: process::id(),
+            since_ms: 1,
+            state: VmState::Up,
+        };
+        racklet_api::line::write(&mut &stream, &ControlReply::Status(status)).expect("answers");
+        if matches!(request.action, ControlAction::Stop { .. }) && guest.command[0] == "run" {
+            let end = CommandEnd::Code { code: 0 };
+            say(&folder, VmState::Exited { end, stopped: true });
+            process::exit(0);
+        }
+    }
+}
+
+fn say(folder: &Path, state: VmState) {
+    let status = VmStatus {
+        v: V1,
+        pid: process::id(),
+        since_ms: 1,
+        state,
+    };
+    fs::write(
+        folder.join("status.new"),
+        serde_json::to_vec(&status).expect("json"),
+    )
+    .expect("status");
+    fs::rename(folder.join("status.new"), folder.join("status.json")).expect("status");
+}
+
+/// The guest's configuration, found in the archive by its first bytes.
+fn guest(folder: &Path) -> GuestConfig {
+    let archive = fs::read(folder.join("guest.cpio")).expect("guest.cpio");
+    let start = archive
+        .windows(7)
+        .position(|w| w == b"{\"v\":1,")
+        .expect("guest.json");
+    let mut values = serde_json::Deserializer::from_slice(&archive[start..]).into_iter();
+    values
+        .next()
+        .expect("guest.json")
+        .expect("a good guest.json")
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! New images and new operating systems.
+
+use crate::support::{Tray, alive, workload};
+use anyhow::Result;
+use racklet_trust::manifest::Kind;
+
+#[test]
+fn a_new_image_replaces_the_old_one_only_once_it_is_here() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let first = tray.push("one")?;
+    tray.start()?;
+    let before = tray.converged(&first)?;
+    let pid = workload(&before, "web")["pid"].clone();
+    let old = tray.artifact.clone();
+
+    // Pinned before it is published: the old one keeps running, and the state says what it waits for.
+    tray.artifact = "ab".repeat(32);
+    tray.workload("web", "[run]", "")?;
+    let missing = tray.push("a pin of nothing")?;
+    let state = tray.until("says what is missing", |s| {
+        let web = workload(s, "web");
+        (s["head"]["commit"] == *missing && web["message"].as_str()?.contains("pins manifest"))
+            .then(|| s.clone())
+    })?;
+    assert_eq!(workload(&state, "web")["pid"], pid);
+    assert_eq!(state["converged"], false);
+    assert!(alive(&pid));
+
+    tray.artifact = tray.publish(
+        Kind::Artifact,
+        "server",
+        2,
+        &[("rootfs", b"another root file system")],
+    )?;
+    tray.workload("web", "[run]", "")?;
+    let good = tray.push("the real one")?;
+    let after = tray.converged(&good)?;
+    assert_ne!(workload(&after, "web")["pid"], pid);
+    assert_eq!(workload(&after, "web")["rootfs"], *tray.artifact);
+    let cached = |digest: &str| {
+        tray.path("state/cache/artifacts")
+            .join(digest)
+            .join("complete")
+            .exists()
+    };
+    tray.until("the old image is removed", |_| {
+        (!cached(&old)).then_some(())
+    })?;
+    assert!(cached(&tray.artifact));
+    Ok(())
+}
+
+#[test]
+fn a_damaged_cached_image_is_never_given_to_a_workload() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let head = tray.push("one")?;
+    tray.start()?;
+    let pid = workload(&tray.converged(&head)?, "web")["pid"].clone();
+    tray.kill()?;
+    let image = tray
+        .path("state/cache/artifacts")
+        .join(&tray.artifact)
+        .join("rootfs.erofs");
+    let good = std::fs::read(&image)?;
+    let mut bad = good.clone();
+    bad[3] ^= 1;
+    std::fs::write(&image, &bad)?;
+    let _ = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status();
+    tray.start()?;
+    let state = tray.until("running again", |s| {
+        let web = workload(s, "web");
+        (web["phase"] == "running" && web["pid"] != pid).then(|| s.clone())
+    })?;
+    assert_eq!(
+        std::fs::read(&image)?,
+        good,
+        "fetched again: {state}\n{}",
+        tray.console()
+    );
+    assert!(
+        tray.console().contains("fetching it again"),
+        "{}",
+        tray.console()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_pinned_operating_system_is_fetched_and_restarted_into_with_workloads_stopped_first()
+-> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let head = tray.push("one")?;
+    tray.start()?;
+    let pid = workload(&tray.converged(&head)?, "web")["pid"].clone();
+    let payload = tray.publish(
+        Kind::Payload,
+        "stable",
+        2,
+        &[("kernel", b"k"), ("initramfs", b"i")],
+    )?;
+    tray.write(
+        "releases/stable.yaml",
+        &format!(
+            "apiVersion: racklet.dev/v1alpha1\nkind: Release\nmetadata: {{name: stable}}\nspec:\n  payload: {{name: stable, manifest: \"sha256:{payload}\"}}\n"
+        ),
+    )?;
+    tray.push("a release")?;
+    let rebooted = |told: &[serde_json::Value]| told.iter().any(|t| t["op"] == "reboot");
+    tray.until("asked init to restart", |_| {
+        rebooted(&tray.told.lock().expect("lock")).then_some(())
+    })?;
+    assert!(!alive(&pid), "workloads are stopped first");
+    assert!(
+        tray.path("state/cache/payloads")
+            .join(&payload)
+            .join("complete")
+            .exists(),
+        "it is cached first"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_release_for_another_board_or_an_older_one_is_not_restarted_into() -> Result<()> {
+    let mut tray = Tray::new()?;
+    let payload = tray.publish(
+        Kind::Payload,
+        "stable",
+        0,
+        &[("kernel", b"k"), ("initramfs", b"i")],
+    )?;
+    tray.write(
+        "releases/stable.yaml",
+        &format!(
+            "apiVersion: racklet.dev/v1alpha1\nkind: Release\nmetadata: {{name: stable}}\nspec:\n  payload: {{name: stable, manifest: \"sha256:{payload}\"}}\n"
+        ),
+    )?;
+    tray.push("an old release")?;
+    tray.start()?;
+    let message = tray.until("says why", |s| {
+        s["release"]["message"]
+            .as_str()
+            .filter(|m| m.contains("not for this tray"))
+            .map(str::to_owned)
+    })?;
+    assert!(message.contains('1'), "names the floor: {message}");
+    let told = tray.told.lock().expect("lock").clone();
+    assert!(told.iter().all(|t| t["op"] != "reboot"), "{told:?}");
+    Ok(())
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Commits in, workloads out.
+
+use crate::support::{Tray, alive, workload};
+use anyhow::Result;
+use serde_json::Value;
+
+#[test]
+fn a_commit_becomes_a_workload_an_edit_restarts_only_it_and_a_deletion_ends_it() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload(
+        "web",
+        "[run, one]",
+        "  network: {name: lan, address: 10.80.0.10}\n",
+    )?;
+    tray.workload("api", "[run, two]", "")?;
+    let first = tray.push("two workloads")?;
+    tray.start()?;
+    let before = tray.converged(&first)?;
+    assert_eq!(workload(&before, "web")["addresses"][0], "10.80.0.10");
+
+    tray.workload(
+        "web",
+        "[run, three]",
+        "  network: {name: lan, address: 10.80.0.10}\n",
+    )?;
+    let second = tray.push("an edit")?;
+    let after = tray.converged(&second)?;
+    assert_ne!(
+        workload(&before, "web")["pid"],
+        workload(&after, "web")["pid"],
+        "changed"
+    );
+    assert_eq!(
+        workload(&before, "api")["pid"],
+        workload(&after, "api")["pid"],
+        "untouched"
+    );
+    let (_, log) = tray.ask("GET", "/v1/workloads/web/logs")?;
+    assert!(log.contains("run three"), "{log}");
+
+    tray.remove("workloads/web.yaml")?;
+    let third = tray.push("a deletion")?;
+    let end = tray.converged(&third)?;
+    assert_eq!(*workload(&end, "web"), Value::Null);
+    assert!(!alive(&workload(&after, "web")["pid"]));
+    assert!(!tray.path("run/vm/web").exists() && !tray.path("run/hypervisor/web.json").exists());
+    let told = tray.told.lock().expect("lock").clone();
+    assert!(
+        told.iter()
+            .any(|t| t["op"] == "health" && t["healthy"] == true),
+        "{told:?}"
+    );
+    assert!(
+        told.iter()
+            .any(|t| t["op"] == "raise" && t["head"]["commit"] == *third),
+        "{told:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_bad_edit_is_refused_with_file_and_line_and_the_old_workload_keeps_running() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let good = tray.push("good")?;
+    tray.start()?;
+    let before = tray.converged(&good)?;
+
+    tray.workload("web", "[run]", "  memroy: 1\n")?;
+    let bad = tray.push("bad")?;
+    let state = tray.until("refused", |s| {
+        (s["rejected"]["commit"] == *bad).then(|| s.clone())
+    })?;
+    let reason = "workloads/web.yaml:10:3: spec: unknown field `memroy`; did you mean `memory`?";
+    assert_eq!(state["rejected"]["reason"], reason);
+    assert_eq!(state["head"]["commit"], *good);
+    assert_eq!(
+        workload(&state, "web")["pid"],
+        workload(&before, "web")["pid"]
+    );
+    assert!(alive(&workload(&before, "web")["pid"]));
+    assert!(tray.console().contains(reason), "{}", tray.console());
+    assert!(
+        tray.ask("GET", "/metrics")?
+            .1
+            .contains("racklet_rejected{commit=\""),
+        "in metrics"
+    );
+    assert!(tray.ask("GET", "/v1/rejected")?.1.contains("memroy"));
+
+    tray.kill()?;
+    tray.start()?;
+    let again = tray.until("refused again", |s| {
+        (s["rejected"]["commit"] == *bad).then(|| s.clone())
+    })?;
+    assert_eq!(
+        again["head"]["commit"], *good,
+        "a restart begins with what was in force"
+    );
+
+    tray.workload("web", "[run]", "")?;
+    let fixed = tray.push("fixed")?;
+    let after = tray.converged(&fixed)?;
+    assert_eq!(
+        workload(&after, "web")["pid"],
+        workload(&before, "web")["pid"],
+        "nothing changed for it"
+    );
+    Ok(())
+}
+
+#[test]
+fn commits_that_are_not_the_owners_are_refused() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let good = tray.push("good")?;
+    tray.start()?;
+    tray.converged(&good)?;
+    let stranger = format!("user.signingkey={}", tray.key("stranger").display());
+    for (why, configuration) in [
+        ("unsigned", "commit.gpgsign=false"),
+        ("by a stranger", &stranger),
+    ] {
+        tray.workload("web", "[run, evil]", "")?;
+        let bad = tray.push_with(why, &[configuration])?;
+        let state = tray.until(why, |s| {
+            (s["rejected"]["commit"] == *bad).then(|| s.clone())
+        })?;
+        assert_eq!(state["head"]["commit"], *good, "{why}");
+        let work = tray.path("rack");
+        racklet_tests::process::output(
+            racklet_tests::process::git(&work).args(["reset", "-q", "--hard", &good]),
+        )?;
+    }
+    tray.workload("web", "[run, good]", "")?;
+    let next = tray.push("the owner again")?;
+    tray.converged(&next)?;
+    Ok(())
+}
+
+#[test]
+fn workloads_outlive_the_daemon_and_are_found_again() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let head = tray.push("one")?;
+    tray.start()?;
+    let pid = workload(&tray.converged(&head)?, "web")["pid"].clone();
+    for _ in 0..2 {
+        tray.kill()?;
+        assert!(alive(&pid), "its daemon was killed");
+        tray.start()?;
+        let state = tray.converged(&head)?;
+        assert_eq!(workload(&state, "web")["pid"], pid);
+        assert_eq!(workload(&state, "web")["restarts"], 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tray_goes_on_without_its_server() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let head = tray.push("one")?;
+    tray.start()?;
+    let pid = workload(&tray.converged(&head)?, "web")["pid"].clone();
+    tray.kill()?;
+    let repository = tray.path("s/git/rack.git");
+    std::fs::rename(&repository, tray.path("elsewhere.git"))?;
+    let _ = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status();
+    tray.start()?;
+    let running = |s: &Value| (workload(s, "web")["phase"] == "running").then(|| s.clone());
+    let state = tray.until("started from what is kept", running)?;
+    assert_ne!(workload(&state, "web")["pid"], pid);
+    tray.until("and says why it is alone", |s| {
+        s["repository"]["error"].as_str().map(drop)
+    })?;
+    std::fs::rename(tray.path("elsewhere.git"), &repository)?;
+    tray.ask("POST", "/v1/sync")?;
+    tray.until("reached again", |s| s["repository"]["reached"].as_u64())?;
+    Ok(())
+}
+
+#[test]
+fn restarts_follow_the_policy_and_back_off_across_restarts_of_the_daemon() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload(
+        "fails",
+        "[exit, 3]",
+        "  backoff: {initialSeconds: 1, maxSeconds: 600}\n",
+    )?;
+    tray.workload("once", "[exit, 0]", "  restartPolicy: OnFailure\n")?;
+    tray.workload("never", "[exit, 4]", "  restartPolicy: Never\n")?;
+    tray.push("three that end")?;
+    tray.start()?;
+    tray.until("two restarts", |s| {
+        workload(s, "fails")["restarts"]
+            .as_u64()
+            .filter(|r| *r >= 2)
+    })?;
+    tray.kill()?;
+    tray.start()?;
+    let state = tray.until("a third", |s| {
+        let fails = workload(s, "fails");
+        (fails["restarts"].as_u64() >= Some(3) && fails["phase"] == "back-off").then(|| s.clone())
+    })?;
+    assert_eq!(workload(&state, "fails")["exitCode"], 3);
+    assert_eq!(workload(&state, "once")["phase"], "ended");
+    assert_eq!(workload(&state, "once")["restarts"], 0);
+    assert_eq!(workload(&state, "never")["phase"], "ended");
+    assert_eq!(workload(&state, "never")["exitCode"], 4);
+    Ok(())
+}
+
+#[test]
+fn what_does_not_obey_is_ended_and_what_vanishes_is_started_again() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("stubborn", "[stubborn]", "")?;
+    tray.workload("vanish", "[vanish]", "")?;
+    tray.push("difficult ones")?;
+    tray.start()?;
+    let state = tray.until("both were there", |s| {
+        (workload(s, "stubborn")["phase"] == "running"
+            && workload(s, "vanish")["restarts"].as_u64() >= Some(1))
+        .then(|| s.clone())
+    })?;
+    let pid = workload(&state, "stubborn")["pid"].clone();
+    tray.remove("workloads/stubborn.yaml")?;
+    tray.push("end it")?;
+    tray.until("gone", |s| workload(s, "stubborn").is_null().then_some(()))?;
+    assert!(!alive(&pid));
+    Ok(())
+}
