@@ -170,7 +170,7 @@ impl Folder {
             let name = parts.pop().ok_or_else(wrong)?;
             let mut folder = &mut root;
             for part in parts {
-                check_name(part).ok_or_else(wrong)?;
+                folder.check_name(part).ok_or_else(wrong)?;
                 let node = folder
                     .0
                     .entry(part.into())
@@ -180,12 +180,27 @@ impl Folder {
                 };
                 folder = inner;
             }
-            check_name(name).ok_or_else(wrong)?;
+            folder.check_name(name).ok_or_else(wrong)?;
             if folder.0.insert(name.into(), Node::File(number)).is_some() {
                 return Err(wrong());
             }
         }
         Ok(root)
+    }
+
+    /// A plain name that no other here equals but for its case, which FAT does not tell apart.
+    fn check_name(&self, name: &str) -> Option<()> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let good = !name.is_empty()
+            && name.len() <= 64
+            && name.bytes().all(plain)
+            && !name.starts_with('.')
+            && !name.ends_with('.')
+            && !self
+                .0
+                .keys()
+                .any(|other| other != name && other.eq_ignore_ascii_case(name));
+        good.then_some(())
     }
 
     /// Bytes of its entries: the label or `.` and `..`, then the names.
@@ -194,16 +209,6 @@ impl Folder {
         let names: usize = self.0.keys().map(|name| 1 + long_entries(name)).sum();
         (own + names) * 32
     }
-}
-
-fn check_name(name: &str) -> Option<()> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    let good = !name.is_empty()
-        && name.len() <= 64
-        && name.bytes().all(plain)
-        && !name.starts_with('.')
-        && !name.ends_with('.');
-    good.then_some(())
 }
 
 struct Writer<'a> {

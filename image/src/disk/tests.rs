@@ -264,6 +264,104 @@ fn every_file_is_read_back_from_the_boot_partition() {
 }
 
 #[test]
+fn names_of_every_kind_and_many_of_them_are_read_back() {
+    let mut names: Vec<String> = (0..120)
+        .map(|n| format!("many/a-rather-long-name-number-{n}.json"))
+        .collect();
+    let special = [
+        "UPPER.TXT",
+        "lower.txt",
+        "exactly-13-ch",
+        "exactly-26-characters-long",
+        "initramfs",
+        "initramfs-2",
+        "no-extension-and-long",
+        "two.dots.here",
+        "a/b/c/d/deep",
+        "EMPTY",
+    ];
+    names.extend(special.map(String::from));
+    let contents: Vec<Vec<u8>> = (0..names.len())
+        .map(|n| names[n].repeat(n % 90).into_bytes())
+        .collect();
+    let entries: Vec<_> = names
+        .iter()
+        .zip(&contents)
+        .map(|(path, contents)| fat::Entry {
+            path,
+            contents: if path == "EMPTY" { &[] } else { contents },
+            apart: path.ends_with("7.json"),
+        })
+        .collect();
+    let volume = fat::Volume {
+        size: ESP_SIZE,
+        hidden: 2048,
+        id: 7,
+        label: b"RACKLET-ESP",
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (image, out) = (folder.path().join("fat"), folder.path().join("out"));
+    let file = fs::File::create(&image).unwrap();
+    file.set_len(ESP_SIZE).unwrap();
+    for (offset, bytes) in fat::volume(&volume, &entries).unwrap() {
+        file.write_all_at(&bytes, offset).unwrap();
+    }
+    let said = judge("fsck.vfat", &["-n", "-v", text(&image)]).unwrap();
+    assert!(!said.contains("Free cluster summary"), "{said}");
+    fs::create_dir(&out).unwrap();
+    judge(
+        "mcopy",
+        &["-i", text(&image), "-s", "-n", "::*", text(&out)],
+    )
+    .unwrap();
+    for entry in &entries {
+        let found = fs::read(out.join(entry.path)).unwrap();
+        assert!(found == entry.contents, "{}", entry.path);
+    }
+}
+
+#[test]
+fn paths_that_cannot_be_written_are_refused() {
+    let entry = |path| fat::Entry {
+        path,
+        contents: b"x",
+        apart: false,
+    };
+    let volume = |size, files: &[fat::Entry<'_>]| {
+        let label = b"RACKLET-ESP";
+        let (hidden, id) = (2048, 7);
+        let volume = fat::Volume {
+            size,
+            hidden,
+            id,
+            label,
+        };
+        fat::volume(&volume, files).map(|_| ())
+    };
+    let long = "n".repeat(65);
+    for path in ["", "a//b", "../x", ".", "x.", "with space", "\u{e9}", &long] {
+        assert_eq!(
+            volume(ESP_SIZE, &[entry(path)]),
+            Err(FatError::Name(path.into()))
+        );
+    }
+    for twice in [
+        ["a", "a"],
+        ["a", "a/b"],
+        ["a/b", "a"],
+        ["a", "A"],
+        ["a/x", "A/y"],
+    ] {
+        assert!(matches!(
+            volume(ESP_SIZE, &twice.map(entry)),
+            Err(FatError::Name(_))
+        ));
+    }
+    assert_eq!(volume(30 << 20, &[]), Err(FatError::Size(30 << 20)));
+    assert_eq!(volume(u64::MAX, &[]), Err(FatError::Size(u64::MAX)));
+}
+
+#[test]
 fn the_slot_records_are_where_the_bootloader_looks_and_alone_in_their_mebibyte() {
     let workshop = Workshop::new();
     let package = workshop.package("slot", 10, |_| {});
