@@ -5,7 +5,7 @@
 //! Racklet never reads a private key of a person.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -235,7 +235,12 @@ pub(crate) fn sign(key: &Key, namespace: &str, message: &[u8]) -> Result<Vec<u8>
         .arg(&path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        // "Confirm user presence" must be seen while it matters.
+        .stderr(if io::stderr().is_terminal() {
+            Stdio::inherit()
+        } else {
+            Stdio::piped()
+        })
         .spawn()
         .map_err(|source| SshError::Missing {
             program: "ssh-keygen",
@@ -248,9 +253,9 @@ pub(crate) fn sign(key: &Key, namespace: &str, message: &[u8]) -> Result<Vec<u8>
     drop(named);
     let message = String::from_utf8_lossy(&out.stderr).trim().to_owned();
     if !out.status.success() || out.stdout.is_empty() {
-        let message = if message.contains("No private key found")
-            || message.contains("Couldn't load")
-        {
+        let message = if message.is_empty() {
+            "see above".to_owned()
+        } else if message.contains("No private key found") || message.contains("Couldn't load") {
             format!(
                 "{message}\nadd it to the agent (ssh-add) or name the private key's file with --key"
             )

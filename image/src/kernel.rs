@@ -10,9 +10,6 @@ pub enum KernelError {
     /// No magic number that we know.
     #[error("not a Linux kernel image (x86: arch/x86/boot/bzImage, arm64: arch/arm64/boot/Image)")]
     Unknown,
-    /// A kernel that firmware cannot start.
-    #[error("this kernel was built without CONFIG_EFI_STUB, so no UEFI firmware can start it")]
-    NoEfiStub,
     /// A 32-bit kernel.
     #[error("this is a 32-bit kernel; build it with CONFIG_64BIT")]
     NotSixtyFourBit,
@@ -25,6 +22,8 @@ pub struct KernelInfo {
     pub architecture: &'static str,
     /// `6.12.90 (builder@host) #1 …`, where the format has it.
     pub version: Option<String>,
+    /// Whether UEFI firmware can start it (CONFIG_EFI_STUB); kexec does not need that.
+    pub efi_stub: bool,
 }
 
 impl KernelInfo {
@@ -40,14 +39,11 @@ pub fn inspect(image: &[u8]) -> Result<KernelInfo, KernelError> {
         return inspect_x86(image);
     }
     if image.get(56..60) == Some(b"ARM\x64") {
-        return if image.starts_with(b"MZ") {
-            Ok(KernelInfo {
-                architecture: "aarch64",
-                version: None,
-            })
-        } else {
-            Err(KernelError::NoEfiStub)
-        };
+        return Ok(KernelInfo {
+            architecture: "aarch64",
+            version: None,
+            efi_stub: image.starts_with(b"MZ"),
+        });
     }
     Err(KernelError::Unknown)
 }
@@ -63,9 +59,6 @@ fn inspect_x86(image: &[u8]) -> Result<KernelInfo, KernelError> {
     if word(0x236) & KERNEL_64 == 0 {
         return Err(KernelError::NotSixtyFourBit);
     }
-    if !image.starts_with(b"MZ") {
-        return Err(KernelError::NoEfiStub);
-    }
     let at = usize::from(word(0x20e)) + 0x200;
     let version = image
         .get(at..)
@@ -77,6 +70,7 @@ fn inspect_x86(image: &[u8]) -> Result<KernelInfo, KernelError> {
     Ok(KernelInfo {
         architecture: "x86_64",
         version,
+        efi_stub: image.starts_with(b"MZ"),
     })
 }
 
@@ -110,7 +104,7 @@ mod tests {
             image[at] = byte;
             inspect(&image)
         };
-        assert_eq!(change(0, 0), Err(KernelError::NoEfiStub));
+        assert_eq!(change(0, 0).map(|info| info.efi_stub), Ok(false));
         assert_eq!(change(0x236, 0), Err(KernelError::NotSixtyFourBit));
         assert_eq!(change(0x202, 0), Err(KernelError::Unknown));
         assert_eq!(inspect(b""), Err(KernelError::Unknown));

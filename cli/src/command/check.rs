@@ -9,12 +9,12 @@ use racklet_api::rack::{Problem, is_object_file};
 use racklet_fetch::limits::Limits;
 use racklet_fetch::rack::Fetched;
 use racklet_trust::commit::{Commit, ObjectId};
-use racklet_trust::history::{Accepted, Head, Repository, follow};
+use racklet_trust::history::{Accepted, Head, Rejected, Repository, follow};
 use racklet_trust::{TrustRoot, Verified};
 use serde::Serialize;
 
 use super::pinned;
-use crate::objects::Objects;
+use crate::objects::{ObjectError, Objects};
 use crate::output::{Output, count};
 use crate::rack::{Rack, RackArgument, chain, parse};
 
@@ -166,13 +166,13 @@ impl Check {
             generation: 0,
             root: baked,
         };
-        let first = follow(objects, &start, name(begin)?).map_err(|error| chain(&error))?;
+        let first = follow(objects, &start, name(begin)?).map_err(refusal)?;
         let accepted = Accepted {
             head: Some(first.id),
             generation: first.generation,
             root: first.root.clone(),
         };
-        let verified = follow(objects, &accepted, name(head)?).map_err(|error| chain(&error))?;
+        let verified = follow(objects, &accepted, name(head)?).map_err(refusal)?;
 
         let upstream = rack
             .repository
@@ -208,6 +208,19 @@ impl Check {
         }
         Ok(verified)
     }
+}
+
+/// What the history rule says, and what to do where something is only missing.
+fn refusal(error: Rejected<ObjectError>) -> String {
+    let mut text = chain(&error);
+    if let Rejected::Unauthorised { id, error } = &error
+        && error.valid > 0
+    {
+        text.push_str(&format!(
+            "\n         another config key approves it with: racklet approve {id}"
+        ));
+    }
+    text
 }
 
 /// Reads the head's tree with the code that trays read it with: sizes, names, and nothing but plain files and folders.

@@ -94,7 +94,7 @@ struct Common {
 
 #[derive(Args)]
 pub(crate) struct KernelBuild {
-    /// The kernel: x86 bzImage or arm64 Image, with EFI stub
+    /// The kernel: x86 bzImage or arm64 Image; for a bootstrap, with EFI stub
     #[arg(long, value_name = "FILE")]
     kernel: PathBuf,
     /// The initramfs, as the kernel takes it
@@ -221,6 +221,12 @@ impl KernelBuild {
             .with_context(|| format!("read {}", self.kernel.display()))?;
         kernel_file.seek(SeekFrom::Start(0))?;
         let info = kernel::inspect(&head).with_context(|| self.kernel.display().to_string())?;
+        if kind == Kind::Bootstrap && !info.efi_stub {
+            bail!(
+                "{} was built without CONFIG_EFI_STUB, so no UEFI firmware can start it",
+                self.kernel.display()
+            );
+        }
         let mut boards = Vec::new();
         for name in &self.board {
             let board = racklet_boards::find(name)?;

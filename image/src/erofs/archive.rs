@@ -5,6 +5,7 @@
 //! first expanded into an unnamed temporary file, up to a limit, because contents are needed in another order than
 //! they come.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -12,6 +13,11 @@ use std::sync::Arc;
 
 use super::tar::{Reader, TarError};
 use super::tree::{Content, Kind, MAX_CONTENT, Metadata, Tree, TreeError};
+
+/// A compressed archive may expand to this much whatever its size ...
+const RATIO_FROM: u64 = 64 << 20;
+/// ... and beyond that to so many times its size: zeros in gzip reach a thousand, file systems about ten.
+const MAX_RATIO: u64 = 1000;
 
 /// How an archive is read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +43,11 @@ pub enum ArchiveError {
     /// It expands to too much.
     #[error("the archive expands to more than {} GiB", MAX_CONTENT >> 30)]
     Bomb,
+    /// It expands out of all proportion.
+    #[error(
+        "the archive expands to more than {MAX_RATIO} times its size; if that is meant, expand it yourself first"
+    )]
+    Ratio,
     /// The archive itself.
     #[error(transparent)]
     Tar(#[from] TarError),
@@ -69,16 +80,19 @@ pub fn from_archive(mut input: File, options: ArchiveOptions) -> Result<(Tree, u
         .read_to_end(&mut magic)
         .map_err(ArchiveError::Expand)?;
     let rewound = input.seek(SeekFrom::Start(0)).is_ok();
-    let file = match (magic.as_slice(), rewound) {
-        ([0x1f, 0x8b, ..], _) => expand(flate2::read::MultiGzDecoder::new(source(
-            magic, input, rewound,
-        )))?,
-        ([0x28, 0xb5, 0x2f, 0xfd], _) => expand(
-            zstd::stream::read::Decoder::new(source(magic, input, rewound))
-                .map_err(ArchiveError::Expand)?,
-        )?,
+    let consumed = Cell::new(0);
+    let compressed = magic.clone();
+    let source = |input| source(magic, input, rewound, &consumed);
+    let file = match (compressed.as_slice(), rewound) {
+        ([0x1f, 0x8b, ..], _) => {
+            expand(flate2::read::MultiGzDecoder::new(source(input)), &consumed)?
+        }
+        ([0x28, 0xb5, 0x2f, 0xfd], _) => {
+            let decoder = zstd::stream::read::Decoder::new(source(input));
+            expand(decoder.map_err(ArchiveError::Expand)?, &consumed)?
+        }
         (_, true) => input,
-        (_, false) => expand(source(magic, input, rewound))?,
+        (_, false) => expand(source(input), &consumed)?,
     };
     let file = Arc::new(file);
     let length = file.metadata().map_err(ArchiveError::Expand)?.len();
@@ -151,20 +165,51 @@ pub fn from_archive(mut input: File, options: ArchiveOptions) -> Result<(Tree, u
     Ok((tree, newest))
 }
 
-/// The whole input, whether or not it could be rewound after its first bytes were looked at.
-fn source(magic: Vec<u8>, input: File, rewound: bool) -> BufReader<impl Read> {
+/// The whole input, whether or not it could be rewound after its first bytes were looked at. Counts what is taken.
+fn source(
+    magic: Vec<u8>,
+    input: File,
+    rewound: bool,
+    consumed: &Cell<u64>,
+) -> BufReader<impl Read> {
     let seen = if rewound { Vec::new() } else { magic };
-    BufReader::with_capacity(1 << 16, io::Cursor::new(seen).chain(input))
+    let input = io::Cursor::new(seen).chain(input);
+    BufReader::with_capacity(1 << 16, Counted { input, consumed })
 }
 
-fn expand(input: impl Read) -> Result<File, ArchiveError> {
-    let mut file = tempfile::tempfile().map_err(ArchiveError::Expand)?;
-    let copied =
-        io::copy(&mut input.take(MAX_CONTENT + 1), &mut file).map_err(ArchiveError::Expand)?;
-    if copied > MAX_CONTENT {
-        return Err(ArchiveError::Bomb);
+struct Counted<'a, R> {
+    input: R,
+    consumed: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.consumed.set(self.consumed.get() + count as u64);
+        Ok(count)
     }
-    file.flush().map_err(ArchiveError::Expand)?;
+}
+
+/// Expands into an unnamed temporary file, as long as the result stays in proportion to what was `consumed`.
+fn expand(mut input: impl Read, consumed: &Cell<u64>) -> Result<File, ArchiveError> {
+    let mut file = tempfile::tempfile().map_err(ArchiveError::Expand)?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut total = 0;
+    loop {
+        let count = input.read(&mut buffer).map_err(ArchiveError::Expand)?;
+        if count == 0 {
+            break;
+        }
+        total += count as u64;
+        if total > MAX_CONTENT {
+            return Err(ArchiveError::Bomb);
+        }
+        if total > RATIO_FROM && total / MAX_RATIO > consumed.get() {
+            return Err(ArchiveError::Ratio);
+        }
+        file.write_all(&buffer[..count])
+            .map_err(ArchiveError::Expand)?;
+    }
     file.seek(SeekFrom::Start(0))
         .map_err(ArchiveError::Expand)?;
     Ok(file)

@@ -465,6 +465,18 @@ fn a_size_field_beyond_the_archive_reads_nothing() {
 }
 
 #[test]
+fn a_bomb_is_noticed_while_it_expands() {
+    let mut bomb = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+    std::io::copy(
+        &mut std::io::Read::take(std::io::repeat(0), 300 << 20),
+        &mut bomb,
+    )
+    .unwrap();
+    let error = archive(&bomb.finish().unwrap()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, ArchiveError::Ratio), "{error}");
+}
+
+#[test]
 fn later_entries_replace_earlier_ones_and_hard_links_follow_the_file() {
     let bytes = [
         tar_entry("a", b'0', "", b"old"),
