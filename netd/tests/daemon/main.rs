@@ -11,7 +11,8 @@ use racklet_linux::netns;
 use racklet_linux::rtnl::Rtnl;
 
 use place::{
-    Guest, Listener, OUTSIDE, Place, TRAY, index, inside, ip, network, on_a_tray, port, reaches,
+    Guest, Listener, OUTSIDE, Place, TRAY, index, inside, ip, network, on_a_tray, on_a_tray_with,
+    port, reaches,
 };
 
 fn lan() -> Bridge {
@@ -206,6 +207,29 @@ fn killing_netd_disturbs_no_connection_and_the_next_one_knows_everything() {
             ("rkt-web", vec![ip(OUTSIDE)])
         );
         talk("after attaching again");
+    });
+}
+
+#[test]
+fn a_lease_is_kept_over_a_restart_without_its_server() {
+    on_a_tray_with(r#"{"interface":"eth0"}"#, |place| {
+        place.start_dhcp_server();
+        place.start_netd();
+        let leased = place.addresses();
+        let web = web(place);
+        let server = Listener::open(&place.outside, OUTSIDE);
+        let source = web.reaches(&server).expect("a way out");
+        assert!(leased.contains(&source), "{source} is not of {leased:?}");
+        place.kill_netd();
+        place.stop_dhcp_server();
+        place.start_netd();
+        assert_eq!(place.addresses(), leased);
+        assert_eq!(web.reaches(&server), Some(source));
+        assert!(
+            place.log().contains("from DHCP server 192.0.2.1"),
+            "{}",
+            place.log()
+        );
     });
 }
 

@@ -30,16 +30,33 @@ pub(crate) struct Place {
     pub(crate) outside: File,
     folder: tempfile::TempDir,
     netd: Option<Child>,
+    dnsmasq: Option<Child>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.kill_netd();
+        self.stop_dhcp_server();
     }
 }
 
-/// Runs a test on a thread in the tray's namespace; says loudly when it cannot because the user is not root.
+/// Runs a test on a tray with fixed addresses.
 pub(crate) fn on_a_tray(test: impl FnOnce(&mut Place) + Send + 'static) {
+    let fixed = r#"{"interface":"eth0","addresses":["192.0.2.2/24","2001:db8::2/64"],
+        "gateways":["192.0.2.1","2001:db8::1"],"dns":["192.0.2.1"]}"#;
+    on_a_tray_with(fixed, |place| {
+        place.start_netd();
+        assert!(place.addresses().contains(&ip(TRAY)));
+        test(place);
+    });
+}
+
+/// Runs a test on a thread in the tray's namespace, with this network configuration and no netd yet; says loudly when it
+/// cannot because the user is not root.
+pub(crate) fn on_a_tray_with(
+    network: &'static str,
+    test: impl FnOnce(&mut Place) + Send + 'static,
+) {
     use std::os::unix::fs::MetadataExt;
     if fs::metadata("/proc/self").map_or(u32::MAX, |own| own.uid()) != 0 {
         eprintln!("SKIPPED: needs root to make network namespaces; nothing was tested");
@@ -64,13 +81,11 @@ pub(crate) fn on_a_tray(test: impl FnOnce(&mut Place) + Send + 'static) {
             outside,
             folder: tempfile::tempdir().expect("scratch folder"),
             netd: None,
+            dnsmasq: None,
         };
         let tray = r#"{"v":1,"rack":"00112233445566778899aabbccddeeff","tray":"tray-1","board":"qemu-x86_64",
-            "built":1790000000,"repository":{"url":"https://git.example/rack.git"},
-            "network":{"interface":"eth0","addresses":["192.0.2.2/24","2001:db8::2/64"],
-            "gateways":["192.0.2.1","2001:db8::1"],"dns":["192.0.2.1"]}}"#;
-        fs::write(place.path("tray.json"), tray).expect("tray.json");
-        place.start_netd();
+            "built":1790000000,"repository":{"url":"https://git.example/rack.git"},"network":"#;
+        fs::write(place.path("tray.json"), format!("{tray}{network}}}")).expect("tray.json");
         test(&mut place);
     };
     std::thread::spawn(run)
@@ -139,24 +154,52 @@ impl Place {
             .expect("netd starts");
         self.netd = Some(child);
         let begun = Instant::now();
-        let tray = ip(TRAY);
-        let online = |response: &Response| {
-            let status = response.status.as_ref();
-            status.is_some_and(|status| {
-                let mut addresses = status.links.values().flat_map(|link| &link.addresses);
-                addresses.any(|cidr| cidr.address == tray)
-            })
-        };
         while begun.elapsed() < Duration::from_secs(20) {
-            if self
-                .try_ask(Op::Status)
-                .is_some_and(|response| online(&response))
-            {
+            if self.try_ask(Op::Status).is_some() && !self.addresses().is_empty() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("netd does not come up:\n{}", self.log());
+    }
+
+    /// The addresses of the tray's card, as netd tells them.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let status = self.ask(Op::Status).status.expect("status");
+        let links = status.links.values().filter(|link| link.network.is_none());
+        links
+            .flat_map(|link| &link.addresses)
+            .map(|cidr| cidr.address)
+            .collect()
+    }
+
+    /// A real DHCP server on the outside.
+    pub(crate) fn start_dhcp_server(&mut self) {
+        let leases = self.path("leases");
+        let child = inside(&self.outside, || {
+            Command::new("/usr/sbin/dnsmasq")
+                .args([
+                    "--no-daemon",
+                    "--conf-file=/dev/null",
+                    "--port=0",
+                    "--interface=far",
+                ])
+                .args(["--user=root", "--pid-file=", "--no-ping"])
+                .arg("--dhcp-range=192.0.2.50,192.0.2.99,255.255.255.0,600")
+                .arg(format!("--dhcp-leasefile={}", leases.display()))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("dnsmasq runs (package dnsmasq-base)")
+        });
+        self.dnsmasq = Some(child);
+    }
+
+    pub(crate) fn stop_dhcp_server(&mut self) {
+        if let Some(mut child) = self.dnsmasq.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     /// SIGKILL, and what it leaves behind.
