@@ -91,7 +91,7 @@ fn tap_rules(tap: &Tap) -> Vec<Vec<Expression>> {
                 let own = v4.octets();
                 let arp = |sender: [u8; 4]| {
                     vec![
-                        is(Meta::EtherType(ETHER_ARP)),
+                        carries(ETHER_ARP),
                         equal(Base::Network, 0, &ARP_KIND),
                         equal(Base::Network, 8, &mac),
                         equal(Base::Network, 14, &sender),
@@ -103,7 +103,7 @@ fn tap_rules(tap: &Tap) -> Vec<Vec<Expression>> {
                 probe.push(equal(Base::Network, 24, &own));
                 rules.push(accept_if(probe));
                 rules.push(accept_if(vec![
-                    is(Meta::EtherType(ETHER_IPV4)),
+                    carries(ETHER_IPV4),
                     equal(Base::Network, 12, &own),
                 ]));
             }
@@ -121,7 +121,7 @@ fn tap_rules(tap: &Tap) -> Vec<Vec<Expression>> {
 fn v6_rules(own: &[Ipv6Addr]) -> Vec<Vec<Expression>> {
     let icmp = |kind: u8| {
         vec![
-            is(Meta::EtherType(ETHER_IPV6)),
+            carries(ETHER_IPV6),
             is(Meta::Transport(ICMPV6)),
             equal(Base::Transport, 0, &[kind]),
         ]
@@ -137,7 +137,7 @@ fn v6_rules(own: &[Ipv6Addr]) -> Vec<Vec<Expression>> {
     rules.push(accept_if(detection));
     for address in own {
         rules.push(accept_if(vec![
-            is(Meta::EtherType(ETHER_IPV6)),
+            carries(ETHER_IPV6),
             equal(Base::Network, 8, &address.octets()),
         ]));
     }
@@ -264,6 +264,12 @@ fn from(gateway: &Cidr) -> Vec<Expression> {
             equal: true,
         },
     ]
+}
+
+/// The Ethernet type as it stands in the frame. The kernel's own idea of the protocol looks behind a VLAN tag, and a guest
+/// has no business on other VLANs.
+fn carries(kind: u16) -> Expression {
+    equal(Base::Link, 12, &kind.to_be_bytes())
 }
 
 const fn is(meta: Meta) -> Expression {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The real netd on the real kernel: what guests reach, what they do not, and that killing netd disturbs nobody.
 
+mod frames;
 mod place;
 
 use std::fs;

@@ -37,7 +37,6 @@ const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
-const META_PROTOCOL: u32 = 1;
 const CT_STATE: u32 = 0;
 
 /// What a packet's surroundings say.
@@ -55,8 +54,6 @@ pub enum Meta {
     Protocol(u8),
     /// The protocol inside IP: 1 ICMP, 6 TCP, 17 UDP, 58 ICMPv6.
     Transport(u8),
-    /// The Ethernet type.
-    EtherType(u16),
 }
 
 /// Where offsets into a packet count from.
@@ -191,7 +188,6 @@ impl Meta {
             Self::OutputPrefix(start) => (META_OIFNAME, start.as_bytes().to_vec()),
             Self::Protocol(family) => (META_NFPROTO, vec![*family]),
             Self::Transport(protocol) => (META_L4PROTO, vec![*protocol]),
-            Self::EtherType(kind) => (META_PROTOCOL, kind.to_be_bytes().to_vec()),
         };
         push(list, "meta", |data| {
             data.be32(META_REGISTER, REG_1);
