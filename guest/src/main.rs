@@ -26,6 +26,7 @@ fn main() {
         eprintln!("guest-init: this is PID 1 of a microVM and does nothing elsewhere");
         std::process::exit(2);
     }
+    say(concat!("version ", env!("CARGO_PKG_VERSION")));
     // Before any thread: all inherit the mask.
     let signals = signal::Signals::block();
     let end = match (signals, begin()) {

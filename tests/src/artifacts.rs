@@ -99,6 +99,12 @@ impl Artifacts {
         self.folder.join("kernel/guest/vmlinux")
     }
 
+    /// A static program as it runs on a tray (`vmm`, `guest-init`, …), or in the microVM tests (`nested`).
+    #[must_use]
+    pub fn tray_program(&self, name: &str) -> PathBuf {
+        target().join("x86_64-unknown-linux-musl/tray").join(name)
+    }
+
     /// Stage 1.
     #[must_use]
     pub fn bootloader(&self) -> PathBuf {

@@ -10,6 +10,7 @@ pub mod artifacts;
 pub mod authority;
 pub mod console;
 pub mod front;
+pub mod nested;
 pub mod ovmf;
 pub mod process;
 pub mod qemu;

@@ -235,7 +235,6 @@ fn listen(folder: &Path, poll: crate::poll::Poll) -> Result<Control, StartError>
 impl Ready {
     /// Gives everything up. Everything that can fail has been done before, and from here on stderr is silent.
     fn confine(&self) -> Result<(), StartError> {
-        let threads = u64::from(self.config.cpus) + 1;
         // A file of a guest's disk keeps its size; block devices have no limit of this kind.
         let largest = self
             .config
@@ -245,7 +244,7 @@ impl Ready {
             .map(|m| m.len())
             .max();
         let file_bytes = largest.unwrap_or(0).max(self.config.log_bytes + (1 << 20));
-        host("set resource limits", confine::limit(threads, file_bytes))?;
+        host("set resource limits", confine::limit(file_bytes))?;
         // SAFETY: no arguments; fails harmlessly when the process leads its group already.
         unsafe { libc::setsid() };
         let null = File::options().read(true).write(true).open("/dev/null");

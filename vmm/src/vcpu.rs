@@ -17,7 +17,7 @@ const STACK: usize = 256 * 1024;
 /// Starts the thread. It waits at the barrier, confined, before the guest's first instruction.
 pub(crate) fn spawn(
     number: u8,
-    vcpu: VcpuFd,
+    mut vcpu: VcpuFd,
     bus: Arc<Bus>,
     filter: BpfProgram,
     start: Arc<Barrier>,
@@ -30,18 +30,19 @@ pub(crate) fn spawn(
             drop(filter);
             start.wait();
             match confined {
-                Ok(()) => bus.end(run(vcpu, &bus)),
+                Ok(()) => bus.end(run(&mut vcpu, &bus)),
                 Err(e) => bus.end(Event::VcpuFailed(format!(
                     "vCPU {number} cannot be confined: {e}"
                 ))),
             }
+            // The event loop ends the process. Until then `vcpu` stays: closing it is no call this thread may make.
             loop {
-                thread::park(); // the event loop ends the process
+                thread::park();
             }
         })
 }
 
-fn run(mut vcpu: VcpuFd, bus: &Bus) -> Event {
+fn run(vcpu: &mut VcpuFd, bus: &Bus) -> Event {
     loop {
         match vcpu.run() {
             Ok(VcpuExit::IoOut(port, data)) => {

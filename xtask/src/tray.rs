@@ -12,12 +12,14 @@ use crate::{
 };
 
 /// Packages and the program that each gives.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("racklet-init", "init"),
     ("racklet-netd", "netd"),
     ("racklet-hypervisor", "hypervisor"),
     ("racklet-vmm", "vmm"),
     ("racklet-guest", "guest-init"),
+    // Not on a tray: starts microVMs in `tests/tests/microvm.rs`, and is their workload.
+    ("racklet-tests", "nested"),
 ];
 
 /// Where a program of a tray is.

@@ -67,6 +67,9 @@ impl Cpus {
             .collect();
         let cpuid =
             CpuId::from_entries(&entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))?;
+        // 0 is "as this processor". Without it KVM uses what was measured when it was initialised; if the host has since
+        // measured again and differs by more than 250 ppm, the guest's timers stand still.
+        vcpu.set_tsc_khz(0)?;
         vcpu.set_cpuid2(&cpuid)?;
         vcpu.set_fpu(&kvm_fpu {
             fcw: 0x37f,

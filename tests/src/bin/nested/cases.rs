@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cases, one after the other. `only=a,b` on the kernel command line chooses some.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use racklet_linux::clock;
+use racklet_linux::rtnl::Rtnl;
+use serde_json::{Value, json};
+
+use crate::host::{Vm, mounts, result};
+
+type Case = (&'static str, fn() -> Value);
+
+const CASES: &[Case] = &[
+    ("hello", hello),
+    ("compressed_two_cpus", compressed_two_cpus),
+    ("read_only", read_only),
+    ("network", network),
+    ("disk", disk),
+    ("overlay_on_disk", overlay_on_disk),
+    ("not_found", not_found),
+    ("signal", || Vm::new("signal", &["abort"]).run()),
+    ("flood", flood),
+    ("vsock", vsock),
+    ("confined", confined),
+    ("stop", || stopped("stop", "obey", 30)),
+    ("stop_deaf", || stopped("stop-deaf", "deaf", 1)),
+    ("kill_request", kill_request),
+    ("monitor_killed", monitor_killed),
+    ("guest_panic", guest_panic),
+    ("guest_hangs", guest_hangs),
+    ("refused", refused),
+    ("no_kvm", no_kvm),
+    ("bench", bench),
+];
+
+/// Runs them.
+pub(crate) fn all() {
+    mounts();
+    fs::set_permissions("/run", PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let only = line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("only="));
+    for (name, case) in CASES {
+        let wanted = only.map_or(*name != "bench", |only| only.split(',').any(|o| o == *name));
+        if wanted {
+            result(name, &case());
+        }
+    }
+    result("end", &json!({}));
+}
+
+fn hello() -> Value {
+    let mut vm = Vm::new("hello", &["hello", "a b", "ü"]);
+    vm.guest["environment"] = json!({"COLOUR": "green"});
+    vm.guest["user"] = json!({"uid": 33, "gid": 34});
+    vm.guest["working_directory"] = json!("/tmp");
+    let mut ended = vm.run();
+    ended["host_time_s"] = json!(clock::wall().as_secs());
+    ended
+}
+
+fn compressed_two_cpus() -> Value {
+    let mut vm = Vm::new("two", &["hello"]);
+    vm.config["cpus"] = json!(2);
+    vm.config["kernel"] = json!("/guest/vmlinux.zst");
+    vm.run()
+}
+
+fn read_only() -> Value {
+    let mut vm = Vm::new("read-only", &["write", "/etc/x"]);
+    vm.guest["overlay"] = json!({"kind": "none"});
+    vm.run()
+}
+
+/// A tap with an address, and somebody who sends back what it gets.
+fn network() -> Value {
+    racklet_linux::tap::create("vmtap0", 7001).expect("the host kernel has taps");
+    let mut netlink = Rtnl::open().expect("netlink");
+    let lo = netlink
+        .link("lo")
+        .expect("netlink")
+        .expect("there is a loopback");
+    netlink.set_up(lo.index, true).expect("it is ours");
+    let link = netlink
+        .link("vmtap0")
+        .expect("netlink")
+        .expect("it was made");
+    netlink.set_up(link.index, true).expect("it is ours");
+    netlink
+        .add_address(link.index, [10, 9, 0, 1].into(), 24)
+        .expect("it is ours");
+    let listener = TcpListener::bind("10.9.0.1:7000").expect("the address is there");
+    let mut vm = Vm::new("network", &["echo-tcp", "10.9.0.1:7000"]);
+    vm.config["networks"] = json!([{"tap": "vmtap0", "mac": "02:52:4b:00:00:01"}]);
+    vm.guest["networks"] =
+        json!([{"addresses": ["10.9.0.2/24", "fd00:9::2/64"], "gateways": ["10.9.0.1"]}]);
+    vm.guest["dns"] = json!(["10.9.0.1"]);
+    thread::spawn(move || {
+        if let Ok((stream, _)) = listener.accept() {
+            let mut from = stream.try_clone().expect("a socket can be shared");
+            let mut to = stream;
+            // Its end is seen in what the guest says.
+            let _ = std::io::copy(&mut from, &mut to);
+        }
+    });
+    vm.run()
+}
+
+fn disk() -> Value {
+    let path = "/run/disk";
+    File::create(path)
+        .and_then(|f| f.set_len(8 << 20))
+        .expect("/run is writable");
+    let mut vm = Vm::new("disk", &["disk", "/dev/vdb"]);
+    vm.config["disks"]
+        .as_array_mut()
+        .expect("a list")
+        .push(json!({"path": path, "read_only": false, "serial": "data-1"}));
+    let mut ended = vm.run();
+    let bytes = fs::read(path).expect("it is there");
+    ended["pattern_in_file"] = json!(
+        bytes[1 << 20..(1 << 20) + 65_536]
+            .iter()
+            .all(|b| *b == 0xa5)
+    );
+    ended["rest_is_zero"] = json!(bytes[..1 << 20].iter().all(|b| *b == 0));
+    ended
+}
+
+/// Two runs over the same ext4 file system.
+fn overlay_on_disk() -> Value {
+    let path = "/run/overlay";
+    fs::copy("/guest/empty.ext4", path).expect("it is in the initramfs");
+    let run = |name| {
+        let mut vm = Vm::new(name, &["count", "/count"]);
+        vm.config["disks"]
+            .as_array_mut()
+            .expect("a list")
+            .push(json!({"path": path, "read_only": false}));
+        vm.guest["overlay"] = json!({"kind": "disk"});
+        vm.run()
+    };
+    json!({"first": run("overlay-1"), "second": run("overlay-2")})
+}
+
+fn not_found() -> Value {
+    let mut vm = Vm::new("not-found", &[]);
+    vm.guest["command"] = json!(["/bin/nothing"]);
+    vm.run()
+}
+
+fn flood() -> Value {
+    let mut vm = Vm::new("flood", &["flood", "20000"]);
+    vm.config["log_bytes"] = json!(65_536);
+    let mut ended = vm.run();
+    let size = |file: &str| fs::metadata(vm.folder.join(file)).map_or(0, |m| m.len());
+    ended["sizes"] = json!([
+        size("workload.log"),
+        size("workload.log.1"),
+        size("console.log")
+    ]);
+    ended
+}
+
+/// A service of the host on vsock port 5000.
+fn vsock() -> Value {
+    let mut vm = Vm::new("vsock", &["echo-vsock", "5000"]);
+    fs::create_dir_all(&vm.folder).expect("/run is writable");
+    let path = vm.folder.join("vsock.sock_5000");
+    let listener = UnixListener::bind(&path).expect("/run is writable");
+    fs::set_permissions(path, PermissionsExt::from_mode(0o666)).expect("it is ours");
+    thread::spawn(move || {
+        if let Ok((stream, _)) = listener.accept() {
+            let mut from = stream.try_clone().expect("a socket can be shared");
+            let mut to = stream;
+            // Its end is seen in what the guest says.
+            let _ = std::io::copy(&mut from, &mut to);
+        }
+    });
+    vm.run()
+}
+
+/// Looks at a running monitor from outside.
+fn confined() -> Value {
+    let mut vm = Vm::new("confined", &["deaf"]);
+    fs::create_dir_all("/sys/fs/cgroup/vm").expect("cgroup2 is mounted");
+    vm.config["confinement"]["cgroup"] = json!("/sys/fs/cgroup/vm");
+    vm.start();
+    let up = vm.wait_state("up");
+    let process = Path::new("/proc").join(vm.pid().to_string());
+    let mut threads: Vec<Value> = Vec::new();
+    for thread in fs::read_dir(process.join("task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let field = |name: &str| {
+            let line = status
+                .lines()
+                .find_map(|l| l.strip_prefix(name))
+                .unwrap_or("");
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        threads.push(json!({
+            "uid": field("Uid:"), "gid": field("Gid:"), "groups": field("Groups:"), "seccomp": field("Seccomp:"),
+            "permitted": field("CapPrm:"), "bounding": field("CapBnd:"), "no_new_privs": field("NoNewPrivs:"),
+        }));
+    }
+    let namespaces: Vec<&str> = ["mnt", "net", "ipc", "uts", "cgroup"]
+        .into_iter()
+        .filter(|kind| {
+            let of = |path: &Path| fs::read_link(path.join("ns").join(kind)).ok();
+            of(&process).is_some() && of(&process) != of(Path::new("/proc/1"))
+        })
+        .collect();
+    let mut root: Vec<String> = fs::read_dir(process.join("root"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
+    root.sort();
+    let fds: Vec<String> = fs::read_dir(process.join("fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| fs::read_link(e.path()).ok())
+        .map(|target| target.to_string_lossy().into_owned())
+        .collect();
+    let read = |file: &str| fs::read_to_string(process.join(file)).unwrap_or_default();
+    let seen = json!({
+        "up": up, "threads": threads, "namespaces": namespaces, "root": root, "fds": fds,
+        "mounts": read("mountinfo").lines().count(), "cgroup": read("cgroup").trim(), "limits": read("limits"),
+        "config_owner": owner(&vm.folder.join("config.json")), "folder_mode": mode(&vm.folder),
+        "control_mode": mode(&vm.folder.join("control.sock")),
+        "state": vm.control(&json!("state")), "nonsense": vm.control(&json!("dance")),
+    });
+    vm.control(&json!("kill"));
+    json!({"seen": seen, "ended": vm.end()})
+}
+
+fn owner(path: &Path) -> Value {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map_or(Value::Null, |m| json!(m.uid()))
+}
+
+fn mode(path: &Path) -> Value {
+    fs::metadata(path).map_or(Value::Null, |m| {
+        json!(format!("{:o}", m.permissions().mode() & 0o7777))
+    })
+}
+
+fn stopped(name: &str, probe: &str, grace_s: u32) -> Value {
+    let mut vm = Vm::new(name, &[probe]);
+    vm.start();
+    let ready = vm.wait_text("workload.log", "ready");
+    let answer = vm.control(&json!({"stop": {"grace_s": grace_s}}));
+    json!({"ready": ready, "answer": answer, "ended": vm.end()})
+}
+
+fn kill_request() -> Value {
+    let mut vm = Vm::new("kill", &["deaf"]);
+    vm.start();
+    vm.wait_state("up");
+    vm.control(&json!("kill"));
+    vm.end()
+}
+
+/// The monitor dies; the same folder is used again.
+fn monitor_killed() -> Value {
+    let mut vm = Vm::new("killed", &["deaf"]);
+    vm.start();
+    vm.wait_state("up");
+    let mut second = Vm::new("killed", &["deaf"]);
+    second.spawn();
+    let taken = second.end();
+    vm.kill();
+    let first = vm.end();
+    let socket = vm.control(&json!("state"));
+    vm.guest["command"] = json!(["/bin/probe", "hello"]);
+    json!({"taken": taken, "first": first, "socket": socket, "again": vm.run()})
+}
+
+fn guest_panic() -> Value {
+    let mut vm = Vm::new("panic", &["hello"]);
+    vm.config["arguments"] = json!("rdinit=/nothing");
+    vm.run()
+}
+
+/// A guest whose PID 1 never calls: stopping it still ends.
+fn guest_hangs() -> Value {
+    let mut vm = Vm::new("hangs", &["hello"]);
+    // The probe itself is PID 1.
+    vm.config["arguments"] = json!("rdinit=/spin");
+    vm.config["initramfs"] = json!(["/guest/spin.cpio"]);
+    vm.start();
+    let running = vm.wait_text("console.log", "spinning");
+    vm.control(&json!({"stop": {"grace_s": 0}}));
+    json!({"running": running, "ended": vm.end()})
+}
+
+fn refused() -> Value {
+    let case = |name: &str, spoil: &dyn Fn(&mut Vm)| {
+        let mut vm = Vm::new(name, &["hello"]);
+        spoil(&mut vm);
+        vm.run()
+    };
+    let no_config = {
+        let mut vm = Vm::new("no-config", &[]);
+        fs::create_dir_all(&vm.folder).expect("/run is writable");
+        vm.spawn();
+        vm.end()
+    };
+    json!({
+        "no_config": no_config,
+        "unknown_key": case("unknown-key", &|vm| vm.config["cpu"] = json!(1)),
+        "root_user": case("root-user", &|vm| vm.config["confinement"]["uid"] = json!(0)),
+        "no_kernel": case("no-kernel", &|vm| vm.config["kernel"] = json!("/nothing")),
+        "bad_kernel": case("bad-kernel", &|vm| vm.config["kernel"] = json!("/guest/root.erofs")),
+        "no_disk": case("no-disk", &|vm| vm.config["disks"][0]["path"] = json!("/nothing")),
+        "no_tap": case("no-tap", &|vm| {
+            vm.config["networks"] = json!([{"tap": "none0", "mac": "02:00:00:00:00:01"}]);
+        }),
+        "no_cgroup": case("no-cgroup", &|vm| vm.config["confinement"]["cgroup"] = json!("/sys/fs/cgroup/none")),
+        "small": case("small", &|vm| vm.config["memory_mib"] = json!(32)),
+    })
+}
+
+fn no_kvm() -> Value {
+    fs::rename("/dev/kvm", "/dev/away").expect("the host has KVM");
+    let ended = Vm::new("no-kvm", &["hello"]).run();
+    fs::rename("/dev/away", "/dev/kvm").expect("it was there");
+    ended
+}
+
+/// Time from the start of the monitor to the guest's first line of user space, and what the monitor itself weighs.
+fn bench() -> Value {
+    let mut runs = Vec::new();
+    for n in 0..3 {
+        let mut vm = Vm::new(&format!("bench-{n}"), &["deaf"]);
+        vm.config["memory_mib"] = json!(256);
+        let start = Instant::now();
+        vm.start();
+        vm.wait_text("console.log", "guest-init:");
+        let first_line = start.elapsed();
+        vm.wait_state("up");
+        let up = start.elapsed();
+        vm.wait_text("workload.log", "ready");
+        let smaps = fs::read_to_string(format!("/proc/{}/smaps", vm.pid())).unwrap_or_default();
+        let threads = fs::read_dir(format!("/proc/{}/task", vm.pid())).map_or(0, Iterator::count);
+        runs.push(json!({
+            "first_line_us": micros(first_line), "up_us": micros(up),
+            "own_kib": own_kib(&smaps), "threads": threads,
+        }));
+        vm.control(&json!("kill"));
+        vm.end();
+    }
+    json!(runs)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Proportional memory of all mappings but the guest's (the one of 256 MiB).
+fn own_kib(smaps: &str) -> u64 {
+    let (mut total, mut guest) = (0, false);
+    for line in smaps.lines() {
+        let number = || {
+            line.split_whitespace()
+                .nth(1)
+                .and_then(|n| n.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
+        if line.starts_with("Size:") {
+            guest = number() == 256 * 1024;
+        } else if line.starts_with("Pss:") && !guest {
+            total += number();
+        }
+    }
+    total
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Starting a monitor as the hypervisor does: a folder, two files, a process.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, mount};
+use serde_json::{Value, json};
+
+/// Nothing here takes longer, even emulated on a busy machine.
+const BOUND: Duration = Duration::from_secs(120);
+/// Where the hypervisor keeps the folders, too.
+const FOLDERS: &str = "/run/racklet/vm";
+
+/// Mounts what the hypervisor OS has mounted.
+pub(crate) fn mounts() {
+    for (kind, path) in [
+        ("devtmpfs", "/dev"),
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("tmpfs", "/run"),
+        ("cgroup2", "/sys/fs/cgroup"),
+    ] {
+        fs::create_dir_all(path).expect("the initramfs is writable");
+        mount(kind, path, kind, MountFlags::empty(), None)
+            .unwrap_or_else(|e| panic!("mount {path}: {e}"));
+    }
+}
+
+/// Prints a case's outcome.
+pub(crate) fn result(name: &str, value: &Value) {
+    println!("\nRESULT {name} {value}");
+}
+
+/// Asks until there is an answer.
+pub(crate) fn until<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return Some(value);
+        }
+        if start.elapsed() > BOUND {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A microVM's folder and process.
+pub(crate) struct Vm {
+    pub(crate) folder: PathBuf,
+    pub(crate) config: Value,
+    pub(crate) guest: Value,
+    child: Option<Child>,
+}
+
+impl Vm {
+    /// A small VM that runs `command` of the probe image.
+    pub(crate) fn new(name: &str, command: &[&str]) -> Vm {
+        let folder = Path::new(FOLDERS).join(name);
+        let mut argv = vec!["/bin/probe"];
+        argv.extend(command);
+        let config = json!({
+            "v": 1, "name": name, "cpus": 1, "memory_mib": 128, "kernel": "/guest/vmlinux",
+            "initramfs": ["/guest/initramfs.cpio", folder.join("guest.cpio")],
+            "disks": [{"path": "/guest/root.erofs", "read_only": true, "serial": "root"}],
+            "vsock_cid": 3, "confinement": {"uid": 7001, "gid": 7001},
+        });
+        let guest = json!({
+            "v": 1, "hostname": name, "command": argv, "overlay": {"kind": "memory", "size_mib": 16},
+        });
+        Vm {
+            folder,
+            config,
+            guest,
+            child: None,
+        }
+    }
+
+    /// Writes the files and starts the monitor.
+    pub(crate) fn start(&mut self) {
+        fs::create_dir_all(&self.folder).expect("/run is writable");
+        fs::write(self.folder.join("config.json"), self.config.to_string())
+            .expect("/run is writable");
+        let mut archive = racklet_cpio::Archive::new();
+        archive.directory("racklet", 0o755).expect("a plain path");
+        archive
+            .file(
+                "racklet/guest.json",
+                0o644,
+                self.guest.to_string().as_bytes(),
+            )
+            .expect("a plain path");
+        fs::write(self.folder.join("guest.cpio"), archive.finish()).expect("/run is writable");
+        self.spawn();
+    }
+
+    /// Starts the monitor on the files as they are.
+    pub(crate) fn spawn(&mut self) {
+        let stderr = fs::File::create(self.folder.join("stderr")).expect("/run is writable");
+        let child = Command::new("/sbin/vmm")
+            .arg(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("the monitor is in the initramfs");
+        self.child = Some(child);
+    }
+
+    /// The monitor's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it was started").id()
+    }
+
+    /// The state in `status.json`.
+    pub(crate) fn status(&self) -> Value {
+        let text = fs::read(self.folder.join("status.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or(Value::Null)
+    }
+
+    /// Waits for a state.
+    pub(crate) fn wait_state(&self, state: &str) -> bool {
+        until(|| (self.status()["state"] == state).then_some(())).is_some()
+    }
+
+    /// Waits for a text in a file of the folder.
+    pub(crate) fn wait_text(&self, file: &str, text: &str) -> bool {
+        until(|| self.read(file).contains(text).then_some(())).is_some()
+    }
+
+    /// A file of the folder.
+    pub(crate) fn read(&self, file: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.join(file)).unwrap_or_default()).into_owned()
+    }
+
+    /// One request on the control socket; the answer.
+    pub(crate) fn control(&self, action: &Value) -> Value {
+        let Ok(mut stream) = UnixStream::connect(self.folder.join("control.sock")) else {
+            return json!("refused");
+        };
+        let request = json!({"v": 1, "do": action});
+        let mut line = String::new();
+        let done = writeln!(stream, "{request}")
+            .and_then(|()| BufReader::new(stream).read_line(&mut line));
+        done.map_or(json!("broken"), |_| {
+            serde_json::from_str(&line).unwrap_or(Value::Null)
+        })
+    }
+
+    /// Ends the monitor as a fault would.
+    pub(crate) fn kill(&mut self) {
+        let child = self.child.as_mut().expect("it was started");
+        child.kill().expect("it is ours");
+    }
+
+    /// Waits for the monitor's end; everything one may want to know about it.
+    pub(crate) fn end(&mut self) -> Value {
+        use std::os::unix::process::ExitStatusExt;
+        let child = self.child.as_mut().expect("it was started");
+        let ended = until(|| child.try_wait().ok().flatten());
+        if ended.is_none() {
+            // Shown as neither code nor signal.
+            let _ = child.kill();
+        }
+        let lines: Vec<Value> = ["workload.log.1", "workload.log"]
+            .iter()
+            .flat_map(|file| {
+                self.read(file)
+                    .lines()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .map(|line| serde_json::from_str(&line).unwrap_or(Value::String(line)))
+            .collect();
+        let count = lines.len();
+        let shown: Vec<Value> = lines.into_iter().skip(count.saturating_sub(40)).collect();
+        let console = self.read("console.log");
+        let console: Vec<&str> = console.lines().collect();
+        json!({
+            "code": ended.and_then(|e| e.code()), "signal": ended.and_then(|e| e.signal()),
+            "status": self.status(), "stderr": self.read("stderr"),
+            "lines": shown, "line_count": count,
+            "console": console[console.len().saturating_sub(6)..],
+        })
+    }
+
+    /// Starts it and waits for its end.
+    pub(crate) fn run(&mut self) -> Value {
+        self.start();
+        self.end()
+    }
+}

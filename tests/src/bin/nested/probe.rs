@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The workload: does one thing and says what it saw.
+
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use racklet_linux::signal::{Signal, Signals};
+use racklet_linux::{clock, vsock};
+
+/// Bytes sent and expected back: more than any buffer on the way.
+const ECHO: usize = 1 << 20;
+
+/// Does what the arguments say; gives the exit status.
+pub(crate) fn run(arguments: &[String]) -> i32 {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["hello", ..] => hello(&words[1..]),
+        ["write", path] => fs::write(path, "x").map(|()| 0),
+        ["echo-tcp", address] => TcpStream::connect(address).and_then(echo_tcp),
+        ["echo-vsock", port] => {
+            let port = port.parse().unwrap_or(0);
+            vsock::connect(vsock::HOST, port).and_then(|stream| echo(&stream, &stream, || Ok(())))
+        }
+        ["disk", path] => disk(path),
+        ["count", path] => count(path),
+        ["flood", lines] => flood(lines.parse().unwrap_or(0)),
+        ["abort"] => std::process::abort(),
+        ["obey"] => wait(true),
+        ["deaf"] => wait(false),
+        _ => Err(io::Error::other("unknown arguments")),
+    };
+    done.unwrap_or_else(|e| {
+        println!("error: {e}");
+        1
+    })
+}
+
+fn hello(arguments: &[&str]) -> io::Result<i32> {
+    println!("arguments {arguments:?}");
+    println!("colour {}", env::var("COLOUR").unwrap_or_default());
+    println!(
+        "host {}",
+        fs::read_to_string("/proc/sys/kernel/hostname")?.trim()
+    );
+    println!("folder {}", env::current_dir()?.display());
+    println!("time {}", clock::wall().as_secs());
+    println!("cpus {}", thread::available_parallelism()?);
+    println!(
+        "online {}",
+        fs::read_to_string("/sys/devices/system/cpu/online")?.trim()
+    );
+    println!(
+        "serial {}",
+        fs::read_to_string("/sys/block/vda/serial")
+            .unwrap_or_default()
+            .trim()
+    );
+    println!(
+        "rng {}",
+        fs::read_to_string("/sys/class/misc/hw_random/rng_current")
+            .unwrap_or_default()
+            .trim()
+    );
+    println!(
+        "clock {}",
+        fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")?
+            .trim()
+    );
+    let status = fs::read_to_string("/proc/self/status")?;
+    for line in status
+        .lines()
+        .filter(|l| l.starts_with("Uid:") || l.starts_with("Gid:"))
+    {
+        println!("{}", line.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+    eprintln!("to standard error");
+    // Session and group are its own.
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.split_whitespace().collect();
+    println!(
+        "leader {}",
+        fields[0] == fields[4] && fields[0] == fields[5]
+    );
+    fs::write("/tmp/probe", "x")?;
+    print!("no newline at the end");
+    io::stdout().flush()?;
+    Ok(3)
+}
+
+fn echo_tcp(stream: TcpStream) -> io::Result<i32> {
+    println!(
+        "resolv {}",
+        fs::read_to_string("/etc/resolv.conf")
+            .unwrap_or_default()
+            .trim()
+    );
+    let routes = fs::read_to_string("/proc/net/route")?;
+    println!(
+        "routes {}",
+        routes
+            .lines()
+            .skip(1)
+            .filter(|l| l.starts_with("eth0"))
+            .count()
+    );
+    println!(
+        "inet6 {}",
+        fs::read_to_string("/proc/net/if_inet6")?.contains("fd0000090000")
+    );
+    echo(&stream, &stream, || stream.shutdown(Shutdown::Write))
+}
+
+/// Sends bytes and checks that the same come back.
+fn echo(
+    to: impl Write + Send,
+    mut from: impl Read,
+    finish: impl FnOnce() -> io::Result<()>,
+) -> io::Result<i32> {
+    let sent: Vec<u8> = (0..=250).cycle().take(ECHO).collect();
+    let mut back = vec![0; ECHO];
+    thread::scope(|scope| {
+        let sent = &sent;
+        let mut to = to;
+        let sender = scope.spawn(move || to.write_all(sent));
+        from.read_exact(&mut back)?;
+        sender
+            .join()
+            .map_err(|_| io::Error::other("the sender panicked"))?
+    })?;
+    finish()?;
+    println!("echo {}", sent == back);
+    Ok(0)
+}
+
+fn disk(path: &str) -> io::Result<i32> {
+    println!(
+        "serial {}",
+        fs::read_to_string("/sys/block/vdb/serial")?.trim()
+    );
+    println!(
+        "sectors {}",
+        fs::read_to_string("/sys/block/vdb/size")?.trim()
+    );
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    file.seek(SeekFrom::Start(1 << 20))?;
+    file.write_all(&vec![0xa5; 65_536])?;
+    file.sync_all()?;
+    fs::write("/proc/sys/vm/drop_caches", "3")?;
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(1 << 20))?;
+    let mut back = vec![0; 65_537];
+    file.read_exact(&mut back)?;
+    println!(
+        "back {}",
+        back[..65_536].iter().all(|b| *b == 0xa5) && back[65_536] == 0
+    );
+    println!(
+        "root {}",
+        OpenOptions::new().write(true).open("/dev/vda").is_err()
+    );
+    Ok(0)
+}
+
+fn count(path: &str) -> io::Result<i32> {
+    let before: u32 = fs::read_to_string(path)
+        .ok()
+        .and_then(|t| t.trim().parse().ok())
+        .unwrap_or(0);
+    fs::write(path, (before + 1).to_string())?;
+    println!("count {}", before + 1);
+    Ok(0)
+}
+
+fn flood(lines: u32) -> io::Result<i32> {
+    let mut out = io::stdout().lock();
+    for n in 0..lines {
+        writeln!(out, "line {n:08} of a workload that talks a lot")?;
+    }
+    Ok(0)
+}
+
+/// PID 1 of a guest that never calls its monitor.
+pub(crate) fn spin() -> ! {
+    println!("spinning");
+    loop {
+        thread::park();
+    }
+}
+
+/// Waits for a signal; obeys SIGTERM or not.
+fn wait(obey: bool) -> io::Result<i32> {
+    let signals = Signals::block()?;
+    println!("ready");
+    loop {
+        if signals.wait() == Signal::Terminate {
+            println!("asked to end");
+            if obey {
+                return Ok(0);
+            }
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! MicroVMs inside a QEMU machine with emulated SVM: the real host kernel, the real monitor, the real guest kernel and PID 1,
+//! without the rest of a tray. The program `nested` (`src/bin/nested`) starts the cases inside and prints their outcomes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use racklet_cpio::Archive;
+use serde_json::Value;
+
+use crate::artifacts::Artifacts;
+use crate::process::{Process, bound_to_us, output, tail};
+use crate::qemu::Accelerator;
+use crate::until::until;
+
+/// All cases take about two minutes emulated on an idle machine.
+const BOUND: Duration = Duration::from_secs(1200);
+
+/// How time passes in the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Time {
+    /// As outside, two processors.
+    Real,
+    /// A nanosecond per instruction, one processor: what is measured repeats.
+    Counted,
+}
+
+/// Runs cases (all but `bench` when there are none named); gives each outcome by name.
+///
+/// # Errors
+/// When the machine cannot be built or started, or ends before the last case: with the end of its console.
+pub fn run(
+    folder: &Path,
+    artifacts: &Artifacts,
+    only: &[&str],
+    time: Time,
+) -> Result<BTreeMap<String, Value>> {
+    let initramfs = folder.join("nested.cpio");
+    fs::write(&initramfs, archive(folder, artifacts)?)?;
+    let console = folder.join("console.log");
+    let mut command = bound_to_us("qemu-system-x86_64");
+    command.args([
+        "-M",
+        "q35",
+        "-m",
+        "1G",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    match time {
+        Time::Real => command
+            .args(Accelerator::chosen().arguments())
+            .args(["-smp", "2"]),
+        Time::Counted => command.args([
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            "max",
+            "-icount",
+            "shift=0,sleep=off",
+        ]),
+    };
+    let mut line = "console=ttyS0 quiet panic=-1".to_owned();
+    if !only.is_empty() {
+        line.push_str(&format!(" only={}", only.join(",")));
+    }
+    command
+        .arg("-kernel")
+        .arg(artifacts.host_kernel())
+        .arg("-initrd")
+        .arg(&initramfs)
+        .args(["-append", &line])
+        .arg("-serial")
+        .arg(format!("file:{}", console.display()));
+    let mut machine = Process::spawn("QEMU", &mut command, &folder.join("qemu.log"))?;
+    until("the end of all microVM cases", BOUND, || machine.ended())
+        .with_context(|| format!("the console ended with\n{}", tail(&console, 40)))?;
+    let text = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
+    let mut results = BTreeMap::new();
+    for line in text.lines().filter_map(|l| l.strip_prefix("RESULT ")) {
+        let (name, value) = line.split_once(' ').context("a result has a name")?;
+        let value = serde_json::from_str(value).with_context(|| format!("the result of {name}"))?;
+        results.insert(name.to_owned(), value);
+    }
+    if results.remove("end").is_none() {
+        bail!(
+            "the machine ended before its last case; its console ended with\n{}",
+            tail(&console, 40)
+        );
+    }
+    Ok(results)
+}
+
+/// The machine's initramfs: the program, the monitor, and what a VM is made of.
+fn archive(folder: &Path, artifacts: &Artifacts) -> Result<Vec<u8>> {
+    let nested = fs::read(artifacts.tray_program("nested"))?;
+    let kernel = fs::read(artifacts.guest_kernel())?;
+    let mut host = Archive::new();
+    for path in ["dev", "sbin", "guest"] {
+        host.directory(path, 0o755)?;
+    }
+    host.character_device("dev/console", 0o600, 5, 1)?;
+    host.file("init", 0o755, &nested)?;
+    host.file("sbin/vmm", 0o755, &fs::read(artifacts.tray_program("vmm"))?)?;
+    host.file("guest/vmlinux", 0o644, &kernel)?;
+    host.file(
+        "guest/vmlinux.zst",
+        0o644,
+        &zstd::encode_all(kernel.as_slice(), 3)?,
+    )?;
+
+    let init = |name: &str, program: &[u8]| -> Result<Vec<u8>> {
+        let mut archive = Archive::new();
+        archive.directory("dev", 0o755)?;
+        archive.character_device("dev/console", 0o600, 5, 1)?;
+        archive.file(name, 0o755, program)?;
+        Ok(archive.finish())
+    };
+    let guest_init = fs::read(artifacts.tray_program("guest-init"))?;
+    host.file("guest/initramfs.cpio", 0o644, &init("init", &guest_init)?)?;
+    host.file("guest/spin.cpio", 0o644, &init("spin", &nested)?)?;
+    host.file(
+        "guest/root.erofs",
+        0o644,
+        &fs::read(root(folder, &nested)?)?,
+    )?;
+    host.file("guest/empty.ext4", 0o644, &fs::read(ext4(folder)?)?)?;
+    Ok(host.finish())
+}
+
+/// The workload's root: the program and empty folders.
+fn root(folder: &Path, program: &[u8]) -> Result<PathBuf> {
+    let tree = folder.join("root");
+    for path in ["bin", "etc", "dev", "proc", "sys", "tmp", "run"] {
+        fs::create_dir_all(tree.join(path))?;
+    }
+    let probe = tree.join("bin/probe");
+    fs::write(&probe, program)?;
+    fs::set_permissions(&probe, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let image = folder.join("root.erofs");
+    output(
+        Command::new("mkfs.erofs")
+            .args(["--all-root", "-T0"])
+            .arg(&image)
+            .arg(&tree),
+    )?;
+    Ok(image)
+}
+
+fn ext4(folder: &Path) -> Result<PathBuf> {
+    let image = folder.join("empty.ext4");
+    fs::File::create(&image)?.set_len(16 << 20)?;
+    output(
+        Command::new("mke2fs")
+            .args(["-q", "-F", "-t", "ext4"])
+            .arg(&image),
+    )?;
+    Ok(image)
+}

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+//! MicroVMs for real: what happens in a guest, what the monitor says about it, and what it could still do if it were hostile.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use racklet_tests::artifacts::Artifacts;
+use racklet_tests::nested::{self, Time};
+use serde_json::{Value, json};
+
+/// One machine runs all cases; each test looks at its own.
+fn outcome(case: &str) -> &'static Value {
+    static OUTCOMES: OnceLock<BTreeMap<String, Value>> = OnceLock::new();
+    let outcomes = OUTCOMES.get_or_init(|| {
+        let artifacts = Artifacts::find().expect("everything is built");
+        let folder = tempfile::Builder::new()
+            .prefix("microvm-")
+            .tempdir()
+            .expect("a scratch folder")
+            .keep();
+        eprintln!("console and logs: {}", folder.display());
+        let outcomes =
+            nested::run(&folder, &artifacts, &[], Time::Real).expect("the machine runs to its end");
+        remove(&folder);
+        outcomes
+    });
+    outcomes
+        .get(case)
+        .unwrap_or_else(|| panic!("no outcome of {case}: {:?}", outcomes.keys()))
+}
+
+fn remove(folder: &Path) {
+    std::fs::remove_dir_all(folder).expect("the scratch folder is ours");
+}
+
+fn lines(ended: &Value) -> Vec<&str> {
+    ended["lines"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|l| l["line"].as_str().expect("text"))
+        .collect()
+}
+
+#[track_caller]
+fn exited(ended: &Value, code: u8) {
+    assert_eq!(ended["code"], 0, "{ended:#}");
+    assert_eq!(ended["status"]["state"], "exited", "{ended:#}");
+    assert_eq!(ended["status"]["code"], code, "{ended:#}");
+}
+
+#[track_caller]
+fn has(ended: &Value, line: &str) {
+    assert!(lines(ended).contains(&line), "{line:?} is not in {ended:#}");
+}
+
+#[test]
+fn a_command_sees_what_was_configured_and_its_code_and_output_come_back() {
+    let ended = outcome("hello");
+    exited(ended, 3);
+    for line in [
+        r#"arguments ["a b", "ü"]"#,
+        "colour green",
+        "host hello",
+        "folder /tmp",
+        "Uid: 33 33 33 33",
+        "Gid: 34 34 34 34",
+        "serial root",
+        "rng virtio_rng.0",
+        "clock kvm-clock",
+        "leader true",
+        "no newline at the end",
+    ] {
+        has(ended, line);
+    }
+    let errors: Vec<&Value> = ended["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|l| l["stream"] == "stderr")
+        .map(|l| &l["line"])
+        .collect();
+    assert_eq!(errors, ["to standard error"]);
+}
+
+#[test]
+fn the_guest_knows_the_time() {
+    let ended = outcome("hello");
+    let text = lines(ended)
+        .into_iter()
+        .find_map(|l| l.strip_prefix("time "))
+        .expect("it said the time");
+    let (guest, host): (i64, i64) = (
+        text.parse().unwrap(),
+        ended["host_time_s"].as_i64().unwrap(),
+    );
+    assert!((guest - host).abs() < 60, "guest {guest}, host {host}");
+}
+
+#[test]
+fn a_compressed_kernel_boots_on_two_processors() {
+    let ended = outcome("compressed_two_cpus");
+    exited(ended, 3);
+    has(ended, "cpus 2");
+    has(ended, "online 0-1");
+}
+
+#[test]
+fn a_root_without_overlay_is_read_only() {
+    let ended = outcome("read_only");
+    exited(ended, 1);
+    assert!(lines(ended)[0].contains("Read-only"), "{ended:#}");
+}
+
+#[test]
+fn a_mebibyte_goes_through_the_tap_and_back() {
+    let ended = outcome("network");
+    exited(ended, 0);
+    for line in [
+        "echo true",
+        "resolv nameserver 10.9.0.1",
+        "routes 2",
+        "inet6 true",
+    ] {
+        has(ended, line);
+    }
+}
+
+#[test]
+fn what_is_written_to_a_disk_is_in_the_file_and_nowhere_else() {
+    let ended = outcome("disk");
+    exited(ended, 0);
+    for line in ["serial data-1", "sectors 16384", "back true", "root true"] {
+        has(ended, line);
+    }
+    assert_eq!(
+        (&ended["pattern_in_file"], &ended["rest_is_zero"]),
+        (&json!(true), &json!(true))
+    );
+}
+
+#[test]
+fn an_overlay_on_a_disk_outlives_its_vm() {
+    let both = outcome("overlay_on_disk");
+    has(&both["first"], "count 1");
+    has(&both["second"], "count 2");
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_reported_as_not_started() {
+    let ended = outcome("not_found");
+    assert_eq!(ended["code"], 0);
+    assert_eq!(ended["status"]["end"], "not-started", "{ended:#}");
+    assert!(
+        ended["status"]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("/bin/nothing")
+    );
+}
+
+#[test]
+fn a_command_ended_by_a_signal_is_reported_as_such() {
+    let status = &outcome("signal")["status"];
+    assert_eq!(
+        (&status["end"], &status["signal"]),
+        (&json!("signal"), &json!(6)),
+        "{status:#}"
+    );
+}
+
+#[test]
+fn a_talkative_command_fills_its_bound_and_its_last_line_arrives() {
+    let ended = outcome("flood");
+    exited(ended, 0);
+    assert_eq!(
+        lines(ended).last(),
+        Some(&"line 00019999 of a workload that talks a lot")
+    );
+    for size in ended["sizes"].as_array().unwrap() {
+        assert!(size.as_u64().unwrap() <= 65_536, "{ended:#}");
+    }
+}
+
+#[test]
+fn a_service_of_the_host_is_reached_over_vsock() {
+    let ended = outcome("vsock");
+    exited(ended, 0);
+    has(ended, "echo true");
+}
+
+#[test]
+fn the_monitor_has_no_privileges_and_sees_only_its_folder() {
+    let seen = &outcome("confined")["seen"];
+    assert_eq!(seen["up"], true, "{seen:#}");
+    let threads = seen["threads"].as_array().unwrap();
+    // The event loop, one vCPU, and on newer kernels a worker of KVM's own in the monitor's name.
+    assert!((2..=3).contains(&threads.len()), "{seen:#}");
+    for thread in threads {
+        let expected = json!({
+            "uid": "7001 7001 7001 7001", "gid": "7001 7001 7001 7001", "groups": "", "seccomp": "2",
+            "permitted": "0000000000000000", "bounding": "0000000000000000", "no_new_privs": "1",
+        });
+        assert_eq!(*thread, expected);
+    }
+    assert_eq!(
+        seen["namespaces"],
+        json!(["mnt", "net", "ipc", "uts", "cgroup"])
+    );
+    let folder = [
+        "config.json",
+        "console.log",
+        "control.sock",
+        "guest.cpio",
+        "status.json",
+        "stderr",
+        "workload.log",
+    ];
+    assert_eq!(seen["root"], json!(folder));
+    assert_eq!(seen["mounts"], 1);
+    let fds: Vec<&str> = seen["fds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f.as_str().unwrap())
+        .collect();
+    let known = [
+        "/dev/null",
+        "socket:",
+        "anon_inode:",
+        "/console.log",
+        "/workload.log",
+        "/guest/root.erofs",
+        "/",
+    ];
+    assert!(
+        fds.iter().all(|fd| known.iter().any(|k| fd.contains(k))),
+        "{fds:?}"
+    );
+}
+
+#[test]
+fn the_folder_is_the_monitors_but_not_its_configuration() {
+    let seen = &outcome("confined")["seen"];
+    assert_eq!(
+        (&seen["config_owner"], &seen["folder_mode"]),
+        (&json!(0), &json!("1770"))
+    );
+    assert_eq!(seen["control_mode"], "600");
+    assert!(
+        seen["cgroup"].as_str().unwrap().ends_with("/vm"),
+        "{seen:#}"
+    );
+}
+
+#[test]
+fn the_control_socket_answers_and_explains() {
+    let case = outcome("confined");
+    assert_eq!(case["seen"]["state"]["status"]["state"], "up");
+    assert!(
+        case["seen"]["nonsense"]["error"]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("dance")
+    );
+    assert_eq!(case["ended"]["status"]["state"], "killed");
+}
+
+#[test]
+fn a_stop_lets_the_command_finish() {
+    let case = outcome("stop");
+    exited(&case["ended"], 0);
+    assert_eq!(case["ended"]["status"]["stopped"], true);
+    has(&case["ended"], "asked to end");
+    assert_eq!(
+        case["answer"]["status"]["state"], "up",
+        "answered before it takes effect"
+    );
+}
+
+#[test]
+fn a_command_that_ignores_a_stop_is_killed_after_its_grace() {
+    let ended = &outcome("stop_deaf")["ended"];
+    has(ended, "asked to end");
+    let status = &ended["status"];
+    assert_eq!(
+        (&status["state"], &status["signal"], &status["stopped"]),
+        (&json!("exited"), &json!(9), &json!(true))
+    );
+}
+
+#[test]
+fn a_kill_request_ends_the_vm_at_once() {
+    let ended = outcome("kill_request");
+    assert_eq!(
+        (&ended["code"], &ended["status"]["state"]),
+        (&json!(11), &json!("killed")),
+        "{ended:#}"
+    );
+}
+
+#[test]
+fn a_killed_monitor_leaves_a_folder_that_can_be_used_again_and_two_never_share_one() {
+    let case = outcome("monitor_killed");
+    assert_eq!(case["taken"]["code"], 12);
+    assert!(
+        case["taken"]["stderr"]
+            .as_str()
+            .unwrap()
+            .contains("another monitor"),
+        "{case:#}"
+    );
+    assert_eq!(
+        (&case["first"]["signal"], &case["first"]["status"]["state"]),
+        (&json!(9), &json!("up"))
+    );
+    assert_eq!(case["socket"], "refused");
+    exited(&case["again"], 3);
+}
+
+#[test]
+fn a_guest_kernel_panic_is_a_crash_with_the_kernels_words() {
+    let ended = outcome("guest_panic");
+    assert_eq!(
+        (&ended["code"], &ended["status"]["state"]),
+        (&json!(10), &json!("crashed")),
+        "{ended:#}"
+    );
+    let reason = ended["status"]["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("guest kernel: Kernel panic - not syncing"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_guest_that_never_answers_a_stop_is_killed() {
+    let case = outcome("guest_hangs");
+    assert_eq!(case["running"], true, "{case:#}");
+    assert_eq!(
+        (&case["ended"]["code"], &case["ended"]["status"]["state"]),
+        (&json!(11), &json!("killed")),
+        "{case:#}"
+    );
+}
+
+#[test]
+fn what_cannot_be_started_is_refused_with_the_reason() {
+    let cases = outcome("refused");
+    for (case, reason) in [
+        ("no_config", "config.json"),
+        ("unknown_key", "unknown field `cpu`"),
+        ("root_user", "confinement.uid"),
+        ("no_kernel", "open kernel /nothing"),
+        ("bad_kernel", "neither"),
+        ("no_disk", "open disk /nothing"),
+        ("no_tap", "none0"),
+        ("no_cgroup", "/sys/fs/cgroup/none"),
+        ("small", "raise"),
+    ] {
+        let ended = &cases[case];
+        assert_eq!(
+            (&ended["code"], &ended["status"]["state"]),
+            (&json!(12), &json!("refused")),
+            "{case}: {ended:#}"
+        );
+        for text in [&ended["status"]["reason"], &ended["stderr"]] {
+            assert!(text.as_str().unwrap().contains(reason), "{case}: {ended:#}");
+        }
+    }
+}
+
+#[test]
+fn without_kvm_the_reason_says_what_to_look_at() {
+    let ended = outcome("no_kvm");
+    assert_eq!(
+        (&ended["code"], &ended["status"]["state"]),
+        (&json!(12), &json!("refused")),
+        "{ended:#}"
+    );
+    assert!(
+        ended["status"]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("/dev/kvm"),
+        "{ended:#}"
+    );
+}
