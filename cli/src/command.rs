@@ -11,6 +11,7 @@ mod pinned;
 pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod schema;
+pub(crate) mod setup;
 pub(crate) mod signing;
 pub(crate) mod tray;
 pub(crate) mod trust;

@@ -12,9 +12,10 @@ use racklet_trust::root::{RoleKeys, Roles};
 use racklet_trust::{Role, TrustRoot, namespace};
 use serde::Serialize;
 
+use super::setup::{AddTray, Setup, fetch_approvals, set_allowed_signers, set_up_signing};
 use crate::git::Repository;
 use crate::output::Output;
-use crate::rack::{self, CA_FILE, RackArgument};
+use crate::rack::{self, CA_FILE};
 use crate::ssh::{self, Key};
 use crate::{identity, template};
 
@@ -89,26 +90,6 @@ pub(crate) struct Init {
 enum ObjectFormat {
     Sha256,
     Sha1,
-}
-
-#[derive(Args)]
-pub(crate) struct AddTray {
-    /// The tray's name
-    name: String,
-    /// The board it is built on
-    #[arg(long)]
-    board: String,
-    #[command(flatten)]
-    rack: RackArgument,
-}
-
-#[derive(Args)]
-pub(crate) struct Setup {
-    /// Your key; the only one you have that may change the rack when left out
-    #[arg(long)]
-    key: Option<String>,
-    #[command(flatten)]
-    rack: RackArgument,
 }
 
 #[derive(Serialize)]
@@ -264,6 +245,7 @@ impl Init {
             .or(keys[1].first());
         set_up_signing(&repository, signer.context("no config key")?)?;
         repository.run(["remote", "add", "origin", &self.repository])?;
+        fetch_approvals(&repository)?;
         if self.ca.is_some() {
             let place = std::path::absolute(self.directory.join(CA_FILE))?;
             repository.set_config(
@@ -397,85 +379,6 @@ fn sign_first(
         }
     }
     Ok(signatures)
-}
-
-impl AddTray {
-    fn run(self, output: Output) -> anyhow::Result<()> {
-        let rack = self.rack.open()?;
-        let board = racklet_boards::find(&self.board)?;
-        racklet_api::name::check("tray", &self.name)?;
-        let file = format!("trays/{}.yaml", self.name);
-        if rack.path(&file).exists() {
-            bail!("{} exists already", rack.path(&file).display());
-        }
-        let (root, _) = rack.trust()?;
-        let (public, path) = identity::make(&root.rack().to_string(), &self.name)?;
-        write(
-            rack.repository.path(),
-            &file,
-            template::tray(&self.name, &board.name, &public).as_bytes(),
-        )?;
-        let text = format!(
-            "wrote {file}\n  key  {}\n\nnext:\n  git add {file} && git commit -m 'trays: {}' && git push",
-            path.display(),
-            self.name
-        );
-        output.answer(
-            &text,
-            &serde_json::json!({ "file": file, "identity": path }),
-        );
-        Ok(())
-    }
-}
-
-impl Setup {
-    fn run(self, output: Output) -> anyhow::Result<()> {
-        let rack = self.rack.open()?;
-        let (root, _) = rack.trust()?;
-        let key = rack.key(self.key.as_deref(), &root, Role::Config)?;
-        set_up_signing(&rack.repository, &key)?;
-        set_allowed_signers(&rack.repository, &root)?;
-        let ca = rack.path(CA_FILE);
-        if ca.exists()
-            && let Ok(url) = rack.repository.text(["remote", "get-url", "origin"])
-        {
-            rack.repository
-                .set_config(&format!("http.{url}.sslCAInfo"), &ca.display().to_string())?;
-        }
-        let text = format!("commits are signed with {}", key.shown());
-        output.answer(
-            &text,
-            &serde_json::json!({ "key": key.public.fingerprint() }),
-        );
-        Ok(())
-    }
-}
-
-fn set_up_signing(repository: &Repository, key: &Key) -> anyhow::Result<()> {
-    repository.set_config("gpg.format", "ssh")?;
-    repository.set_config("user.signingkey", &key.git_signing_key())?;
-    repository.set_config("commit.gpgsign", "true")?;
-    if repository.config("user.name").is_none() {
-        repository.set_config(
-            "user.name",
-            &std::env::var("USER").unwrap_or_else(|_| "racklet".into()),
-        )?;
-    }
-    if repository.config("user.email").is_none() {
-        repository.set_config("user.email", "racklet@localhost")?;
-    }
-    Ok(())
-}
-
-/// So that `git log --show-signature` and `git verify-commit` know the config keys.
-pub(crate) fn set_allowed_signers(repository: &Repository, root: &TrustRoot) -> anyhow::Result<()> {
-    let folder = PathBuf::from(repository.text(["rev-parse", "--absolute-git-dir"])?);
-    let path = folder.join("allowed_signers");
-    let line = |key: &racklet_trust::PublicKey| format!("config-key namespaces=\"git\" {key}\n");
-    let lines: String = root.roles().config.keys.iter().map(line).collect();
-    fs::write(&path, lines).with_context(|| format!("write {}", path.display()))?;
-    repository.set_config("gpg.ssh.allowedSignersFile", &path.display().to_string())?;
-    Ok(())
 }
 
 fn read_ca(path: &Path) -> anyhow::Result<String> {

@@ -14,7 +14,8 @@ use racklet_trust::sshsig::SshSig;
 use racklet_trust::{PublicKey, Role, TrustRoot, Verified, namespace};
 use serde_json::{Value, json};
 
-use super::init::{role_named, set_allowed_signers, threshold, write};
+use super::init::{role_named, threshold, write};
+use super::setup::set_allowed_signers;
 use crate::output::Output;
 use crate::rack::{Rack, RackArgument, RootFiles, read_signatures};
 use crate::ssh::{self, Key};
