@@ -42,11 +42,11 @@ use workload::runner::Runner;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let [first, vmm, folder] = args.as_slice()
+    if let [first, vmm, folder, lock] = args.as_slice()
         && first == monitor::LAUNCH
     {
-        return match monitor::launch(Path::new(vmm), Path::new(folder)) {
-            Ok(()) => ExitCode::SUCCESS,
+        return match monitor::launch(Path::new(vmm), Path::new(folder), Path::new(lock)) {
+            Ok(code) => code,
             Err(error) => {
                 eprintln!("{error}");
                 ExitCode::FAILURE

@@ -8,12 +8,13 @@
 use super::record::Process;
 use racklet_api::vm::{ControlAction, ControlReply, ControlRequest, V1};
 use rustix::fd::OwnedFd;
+use rustix::fs::FlockOperation;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 /// The first argument that makes this program a launcher.
@@ -28,22 +29,25 @@ pub(crate) enum LaunchError {
     Failed(String),
     #[error("the launcher said {0:?} instead of a process number")]
     Answer(String),
+    #[error("another monitor of this workload is still there")]
+    Held,
 }
 
-/// Starts `vmm` for `folder` and returns its process.
-pub(crate) fn start(vmm: &Path, folder: &Path) -> Result<Process, LaunchError> {
+/// The launcher's exit code when another monitor holds the lock.
+const HELD: u8 = 3;
+
+/// Starts `vmm` for `folder` and returns its process. `lock` is held by the monitor as long as it lives.
+pub(crate) fn start(vmm: &Path, folder: &Path, lock: &Path) -> Result<Process, LaunchError> {
     let program = std::env::current_exe().map_err(LaunchError::Launcher)?;
-    start_with(&program, vmm, folder)
-}
-
-fn start_with(program: &Path, vmm: &Path, folder: &Path) -> Result<Process, LaunchError> {
     let output = Command::new(program)
         .arg(LAUNCH)
-        .arg(vmm)
-        .arg(folder)
+        .args([vmm, folder, lock])
         .stdin(Stdio::null())
         .output()
         .map_err(LaunchError::Launcher)?;
+    if output.status.code() == Some(HELD.into()) {
+        return Err(LaunchError::Held);
+    }
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         let line = text.lines().last().unwrap_or("it said nothing");
@@ -62,13 +66,27 @@ fn start_with(program: &Path, vmm: &Path, folder: &Path) -> Result<Process, Laun
 }
 
 /// The launcher: starts `vmm <folder>` in a session of its own, prints `<pid> <start time>` and ends.
-pub(crate) fn launch(vmm: &Path, folder: &Path) -> io::Result<()> {
+///
+/// The lock is the monitor's standard input: it lasts exactly as long as the monitor, whatever becomes of the launcher and the
+/// hypervisor, so that no folder ever has two monitors.
+pub(crate) fn launch(vmm: &Path, folder: &Path, lock: &Path) -> io::Result<ExitCode> {
     rustix::process::setsid()?;
+    let held = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .read(true)
+        .open(lock)?;
+    match rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(ExitCode::from(HELD)),
+        Err(error) => return Err(error.into()),
+    }
     let log = File::create(folder.join("monitor.log"))?;
     let child = Command::new(vmm)
         .arg(folder)
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(held)
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
@@ -76,8 +94,9 @@ pub(crate) fn launch(vmm: &Path, folder: &Path) -> io::Result<()> {
             io::Error::new(error.kind(), format!("start {}: {error}", vmm.display()))
         })?;
     let start = start_time(child.id())?;
-    println!("{} {start}", child.id());
-    Ok(())
+    // The hypervisor may have been killed meanwhile; it will find the monitor when it is back.
+    let _ = writeln!(io::stdout(), "{} {start}", child.id());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `starttime` of a process, and an error when it is gone or only waits to be reaped.

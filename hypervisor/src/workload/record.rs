@@ -167,12 +167,18 @@ impl Records {
         self.folder.join(format!("{name}.json"))
     }
 
+    /// What a monitor of `name` holds while it lives.
+    pub(crate) fn lock(&self, name: &Name) -> PathBuf {
+        self.folder.join(format!("{name}.lock"))
+    }
+
     pub(crate) fn save(&self, name: &Name, record: &Record) -> io::Result<()> {
         files::replace(&self.path(name), &serde_json::to_vec(record)?)
     }
 
     pub(crate) fn forget(&self, name: &Name) -> io::Result<()> {
-        files::remove(&self.path(name))
+        files::remove(&self.path(name))?;
+        files::remove(&self.lock(name))
     }
 
     /// All records, and what is wrong with files that are none.

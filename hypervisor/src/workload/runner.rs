@@ -3,7 +3,7 @@
 
 use super::decide::{Seen, Step, Wanted, decide, streak};
 use super::folder;
-use super::monitor::{self, Monitor};
+use super::monitor::{self, LaunchError, Monitor};
 use super::record::{Ending, Plan, Process, Record, Records, State, free_index};
 use crate::cgroup;
 use crate::console::{chain, say};
@@ -90,6 +90,7 @@ impl Runner {
         });
         self.desired = Some(plans.collect());
         self.holds.clear();
+        self.tidy_networks();
     }
 
     /// Nothing is wanted any more: everything stops.
@@ -261,11 +262,27 @@ impl Runner {
             state: State::Launching,
         };
         self.keep(name, record.clone())?;
-        let launched = monitor::start(&self.options.vmm, &self.options.vm(name.as_str()));
+        let folder = self.options.vm(name.as_str());
+        let launched = monitor::start(&self.options.vmm, &folder, &self.records.lock(name));
         record.state = match launched {
             Ok(process) => {
                 say(&format!("{name}: started as process {}", process.pid));
                 State::Running { process }
+            }
+            Err(LaunchError::Held) => {
+                // Started by a hypervisor that was killed before it could note so, and perhaps with another description.
+                say(&format!(
+                    "{name}: a monitor that nobody knew of is ended first"
+                ));
+                match monitor::find(&folder) {
+                    Some(process) => State::Killing { process },
+                    None => ended(
+                        now,
+                        Ending::Ordered,
+                        None,
+                        "a monitor that nobody knew of was there",
+                    ),
+                }
             }
             Err(error) => {
                 let message = chain(&error);
@@ -275,10 +292,14 @@ impl Runner {
             }
         };
         self.keep(name, record.clone())?;
-        if let Some(process) = record.process() {
-            self.watch(name, process, now)?;
+        match record.state {
+            State::Running { process } => self.watch(name, process, now),
+            State::Killing { process } => {
+                self.watch(name, process, now)?;
+                self.kill(name)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn watch(&mut self, name: &Name, process: Process, now: u64) -> io::Result<()> {
@@ -413,6 +434,12 @@ impl Runner {
         self.records.forget(name)?;
         self.known.remove(name);
         say(&format!("{name}: removed"));
+        self.tidy_networks();
+        Ok(())
+    }
+
+    /// Removes networks that no workload is or will be in.
+    fn tidy_networks(&mut self) {
         let used: BTreeSet<&Name> = self
             .known
             .values()
@@ -424,7 +451,6 @@ impl Runner {
         if let Err(error) = self.networks.retain(&used) {
             say(&format!("unused networks stay for now: {error}"));
         }
-        Ok(())
     }
 
     fn keep(&mut self, name: &Name, record: Record) -> io::Result<()> {

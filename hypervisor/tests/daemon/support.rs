@@ -339,6 +339,24 @@ impl Tray {
         Ok(())
     }
 
+    /// The living processes that were started with this workload's folder.
+    pub(crate) fn monitors(&self, workload: &str) -> Vec<String> {
+        let folder = self.path("run/vm").join(workload).display().to_string();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut found: Vec<String> = processes
+            .filter_map(|entry| {
+                let line = fs::read(entry.path().join("cmdline")).ok()?;
+                let is_it = line
+                    .split(|b| *b == 0)
+                    .skip(1)
+                    .any(|word| word == folder.as_bytes());
+                is_it.then(|| entry.file_name().to_string_lossy().into_owned())
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
     pub(crate) fn console(&self) -> String {
         fs::read_to_string(self.path("console")).unwrap_or_default()
     }

@@ -233,3 +233,33 @@ fn what_does_not_obey_is_ended_and_what_vanishes_is_started_again() -> Result<()
     assert!(!alive(&pid));
     Ok(())
 }
+
+#[test]
+fn the_daemon_may_be_killed_at_any_moment_and_no_workload_runs_twice() -> Result<()> {
+    let mut tray = Tray::new()?;
+    let names = ["one", "two", "three"];
+    let mut head = String::new();
+    for round in 0..4u64 {
+        for name in names {
+            tray.workload(name, &format!("[run, \"{round}\"]"), "")?;
+        }
+        head = tray.push("an edit")?;
+        for step in 0..6 {
+            tray.start()?;
+            // Spread over the daemon's first half second, in which it reopens, fetches, stops and starts.
+            std::thread::sleep(std::time::Duration::from_millis(step * 80 + round * 20));
+            tray.kill()?;
+        }
+    }
+    tray.start()?;
+    let state = tray.converged(&head)?;
+    for name in names {
+        assert_eq!(
+            tray.monitors(name),
+            [workload(&state, name)["pid"].to_string()],
+            "{}",
+            tray.console()
+        );
+    }
+    Ok(())
+}
