@@ -336,6 +336,14 @@ impl Runner {
     }
 
     fn link(&mut self, name: &Name, index: u32, plan: &Plan) -> Result<Option<Link>, String> {
+        // What it had before is given up first: two workloads may be exchanging their addresses.
+        let before = self
+            .known
+            .get(name)
+            .and_then(|record| record.plan.workload.network.as_ref());
+        if before.is_some() && before != plan.workload.network.as_ref() {
+            self.networks.detach(name)?;
+        }
         let (Some(attachment), Some(network)) = (&plan.workload.network, &plan.network) else {
             return Ok(None);
         };

@@ -12,6 +12,7 @@ use racklet_trust::manifest::Kind;
 use racklet_trust::root::{RoleKeys, Roles};
 use racklet_trust::{Digest, Manifest, PublicKey, TrustRoot};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -148,15 +149,32 @@ impl Tray {
             told.lock().expect("lock").push(asked);
             json!({"v": 1, "ok": true})
         })?;
-        answer(&self.path("run/netd.sock"), |asked| {
+        // As strict as the real one: an address belongs to one workload until that lets go of it.
+        let owners: Mutex<BTreeMap<String, String>> = Mutex::default();
+        answer(&self.path("run/netd.sock"), move |asked| {
+            let mut owners = owners.lock().expect("lock");
             let mut response = net::Response::done();
-            if asked["op"] == "attach" {
-                let dns = vec!["10.80.0.1".parse().expect("ip")];
-                response.attached = Some(net::Attached {
-                    tap: "tap7".into(),
-                    mtu: 1500,
-                    dns,
-                });
+            let asked: net::Request = serde_json::from_value(asked).expect("a good request");
+            match asked.op {
+                net::Op::Attach { port, .. } => {
+                    for address in &port.addresses {
+                        let owner = owners
+                            .entry(address.to_string())
+                            .or_insert_with(|| port.workload.clone());
+                        if *owner != port.workload {
+                            let refused = net::Response::refused(format!("{address} is {owner}'s"));
+                            return serde_json::to_value(refused).expect("json");
+                        }
+                    }
+                    let dns = vec!["10.80.0.1".parse().expect("ip")];
+                    response.attached = Some(net::Attached {
+                        tap: "tap7".into(),
+                        mtu: 1500,
+                        dns,
+                    });
+                }
+                net::Op::Detach { workload } => owners.retain(|_, owner| *owner != workload),
+                net::Op::Retain { .. } | net::Op::Status => {}
             }
             serde_json::to_value(response).expect("json")
         })

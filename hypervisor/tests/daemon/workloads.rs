@@ -263,3 +263,21 @@ fn the_daemon_may_be_killed_at_any_moment_and_no_workload_runs_twice() -> Result
     }
     Ok(())
 }
+
+#[test]
+fn workloads_can_exchange_their_addresses_in_one_commit() -> Result<()> {
+    let mut tray = Tray::new()?;
+    let place = |n: u8| format!("  network: {{name: lan, address: 10.80.0.{n}}}\n");
+    tray.workload("left", "[run]", &place(10))?;
+    tray.workload("right", "[run]", &place(11))?;
+    let before = tray.push("two addresses")?;
+    tray.start()?;
+    tray.converged(&before)?;
+    tray.workload("left", "[run]", &place(11))?;
+    tray.workload("right", "[run]", &place(10))?;
+    let after = tray.push("exchanged")?;
+    let state = tray.converged(&after)?;
+    assert_eq!(workload(&state, "left")["addresses"][0], "10.80.0.11");
+    assert_eq!(workload(&state, "right")["addresses"][0], "10.80.0.10");
+    Ok(())
+}
