@@ -22,6 +22,8 @@ use crate::{lease, say};
 
 /// Something is looked at anew at least this often.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// When init did not listen.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// What a monitor's configuration accepts.
 const MTUS: std::ops::RangeInclusive<u32> = 1280..=9000;
 
@@ -55,8 +57,12 @@ impl Daemon {
                 }
             }
             server.serve(|op| self.answer(op));
-            self.report();
-            wait(&self.uplink, server).map_err(UplinkError::Wait)?;
+            let at_most = if self.report() {
+                LONGEST_WAIT
+            } else {
+                TELL_AGAIN
+            };
+            wait(&self.uplink, server, at_most).map_err(UplinkError::Wait)?;
         }
     }
 
@@ -187,21 +193,30 @@ impl Daemon {
         }
     }
 
-    /// Tells init how things are, when that changed. Without init there is nobody to tell.
-    fn report(&mut self) {
-        let online = self.uplink.is_online();
+    /// Tells init how things are, when that changed; false when it has to be tried again.
+    ///
+    /// Healthy means that netd does its job, not that somebody else does: a tray whose cable or DHCP server is out goes on
+    /// running its workloads. Without any card, though, this system cannot work here, and init may try the other slot.
+    fn report(&mut self) -> bool {
+        let cards = self.uplink.cards();
         let message = match self.uplink.lease(clock::since_boot()) {
             Some(lease) => {
                 let addresses: Vec<String> =
                     lease.addresses.iter().map(ToString::to_string).collect();
                 format!("{} {}", lease.interface, addresses.join(" "))
             }
-            None => "no card has a carrier and an address".to_owned(),
+            None if cards.is_empty() => "no network card; does the kernel have its driver?".into(),
+            None if cards.iter().any(|(link, _)| link.carrier) => {
+                "no address yet; asking DHCP and routers".into()
+            }
+            None => "no carrier; is the cable plugged in at both ends?".to_owned(),
         };
-        let news = (online, message);
+        let news = (!cards.is_empty(), message);
         if self.told.as_ref() != Some(&news) && tell(&self.init_socket, &news).is_ok() {
             self.told = Some(news);
+            return true;
         }
+        self.told.as_ref() == Some(&news)
     }
 }
 
@@ -216,12 +231,12 @@ fn tell(socket: &Path, (healthy, message): &(bool, String)) -> std::io::Result<(
     line::write(&mut stream, &request)
 }
 
-fn wait(uplink: &Uplink, server: &Server) -> std::io::Result<()> {
+fn wait(uplink: &Uplink, server: &Server, at_most: Duration) -> std::io::Result<()> {
     let now = clock::since_boot();
     let wake = uplink
         .next_wake()
-        .map_or(LONGEST_WAIT, |wake| wake.saturating_sub(now));
-    let timeout = Timespec::try_from(wake.min(LONGEST_WAIT)).map_err(std::io::Error::other)?;
+        .map_or(at_most, |wake| wake.saturating_sub(now));
+    let timeout = Timespec::try_from(wake.min(at_most)).map_err(std::io::Error::other)?;
     let descriptors: Vec<_> = uplink
         .descriptors()
         .into_iter()

@@ -235,6 +235,36 @@ fn a_lease_is_kept_over_a_restart_without_its_server() {
 }
 
 #[test]
+fn a_tray_without_dhcp_is_healthy_and_says_what_it_lacks() {
+    on_a_tray_with(r#"{"interface":"eth0"}"#, |place| {
+        let init = place.init();
+        place.start_dhcp_server();
+        place.start_netd();
+        let mut said = Vec::new();
+        while !said.iter().any(|text: &String| text.starts_with("eth0 ")) {
+            let (healthy, message) = place.hear_health(&init);
+            assert!(healthy, "{message}");
+            said.push(message);
+            assert!(said.len() < 10, "{said:?}");
+        }
+        assert!(
+            said[0].contains("no address yet") || said[0].contains("no carrier"),
+            "{said:?}"
+        );
+    });
+}
+
+#[test]
+fn a_tray_without_a_card_is_not_healthy() {
+    on_a_tray_with(r#"{"interface":"eth9"}"#, |place| {
+        let init = place.init();
+        place.spawn_netd();
+        let (healthy, message) = place.hear_health(&init);
+        assert!(!healthy && message.contains("no network card"), "{message}");
+    });
+}
+
+#[test]
 fn what_is_no_longer_wanted_goes_away_and_forwarding_with_it() {
     on_a_tray(|place| {
         let _web = place.attach(&lan(), &port("web", 10, &["10.80.0.10"]));

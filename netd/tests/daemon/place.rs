@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use racklet_api::init;
 use racklet_api::line;
 use racklet_api::net::{Attached, Bridge, Op, Port, Request, Response};
 use racklet_api::vm::Mac;
@@ -133,6 +134,18 @@ impl Place {
 
     /// Starts netd in the calling thread's namespace and waits until it answers and the tray is online.
     pub(crate) fn start_netd(&mut self) {
+        self.spawn_netd();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(20) {
+            if self.try_ask(Op::Status).is_some() && !self.addresses().is_empty() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("netd does not come up:\n{}", self.log());
+    }
+
+    pub(crate) fn spawn_netd(&mut self) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -153,14 +166,22 @@ impl Place {
             .spawn()
             .expect("netd starts");
         self.netd = Some(child);
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(20) {
-            if self.try_ask(Op::Status).is_some() && !self.addresses().is_empty() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+    }
+
+    /// Plays init: the next thing netd says of its health.
+    pub(crate) fn hear_health(&self, init: &UnixListener) -> (bool, String) {
+        let (stream, _) = init.accept().expect("netd speaks");
+        let heard = line::read::<init::Request>(&mut BufReader::new(stream));
+        match heard.expect("a request").expect("not the end").op {
+            init::Op::Health {
+                healthy, message, ..
+            } => (healthy, message),
+            other => panic!("{other:?}"),
         }
-        panic!("netd does not come up:\n{}", self.log());
+    }
+
+    pub(crate) fn init(&self) -> UnixListener {
+        UnixListener::bind(self.path("init.sock")).expect("init's socket")
     }
 
     /// The addresses of the tray's card, as netd tells them.
