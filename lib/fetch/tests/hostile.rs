@@ -340,7 +340,8 @@ fn a_flipped_bit_anywhere_in_the_pack_is_noticed() {
 #[test]
 fn answers_that_are_not_gits_are_refused() {
     let (_place, server) = world();
-    let edits: [(&str, usize, fn(&[u8]) -> Vec<u8>); 9] = [
+    type Edit = fn(&[u8]) -> Vec<u8>;
+    let edits: [(&str, usize, Edit); 9] = [
         ("old protocol", 0, |_| {
             b"001e# service=git-upload-pack\n0000000eversion 1\n0000".to_vec()
         }),

@@ -326,7 +326,10 @@ fn a_rotten_chunk_is_noticed_and_fetched_again() {
         .unwrap()
         .unwrap();
     let error = cache.files(&manifest, 1 << 30, &mut Silent).unwrap_err();
-    assert!(matches!(error, AssembleError::Chunk(_)), "{error}");
+    assert!(
+        matches!(error, AssembleError::File(FileError::Chunk { .. })),
+        "{error}"
+    );
     let arrived = world.fetch(&package).unwrap();
     assert!(files(&arrived)[0].1 == kernel);
     assert!(*cache.files(&manifest, 1 << 30, &mut Silent).unwrap()[0].1 == kernel);

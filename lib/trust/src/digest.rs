@@ -5,7 +5,6 @@ use alloc::string::String;
 use core::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
 
 /// Text that is not exactly the lower-case hexadecimal digits expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +27,15 @@ impl Digest {
     /// The SHA-256 digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        #[cfg(not(feature = "ring"))]
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(bytes).into();
+        #[cfg(feature = "ring")]
+        let digest = {
+            let mut digest = [0; 32];
+            digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+            digest
+        };
+        Self(digest)
     }
 }
 

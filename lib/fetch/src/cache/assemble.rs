@@ -158,7 +158,7 @@ impl<D: Disk> Cache<D> {
         Ok(())
     }
 
-    /// The files of a cached payload.
+    /// The files of a complete entry. Their chunks are verified; the digest of the whole was, before the entry was completed.
     ///
     /// # Errors
     /// [`AssembleError`]; a damaged chunk is removed, so that a fetch brings it again.
@@ -168,7 +168,33 @@ impl<D: Disk> Cache<D> {
         limit: u64,
         progress: &mut dyn Progress,
     ) -> Result<PayloadFiles, AssembleError> {
-        self.files_with(manifest, &InMemory::new(), limit, progress)
+        let mut files = PayloadFiles::new();
+        for file in &manifest.files {
+            if file.size > limit {
+                return Err(AssembleError::TooLarge {
+                    name: file.name.clone(),
+                    limit,
+                });
+            }
+            let mut done = 0;
+            let read = |chunk: &Chunk| Ok(self.compressed(chunk, &InMemory::new())?.into_owned());
+            let open = |chunk: &Chunk, bytes: &[u8], out: &mut [u8]| {
+                chunk::open_verified(chunk.sha256, chunk.size, bytes, out)?;
+                done += u64::from(chunk.length);
+                progress.report(Phase::Assembling, done);
+                Ok(())
+            };
+            let whole = manifest
+                .assemble(&file.name, read, open)
+                .inspect_err(|error| {
+                    if let AssembleError::File(FileError::Chunk { expected, .. }) = error {
+                        // So that the next fetch brings it again.
+                        let _ = self.disk.remove(&self.chunk_path(*expected));
+                    }
+                })?;
+            files.push((file.name.clone(), whole));
+        }
+        Ok(files)
     }
 
     pub(super) fn files_with(
