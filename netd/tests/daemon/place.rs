@@ -360,9 +360,14 @@ impl Guest {
         }
     }
 
-    /// Whether a TCP connection comes about, and what the listener saw as its source.
-    pub(crate) fn reaches(&self, listener: &Listener) -> Option<IpAddr> {
-        reaches(&self.namespace, listener)
+    /// What the listener sees as the source of a TCP connection from here, which must come about.
+    pub(crate) fn reaches(&self, listener: &Listener) -> IpAddr {
+        listener.reached_from(&self.namespace)
+    }
+
+    /// Whether no TCP connection comes about.
+    pub(crate) fn is_cut_off_from(&self, listener: &Listener) -> bool {
+        listener.is_cut_off(&self.namespace)
     }
 }
 
@@ -377,30 +382,46 @@ impl Listener {
         Self(listener)
     }
 
-    pub(crate) fn accept(&self) -> Option<(TcpStream, IpAddr)> {
+    pub(crate) fn accept(&self) -> (TcpStream, IpAddr) {
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(5) {
+        while begun.elapsed() < Duration::from_secs(20) {
             if let Ok((stream, peer)) = self.0.accept() {
                 stream.set_nonblocking(false).expect("blocking");
                 stream
-                    .set_read_timeout(Some(Duration::from_secs(10)))
+                    .set_read_timeout(Some(Duration::from_secs(20)))
                     .expect("timeout");
-                return Some((stream, peer.ip()));
+                return (stream, peer.ip());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        None
+        panic!("connected, but nobody came");
     }
 
-    pub(crate) fn connect(&self, from: &File) -> Option<TcpStream> {
+    fn try_connect(&self, from: &File, patience: Duration) -> Option<TcpStream> {
         let address = self.0.local_addr().expect("bound");
-        // Long enough for the first ARP and one lost SYN; only refused connections take it all.
-        let patience = Duration::from_millis(2500);
         inside(from, || TcpStream::connect_timeout(&address, patience).ok())
     }
-}
 
-pub(crate) fn reaches(from: &File, listener: &Listener) -> Option<IpAddr> {
-    let _stream = listener.connect(from)?;
-    listener.accept().map(|(_, peer)| peer)
+    /// A connection that must come about: a busy machine may take its time, and first packets may be lost.
+    pub(crate) fn connect(&self, from: &File) -> TcpStream {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(20) {
+            if let Some(stream) = self.try_connect(from, Duration::from_secs(10)) {
+                return stream;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("no connection to {:?}", self.0.local_addr());
+    }
+
+    pub(crate) fn reached_from(&self, from: &File) -> IpAddr {
+        let _stream = self.connect(from);
+        self.accept().1
+    }
+
+    pub(crate) fn is_cut_off(&self, from: &File) -> bool {
+        // Enough for ARP and a lost SYN where there is a way.
+        self.try_connect(from, Duration::from_millis(2500))
+            .is_none()
+    }
 }
