@@ -31,4 +31,6 @@ pub use layout::WriteError;
 pub use tree::{Content, Kind, MAX_CONTENT, MAX_ENTRIES, Metadata, Tree, TreeError};
 
 #[cfg(test)]
+mod archive_tests;
+#[cfg(test)]
 mod tests;
