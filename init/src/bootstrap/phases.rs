@@ -46,15 +46,11 @@ pub(crate) struct Phases {
 }
 
 impl Phases {
-    /// Begins with `first`; processor time used before counts as its own.
+    /// Begins with `first`, now. What the kernel did before, as the process that became PID 1, does not count.
     pub(crate) fn begin(first: &'static str) -> Self {
-        let start = Spent {
-            wall: clock::since_boot(),
-            cpu: Duration::ZERO,
-        };
         Self {
             done: Vec::new(),
-            current: (first, start),
+            current: (first, Spent::now()),
         }
     }
 
