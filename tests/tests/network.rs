@@ -24,7 +24,7 @@ fn a_server_that_misbehaves_is_refused_with_the_reason_and_asked_again() -> Resu
     for (mode, reason) in [
         (Mode::ExpiredCertificate, "expired"),
         (Mode::WrongName, "not valid for name"),
-        (Mode::CaptivePortal, "text/html"),
+        (Mode::CaptivePortal, "captive portal"),
         (Mode::Cut(3000), "failed"),
     ] {
         scene.server.front().set_mode(mode);

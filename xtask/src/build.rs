@@ -15,10 +15,12 @@ use crate::{
 /// Sets up what is missing, builds what has changed.
 pub(crate) fn everything() -> Result<Artifacts> {
     packages::require_all()?;
-    let library = rust::require()?;
     racklet()?;
+    let lock = paths::lock_cache()?;
+    let library = rust::require()?;
     busybox()?;
     kernel::build(&[])?;
+    drop(lock);
     tray::build(&library)?;
     os::pack()?;
     let artifacts = Artifacts::find()?;

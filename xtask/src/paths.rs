@@ -26,6 +26,17 @@ pub(crate) fn logs() -> Result<PathBuf> {
     made(target().join("racklet/log"))
 }
 
+/// Waits for other runs that are filling the cache; they do as long as the file is kept.
+pub(crate) fn lock_cache() -> Result<fs::File> {
+    let path = cache()?.join("lock");
+    let file = fs::File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    if file.try_lock().is_err() {
+        crate::progress::say("  waiting for another run to fill the cache");
+        file.lock().context("lock the cache")?;
+    }
+    Ok(file)
+}
+
 /// The folder, made if it was not there.
 pub(crate) fn made(path: PathBuf) -> Result<PathBuf> {
     fs::create_dir_all(&path).with_context(|| format!("make the folder {}", path.display()))?;
