@@ -401,6 +401,14 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpError> {
     Ok(Some((head, used)))
 }
 
+/// For [`crate::fuzz`].
+pub(crate) fn fuzz_head(bytes: &[u8]) {
+    if let Ok(Some((head, used))) = parse(bytes) {
+        assert!(used <= bytes.len());
+        let _ = check(&head, "a/b");
+    }
+}
+
 /// Whether this is the Git answer that was asked for; if so, how its body ends and whether the connection can serve again.
 fn check(head: &Head, expected: &'static str) -> Result<(Framing, bool), HttpError> {
     match head.status {

@@ -62,6 +62,8 @@ pub mod cache;
 pub mod chunk;
 mod delta;
 pub mod disk;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 pub mod limits;
 pub mod pack;

@@ -100,11 +100,19 @@ impl std::fmt::Debug for Fetched {
 }
 
 /// The files of a head that the history rule accepts. There is no other way to one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RackTree {
     head: Verified<Head>,
     files: BTreeMap<String, Vec<u8>>,
     snapshot: Snapshot,
+}
+
+impl std::fmt::Debug for RackTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RackTree")
+            .field("head", &self.head.id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Looks at `branch` (full name, `refs/heads/main`) and fetches what came since `accepted`.
@@ -283,35 +291,117 @@ impl Fetched {
     /// # Errors
     /// [`Rejected`] with the commit and the rule; what was accepted before stays in force.
     pub fn verify(&self, accepted: &Accepted) -> Result<RackTree, Rejected> {
-        let view = View {
-            source: &*self.source,
-            approvals: &self.approvals,
-        };
-        let head = history::follow(&view, accepted, self.head())?;
-        let reject = |error| Rejected::Tree {
-            head: head.id,
-            error,
-        };
-        let format = self.source.format();
-        let mut objects = Objects::new();
-        let mut keep =
-            |id: ObjectId, kind, bytes: &[u8]| drop(objects.insert(id, (kind, bytes.to_vec())));
-        let commit = tree::object(&*self.source, self.head, Kind::Commit).map_err(reject)?;
-        keep(self.head, Kind::Commit, &commit);
-        let files = tree::files(&*self.source, theirs(&head.tree), &self.limits, &mut keep)
-            .map_err(reject)?;
-        let snapshot = Snapshot::new(
-            format,
+        judge(
+            &*self.source,
+            &self.approvals,
             self.head,
-            head.generation,
-            self.approvals.get(&self.head).cloned().unwrap_or_default(),
-            objects,
-        );
-        Ok(RackTree {
-            head,
-            files,
-            snapshot,
-        })
+            accepted,
+            &self.limits,
+        )
+    }
+}
+
+/// Decides by the history rule whether `head` may follow `accepted`, then reads its files.
+fn judge(
+    source: &dyn Source,
+    approvals: &Approvals,
+    id: ObjectId,
+    accepted: &Accepted,
+    limits: &Limits,
+) -> Result<RackTree, Rejected> {
+    let view = View { source, approvals };
+    let head = history::follow(&view, accepted, ours(&id))?;
+    let reject = |error| Rejected::Tree {
+        head: head.id,
+        error,
+    };
+    let mut objects = Objects::new();
+    let mut keep =
+        |id: ObjectId, kind, bytes: &[u8]| drop(objects.insert(id, (kind, bytes.to_vec())));
+    let commit = tree::object(source, id, Kind::Commit).map_err(reject)?;
+    keep(id, Kind::Commit, &commit);
+    let files = tree::files(source, theirs(&head.tree), limits, &mut keep).map_err(reject)?;
+    let snapshot = Snapshot::new(
+        source.format(),
+        id,
+        head.generation,
+        approvals.get(&id).cloned().unwrap_or_default(),
+        objects,
+    );
+    Ok(RackTree {
+        head,
+        files,
+        snapshot,
+    })
+}
+
+/// A repository on this machine, such as a clone in which somebody works. What it gives is hashed again.
+pub trait LocalObjects {
+    /// Kind (`commit`, `tree`, `blob`, `tag`) and contents of an object; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    fn object(&self, id: &commit::ObjectId) -> io::Result<Option<(String, Vec<u8>)>>;
+
+    /// Armored approvals of a commit.
+    ///
+    /// # Errors
+    /// When the repository cannot be read.
+    fn approvals(&self, id: &commit::ObjectId) -> io::Result<Vec<Vec<u8>>>;
+}
+
+/// Says of a head in a local repository what a tray would say that has `accepted`: the same code, without a server.
+///
+/// # Errors
+/// [`Rejected`] with the commit and the rule.
+pub fn check_local(
+    objects: &dyn LocalObjects,
+    head: &commit::ObjectId,
+    accepted: &Accepted,
+    limits: &Limits,
+) -> Result<RackTree, Rejected> {
+    let id = theirs(head);
+    let local = Local {
+        objects,
+        format: id.kind(),
+    };
+    // Only the head's are kept beside it; the rule asks for those of the others as it goes.
+    let read = |source| Rejected::Tree {
+        head: *head,
+        error: TreeError::Read { id, source },
+    };
+    let own = objects.approvals(head).map_err(read)?;
+    judge(&local, &Approvals::from([(id, own)]), id, accepted, limits)
+}
+
+struct Local<'a> {
+    objects: &'a dyn LocalObjects,
+    format: Format,
+}
+
+impl Source for Local<'_> {
+    fn object(&self, id: &gix_hash::oid) -> io::Result<Option<(Kind, Vec<u8>)>> {
+        let Some((kind, bytes)) = self.objects.object(&ours(&id.to_owned()))? else {
+            return Ok(None);
+        };
+        let kind = Kind::from_bytes(kind.as_bytes())
+            .map_err(|_| io::Error::other("an object of a kind that Git does not know"))?;
+        let found = gix_object::compute_hash(self.format, kind, &bytes)
+            .map_err(|_| io::Error::other("one of a SHA-1 collision pair"))?;
+        match found.as_slice() == id.as_bytes() {
+            true => Ok(Some((kind, bytes))),
+            false => Err(io::Error::other(format!(
+                "it holds other bytes (their name is {found})"
+            ))),
+        }
+    }
+
+    fn format(&self) -> Format {
+        self.format
+    }
+
+    fn approvals(&self, id: &ObjectId) -> io::Result<Vec<Vec<u8>>> {
+        self.objects.approvals(&ours(id))
     }
 }
 
@@ -477,7 +567,14 @@ impl history::Repository for View<'_> {
     }
 
     fn approvals(&self, id: &commit::ObjectId) -> Result<Vec<Vec<u8>>, TreeError> {
-        Ok(self.approvals.get(&theirs(id)).cloned().unwrap_or_default())
+        let id = theirs(id);
+        match self.approvals.get(&id) {
+            Some(approvals) => Ok(approvals.clone()),
+            None => self
+                .source
+                .approvals(&id)
+                .map_err(|source| TreeError::Read { id, source }),
+        }
     }
 
     fn trust_tree(&self, tree: &commit::ObjectId) -> Result<Option<commit::ObjectId>, TreeError> {

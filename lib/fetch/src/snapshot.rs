@@ -39,13 +39,21 @@ pub enum SnapshotError {
 }
 
 /// An accepted head, or what claims to have been one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Snapshot {
     format: Format,
     head: ObjectId,
     generation: u64,
     approvals: Vec<Vec<u8>>,
     objects: Arc<Objects>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("head", &self.head)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Snapshot {

@@ -76,6 +76,11 @@ pub enum TreeError {
 pub(crate) trait Source {
     fn object(&self, id: &oid) -> std::io::Result<Option<(Kind, Vec<u8>)>>;
     fn format(&self) -> Format;
+
+    /// Approvals of a commit, where the place knows them apart from its objects.
+    fn approvals(&self, _: &ObjectId) -> std::io::Result<Vec<Vec<u8>>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Objects in memory: those of a pack, then those that were here before.

@@ -5,12 +5,14 @@
 
 mod support;
 
+use std::process::Command;
+
 use racklet_fetch::{
     limits::Limits,
     progress::Silent,
     rack::{self, FetchError, Outcome, RackTree, Rejected},
 };
-use racklet_trust::{TrustRoot, digest::Hex, history};
+use racklet_trust::{TrustRoot, commit::ObjectId, digest::Hex, history};
 use support::{
     chain,
     git::{Key, Place, Repository},
@@ -175,6 +177,7 @@ fn a_force_push_is_refused() {
     world
         .repository
         .git(&["checkout", "-q", "--orphan", "other"]);
+    world.repository.write("other.yaml", "other");
     world.repository.commit(&world.key("config"));
     world.refused("does not descend", |error| {
         matches!(error, history::Rejected::NotDescendant { .. })
@@ -346,6 +349,53 @@ fn a_branch_that_points_to_a_tag_is_no_head() {
     };
     let error = chain(&fetched.verify(&world.tree.accepted()).unwrap_err());
     assert!(error.contains("is a tag, not a commit"), "{error}");
+}
+
+/// A working copy, read by `git cat-file`.
+struct Clone<'a>(&'a Repository);
+
+impl rack::LocalObjects for Clone<'_> {
+    fn object(&self, id: &ObjectId) -> std::io::Result<Option<(String, Vec<u8>)>> {
+        let git = |args: &[&str]| {
+            Command::new("git")
+                .arg("-C")
+                .arg(&self.0.work)
+                .args(args)
+                .output()
+        };
+        let kind = git(&["cat-file", "-t", &id.to_string()])?;
+        if !kind.status.success() {
+            return Ok(None);
+        }
+        let kind = String::from_utf8(kind.stdout).unwrap().trim().to_owned();
+        let contents = git(&["cat-file", &kind, &id.to_string()])?.stdout;
+        Ok(Some((kind, contents)))
+    }
+
+    fn approvals(&self, _: &ObjectId) -> std::io::Result<Vec<Vec<u8>>> {
+        Ok(vec![])
+    }
+}
+
+#[test]
+fn a_clone_is_judged_as_a_tray_would_without_a_server() {
+    let world = World::new();
+    let check = |id: &str| {
+        rack::check_local(
+            &Clone(&world.repository),
+            &ObjectId::from_hex(id).unwrap(),
+            &world.tree.accepted(),
+            &Limits::RACK,
+        )
+    };
+    world.repository.write("new.yaml", "new");
+    let good = world.repository.commit(&world.key("config"));
+    let tree = check(&good).unwrap();
+    assert_eq!(tree.file("new.yaml"), Some(&b"new"[..]));
+    assert_eq!(world.judge().unwrap().head().id, tree.head().id);
+    let bad = world.repository.commit_unsigned();
+    let (here, there) = (check(&bad).unwrap_err(), world.judge().unwrap_err());
+    assert_eq!(chain(&here), chain(&there));
 }
 
 #[test]

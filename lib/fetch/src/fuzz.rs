@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Doors for the fuzz targets to the parsers that nothing else calls directly.
+
+use gix_hash::Kind as Format;
+
+use crate::{
+    limits::Limits,
+    pack::{self, Nowhere},
+    pkt::{Lines, SideBand},
+    rack::Snapshot,
+    tree,
+};
+
+const LIMITS: Limits = Limits {
+    objects: 1000,
+    object: 64 << 10,
+    inflated: 1 << 20,
+    delta_depth: 10,
+    ..Limits::RACK
+};
+
+/// A pack with the objects it states, each within bounds.
+pub fn pack(bytes: &[u8]) {
+    if let Ok(objects) = pack::read(bytes, Format::Sha1, &LIMITS, &mut Nowhere) {
+        let total: usize = objects.values().map(|(_, bytes)| bytes.len()).sum();
+        assert!(total as u64 <= LIMITS.inflated);
+    }
+}
+
+/// Lines of a side band with a pack in them.
+pub fn side_band(bytes: &[u8]) {
+    let _ = pack::read(
+        SideBand::new(Lines::new(bytes)),
+        Format::Sha1,
+        &LIMITS,
+        &mut Nowhere,
+    );
+}
+
+/// A tree: whatever is taken has names that stay where they are.
+pub fn tree(bytes: &[u8]) {
+    if let Ok(entries) = tree::parse(Format::Sha1.null(), bytes, "", Format::Sha1) {
+        assert!(
+            entries.iter().all(|entry| !entry.name.contains('/')
+                && entry.name != ".."
+                && entry.name != ".git")
+        );
+    }
+}
+
+/// The head of an HTTP answer.
+pub fn http_head(bytes: &[u8]) {
+    crate::http::fuzz_head(bytes);
+}
+
+/// The file of the accepted head.
+pub fn snapshot(bytes: &[u8]) {
+    // The checksum would stop nearly everything: it is put right.
+    let mut bytes = bytes.to_vec();
+    bytes.extend(crate::chunk::sha256(&bytes).0);
+    let _ = Snapshot::decode(&bytes);
+}
