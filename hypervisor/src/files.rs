@@ -1,25 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Files that are either old or new, and reads that end.
+//!
+//! A microVM's folder is also its monitor's to write: what lies there may be a link to somewhere else or a pipe that never
+//! ends. Nothing here follows or waits for such a thing.
 
+use rustix::fs::OFlags;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Replaces `path` by `bytes`: after a power cut it holds the old or the new content, never a part.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
+    remove(&temporary)?;
+    // A new file, not one that somebody put there: `create_new` does not follow links.
+    let mut file = File::create_new(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(folder)?.sync_all()
 }
 
+/// Opens a file for reading; links, pipes and devices are refused.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).expect("flags of open(2) are an int");
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        let what = format!("{} is not a plain file", path.display());
+        Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+    }
+}
+
 /// Reads a file that must not be longer than `limit` bytes.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     let read = file.take(limit + 1).read_to_end(&mut bytes)?;
     if read as u64 > limit {
         return Err(io::Error::new(
@@ -55,5 +75,27 @@ mod tests {
             1,
             "no temporary stays"
         );
+    }
+
+    #[test]
+    fn links_and_pipes_are_neither_followed_nor_waited_for() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let (secret, link, pipe) = (
+            dir.path().join("s"),
+            dir.path().join("l"),
+            dir.path().join("p"),
+        );
+        fs::write(&secret, b"secret").expect("written");
+        std::os::unix::fs::symlink(&secret, &link).expect("link");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .expect("mkfifo");
+        assert!(made.success());
+        assert!(read_bounded(&link, 100).is_err());
+        assert!(read_bounded(&pipe, 100).is_err());
+        std::os::unix::fs::symlink(&secret, dir.path().join("a.new")).expect("link");
+        replace(&dir.path().join("a.json"), b"mine").expect("written");
+        assert_eq!(fs::read(&secret).expect("read"), b"secret");
     }
 }

@@ -19,6 +19,7 @@ mod files;
 mod handoff;
 mod images;
 mod init;
+mod limited;
 mod network;
 mod options;
 mod release;
@@ -92,9 +93,7 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
         .identity
         .as_ref()
         .map(|secret| secret.expose().to_owned());
-    if let Some(address) = api::serve(&shared, &options, identity.as_deref())? {
-        say(&format!("the API listens at {address}"));
-    }
+    api::serve(&shared, &options, identity.as_deref())?;
     let images = images::Shelf::new(&options, Arc::clone(&shared));
     let networks = network::Netd::new(options.socket("netd"));
     let rack = given.tray.rack.clone();

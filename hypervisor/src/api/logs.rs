@@ -5,6 +5,7 @@
 //! restarted, and it is noticed when what it points to is gone. What a log says is the guest's claim: control characters
 //! are taken out, so that it cannot play with the reader's terminal.
 
+use crate::files;
 use racklet_api::http::{LogLine, LogPage};
 use racklet_api::vm::{OutputStream, WorkloadLine};
 use std::fs::File;
@@ -74,7 +75,7 @@ struct Part {
 
 impl Part {
     fn open(path: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
+        let file = match files::open_regular(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

@@ -6,6 +6,7 @@ use super::request::{self, RequestError, Response};
 use super::routes::{Door, answer};
 use super::tls;
 use crate::console::{Once, chain, say};
+use crate::limited::Limited;
 use crate::options::Options;
 use crate::shared::Shared;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -17,7 +18,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Connections over the network at a time; the Unix socket has as many of its own.
 const MAX_CONNECTIONS: usize = 16;
@@ -27,12 +28,12 @@ const ASKING: Duration = Duration::from_secs(10);
 const TAKING: Duration = Duration::from_secs(20);
 const STACK: usize = 256 * 1024;
 
-/// Opens both doors and serves from threads. Returns where the network API listens.
+/// Opens both doors and serves from threads.
 pub(crate) fn serve(
     shared: &Arc<Shared>,
     options: &Options,
     identity: Option<&str>,
-) -> io::Result<Option<SocketAddr>> {
+) -> io::Result<()> {
     let path = options.socket("hypervisor");
     crate::files::remove(&path)?;
     let listener = UnixListener::bind(&path)?;
@@ -56,12 +57,16 @@ pub(crate) fn serve(
         say(
             "the API is only on its Unix socket: this tray has no identity key or no address to listen at",
         );
-        return Ok(None);
+        return Ok(());
     };
-    let config = tls::server_config(identity, &shared.tray)
-        .map_err(|error| io::Error::other(chain(&error)))?;
-    let listener = TcpListener::bind(address)?;
-    let bound = listener.local_addr()?;
+    let config = match tls::server_config(identity, &shared.tray) {
+        Ok(config) => config,
+        Err(error) => {
+            // Workloads do not depend on it: the tray goes on.
+            say(&format!("no API over the network: {}", chain(&error)));
+            return Ok(());
+        }
+    };
     let network = Arc::new(Server {
         shared: Arc::clone(shared),
         options: options.clone(),
@@ -71,6 +76,7 @@ pub(crate) fn serve(
         .name("api-network".into())
         .stack_size(STACK)
         .spawn(move || {
+            let listener = listen(address);
             let serve = move |server: &Server, stream| serve_network(server, stream, &config);
             accept(
                 || listener.accept().map(|(stream, _)| stream),
@@ -78,7 +84,25 @@ pub(crate) fn serve(
                 serve,
             );
         })?;
-    Ok(Some(bound))
+    Ok(())
+}
+
+/// Tries until it works: an address may come later than this program.
+fn listen(address: SocketAddr) -> TcpListener {
+    let trouble = Once::default();
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => {
+                let bound = listener.local_addr().unwrap_or(address);
+                say(&format!("the API listens at {bound}"));
+                return listener;
+            }
+            Err(error) => trouble.say(&format!(
+                "the API cannot listen at {address}: {error}; trying again"
+            )),
+        }
+        thread::sleep(Duration::from_secs(5));
+    }
 }
 
 struct Server {
@@ -131,7 +155,7 @@ where
 }
 
 fn serve_local(server: &Server, stream: UnixStream) {
-    let mut stream = Limited::new(stream);
+    let mut stream = Limited::new(stream, ASKING);
     converse(server, Door::Local, &mut stream, |s| s.extend(TAKING));
 }
 
@@ -139,7 +163,7 @@ fn serve_network(server: &Server, stream: TcpStream, config: &Arc<ServerConfig>)
     let Ok(connection) = ServerConnection::new(Arc::clone(config)) else {
         return;
     };
-    let mut stream = StreamOwned::new(connection, Limited::new(stream));
+    let mut stream = StreamOwned::new(connection, Limited::new(stream, ASKING));
     converse(server, Door::Network, &mut stream, |s| {
         s.sock.extend(TAKING)
     });
@@ -157,67 +181,4 @@ fn converse<S: Read + Write>(server: &Server, door: Door, stream: &mut S, extend
     extend(stream);
     // The client may be gone; then nobody misses the answer.
     let _ = response.write(stream);
-}
-
-/// A socket whose reads and writes together end at a given time, however slowly the other side goes.
-struct Limited<S> {
-    socket: S,
-    end: Instant,
-}
-
-trait Socket: Read + Write {
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
-}
-
-impl Socket for TcpStream {
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(timeout))?;
-        self.set_write_timeout(Some(timeout))
-    }
-}
-
-impl Socket for UnixStream {
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(timeout))?;
-        self.set_write_timeout(Some(timeout))
-    }
-}
-
-impl<S: Socket> Limited<S> {
-    fn new(socket: S) -> Self {
-        Self {
-            socket,
-            end: Instant::now() + ASKING,
-        }
-    }
-
-    fn extend(&mut self, by: Duration) {
-        self.end = Instant::now() + by;
-    }
-
-    fn arm(&self) -> io::Result<()> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.socket.set_timeout(left)
-    }
-}
-
-impl<S: Socket> Read for Limited<S> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.arm()?;
-        self.socket.read(out)
-    }
-}
-
-impl<S: Socket> Write for Limited<S> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.arm()?;
-        self.socket.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
-    }
 }

@@ -6,9 +6,11 @@
 //! reaches the monitor. Its end is seen through a pidfd, whoever its parent is.
 
 use super::record::Process;
+use crate::limited::Limited;
 use racklet_api::vm::{ControlAction, ControlReply, ControlRequest, V1};
 use rustix::fd::OwnedFd;
 use rustix::fs::FlockOperation;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -188,15 +190,21 @@ pub(crate) fn find(folder: &Path) -> Option<Process> {
     None
 }
 
-/// Says something to a monitor over its control socket.
+/// How long a monitor may take to answer; it does nothing before it does.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Says something to a monitor over its control socket. A monitor that does not accept or answer costs a bounded time.
 pub(crate) fn control(folder: &Path, action: ControlAction) -> io::Result<ControlReply> {
-    let socket = UnixStream::connect(folder.join("control.sock"))?;
-    let patience = Some(Duration::from_secs(2));
-    socket.set_read_timeout(patience)?;
-    socket.set_write_timeout(patience)?;
-    let request = ControlRequest { v: V1, action };
-    racklet_api::line::write(&mut &socket, &request)?;
-    racklet_api::line::read(&mut BufReader::new(&socket))
+    let address = SocketAddrUnix::new(folder.join("control.sock"))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // Without waiting: a full queue is an answer, too.
+    rustix::net::connect(&socket, &address)?;
+    let socket = UnixStream::from(socket);
+    socket.set_nonblocking(false)?;
+    let mut socket = Limited::new(socket, ANSWER);
+    racklet_api::line::write(&mut socket, &ControlRequest { v: V1, action })?;
+    racklet_api::line::read(&mut BufReader::new(socket))
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?
         .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
 }
