@@ -58,6 +58,9 @@ spec:
   nat: true
 ";
 
+/// Images hold a tray's private key.
+pub(crate) const IGNORED: &str = "*.img\n";
+
 /// Not a rack object because of its name.
 pub(crate) const WORKLOAD_FILE: &str = "workloads/web.yaml.example";
 

@@ -148,6 +148,8 @@ pub fn build(
         source,
     })?;
     write(&work.path().join("manifest.json"), &bytes)?;
+    // Chunks belong on a branch of their own; built inside of a rack repository, they must not slip into its main one.
+    write(&work.path().join(".gitignore"), b"*\n")?;
 
     let old = directory.exists().then(|| {
         tempfile::Builder::new()

@@ -195,6 +195,7 @@ impl Init {
                 template::workload(&self.tray[0]),
             ),
             ("README.md".to_owned(), template::readme(&name)),
+            (".gitignore".to_owned(), template::IGNORED.to_owned()),
         ];
         for tray in &self.tray {
             let (public, path) = identity::make(&rack, tray)?;

@@ -288,6 +288,9 @@ impl Pin {
                             &file,
                             template::release(&self.release, &name, &digest).as_bytes(),
                         )?;
+                        // So that `git commit -a` takes the new file too.
+                        rack.repository
+                            .run(["add", "--intent-to-add", "--", &file])?;
                         uses += 1;
                         changed.push(file);
                     }

@@ -387,3 +387,25 @@ fn publishing_onto_what_somebody_else_published_keeps_the_clone_whole() {
     assert_eq!(run(&mut world.git("server.git", &count)).trim(), "2");
     assert!(world.in_rack(&["check"]).contains("2 commits signed"));
 }
+
+#[test]
+fn packages_and_images_inside_of_the_rack_stay_out_of_its_main_branch() {
+    let world = World::with_rack();
+    world.artifact("rack/web", b"page");
+    world.build("payload", "rack/stable", 1);
+    world.write("rack/tray-1.img", "secret");
+    world.in_rack(&["payload", "sign", "stable"]);
+    world.in_rack(&["payload", "publish", "stable"]);
+    world.in_rack(&["payload", "pin", "stable"]);
+    // What the guide says, word for word.
+    run(&mut world.git("rack", &["commit", "-q", "-a", "-m", "release: stable 1"]));
+    run(&mut world.git("rack", &["add", "-A"]));
+    assert_eq!(run(&mut world.git("rack", &["status", "--porcelain"])), "");
+    let files = run(&mut world.git("rack", &["ls-files"]));
+    assert!(files.contains("releases/stable.yaml"), "{files}");
+    assert!(
+        !files.contains("chunks") && !files.contains(".img"),
+        "{files}"
+    );
+    world.in_rack(&["check"]);
+}
