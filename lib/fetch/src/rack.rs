@@ -11,6 +11,9 @@
 //! and the next fetch asks for what came since. So there is nothing to collect or repair, and a power cut leaves the old file or the
 //! new one. What is reopened is verified again, like a first boot.
 
+mod local;
+mod view;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -21,8 +24,7 @@ use std::{
 use gix_hash::{Kind as Format, ObjectId};
 use racklet_trust::{
     TrustRoot, Verified, commit,
-    history::{self, Accepted, Head, RootDocument},
-    root,
+    history::{self, Accepted, Head},
 };
 
 use crate::{
@@ -34,6 +36,8 @@ use crate::{
     tree::{self, Layers, Source},
 };
 
+pub use self::local::{LocalObjects, check_local};
+use self::view::View;
 pub use crate::{
     snapshot::{Snapshot, SnapshotError},
     tree::TreeError,
@@ -335,76 +339,6 @@ fn judge(
     })
 }
 
-/// A repository on this machine, such as a clone in which somebody works. What it gives is hashed again.
-pub trait LocalObjects {
-    /// Kind (`commit`, `tree`, `blob`, `tag`) and contents of an object; `None` when it is not there.
-    ///
-    /// # Errors
-    /// When the repository cannot be read.
-    fn object(&self, id: &commit::ObjectId) -> io::Result<Option<(String, Vec<u8>)>>;
-
-    /// Armored approvals of a commit.
-    ///
-    /// # Errors
-    /// When the repository cannot be read.
-    fn approvals(&self, id: &commit::ObjectId) -> io::Result<Vec<Vec<u8>>>;
-}
-
-/// Says of a head in a local repository what a tray would say that has `accepted`: the same code, without a server.
-///
-/// # Errors
-/// [`Rejected`] with the commit and the rule.
-pub fn check_local(
-    objects: &dyn LocalObjects,
-    head: &commit::ObjectId,
-    accepted: &Accepted,
-    limits: &Limits,
-) -> Result<RackTree, Rejected> {
-    let id = theirs(head);
-    let local = Local {
-        objects,
-        format: id.kind(),
-    };
-    // Only the head's are kept beside it; the rule asks for those of the others as it goes.
-    let read = |source| Rejected::Tree {
-        head: *head,
-        error: TreeError::Read { id, source },
-    };
-    let own = objects.approvals(head).map_err(read)?;
-    judge(&local, &Approvals::from([(id, own)]), id, accepted, limits)
-}
-
-struct Local<'a> {
-    objects: &'a dyn LocalObjects,
-    format: Format,
-}
-
-impl Source for Local<'_> {
-    fn object(&self, id: &gix_hash::oid) -> io::Result<Option<(Kind, Vec<u8>)>> {
-        let Some((kind, bytes)) = self.objects.object(&ours(&id.to_owned()))? else {
-            return Ok(None);
-        };
-        let kind = Kind::from_bytes(kind.as_bytes())
-            .map_err(|_| io::Error::other("an object of a kind that Git does not know"))?;
-        let found = gix_object::compute_hash(self.format, kind, &bytes)
-            .map_err(|_| io::Error::other("one of a SHA-1 collision pair"))?;
-        match found.as_slice() == id.as_bytes() {
-            true => Ok(Some((kind, bytes))),
-            false => Err(io::Error::other(format!(
-                "it holds other bytes (their name is {found})"
-            ))),
-        }
-    }
-
-    fn format(&self) -> Format {
-        self.format
-    }
-
-    fn approvals(&self, id: &ObjectId) -> io::Result<Vec<Vec<u8>>> {
-        self.objects.approvals(&ours(id))
-    }
-}
-
 impl RackTree {
     /// The accepted head: commit, generation, trust root, signed time.
     #[must_use]
@@ -512,101 +446,6 @@ impl<D: Disk> RackStore<D> {
     pub fn keep(&self, tree: &RackTree) -> io::Result<()> {
         self.disk.create_folder(&self.folder)?;
         disk::replace(&self.disk, &self.file(), &tree.snapshot.encode())
-    }
-}
-
-/// What the history rule sees.
-struct View<'a> {
-    source: &'a dyn Source,
-    approvals: &'a Approvals,
-}
-
-/// The largest signature file, in bytes, and the most of them.
-const MAX_SIGNATURE: usize = 16 * 1024;
-const MAX_SIGNATURES: usize = 64;
-
-impl View<'_> {
-    fn entry(
-        &self,
-        tree: ObjectId,
-        name: &str,
-        folder: bool,
-    ) -> Result<Option<ObjectId>, TreeError> {
-        Ok(self
-            .entries(tree)?
-            .into_iter()
-            .find(|entry| entry.name == name && entry.folder == folder)
-            .map(|entry| entry.id))
-    }
-
-    fn entries(&self, tree: ObjectId) -> Result<Vec<tree::Entry>, TreeError> {
-        let bytes = tree::object(self.source, tree, Kind::Tree)?;
-        tree::parse(tree, &bytes, "", self.source.format())
-    }
-
-    fn blob(&self, id: ObjectId, limit: usize) -> Result<Vec<u8>, TreeError> {
-        let bytes = tree::object(self.source, id, Kind::Blob)?;
-        if bytes.len() > limit {
-            return Err(TreeError::TooLarge(
-                "a trust root or signature is larger than any can be",
-            ));
-        }
-        Ok(bytes)
-    }
-}
-
-impl history::Repository for View<'_> {
-    type Error = TreeError;
-
-    fn commit(&self, id: &commit::ObjectId) -> Result<Option<Vec<u8>>, TreeError> {
-        match tree::object(self.source, theirs(id), Kind::Commit) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(TreeError::Missing(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn approvals(&self, id: &commit::ObjectId) -> Result<Vec<Vec<u8>>, TreeError> {
-        let id = theirs(id);
-        match self.approvals.get(&id) {
-            Some(approvals) => Ok(approvals.clone()),
-            None => self
-                .source
-                .approvals(&id)
-                .map_err(|source| TreeError::Read { id, source }),
-        }
-    }
-
-    fn trust_tree(&self, tree: &commit::ObjectId) -> Result<Option<commit::ObjectId>, TreeError> {
-        Ok(self.entry(theirs(tree), "trust", true)?.map(|id| ours(&id)))
-    }
-
-    fn root_document(
-        &self,
-        trust_tree: &commit::ObjectId,
-        version: u64,
-    ) -> Result<Option<RootDocument>, TreeError> {
-        let Some(folder) = self.entry(theirs(trust_tree), &version.to_string(), true)? else {
-            return Ok(None);
-        };
-        let Some(document) = self.entry(folder, "root.json", false)? else {
-            return Ok(None);
-        };
-        let bytes = self.blob(document, root::MAX_SIZE)?;
-        let mut signatures = Vec::new();
-        if let Some(folder) = self.entry(folder, "signatures", true)? {
-            for entry in self.entries(folder)? {
-                if !entry.folder && entry.name.ends_with(".sig") {
-                    if signatures.len() == MAX_SIGNATURES {
-                        return Err(TreeError::TooLarge(
-                            "a trust root has more than 64 signatures",
-                        ));
-                    }
-                    signatures.push(self.blob(entry.id, MAX_SIGNATURE)?);
-                }
-            }
-        }
-        Ok(Some(RootDocument { bytes, signatures }))
     }
 }
 

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the history rule sees of a repository: commits, approvals and trust roots.
+
+use gix_hash::ObjectId;
+use racklet_trust::{
+    commit,
+    history::{self, RootDocument},
+    root,
+};
+
+use super::{Approvals, ours, theirs};
+use crate::{
+    pack::Kind,
+    tree::{self, Source, TreeError},
+};
+
+/// What the history rule sees.
+pub(super) struct View<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) approvals: &'a Approvals,
+}
+
+/// The largest signature file, in bytes, and the most of them.
+const MAX_SIGNATURE: usize = 16 * 1024;
+const MAX_SIGNATURES: usize = 64;
+
+impl View<'_> {
+    fn entry(
+        &self,
+        tree: ObjectId,
+        name: &str,
+        folder: bool,
+    ) -> Result<Option<ObjectId>, TreeError> {
+        Ok(self
+            .entries(tree)?
+            .into_iter()
+            .find(|entry| entry.name == name && entry.folder == folder)
+            .map(|entry| entry.id))
+    }
+
+    fn entries(&self, tree: ObjectId) -> Result<Vec<tree::Entry>, TreeError> {
+        let bytes = tree::object(self.source, tree, Kind::Tree)?;
+        tree::parse(tree, &bytes, "", self.source.format())
+    }
+
+    fn blob(&self, id: ObjectId, limit: usize) -> Result<Vec<u8>, TreeError> {
+        let bytes = tree::object(self.source, id, Kind::Blob)?;
+        if bytes.len() > limit {
+            return Err(TreeError::TooLarge(
+                "a trust root or signature is larger than any can be",
+            ));
+        }
+        Ok(bytes)
+    }
+}
+
+impl history::Repository for View<'_> {
+    type Error = TreeError;
+
+    fn commit(&self, id: &commit::ObjectId) -> Result<Option<Vec<u8>>, TreeError> {
+        match tree::object(self.source, theirs(id), Kind::Commit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(TreeError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn approvals(&self, id: &commit::ObjectId) -> Result<Vec<Vec<u8>>, TreeError> {
+        let id = theirs(id);
+        match self.approvals.get(&id) {
+            Some(approvals) => Ok(approvals.clone()),
+            None => self
+                .source
+                .approvals(&id)
+                .map_err(|source| TreeError::Read { id, source }),
+        }
+    }
+
+    fn trust_tree(&self, tree: &commit::ObjectId) -> Result<Option<commit::ObjectId>, TreeError> {
+        Ok(self.entry(theirs(tree), "trust", true)?.map(|id| ours(&id)))
+    }
+
+    fn root_document(
+        &self,
+        trust_tree: &commit::ObjectId,
+        version: u64,
+    ) -> Result<Option<RootDocument>, TreeError> {
+        let Some(folder) = self.entry(theirs(trust_tree), &version.to_string(), true)? else {
+            return Ok(None);
+        };
+        let Some(document) = self.entry(folder, "root.json", false)? else {
+            return Ok(None);
+        };
+        let bytes = self.blob(document, root::MAX_SIZE)?;
+        let mut signatures = Vec::new();
+        if let Some(folder) = self.entry(folder, "signatures", true)? {
+            for entry in self.entries(folder)? {
+                if !entry.folder && entry.name.ends_with(".sig") {
+                    if signatures.len() == MAX_SIGNATURES {
+                        return Err(TreeError::TooLarge(
+                            "a trust root has more than 64 signatures",
+                        ));
+                    }
+                    signatures.push(self.blob(entry.id, MAX_SIGNATURE)?);
+                }
+            }
+        }
+        Ok(Some(RootDocument { bytes, signatures }))
+    }
+}
