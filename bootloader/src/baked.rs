@@ -5,7 +5,7 @@
 //! write-protected disk) vouches for them too. Source: Microsoft PE/COFF specification, "COFF File Header", "Section Table".
 
 use alloc::{format, string::String};
-use core::{fmt, ops::Range};
+use core::fmt;
 
 use racklet_trust::{TrustRoot, Verified};
 use serde::Deserialize;
@@ -14,6 +14,18 @@ use serde::Deserialize;
 pub const SECTIONS: [&str; 3] = [".trust", ".tray", ".board"];
 /// The most bytes that a section may have.
 const MAX_SECTION: usize = 1 << 20;
+
+/// A loaded image, looked at in pieces: parts of it are this program's own variables, which nobody may hold a reference to.
+pub trait Image {
+    /// `length` bytes from `start`, counted from where the image begins; nothing when it ends before.
+    fn bytes(&self, start: usize, length: usize) -> Option<&[u8]>;
+}
+
+impl Image for [u8] {
+    fn bytes(&self, start: usize, length: usize) -> Option<&[u8]> {
+        self.get(start..start.checked_add(length)?)
+    }
+}
 
 /// The contents of the sections, understood.
 #[derive(Debug)]
@@ -72,7 +84,7 @@ impl<'a> Baked<'a> {
     ///
     /// # Errors
     /// [`BakedError`].
-    pub fn from_image(image: &'a [u8]) -> Result<Self, BakedError> {
+    pub fn from_image(image: &'a (impl Image + ?Sized)) -> Result<Self, BakedError> {
         let [root_json, tray_json, board_json] = sections(image)?;
         let root = Verified::<TrustRoot>::baked(root_json)
             .map_err(|error| BakedError::Trust(format!("{error}")))?;
@@ -93,7 +105,7 @@ impl<'a> Baked<'a> {
     }
 }
 
-fn sections(image: &[u8]) -> Result<[&[u8]; 3], BakedError> {
+fn sections(image: &(impl Image + ?Sized)) -> Result<[&[u8]; 3], BakedError> {
     let table = section_table(image).ok_or(BakedError::NotPe)?;
     let mut found: [Option<&[u8]>; 3] = [None; 3];
     for header in table.chunks_exact(40) {
@@ -103,9 +115,10 @@ fn sections(image: &[u8]) -> Result<[&[u8]; 3], BakedError> {
                 if slot.is_some() {
                     return Err(BakedError::Section(name));
                 }
-                *slot = image
-                    .get(range(u32_at(header, 12), u32_at(header, 8)))
-                    .filter(|section| section.len() <= MAX_SECTION);
+                let (start, length) = (u32_at(header, 12) as usize, u32_at(header, 8) as usize);
+                if length <= MAX_SECTION {
+                    *slot = image.bytes(start, length);
+                }
                 if slot.is_none() {
                     return Err(BakedError::Section(name));
                 }
@@ -116,30 +129,23 @@ fn sections(image: &[u8]) -> Result<[&[u8]; 3], BakedError> {
     Ok([take(0)?, take(1)?, take(2)?])
 }
 
-fn section_table(image: &[u8]) -> Option<&[u8]> {
-    if image.get(..2)? != b"MZ" {
+fn section_table(image: &(impl Image + ?Sized)) -> Option<&[u8]> {
+    let dos = image.bytes(0, 0x40)?;
+    if dos[..2] != *b"MZ" {
         return None;
     }
-    let pe = u32_at(image.get(..0x40)?, 0x3c) as usize;
-    let header = image.get(range_usize(pe, 24))?;
+    let pe = u32_at(dos, 0x3c) as usize;
+    let header = image.bytes(pe, 24)?;
     if header[..4] != *b"PE\0\0" {
         return None;
     }
     let count = usize::from(u16::from_le_bytes([header[6], header[7]]));
     let optional = usize::from(u16::from_le_bytes([header[20], header[21]]));
-    image.get(range_usize(pe + 24 + optional, count * 40))
+    image.bytes(pe + 24 + optional, count * 40)
 }
 
 fn padded(name: &str) -> impl Iterator<Item = u8> {
     name.bytes().chain(core::iter::repeat(0)).take(8)
-}
-
-fn range(start: u32, length: u32) -> Range<usize> {
-    range_usize(start as usize, length as usize)
-}
-
-fn range_usize(start: usize, length: usize) -> Range<usize> {
-    start..start.saturating_add(length)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

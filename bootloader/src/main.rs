@@ -21,7 +21,7 @@ mod entry {
         runtime::{self, ResetType},
     };
 
-    use crate::firmware::{Uefi, own_image};
+    use crate::firmware::{OwnImage, Uefi};
 
     /// As Linux names it; manifests are compared with this.
     const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") {
@@ -39,7 +39,8 @@ mod entry {
         ));
         // A firmware that hangs while it reads a disk is reset after this, and the try is counted.
         let _ = boot::set_watchdog_timer(300, 0x1_0000, None);
-        match own_image().map(Baked::from_image) {
+        let image = OwnImage::find();
+        match image.as_ref().map(Baked::from_image) {
             Ok(Ok(baked)) => {
                 machine.say(format_args!(
                     "rack {}, trust root version {}, board {}",

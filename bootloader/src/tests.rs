@@ -178,7 +178,7 @@ impl Machine {
     /// One boot. Every kernel "comes back" here, as if it had failed to start; the first one started is the slot that was booted.
     fn boot(&mut self) -> Option<Slot> {
         let image = tray_image();
-        let baked = Baked::from_image(&image).unwrap();
+        let baked = Baked::from_image(&*image).unwrap();
         self.started.clear();
         let refused = flow::run(self, &baked, "x86_64");
         flow::give_up(self, &refused);
@@ -473,22 +473,22 @@ fn an_image_without_its_sections_says_which_one() {
         (".tray", b"{}"),
         (".board", br#"{"board":"b","arguments":""}"#),
     ];
-    assert!(Baked::from_image(&image(&whole)).is_ok());
+    assert!(Baked::from_image(&*image(&whole)).is_ok());
     for missing in 0..3 {
         let mut sections = whole.to_vec();
         let (name, _) = sections.remove(missing);
-        let error = Baked::from_image(&image(&sections)).unwrap_err();
+        let error = Baked::from_image(&*image(&sections)).unwrap_err();
         assert_eq!(error, BakedError::Section(name));
     }
     let twice = [whole[0], whole[0], whole[1], whole[2]];
     assert_eq!(
-        Baked::from_image(&image(&twice)).unwrap_err(),
+        Baked::from_image(&*image(&twice)).unwrap_err(),
         BakedError::Section(".trust")
     );
     let mut injected = whole;
     injected[2].1 = br#"{"board":"b","arguments":"-- sh"}"#;
     assert!(matches!(
-        Baked::from_image(&image(&injected)),
+        Baked::from_image(&*image(&injected)),
         Err(BakedError::Board(_))
     ));
 }
@@ -501,7 +501,7 @@ fn headers_that_lead_outside_the_image_are_refused() {
             let mut bad = good.clone();
             bad[at] = value;
             // Whatever the answer, it is an answer.
-            let _ = Baked::from_image(&bad);
+            let _ = Baked::from_image(&*bad);
         }
     }
     for length in 0..good.len() {

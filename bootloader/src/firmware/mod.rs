@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::{fmt, slice, time::Duration};
 
 use racklet_bootloader::{
+    baked::Image,
     flow::Firmware,
     line::Line,
     verify::{Bootable, Files, ReadError, Refusal},
@@ -48,16 +49,36 @@ impl Uefi {
 }
 
 /// The bootloader's own image as the firmware loaded it.
-pub(crate) fn own_image() -> uefi::Result<&'static [u8]> {
-    let image = open::<LoadedImage>(boot::image_handle())?;
-    let (start, size) = image.info();
-    let size = usize::try_from(size).map_err(|_| Status::LOAD_ERROR)?;
-    if start.is_null() {
-        return Err(Status::LOAD_ERROR.into());
+pub(crate) struct OwnImage {
+    start: *const u8,
+    size: usize,
+}
+
+impl OwnImage {
+    /// Asks the firmware where it is.
+    pub(crate) fn find() -> uefi::Result<Self> {
+        let image = open::<LoadedImage>(boot::image_handle())?;
+        let (start, size) = image.info();
+        let size = usize::try_from(size).map_err(|_| Status::LOAD_ERROR)?;
+        match start.is_null() {
+            true => Err(Status::LOAD_ERROR.into()),
+            false => Ok(Self {
+                start: start.cast(),
+                size,
+            }),
+        }
     }
-    // SAFETY: image_base and image_size describe the memory this program itself was loaded to, which stays while it runs. Only
-    // the data sections .trust, .tray and .board are looked at, and no code writes to them.
-    Ok(unsafe { slice::from_raw_parts(start.cast::<u8>(), size) })
+}
+
+impl Image for OwnImage {
+    fn bytes(&self, start: usize, length: usize) -> Option<&[u8]> {
+        if start.checked_add(length)? > self.size {
+            return None;
+        }
+        // SAFETY: the piece lies within what the firmware says this program was loaded to (checked above), which stays while it
+        // runs. `Baked` asks for headers and for the sections .trust, .tray and .board only, and no code writes to those.
+        Some(unsafe { slice::from_raw_parts(self.start.add(start), length) })
+    }
 }
 
 /// Opens a protocol without taking it from the drivers that use it.
