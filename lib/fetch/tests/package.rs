@@ -161,6 +161,22 @@ fn a_large_artifact_is_put_together_on_disk() {
     );
 }
 
+/// The figure that is promised; a minute, so only when asked for.
+#[test]
+#[ignore = "takes a minute: run with --ignored --nocapture"]
+fn one_byte_of_100_mib_costs_less_than_1_mib() {
+    let world = World::new();
+    let mut rootfs = noise(100 << 20, 11);
+    for version in [1, 2] {
+        let package = Package::new(Kind::Artifact, "web", version, &[("rootfs", &rootfs)]);
+        world.publish(&package);
+        let arrived = world.fetch(&package).unwrap();
+        println!("{:?}", arrived.report);
+        assert!(version == 1 || arrived.report.received <= 1 << 20);
+        rootfs[50 << 20] ^= 1;
+    }
+}
+
 #[test]
 fn a_branch_that_moved_on_is_explained() {
     let world = World::new();
