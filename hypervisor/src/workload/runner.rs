@@ -19,8 +19,8 @@ use std::path::PathBuf;
 
 /// How long to wait after the host could not do something a start needs.
 const HOLD: u64 = 2_000;
-/// What a monitor gets beyond the workload's grace: the guest has to power off.
-const EXTRA_GRACE: u64 = 5_000;
+/// What a monitor gets beyond the grace: it ends a guest that does not obey by itself, and says so.
+const EXTRA_GRACE: u64 = 10_000;
 
 /// Where root file systems come from; says what is missing.
 pub(crate) trait Images: Send {
