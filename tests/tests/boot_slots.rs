@@ -5,8 +5,8 @@ use anyhow::{Result, ensure};
 use racklet_tests::ovmf::{Card, Key};
 use racklet_trust::slot::{Slot, SlotRecord};
 
-const FIRST: &str = "probe: arguments: console=ttyS0,115200 panic=5 probe.slot=a";
-const SECOND: &str = "probe: arguments: console=ttyS0,115200 panic=5 probe.slot=b";
+const FIRST: &str = "probe: arguments: console=ttyS0,115200 panic=5 gpt no_timer_check probe.slot=a";
+const SECOND: &str = "probe: arguments: console=ttyS0,115200 panic=5 gpt no_timer_check probe.slot=b";
 
 #[test]
 fn a_good_card_starts_slot_a_with_exactly_what_was_verified() -> Result<()> {
@@ -33,7 +33,7 @@ fn a_boot_changes_one_sector_of_the_card_and_no_file_system() -> Result<()> {
 fn linux_starts_and_finds_both_archives() -> Result<()> {
     let card = Card::with_linux("/bin/busybox cat /racklet/boot.json /racklet/tray.json")?;
     card.boot()?.says(&[
-        "starting Linux with: console=ttyS0,115200 panic=5",
+        "starting Linux with: console=ttyS0,115200 panic=5 gpt no_timer_check",
         "Linux version 6.12",
         "{\"slot\":\"a\",\"tries\":1,\"version\":5}",
         "{\"tray\":\"tray-1\"}",
