@@ -331,7 +331,10 @@ fn refused() -> Value {
             vm.config["networks"] = json!([{"tap": "none0", "mac": "02:00:00:00:00:01"}]);
         }),
         "no_cgroup": case("no-cgroup", &|vm| vm.config["confinement"]["cgroup"] = json!("/sys/fs/cgroup/none")),
-        "small": case("small", &|vm| vm.config["memory_mib"] = json!(32)),
+        "small": case("small", &|vm| {
+            vm.config["memory_mib"] = json!(32);
+            vm.config["initramfs"] = json!(["/guest/initramfs.cpio", "/guest/vmlinux"]);
+        }),
     })
 }
 

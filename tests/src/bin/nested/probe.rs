@@ -160,7 +160,11 @@ fn disk(path: &str) -> io::Result<i32> {
     );
     println!(
         "root {}",
-        OpenOptions::new().write(true).open("/dev/vda").is_err()
+        OpenOptions::new()
+            .write(true)
+            .open("/dev/vda")
+            .and_then(|mut f| f.write_all(b"x"))
+            .is_err()
     );
     Ok(0)
 }
