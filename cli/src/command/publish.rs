@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use racklet_fetch::publish::{CommitInfo, write_fast_import};
+use racklet_fetch::publish::{CommitInfo, manifest_ref, write_fast_import};
 use racklet_image::package::Package;
 use racklet_trust::manifest::Kind;
 use serde_json::json;
@@ -119,6 +119,8 @@ impl Publish {
                 &lease,
                 &absolute,
                 &format!("{commit}:{branch}"),
+                // What a rack pins stays to be found when the branch has moved on.
+                &format!("+{commit}:{}", manifest_ref(package.digest())),
             ])?;
         }
         let what = format!(
