@@ -5,8 +5,10 @@ use anyhow::{Result, ensure};
 use racklet_tests::ovmf::{Card, Key};
 use racklet_trust::slot::{Slot, SlotRecord};
 
-const FIRST: &str = "probe: arguments: console=ttyS0,115200 panic=5 gpt no_timer_check probe.slot=a";
-const SECOND: &str = "probe: arguments: console=ttyS0,115200 panic=5 gpt no_timer_check probe.slot=b";
+const FIRST: &str =
+    "probe: arguments: console=ttyS0,115200 panic=5 gpt no_timer_check probe.slot=a";
+const SECOND: &str =
+    "probe: arguments: console=ttyS0,115200 panic=5 gpt no_timer_check probe.slot=b";
 
 #[test]
 fn a_good_card_starts_slot_a_with_exactly_what_was_verified() -> Result<()> {

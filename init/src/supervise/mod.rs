@@ -22,6 +22,7 @@ use racklet_api::tray::TrayConfig;
 use racklet_linux::child::{self, Kill};
 use racklet_linux::clock;
 use racklet_linux::power::Leave;
+use racklet_linux::session;
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::watchdog::Watchdog;
 use racklet_trust::Digest;
@@ -314,7 +315,7 @@ impl Supervisor {
                 .current_dir("/")
                 .stdin(Stdio::null());
             command.stdout(write.try_clone()?).stderr(write);
-            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            session::own(&mut command);
             let child = command.spawn()?;
             let folder = self.state.folder("log");
             thread::Builder::new()

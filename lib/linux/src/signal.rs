@@ -29,9 +29,24 @@ const WAITED: [libc::c_int; 5] = [
     libc::SIGPWR,
 ];
 
+/// Gives the calling thread an empty mask. Async-signal-safe.
+pub(crate) fn unblock_all() -> io::Result<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set it is given; pthread_sigmask reads it and is allowed a null pointer for the
+    // old mask.
+    let failed = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut())
+    };
+    match failed {
+        0 => Ok(()),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
 impl Signals {
-    /// Blocks them; call it before any thread is started, threads inherit it. Programs started with
-    /// `std::process::Command` begin with an empty mask.
+    /// Blocks them; call it before any thread is started, threads inherit it. So do programs, except those started with
+    /// [`crate::session::own`].
     pub fn block() -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set it is given; sigaddset gets an initialised set and signal numbers
