@@ -150,7 +150,7 @@ mod tests {
             assert_eq!(Floors::decode(&one.encode()), Ok(one));
         }
         assert!(Floors::decode(b"{}").is_err());
-        assert!(Floors::decode(&[b' '; MAX_SIZE + 1]).is_err());
+        assert!(Floors::decode(&alloc::vec![b' '; MAX_SIZE + 1]).is_err());
     }
 
     #[test]
