@@ -20,6 +20,7 @@ mod handoff;
 mod images;
 mod init;
 mod limited;
+mod memory;
 mod network;
 mod options;
 mod release;

@@ -2,6 +2,7 @@
 //! What the daemon's threads know of each other: the repository thread says what is accepted, the workload thread what
 //! runs, and the API shows both. Only data under one lock; nobody holds it while doing anything slow.
 
+use crate::memory;
 use racklet_api::boot::Head;
 use racklet_api::http::{Rejection, ReleaseState, RepositoryState, State, WorkloadState};
 use racklet_trust::TrustRoot;
@@ -89,6 +90,8 @@ impl Shared {
             rack: self.rack.clone(),
             time: unix_time(),
             uptime: boot_millis() / 1000,
+            memory: memory::of_tray(),
+            received: view.received,
             converged: generation.is_some()
                 && view.converged == generation
                 && view.rejected.is_none()

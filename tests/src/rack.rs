@@ -173,6 +173,18 @@ impl Rack {
         Ok(self.git(&["rev-parse", "HEAD"])?.trim().to_owned())
     }
 
+    /// Signs and publishes a built image of the workload, pins it, and pushes that.
+    ///
+    /// # Errors
+    /// When a tool fails; with what it said.
+    pub fn upgrade(&self, package: &str) -> Result<String> {
+        self.publish("artifact", package)?;
+        self.racklet(&["artifact", "pin", &format!("../{package}")])
+            .within()
+            .run()?;
+        self.push(&format!("web: image {package}"))
+    }
+
     /// Changes what the workload says, and pushes that.
     ///
     /// # Errors
@@ -202,10 +214,12 @@ impl Rack {
             version,
             &artifacts.host_kernel(),
             &artifacts.host_initramfs(),
+            "",
             artifacts,
         )
     }
 
+    #[allow(clippy::too_many_arguments, reason = "they are what it is made of")]
     fn system(
         &self,
         kind: &str,
@@ -213,6 +227,7 @@ impl Rack {
         version: u32,
         kernel: &Path,
         initramfs: &Path,
+        arguments: &str,
         artifacts: &Artifacts,
     ) -> Result<()> {
         self.racklet(&[
@@ -227,6 +242,7 @@ impl Rack {
         ])
         .args(["--output", &format!("{name}-{version}")])
         .args(["--source", &format!("linux={}", artifacts.linux_source()?)])
+        .args(["--arguments", arguments])
         .arg("--kernel")
         .arg(kernel)
         .arg("--initramfs")
@@ -240,6 +256,20 @@ impl Rack {
     /// # Errors
     /// When `racklet` fails; with what it said.
     pub fn artifact(&self, name: &str, version: u32, artifacts: &Artifacts) -> Result<()> {
+        self.artifact_with(name, version, artifacts, &[])
+    }
+
+    /// As [`Rack::artifact`], with a file `/data` in it when `data` is not empty.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn artifact_with(
+        &self,
+        name: &str,
+        version: u32,
+        artifacts: &Artifacts,
+        data: &[u8],
+    ) -> Result<()> {
         let root = self.folder.join(format!("{name}-{version}.root"));
         for folder in ["bin", "www", "tmp", "proc", "sys", "dev"] {
             fs::create_dir_all(root.join(folder))?;
@@ -252,6 +282,9 @@ impl Rack {
         let start = root.join("bin/start");
         fs::write(&start, START)?;
         output(Command::new("chmod").arg("755").arg(&start))?;
+        if !data.is_empty() {
+            fs::write(root.join("data"), data).context("data of the workload's image")?;
+        }
         self.racklet(&[
             "artifact",
             "build",
@@ -283,12 +316,21 @@ impl Rack {
     /// # Errors
     /// When `racklet` fails; with what it said.
     pub fn image(&self, artifacts: &Artifacts) -> Result<PathBuf> {
+        self.image_with(artifacts, "")
+    }
+
+    /// As [`Rack::image`], with more arguments for the bootstrap's kernel.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn image_with(&self, artifacts: &Artifacts, arguments: &str) -> Result<PathBuf> {
         self.system(
             "bootstrap",
             "bootstrap",
             1,
             &artifacts.bootstrap_kernel(),
             &artifacts.bootstrap_initramfs(),
+            arguments,
             artifacts,
         )?;
         self.racklet(&["bootstrap", "sign", "../bootstrap-1"])

@@ -41,6 +41,14 @@ impl Scene {
     /// # Errors
     /// When something is missing or fails; with what it said.
     pub fn new(name: &str) -> Result<Self> {
+        Self::with_arguments(name, "")
+    }
+
+    /// Makes the scene of the test `name`, with more arguments for the bootstrap's kernel.
+    ///
+    /// # Errors
+    /// When something is missing or fails; with what it said.
+    pub fn with_arguments(name: &str, arguments: &str) -> Result<Self> {
         let artifacts = Artifacts::find()?;
         let folder = target().join("e2e").join(name);
         if folder.exists() {
@@ -51,7 +59,7 @@ impl Scene {
         let scratch = tempfile::Builder::new().prefix("racklet-").tempdir()?;
         let server = GitServer::start(&scratch.path().join("server"))?;
         let rack = Rack::create("rack", &folder.join("rack"), &artifacts, &server)?;
-        let image = rack.image(&artifacts)?;
+        let image = rack.image_with(&artifacts, arguments)?;
         Ok(Self {
             rack,
             server,

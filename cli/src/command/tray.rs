@@ -3,7 +3,7 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use racklet_api::http::{LogPage, MAX_FOLLOW, Phase, State, SyncAnswer};
+use racklet_api::http::{LogPage, MAX_FOLLOW, MemoryState, Phase, State, SyncAnswer};
 use racklet_api::rack::RackState;
 use racklet_trust::{PublicKey, Role};
 use serde_json::{Value, json};
@@ -313,6 +313,7 @@ fn describe(state: &State) -> String {
     line("release", state.release.running.clone());
     line("", state.release.message.clone().unwrap_or_default());
     line("up", duration(state.uptime));
+    line("memory", state.memory.map(memory).unwrap_or_default());
     for workload in &state.workloads {
         let phase = match workload.phase {
             Phase::Pending => "pending",
@@ -340,6 +341,11 @@ fn describe(state: &State) -> String {
         );
     }
     text
+}
+
+fn memory(memory: MemoryState) -> String {
+    let used = memory.total.saturating_sub(memory.available);
+    format!("{} of {} MiB used", used >> 20, memory.total >> 20)
 }
 
 fn ago(now: u64, then: u64) -> String {

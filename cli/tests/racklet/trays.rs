@@ -105,7 +105,7 @@ fn identity(world: &World) -> String {
     fs::read_to_string(folder.join("tray-1.key")).unwrap()
 }
 
-const STATE: &str = r#"{"v":1,"tray":"tray-1","rack":"r","time":1000,"uptime":75,"head":null,"converged":false,
+const STATE: &str = r#"{"v":1,"tray":"tray-1","rack":"r","time":1000,"uptime":75,"memory":{"total":1006632960,"available":943718400},"received":9,"head":null,"converged":false,
 "rejected":{"commit":"abc","since":940,"reason":"bad file","problems":[{"file":"workloads/web.yaml","line":7,"column":3,"message":"no"}]},
 "repository":{"url":"https://git.example/rack.git","branch":"main","reached":990,"error":null},
 "release":{"running":"stable 1","manifest":"00","wanted":null,"message":null},
@@ -133,6 +133,7 @@ fn status_and_sync_reach_the_tray_with_a_signed_request() {
         "abc since 1 min 0 s: bad file",
         "workloads/web.yaml:7:3: no",
         "reached 10 s ago",
+        "60 of 960 MiB used",
         "web: waiting to restart; for 5 s; at 10.80.0.10; restarted 3 times; exit code 1",
     ] {
         assert!(said.contains(expected), "{expected}\n{said}");

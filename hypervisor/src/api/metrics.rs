@@ -124,6 +124,21 @@ pub(super) fn render(state: &State, counters: &Counters) -> String {
             workload.restarts,
         );
     }
+    if let Some(memory) = state.memory {
+        out.family(
+            "racklet_memory_total_bytes",
+            "gauge",
+            "Memory of the tray that its kernel manages.",
+        );
+        out.sample("racklet_memory_total_bytes", &[], memory.total);
+        out.family(
+            "racklet_memory_used_bytes",
+            "gauge",
+            "Memory of the tray that is not available to programs.",
+        );
+        let used = memory.total.saturating_sub(memory.available);
+        out.sample("racklet_memory_used_bytes", &[], used);
+    }
     if let Some(memory) = counters.memory {
         out.family(
             "process_resident_memory_bytes",
@@ -180,6 +195,7 @@ pub(super) fn own_memory() -> Option<u64> {
 mod tests {
     use super::super::routes::tests::state;
     use super::*;
+    use racklet_api::http::MemoryState;
 
     #[test]
     fn every_sample_belongs_to_a_declared_family_and_the_text_ends() {
@@ -188,8 +204,20 @@ mod tests {
             received: 9,
             memory: own_memory(),
         };
-        let text = render(&state(), &counters);
+        let state = State {
+            memory: Some(MemoryState {
+                total: 900,
+                available: 700,
+            }),
+            ..state()
+        };
+        let text = render(&state, &counters);
         assert!(text.ends_with("# EOF\n"));
+        assert!(
+            text.contains("\nracklet_memory_total_bytes 900\n")
+                && text.contains("\nracklet_memory_used_bytes 200\n"),
+            "{text}"
+        );
         let mut family = String::new();
         for line in text
             .lines()

@@ -161,6 +161,12 @@ pub struct State {
     pub time: u64,
     /// Seconds since its kernel started.
     pub uptime: u64,
+    /// Memory of the whole tray, when the kernel tells it.
+    #[serde(default)]
+    pub memory: Option<MemoryState>,
+    /// Bytes received from Git servers since its hypervisor started, TLS included.
+    #[serde(default)]
+    pub received: u64,
     /// The commit in force.
     pub head: Option<Head>,
     /// Whether everything the commit in force asks for is the case.
@@ -173,6 +179,17 @@ pub struct State {
     pub release: ReleaseState,
     /// Workloads placed on this tray, and former ones that are still stopping.
     pub workloads: Vec<WorkloadState>,
+}
+
+/// Memory of a tray, in bytes, as its kernel counts it. What is neither used by somebody nor kept for a reason is available:
+/// `total` less `available` is what is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryState {
+    /// All that the kernel manages: its own code, and what firmware keeps, is not in it.
+    pub total: u64,
+    /// What programs could have without anything being swapped out.
+    pub available: u64,
 }
 
 /// Why the newest commit is not in force.

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How the figures of a boot are measured: on the machines, servers and racks of the end-to-end tests. What they are held to
+//! is not known here.
+//!
+//! Work is counted in instructions: with `-icount shift=0` an instruction is a nanosecond of the guest's clocks, and what a
+//! process uses of the processor is what it and the kernel on its behalf execute. The bootstrap tells that by phase. Its kernel
+//! has to poll when idle: QEMU skips over a processor that sleeps straight to the next timer, and time-outs would come before
+//! the server had a chance to answer.
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use racklet_tests::{
+    artifacts::{Artifacts, target},
+    nested,
+    qemu::{Machine, Tray},
+    rack::{FIRST_MESSAGE, UP, WORKLOAD},
+    scene::Scene,
+};
+use serde_json::{Map, Value, json};
+
+use super::Found;
+use crate::paths;
+
+const MIB: f64 = 1_048_576.0;
+
+/// The bootstrap's last words.
+const KEXEC: &str = "Starting new kernel";
+/// The line in which it says what it used.
+const PHASES: &str = "racklet: phases ";
+
+/// Under `-icount` everything runs on one thread of the host.
+const COUNTED: Duration = Duration::from_secs(900);
+
+/// Sizes of machines in which the bootstrap is tried, until one is too small.
+const MEMORIES: [u32; 5] = [192, 128, 112, 96, 80];
+
+/// How long a boot in little memory may take.
+const SMALL: Duration = Duration::from_secs(60);
+
+#[allow(clippy::cast_precision_loss, reason = "a few gigabytes")]
+fn size(path: &Path) -> Result<f64> {
+    Ok(fs::metadata(path)
+        .with_context(|| format!("size of {}", path.display()))?
+        .len() as f64
+        / MIB)
+}
+
+pub(super) fn sizes(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
+    let kernel = size(&artifacts.bootstrap_kernel())?;
+    let initramfs = size(&artifacts.bootstrap_initramfs())?;
+    let host = size(&artifacts.host_kernel())?;
+    let os = size(&artifacts.host_initramfs())?;
+    let parts = |kernel, initramfs| json!({"kernel": kernel, "initramfs": initramfs});
+    found.is("bootstrap", kernel + initramfs, parts(kernel, initramfs));
+    found.is("bootstrap-initramfs", initramfs, Value::Null);
+    found.is("payload", host + os, parts(host, os));
+    Ok(())
+}
+
+/// A boot with nothing cached, then one with everything cached.
+pub(super) fn instructions(found: &mut Found) -> Result<()> {
+    let scene = Scene::with_arguments("bench-instructions", "idle=poll")?;
+    let machine = Machine {
+        processors: 1,
+        count_instructions: true,
+        ..Machine::default()
+    };
+    for (key, fresh) in [("kexec-uncached", true), ("kexec-cached", false)] {
+        let mut tray = if fresh {
+            scene.boot_on(&machine)?
+        } else {
+            Tray::switch_on("tray-1", &scene.tray(), &machine)?
+        };
+        let line = tray.wait_for(PHASES, COUNTED)?;
+        tray.wait_for(KEXEC, COUNTED)?;
+        let (total, parts) = phases(&line)
+            .with_context(|| format!("the bootstrap's phases are not understood: {line}"))?;
+        found.is(key, total, parts);
+        tray.cut_power();
+    }
+    Ok(())
+}
+
+/// From the bootstrap's own account: instructions (G) in all, and by phase with the time that went by.
+#[allow(clippy::cast_precision_loss, reason = "nanoseconds of some seconds")]
+fn phases(line: &str) -> Option<(f64, Value)> {
+    let (_, text) = line.split_once(PHASES)?;
+    let phases: Map<String, Value> = serde_json::from_str(text.trim()).ok()?;
+    let giga = |phase: &Value, what: &str| Some(phase.get(what)?.as_u64()? as f64 / 1e9);
+    let mut parts = Map::new();
+    for (name, phase) in &phases {
+        let part = json!({"used": giga(phase, "cpu")?, "passed": giga(phase, "ns")?});
+        parts.insert(name.clone(), part);
+    }
+    Some((giga(phases.get("total")?, "cpu")?, Value::Object(parts)))
+}
+
+/// The least memory in which the bootstrap gets as far as kexec.
+pub(super) fn memory(found: &mut Found) -> Result<()> {
+    let scene = Scene::new("bench-memory")?;
+    let mut tried = Map::new();
+    for mib in MEMORIES {
+        let machine = Machine {
+            memory: mib,
+            ..Machine::default()
+        };
+        let mut tray = scene.boot_on(&machine)?;
+        let works = tray.wait_for(KEXEC, SMALL).is_ok();
+        tray.cut_power();
+        tried.insert(mib.to_string(), works.into());
+        if !works {
+            break;
+        }
+        found.is("bootstrap-memory", mib.into(), json!(tried));
+    }
+    if let Some((_, parts)) = found.0.get_mut("bootstrap-memory") {
+        *parts = json!(tried);
+    }
+    Ok(())
+}
+
+/// One tray: at rest, with a workload that is edited, and with one whose image is large and changes a little.
+pub(super) fn tray(found: &mut Found) -> Result<()> {
+    let scene = Scene::new("bench-tray")?;
+    let workload = scene.rack.repository().join("workloads/web.yaml");
+    let text = fs::read_to_string(&workload)?;
+    fs::remove_file(&workload)?;
+    scene.rack.push("web: not yet")?;
+
+    let mut tray = scene.boot()?;
+    scene.state(&mut tray, "it is up", |state| state["converged"] == true)?;
+    idle(&scene, &mut tray, found)?;
+
+    scene.rack.write("workloads/web.yaml", &text)?;
+    scene.rack.push("web: first workload")?;
+    scene.says(&mut tray, FIRST_MESSAGE)?;
+    edits(&scene, &mut tray, found)?;
+    one_byte(&scene, &mut tray, found)
+}
+
+fn idle(scene: &Scene, tray: &mut Tray, found: &mut Found) -> Result<()> {
+    let mut samples = Vec::new();
+    for _ in 0..5 {
+        thread::sleep(Duration::from_secs(2));
+        let state = scene.rack.status(tray.api())?;
+        let number = |name: &str| state["memory"][name].as_f64().map(|bytes| bytes / MIB);
+        let (Some(total), Some(available)) = (number("total"), number("available")) else {
+            anyhow::bail!("the tray does not say how much memory it uses: {state}");
+        };
+        samples.push((total - available, total));
+    }
+    let used = samples.iter().map(|(used, _)| *used).fold(0.0, f64::max);
+    let parts = json!({
+        "used": samples.iter().map(|(used, _)| *used).collect::<Vec<_>>(),
+        "total": samples.first().map(|(_, total)| *total),
+        "machine": Machine::default().memory,
+    });
+    found.is("idle-memory", used, parts);
+    Ok(())
+}
+
+fn edits(scene: &Scene, tray: &mut Tray, found: &mut Found) -> Result<()> {
+    let mut seen = Vec::new();
+    let mut slowest: f64 = 0.0;
+    for message in ["second edition", "third edition", "fourth edition"] {
+        settle(scene, tray)?;
+        tray.console().skip();
+        scene.rack.edit(message)?;
+        let pushed = Instant::now();
+        let accepted = tray.wait_for("accepted commit", UP)?;
+        let converged = tray.wait_for("converged at generation", UP)?;
+        let took = pushed.elapsed().as_secs_f64();
+        scene.says(tray, message)?;
+        let work = stamp(&converged).zip(stamp(&accepted)).map(|(b, a)| b - a);
+        slowest = slowest.max(took);
+        seen.push(json!({"pushed_to_converged": took, "accepted_to_converged": work}));
+    }
+    found.is("edit", slowest, json!(seen));
+    Ok(())
+}
+
+/// Waits until nothing is left to do.
+fn settle(scene: &Scene, tray: &mut Tray) -> Result<()> {
+    scene
+        .state(tray, "it has settled", |state| state["converged"] == true)
+        .map(drop)
+}
+
+fn one_byte(scene: &Scene, tray: &mut Tray, found: &mut Found) -> Result<()> {
+    let mut data = noise(100 << 20);
+    let mut received = Vec::new();
+    for version in [2, 3] {
+        settle(scene, tray)?;
+        scene
+            .rack
+            .artifact_with(WORKLOAD, version, &scene.artifacts, &data)?;
+        let before = total_received(scene, tray)?;
+        tray.console().skip();
+        scene.rack.upgrade(&format!("{WORKLOAD}-{version}"))?;
+        let image = tray.wait_for("image web", COUNTED)?;
+        tray.wait_for("converged at generation", UP)?;
+        let state = scene.state(tray, "the new image runs", |state| {
+            state["converged"] == true && state["workloads"][0]["phase"] == "running"
+        })?;
+        let bytes = state["received"].as_f64().unwrap_or_default() - before;
+        let line = image.split_once("image").map_or("", |(_, text)| text);
+        received.push((bytes, format!("image{line}")));
+        let middle = data.len() / 2;
+        data[middle] ^= 1;
+    }
+    let (whole, changed) = (&received[0], &received[1]);
+    ensure!(
+        changed.0 > 0.0,
+        "nothing came: the images are the same, or the tray does not count"
+    );
+    let parts = json!({
+        "first_image_bytes": whole.0, "changed_bytes": changed.0,
+        "said": [&whole.1, &changed.1],
+    });
+    found.is("one-byte", changed.0 / MIB, parts);
+    Ok(())
+}
+
+fn total_received(scene: &Scene, tray: &Tray) -> Result<f64> {
+    scene.rack.status(tray.api())?["received"]
+        .as_f64()
+        .context("the tray does not say how much it received")
+}
+
+/// Bytes that do not compress and are the same every time (xorshift).
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// The time before a line of the console, in seconds.
+fn stamp(line: &str) -> Option<f64> {
+    let (time, _) = line.split_once('[')?.1.split_once(']')?;
+    time.trim().parse().ok()
+}
+
+/// A microVM by itself, in a machine that counts.
+pub(super) fn microvm(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
+    let folder = target().join("e2e/bench-microvm");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let folder = paths::made(folder)?;
+    let results = nested::run(&folder, artifacts, &["bench"], nested::Time::Counted)?;
+    let runs = results
+        .get("bench")
+        .and_then(Value::as_array)
+        .context("the case `bench` gave no runs")?;
+    let all = |what: &str| -> Result<Vec<f64>> {
+        let mut values = runs
+            .iter()
+            .map(|run| run[what].as_f64())
+            .collect::<Option<Vec<f64>>>()
+            .with_context(|| format!("a run has no {what}: {runs:?}"))?;
+        values.sort_by(f64::total_cmp);
+        ensure!(!values.is_empty(), "no runs");
+        Ok(values)
+    };
+    let lines = all("first_line_us")?;
+    // A microsecond is a thousand instructions.
+    found.is(
+        "microvm-start",
+        lines[lines.len() / 2] / 1000.0,
+        json!(runs),
+    );
+    let own = all("own_kib")?;
+    found.is("microvm-memory", own[own.len() - 1], json!(own));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_told_in_instructions() {
+        let line = "[    3.1] racklet: phases {\"network\":{\"ns\":500000000,\"cpu\":40000000},\"total\":{\"ns\":900000000,\"cpu\":240000000}}\r";
+        let (total, parts) = phases(line).unwrap();
+        assert!((total - 0.24).abs() < 1e-9, "{total}");
+        assert_eq!(
+            parts["network"],
+            json!({"used": 0.04, "passed": 0.5}),
+            "{parts}"
+        );
+        assert!(phases("racklet: phases {\"network\":{}}").is_none());
+        assert!(phases("something else").is_none());
+    }
+
+    #[test]
+    fn a_lines_time_is_read() {
+        assert_eq!(
+            stamp("[    5.905] hypervisor  accepted commit"),
+            Some(5.905)
+        );
+        assert_eq!(stamp("hypervisor  accepted"), None);
+    }
+
+    #[test]
+    fn noise_repeats_and_has_its_length() {
+        assert_eq!(noise(1001).len(), 1001);
+        assert_eq!(noise(64), noise(64));
+    }
+}
