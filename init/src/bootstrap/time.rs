@@ -30,7 +30,7 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    /// Sets the clock to the floor when it is behind it.
+    /// Sets the clock to the floor when it is behind it, or so far ahead that it must be wrong.
     pub(crate) fn begin(floor: u64) -> Self {
         let wall = clock::wall();
         let (set, source) = choose(wall.as_secs(), floor);
@@ -43,8 +43,13 @@ impl Time {
                 let next = format!("begin at the floor, {}", utc(to));
                 TIME.failed(
                     format_args!(
-                        "the clock says {}, before the newest signed time",
-                        utc(wall.as_secs())
+                        "the clock says {}, {} the newest signed time",
+                        utc(wall.as_secs()),
+                        if wall.as_secs() < floor {
+                            "before"
+                        } else {
+                            "decades after"
+                        }
                     ),
                     next,
                 );
@@ -135,7 +140,7 @@ impl Time {
 
 /// What to set a clock to that says `wall`, and what it then goes by.
 fn choose(wall: u64, floor: u64) -> (Option<u64>, TimeSource) {
-    if wall < floor {
+    if wall < floor || wall - floor > sntp::MAX_AHEAD.as_secs() {
         (Some(floor), TimeSource::Floor)
     } else {
         (None, TimeSource::Rtc)
@@ -216,11 +221,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_is_never_before_the_floor() {
+    fn the_clock_is_never_before_the_floor_nor_absurdly_after_it() {
+        // Some firmware turns 1970 into 2070.
+        let (y2027, y2070) = (1_798_761_600, 3_155_760_000);
         for (wall, floor, set, source) in [
             (0, 1_790_000_000, Some(1_790_000_000), TimeSource::Floor),
             (1_790_000_001, 1_790_000_000, None, TimeSource::Rtc),
-            (4_102_444_800, 1_790_000_000, None, TimeSource::Rtc),
+            (y2027, 1_790_000_000, None, TimeSource::Rtc),
+            (y2070, 1_790_000_000, Some(1_790_000_000), TimeSource::Floor),
+            (
+                4_102_444_800,
+                1_790_000_000,
+                Some(1_790_000_000),
+                TimeSource::Floor,
+            ),
         ] {
             assert_eq!(choose(wall, floor), (set, source), "{wall}");
         }

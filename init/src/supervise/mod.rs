@@ -42,6 +42,8 @@ const VMS: &str = "/run/racklet/vm";
 /// The watchdog's time; it is fed every [`FEED`].
 const WATCHDOG_S: u32 = 30;
 const FEED: Duration = Duration::from_secs(5);
+/// From the bootstrap's last look at the clock to ours, on the slowest machine.
+const KEXEC_AT_MOST: Duration = Duration::from_secs(300);
 
 /// What is supervised, in order of start. The last one starts workloads.
 const SERVICES: [(&str, &str); 2] = [("netd", "/sbin/netd"), ("hypervisor", "/sbin/hypervisor")];
@@ -112,17 +114,24 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
     supervisor.end(how)
 }
 
-/// The clock goes on from where the bootstrap left it, even on a board without a real-time clock.
+/// The clock goes on from where the bootstrap left it, even on a board whose real-time clock is absent or decades off: the
+/// kernel read that again.
 fn set_clock(handoff: &Handoff) {
-    let least = Duration::from_secs(handoff.time.unix.max(handoff.time_floor));
-    if clock::wall() < least
-        && let Err(error) = clock::set_wall(least + clock::since_boot())
+    let left = Duration::from_secs(handoff.time.unix.max(handoff.time_floor));
+    if let Some(to) = corrected(clock::wall(), left, clock::since_boot())
+        && let Err(error) = clock::set_wall(to)
     {
         INIT.failed(
             format_args!("set the clock: {error}"),
             "go on with the clock as it is",
         );
     }
+}
+
+/// What to set a clock to that says `wall`, when the bootstrap left it at `left` and this system runs for `up`.
+fn corrected(wall: Duration, left: Duration, up: Duration) -> Option<Duration> {
+    let credible = left..left + up + KEXEC_AT_MOST;
+    (!credible.contains(&wall)).then_some(left + up)
 }
 
 fn arm() -> Option<Watchdog> {
@@ -434,4 +443,28 @@ impl Supervisor {
 
 fn parse_digest(hex: &str) -> Option<Digest> {
     hex.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_goes_on_from_where_the_bootstrap_left_it() {
+        let seconds = Duration::from_secs;
+        let (left, up) = (seconds(1_790_000_000), seconds(2));
+        for (wall, set) in [
+            (0, Some(1_790_000_002)),
+            (1_790_000_003, None),
+            // A real-time clock that the bootstrap did not believe, or that time servers corrected.
+            (1_790_086_400, Some(1_790_000_002)),
+            (3_155_760_000, Some(1_790_000_002)),
+        ] {
+            assert_eq!(
+                corrected(seconds(wall), left, up),
+                set.map(seconds),
+                "{wall}"
+            );
+        }
+    }
 }

@@ -17,8 +17,8 @@ const NTP_TO_UNIX: i64 = 2_208_988_800;
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(5);
 /// The most uncertainty a server may admit to (root distance, RFC 5905 uses 1.5 s).
 const MAX_ROOT_DISTANCE: Duration = Duration::from_millis(1500);
-/// An answer further past the floor than this is a fault: the floor rises with every signed commit.
-const MAX_AHEAD: Duration = Duration::from_secs(30 * 365 * 86_400);
+/// A clock further past the floor than this is a fault: the floor rises with every signed commit.
+pub const MAX_AHEAD: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 /// A question on its way.
 #[derive(Debug, Clone)]
