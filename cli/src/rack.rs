@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use racklet_api::rack::{Problems, RackState, is_object_file, load};
+use racklet_api::rack::{Problem, Problems, RackState, is_object_file, load};
 use racklet_trust::{PublicKey, Role, TrustRoot, Verified};
 
 use crate::git::Repository;
@@ -144,6 +144,26 @@ impl Rack {
     pub(crate) fn state(&self) -> anyhow::Result<RackState> {
         parse(&self.work_tree()?)
             .map_err(|problems| anyhow::anyhow!("the rack repository is not valid:\n{problems}"))
+    }
+
+    /// What the valid files of the work tree say, and the problems of those left out: somebody in the middle of an edit, or
+    /// whose mistake is pushed already, wants to ask trays all the same.
+    pub(crate) fn valid_part(&self) -> anyhow::Result<(RackState, Vec<Problem>)> {
+        let mut files = self.work_tree()?;
+        let mut left_out: Vec<Problem> = Vec::new();
+        loop {
+            let problems = match parse(&files) {
+                Ok(state) => return Ok((state, left_out)),
+                Err(problems) => problems,
+            };
+            let before = files.len();
+            // Without a file others may refer to nothing: they go in the next round.
+            files.retain(|(path, _)| !problems.list().iter().any(|it| it.file == *path));
+            left_out.extend(problems.list().iter().cloned());
+            if files.len() == before || !files.iter().any(|(path, _)| path == "rack.yaml") {
+                bail!("the rack repository is not valid:\n{problems}");
+            }
+        }
     }
 
     /// The key to use for `role`: the one named, the one Git signs with, or the only one around that may.

@@ -4,7 +4,7 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use racklet_api::http::{LogPage, MAX_FOLLOW, MemoryState, Phase, State, SyncAnswer};
-use racklet_api::rack::RackState;
+use racklet_api::rack::{Problem, RackState};
 use racklet_trust::{PublicKey, Role};
 use serde_json::{Value, json};
 
@@ -65,6 +65,8 @@ pub(crate) struct Sync {
 struct Session {
     rack: Rack,
     state: RackState,
+    /// Of files that `state` is without.
+    problems: Vec<Problem>,
     id: String,
     key: Key,
     address: Option<String>,
@@ -75,10 +77,11 @@ impl Access {
         let rack = self.rack.open()?;
         let (root, _) = rack.trust()?;
         let key = rack.key(self.key.as_deref(), &root, Role::Config)?;
-        let state = rack.state()?;
+        let (state, problems) = rack.valid_part()?;
         Ok(Session {
             rack,
             state,
+            problems,
             id: root.rack().to_string(),
             key,
             address: self.address.clone(),
@@ -99,7 +102,11 @@ impl Session {
             .find(|(tray, _)| tray.as_str() == name)
         else {
             let known: Vec<&str> = self.state.trays.keys().map(|name| name.as_str()).collect();
-            bail!("the rack has no tray {name}; it has: {}", known.join(", "));
+            bail!(
+                "the rack has no tray {name}; it has: {}{}",
+                known.join(", "),
+                self.left_out()
+            );
         };
         let identity = tray.identity.as_deref().with_context(|| {
             format!("trays/{name}.yaml names no identity, so there is no API to ask")
@@ -123,6 +130,13 @@ impl Session {
             key: &self.key,
         };
         Ok(ask(&tray)?)
+    }
+
+    /// For the end of an error about something that is not there: perhaps it is only not valid.
+    fn left_out(&self) -> String {
+        self.problems.iter().fold(String::new(), |text, problem| {
+            text + "\nleft out because of " + &problem.to_string()
+        })
     }
 
     fn names(&self, named: &[String]) -> anyhow::Result<Vec<String>> {
@@ -228,9 +242,10 @@ impl Logs {
                 .map(|name| name.as_str())
                 .collect();
             bail!(
-                "the rack has no workload {}; it has: {}",
+                "the rack has no workload {}; it has: {}{}",
                 self.workload,
-                known.join(", ")
+                known.join(", "),
+                session.left_out()
             );
         };
         let tray = workload.tray.to_string();

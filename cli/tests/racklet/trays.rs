@@ -162,6 +162,26 @@ fn run_config(world: &World, address: &str) {
 }
 
 #[test]
+fn a_mistake_in_the_work_tree_does_not_keep_a_tray_from_being_asked() {
+    let world = World::with_rack();
+    world.web(&world.artifact("artifact", b"x"));
+    let file = world.read("rack/workloads/web.yaml");
+    world.write(
+        "rack/workloads/web.yaml",
+        file.replace("kind: MicroVM", "kind: MicroWM"),
+    );
+    let address = serve(&world, &identity(&world), 1, answer);
+    let said = world.in_rack(&["status", "tray-1", "--address", &address]);
+    assert!(said.contains("working on it"), "{said}");
+    let said = world.refused(&["logs", "web", "--address", &address]);
+    assert!(
+        said.contains("no workload web")
+            && said.contains("left out because of workloads/web.yaml:"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_machine_with_another_key_is_not_talked_to() {
     let world = World::with_rack();
     let other = KeyPair::generate_for(&rcgen::PKCS_ED25519)
