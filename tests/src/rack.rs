@@ -18,6 +18,10 @@ use crate::{
     servers::GitServer,
 };
 
+mod packages;
+
+pub use packages::sha256;
+
 /// The tray that every rack here has.
 pub const TRAY: &str = "tray-1";
 /// The board it is built on.
@@ -208,15 +212,22 @@ impl Rack {
     /// # Errors
     /// When `racklet` fails; with what it said.
     pub fn payload(&self, name: &str, version: u32, artifacts: &Artifacts) -> Result<()> {
-        self.system(
-            "payload",
-            name,
-            version,
-            &artifacts.host_kernel(),
-            &artifacts.host_initramfs(),
-            "",
-            artifacts,
-        )
+        self.payload_of(name, version, &artifacts.host_initramfs(), artifacts)
+    }
+
+    /// As [`Rack::payload`], with another initramfs.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn payload_of(
+        &self,
+        name: &str,
+        version: u32,
+        initramfs: &Path,
+        artifacts: &Artifacts,
+    ) -> Result<()> {
+        let kernel = artifacts.host_kernel();
+        self.system("payload", name, version, &kernel, initramfs, "", artifacts)
     }
 
     #[allow(clippy::too_many_arguments, reason = "they are what it is made of")]

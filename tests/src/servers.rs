@@ -157,6 +157,36 @@ impl GitServer {
         Ok(path)
     }
 
+    /// Puts a folder as a package on `branch` of a repository, with the ref of the manifest `digest`: what whoever runs the
+    /// server can do, without any key.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub fn serve(&self, name: &str, branch: &str, digest: &str, package: &Path) -> Result<()> {
+        let bare = self.folder.join("git").join(format!("{name}.git"));
+        let run = |arguments: &[&str]| {
+            output(
+                git(package)
+                    .env("GIT_DIR", &bare)
+                    .env("GIT_WORK_TREE", package)
+                    .env("GIT_INDEX_FILE", bare.join("package.index"))
+                    .args(["-c", "user.name=S", "-c", "user.email=s@server.example"])
+                    .args(arguments),
+            )
+        };
+        run(&["read-tree", "--empty"])?;
+        run(&["add", "--all", "--force", "."])?;
+        let tree = run(&["write-tree"])?;
+        let commit = run(&["commit-tree", "-m", "package", tree.trim()])?;
+        for reference in [
+            format!("refs/heads/{branch}"),
+            format!("refs/racklet/manifests/{digest}"),
+        ] {
+            run(&["update-ref", &reference, commit.trim()])?;
+        }
+        Ok(())
+    }
+
     /// The address of a repository for a tray in QEMU.
     #[must_use]
     pub fn url_for_trays(&self, name: &str) -> String {
