@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Packages taken from Debian without installing them: downloaded and verified by apt against Debian's own keys, with lists of
-//! its own that leave the machine's configuration alone. So the same works on Debian 12, 13 and Ubuntu.
+//! its own that leave the machine's configuration alone. The archive is the one that the system uses already; on Ubuntu
+//! `RACKLET_DEBIAN_MIRROR` has to name one.
 
 use std::{
     env, fs,
@@ -67,6 +68,33 @@ fn cached(folder: &Path, package: &str, version: &str) -> Result<Option<Deb>> {
     Ok(good.then_some(deb))
 }
 
+/// What is in the files that tell apt where packages come from.
+fn system_sources() -> String {
+    let folder = fs::read_dir("/etc/apt/sources.list.d");
+    let parts = folder
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|part| part.path());
+    [PathBuf::from("/etc/apt/sources.list")]
+        .into_iter()
+        .chain(parts)
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The first Debian archive in such files, in either of their formats, without the `/debian` at its end.
+fn mirror_in(sources: &str) -> Option<String> {
+    sources
+        .lines()
+        .filter(|line| line.starts_with("URIs:") || line.starts_with("deb "))
+        .flat_map(str::split_ascii_whitespace)
+        .filter(|word| word.starts_with("http"))
+        .find_map(|word| word.trim_end_matches('/').strip_suffix("/debian"))
+        .map(str::to_owned)
+}
+
 struct Apt {
     options: Vec<String>,
 }
@@ -81,8 +109,13 @@ impl Apt {
         let folder = paths::made(paths::cache()?.join("apt"))?;
         paths::made(folder.join("lists/partial"))?;
         paths::made(folder.join("archives/partial"))?;
-        let mirror = env::var("RACKLET_DEBIAN_MIRROR")
-            .unwrap_or_else(|_| "http://deb.debian.org".to_owned());
+        let mirror = match env::var("RACKLET_DEBIAN_MIRROR") {
+            Ok(mirror) => mirror,
+            Err(_) => mirror_in(&system_sources()).context(
+                "this system's apt sources name no Debian archive: set RACKLET_DEBIAN_MIRROR to the address of one, \
+                 without the `/debian` at its end; what comes from there is verified against Debian's keys",
+            )?,
+        };
         let sources = format!(
             "deb [signed-by={KEYS}] {mirror}/debian trixie main\n\
              deb [signed-by={KEYS}] {mirror}/debian trixie-backports main\n\
@@ -195,10 +228,19 @@ mod tests {
     use super::*;
 
     const TABLE: &str = "\
-  rust-src | 1.96.1+dfsg1-2~bpo13+1 | http://deb.debian.org/debian trixie-backports/main amd64 Packages
-  rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://deb.debian.org/debian trixie-backports/main amd64 Packages
-  rust-src | 1.85.0+dfsg3-1 | http://deb.debian.org/debian trixie/main amd64 Packages
+  rust-src | 1.96.1+dfsg1-2~bpo13+1 | http://mirror.example/debian trixie-backports/main amd64 Packages
+  rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://mirror.example/debian trixie-backports/main amd64 Packages
+  rust-src | 1.85.0+dfsg3-1 | http://mirror.example/debian trixie/main amd64 Packages
 ";
+
+    #[test]
+    fn the_debian_archive_is_found_among_the_systems_sources() {
+        let old = "# deb http://old.example/debian x\ndeb [signed-by=/k] https://a.example/debian/ bookworm main\n";
+        assert_eq!(mirror_in(old).as_deref(), Some("https://a.example"));
+        let new = "Types: deb\nURIs: http://b.example/debian-security http://b.example/debian\n";
+        assert_eq!(mirror_in(new).as_deref(), Some("http://b.example"));
+        assert_eq!(mirror_in("deb http://c.example/ubuntu noble main\n"), None);
+    }
 
     #[test]
     fn the_newest_of_the_wanted_version_is_chosen() {

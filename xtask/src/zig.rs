@@ -42,10 +42,19 @@ pub(crate) fn require() -> Result<PathBuf> {
         "zig",
         40,
         Command::new(folder.join("bin/pip"))
-            .args(["install", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--only-binary=:all:", "-r"])
+            .args([
+                "install",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--require-hashes",
+                "--only-binary=:all:",
+                "-r",
+            ])
             .arg(&list),
     )
-    .context("zig could not be had from PyPI (pypi.org and files.pythonhosted.org must be reachable, or PIP_INDEX_URL name a mirror)")?;
+    .context(
+        "zig could not be had from PyPI (it must be reachable, or PIP_INDEX_URL name a mirror)",
+    )?;
     fs::write(folder.join("complete"), "")?;
     Ok(folder.join("bin"))
 }
