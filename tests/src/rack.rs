@@ -173,7 +173,7 @@ impl Rack {
     pub fn push(&self, message: &str) -> Result<String> {
         self.git(&["add", "--all"])?;
         self.git(&["commit", "--quiet", "--message", message])?;
-        self.git(&["push", "--quiet", "origin", "HEAD:main"])?;
+        self.git(&["push", "--quiet", "--set-upstream", "origin", "main"])?;
         Ok(self.git(&["rev-parse", "HEAD"])?.trim().to_owned())
     }
 
