@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The boards of the rack as code: what a circuit is (the intent), the KiCad projects made from it, the checks that hold
+//! them together and what a fab receives.
+//!
+//! The intent ([`design::Design`]) is the one thing that everything is compared with: the drawn schematic (its exported
+//! netlist), the routed board, the firmware's pins and, read back from Gerbers, the copper itself.
+#![forbid(unsafe_code)]
+
+pub mod design;
