@@ -95,6 +95,57 @@ fn mirror_in(sources: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// Debian's newer packages for this system.
+#[derive(Debug)]
+pub(crate) struct Backports {
+    /// As `apt-get -t` takes it.
+    pub(crate) suite: String,
+    line: String,
+    known: bool,
+}
+
+impl Backports {
+    /// Where the system is told of them if it does not know them.
+    pub(crate) const FILE: &str = "/etc/apt/sources.list.d/racklet-backports.list";
+
+    pub(crate) fn of_this_system() -> Result<Self> {
+        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let field = |name: &str| {
+            release
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .map(|value| value.trim_matches('"').to_owned())
+        };
+        let sources = system_sources();
+        let (Some("debian"), Some(codename), Some(mirror)) = (
+            field("ID").as_deref(),
+            field("VERSION_CODENAME"),
+            mirror_in(&sources),
+        ) else {
+            bail!(
+                "this distribution's versions of the packages above are too old, and only Debian is known to have newer ones \
+                 apart (backports): install newer ones by hand"
+            );
+        };
+        Ok(Self::new(&mirror, &codename, &sources))
+    }
+
+    pub(crate) fn new(mirror: &str, codename: &str, sources: &str) -> Self {
+        let suite = format!("{codename}-backports");
+        let known = sources
+            .lines()
+            .filter(|line| line.starts_with("Suites:") || line.starts_with("deb "))
+            .any(|line| line.split_ascii_whitespace().any(|word| word == suite));
+        let line = format!("deb [signed-by={KEYS}] {mirror}/debian {suite} main");
+        Self { suite, line, known }
+    }
+
+    /// The line that has to be added to the system's sources, if any.
+    pub(crate) fn missing(&self) -> Option<&str> {
+        (!self.known).then_some(&*self.line)
+    }
+}
+
 struct Apt {
     options: Vec<String>,
 }
@@ -240,6 +291,25 @@ mod tests {
         let new = "Types: deb\nURIs: http://b.example/debian-security http://b.example/debian\n";
         assert_eq!(mirror_in(new).as_deref(), Some("http://b.example"));
         assert_eq!(mirror_in("deb http://c.example/ubuntu noble main\n"), None);
+    }
+
+    #[test]
+    fn backports_are_added_once() {
+        let new = Backports::new("https://a.example", "bookworm", "Suites: bookworm\n");
+        assert!(
+            new.missing()
+                .unwrap()
+                .ends_with("https://a.example/debian bookworm-backports main")
+        );
+        for known in [
+            "Suites: bookworm bookworm-backports\n",
+            "deb http://x/debian bookworm-backports main\n",
+        ] {
+            assert_eq!(
+                Backports::new("https://a.example", "bookworm", known).missing(),
+                None
+            );
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    paths,
+    debian, paths,
     progress::{run, say},
 };
 
@@ -28,18 +28,37 @@ pub(crate) struct Package {
 #[derive(Debug, PartialEq, Eq)]
 enum Proof {
     Command(String),
+    /// A command that says a version (`--version`) of at least this.
+    AtLeast(String, Version),
     File(String),
     PythonModule(String),
 }
+
+/// Major and minor.
+type Version = (u32, u32);
 
 impl Package {
     pub(crate) fn name(&self) -> &str {
         &self.names[0]
     }
 
+    /// Whether what the distribution itself has is too old (only Debian is known to have newer ones apart).
+    fn needs_backports(&self) -> bool {
+        let Proof::AtLeast(_, least) = &self.proof else {
+            return false;
+        };
+        let policy =
+            racklet_tests::process::output(Command::new("apt-cache").args(["policy", self.name()]));
+        policy.is_ok_and(|text| candidate_in(&text).is_some_and(|version| version < *least))
+    }
+
     pub(crate) fn is_there(&self) -> bool {
         match &self.proof {
             Proof::Command(name) => find(name).is_some(),
+            Proof::AtLeast(name, least) => find(name).is_some_and(|program| {
+                racklet_tests::process::output(Command::new(program).arg("--version"))
+                    .is_ok_and(|text| version_in(&text).is_some_and(|version| version >= *least))
+            }),
             Proof::File(path) => Path::new(path).exists(),
             Proof::PythonModule(name) => succeeds("python3", &["-c", &format!("import {name}")]),
         }
@@ -86,6 +105,9 @@ fn parse(line: &str) -> Result<Package> {
         Proof::PythonModule(module.into())
     } else if proof.starts_with('/') {
         Proof::File(proof.into())
+    } else if let Some((command, least)) = proof.split_once(">=") {
+        let least = version_in(least).context("the least version, as in qemu>=8.2")?;
+        Proof::AtLeast(command.into(), least)
     } else {
         Proof::Command(proof.into())
     };
@@ -94,6 +116,27 @@ fn parse(line: &str) -> Result<Package> {
         proof,
         reason: reason.trim().into(),
     })
+}
+
+/// What apt would install: the line `Candidate: 1:7.2+dfsg-7`, without the epoch.
+fn candidate_in(policy: &str) -> Option<Version> {
+    let line = policy
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Candidate:"))?;
+    version_in(
+        line.trim()
+            .split_once(':')
+            .map_or(line, |(_, version)| version),
+    )
+}
+
+/// The first number with a point in a text.
+fn version_in(text: &str) -> Option<Version> {
+    text.split(|letter: char| !letter.is_ascii_digit() && letter != '.')
+        .find_map(|word| {
+            let mut parts = word.split('.');
+            Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+        })
 }
 
 /// Installs what is missing, where that is allowed; otherwise says exactly what to type, and stops.
@@ -114,35 +157,68 @@ pub(crate) fn require_all() -> Result<()> {
             "there is no apt-get here: install what the list above names by hand, then run this again"
         );
     }
+    let (newer, ordinary): (Vec<_>, Vec<_>) = missing
+        .iter()
+        .partition(|package| package.needs_backports());
+    let ordinary: Vec<_> = ordinary.into_iter().map(available).collect();
+    let newer: Vec<_> = newer.into_iter().map(available).collect();
+    let backports = match newer.is_empty() {
+        true => None,
+        false => Some(debian::Backports::of_this_system()?),
+    };
+    let by_hand = by_hand(&ordinary, &newer, backports.as_ref());
     let root = racklet_tests::process::output(Command::new("id").arg("-u"))?.trim() == "0";
-    let wanted = || missing.iter().map(available);
-    let by_hand = format!(
-        "sudo apt-get update && sudo apt-get install --no-install-recommends -y {}",
-        wanted().collect::<Vec<_>>().join(" ")
-    );
+    if !root && !succeeds("sudo", &["-n", "true"]) {
+        bail!(
+            "installing needs your password, so please run this and then the same cargo command again:\n\n  {by_hand}"
+        );
+    }
+    let administrator = |program: &str| {
+        if root {
+            return Command::new(program);
+        }
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", program]);
+        sudo
+    };
     let apt = |arguments: &[&str]| {
-        let mut command = if root {
-            Command::new("apt-get")
-        } else {
-            let mut sudo = Command::new("sudo");
-            sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
-            sudo
-        };
+        let mut command = administrator("apt-get");
         command
             .env("DEBIAN_FRONTEND", "noninteractive")
             .args(["-o", "DPkg::Lock::Timeout=120"])
             .args(arguments);
         command
     };
-    if !root && !succeeds("sudo", &["-n", "true"]) {
-        bail!(
-            "installing needs your password, so please run this and then the same cargo command again:\n\n  {by_hand}"
-        );
+    if let Some(source) = backports.as_ref().and_then(debian::Backports::missing) {
+        say(&format!(
+            "  adding {} ({})",
+            debian::Backports::FILE,
+            source
+        ));
+        let write = format!("echo '{source}' > {}", debian::Backports::FILE);
+        racklet_tests::process::output(administrator("sh").args(["-c", &write]))?;
     }
     run("apt-get update", "apt-update", 20, &mut apt(&["update"]))?;
-    let names: Vec<_> = wanted().collect();
-    let mut install = apt(&["install", "--no-install-recommends", "-y"]);
-    run("apt-get install", "apt-install", 60, install.args(&names))?;
+    let install = ["install", "--no-install-recommends", "-y"];
+    if !ordinary.is_empty() {
+        let mut command = apt(&install);
+        run(
+            "apt-get install",
+            "apt-install",
+            60,
+            command.args(&ordinary),
+        )?;
+    }
+    if let Some(backports) = &backports {
+        let mut command = apt(&install);
+        let command = command.args(["-t", &backports.suite]).args(&newer);
+        run(
+            "apt-get install from backports",
+            "apt-install-backports",
+            60,
+            command,
+        )?;
+    }
     let still: Vec<_> = missing
         .iter()
         .filter(|package| !package.is_there())
@@ -155,6 +231,30 @@ pub(crate) fn require_all() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What to type where nothing may be installed without asking.
+fn by_hand(ordinary: &[String], newer: &[String], backports: Option<&debian::Backports>) -> String {
+    const INSTALL: &str = "sudo apt-get install --no-install-recommends -y";
+    let mut steps = Vec::new();
+    if let Some(source) = backports.and_then(debian::Backports::missing) {
+        steps.push(format!(
+            "echo '{source}' | sudo tee {}",
+            debian::Backports::FILE
+        ));
+    }
+    steps.push("sudo apt-get update".to_owned());
+    if !ordinary.is_empty() {
+        steps.push(format!("{INSTALL} {}", ordinary.join(" ")));
+    }
+    if let Some(backports) = backports {
+        steps.push(format!(
+            "{INSTALL} -t {} {}",
+            backports.suite,
+            newer.join(" ")
+        ));
+    }
+    steps.join(" && ")
 }
 
 /// The first of its names that this distribution has.
@@ -181,6 +281,36 @@ mod tests {
         assert_eq!(package.proof, Proof::File("/usr/sbin/nginx".into()));
         assert_eq!(package.reason, "serves Git");
         assert!(parse("git git").is_err());
+    }
+
+    #[test]
+    fn a_version_is_read_from_what_a_program_and_apt_say() {
+        assert_eq!(
+            version_in("QEMU emulator version 10.0.2 (Debian)"),
+            Some((10, 0))
+        );
+        assert_eq!(version_in("no number"), None);
+        let policy = "qemu-system-x86:\n  Installed: (none)\n  Candidate: 1:7.2+dfsg-7+deb12u18\n";
+        assert_eq!(candidate_in(policy), Some((7, 2)));
+        assert_eq!(candidate_in("x:\n  Candidate: 9.0.8-1\n"), Some((9, 0)));
+        assert_eq!(candidate_in("x:\n  Candidate: (none)\n"), None);
+    }
+
+    #[test]
+    fn what_is_too_old_is_not_there() {
+        assert!(parse("git git>=1.5 keeps").unwrap().is_there());
+        assert!(!parse("git git>=99.0 keeps").unwrap().is_there());
+        assert!(parse("git git>=new keeps").is_err());
+    }
+
+    #[test]
+    fn what_to_type_names_the_source_of_newer_packages() {
+        let backports = debian::Backports::new("https://a.example", "bookworm", "");
+        let text = by_hand(&["make".into()], &["qemu".into()], Some(&backports));
+        assert!(text.starts_with("echo 'deb [signed-by="), "{text}");
+        assert!(text.contains("-y make && "), "{text}");
+        assert!(text.ends_with("-t bookworm-backports qemu"), "{text}");
+        assert!(!by_hand(&["make".into()], &[], None).contains("backports"));
     }
 
     #[test]
