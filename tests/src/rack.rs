@@ -51,7 +51,8 @@ pub struct Rack {
 }
 
 impl Rack {
-    /// Makes a rack named `name` in `folder` with its first workload and pushes all of it to `server`.
+    /// Makes a rack named `name` in `folder` with its first workload and pushes all of it to `server`. Its payload adds
+    /// `arguments` to the kernel's.
     ///
     /// # Errors
     /// When a tool fails; with what it said.
@@ -59,6 +60,7 @@ impl Rack {
         name: &str,
         folder: &Path,
         artifacts: &Artifacts,
+        arguments: &str,
         server: &GitServer,
     ) -> Result<Self> {
         fs::create_dir_all(folder.join("home/.ssh")).context("home of the rack's owner")?;
@@ -82,7 +84,10 @@ impl Rack {
                 ])
                 .arg(rack.key()),
         )?;
-        rack.payload("stable", 1, artifacts)?;
+        let (kernel, initramfs) = (artifacts.host_kernel(), artifacts.host_initramfs());
+        rack.system(
+            "payload", "stable", 1, &kernel, &initramfs, arguments, artifacts,
+        )?;
         rack.racklet(&[
             "rack",
             "init",
@@ -207,15 +212,7 @@ impl Rack {
         self.push(&format!("web: {message}"))
     }
 
-    /// Builds, but neither signs nor publishes, a payload in the folder `<name>-<version>`.
-    ///
-    /// # Errors
-    /// When `racklet` fails; with what it said.
-    pub fn payload(&self, name: &str, version: u32, artifacts: &Artifacts) -> Result<()> {
-        self.payload_of(name, version, &artifacts.host_initramfs(), artifacts)
-    }
-
-    /// As [`Rack::payload`], with another initramfs.
+    /// Builds, but neither signs nor publishes, a payload with this initramfs in the folder `<name>-<version>`.
     ///
     /// # Errors
     /// When `racklet` fails; with what it said.

@@ -44,7 +44,7 @@ impl Scene {
         Self::with_arguments(name, "")
     }
 
-    /// Makes the scene of the test `name`, with more arguments for the bootstrap's kernel.
+    /// Makes the scene of the test `name`, with more arguments for the kernels of bootstrap and payload.
     ///
     /// # Errors
     /// When something is missing or fails; with what it said.
@@ -58,7 +58,7 @@ impl Scene {
         // Short, because of the sockets in it.
         let scratch = tempfile::Builder::new().prefix("racklet-").tempdir()?;
         let server = GitServer::start(&scratch.path().join("server"))?;
-        let rack = Rack::create("rack", &folder.join("rack"), &artifacts, &server)?;
+        let rack = Rack::create("rack", &folder.join("rack"), &artifacts, arguments, &server)?;
         let image = rack.image_with(&artifacts, arguments)?;
         Ok(Self {
             rack,

@@ -138,7 +138,7 @@ fn show(
         "racklet rack init, payload and workload built, signed, published; first push",
         "demo-rack",
         15,
-        || Rack::create("my-rack", &logs.join("rack"), artifacts, &server),
+        || Rack::create("my-rack", &logs.join("rack"), artifacts, "", &server),
     )?;
     let image = record.step("racklet image build", "demo-image", 5, || {
         rack.image(artifacts)

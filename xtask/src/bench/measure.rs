@@ -37,6 +37,10 @@ const PHASES: &str = "racklet: phases ";
 /// Under `-icount` everything runs on one thread of the host.
 const COUNTED: Duration = Duration::from_secs(900);
 
+/// A tray that polls every two seconds looks at the repository again after at most this many: a tenth more, so that trays do not
+/// ask all at once.
+const LONGEST_WAIT: f64 = 2.2;
+
 /// Sizes of machines in which the bootstrap is tried, until one is too small.
 const MEMORIES: [u32; 5] = [192, 128, 112, 96, 80];
 
@@ -140,7 +144,18 @@ pub(super) fn tray(found: &mut Found) -> Result<()> {
     scene.rack.write("workloads/web.yaml", &text)?;
     scene.rack.push("web: first workload")?;
     scene.says(&mut tray, FIRST_MESSAGE)?;
-    edits(&scene, &mut tray, found)?;
+    let edits = edits(&scene, &mut tray)?;
+    let slowest = edits
+        .iter()
+        .map(|edit| edit.pushed_to_converged)
+        .fold(0.0, f64::max);
+    let parts = edits.iter().map(|edit| {
+        json!({
+            "pushed_to_converged": edit.pushed_to_converged,
+            "accepted_to_converged": edit.accepted_to_converged,
+        })
+    });
+    found.is("edit-timed", slowest, parts.collect());
     one_byte(&scene, &mut tray, found)
 }
 
@@ -165,23 +180,57 @@ fn idle(scene: &Scene, tray: &mut Tray, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
-fn edits(scene: &Scene, tray: &mut Tray, found: &mut Found) -> Result<()> {
+/// Three edits of the workload; what each took.
+fn edits(scene: &Scene, tray: &mut Tray) -> Result<Vec<Edit>> {
     let mut seen = Vec::new();
-    let mut slowest: f64 = 0.0;
     for message in ["second edition", "third edition", "fourth edition"] {
         settle(scene, tray)?;
         tray.console().skip();
         scene.rack.edit(message)?;
         let pushed = Instant::now();
-        let accepted = tray.wait_for("accepted commit", UP)?;
-        let converged = tray.wait_for("converged at generation", UP)?;
-        let took = pushed.elapsed().as_secs_f64();
+        let accepted = tray.wait_for("accepted commit", COUNTED)?;
+        let converged = tray.wait_for("converged at generation", COUNTED)?;
+        let pushed_to_converged = pushed.elapsed().as_secs_f64();
         scene.says(tray, message)?;
-        let work = stamp(&converged).zip(stamp(&accepted)).map(|(b, a)| b - a);
-        slowest = slowest.max(took);
-        seen.push(json!({"pushed_to_converged": took, "accepted_to_converged": work}));
+        let (accepted, converged) = (stamp(&accepted), stamp(&converged));
+        let accepted_to_converged = converged
+            .zip(accepted)
+            .map(|(end, start)| end - start)
+            .context("the console's lines have no times")?;
+        seen.push(Edit {
+            pushed_to_converged,
+            accepted_to_converged,
+        });
     }
-    found.is("edit", slowest, json!(seen));
+    Ok(seen)
+}
+
+/// What an edit took.
+struct Edit {
+    /// By the clock on the wall, from the end of `git push`.
+    pushed_to_converged: f64,
+    /// By the tray's own clock.
+    accepted_to_converged: f64,
+}
+
+/// An edit on a machine whose clock counts instructions. The tray's clock goes on while the pushing machine works, so the time
+/// until the tray looks at the repository is not seen there: it is taken at its longest.
+pub(super) fn edit(found: &mut Found) -> Result<()> {
+    let scene = Scene::with_arguments("bench-edit", "idle=poll")?;
+    let machine = Machine {
+        processors: 1,
+        count_instructions: true,
+        ..Machine::default()
+    };
+    let mut tray = scene.boot_on(&machine)?;
+    tray.wait_for("converged at generation", COUNTED)?;
+    let work: Vec<f64> = edits(&scene, &mut tray)?
+        .iter()
+        .map(|edit| edit.accepted_to_converged)
+        .collect();
+    let slowest = work.iter().copied().fold(0.0, f64::max);
+    let parts = json!({"longest_wait_for_poll": LONGEST_WAIT, "accepted_to_converged": work});
+    found.is("edit", LONGEST_WAIT + slowest, parts);
     Ok(())
 }
 
