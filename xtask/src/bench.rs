@@ -335,8 +335,8 @@ mod tests {
         assert_eq!(row("bootstrap")["met"], true);
         assert_eq!(row("kexec-cached")["met"], false);
         assert_eq!(row("microvm-memory")["met"], Value::Null);
-        assert_eq!(row("edit")["value"], Value::Null);
-        assert_eq!(row("edit")["error"], "no tray");
+        assert_eq!(row("one-byte")["value"], Value::Null);
+        assert_eq!(row("one-byte")["error"], "no tray");
         assert_eq!(row("payload")["error"], Value::Null);
     }
 
