@@ -7,3 +7,5 @@
 #![forbid(unsafe_code)]
 
 pub mod design;
+pub mod sexpr;
+pub mod uuid;
