@@ -8,4 +8,5 @@
 
 pub mod design;
 pub mod sexpr;
+pub mod spice;
 pub mod uuid;
