@@ -187,13 +187,12 @@ impl Bound {
         match self.measure {
             Measure::Largest => values().fold(f64::NEG_INFINITY, f64::max),
             Measure::Smallest => values().fold(f64::INFINITY, f64::min),
-            Measure::Last => values().last().unwrap_or(f64::NAN),
+            Measure::Last => values().next_back().unwrap_or(f64::NAN),
             Measure::Reaches(level) => samples()
                 .find(|(_, value)| *value >= level)
                 .map_or(f64::INFINITY, |(time, _)| time - self.from),
             Measure::LeavesFor(level) => samples()
-                .filter(|(_, value)| *value > level)
-                .last()
+                .rfind(|(_, value)| *value > level)
                 .map_or(0.0, |(time, _)| time - self.from),
         }
     }
