@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The boards that trays are built on. Each is a folder with a `board.toml`, found when this crate is built: adding a
-//! board is adding a folder.
+//! board is adding a folder. Folders of controllers have a `pins.toml` instead, see [`pins`].
 
 #![forbid(unsafe_code)]
 
 use serde::Deserialize;
+
+pub mod pins;
 
 const FOUND: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/boards.rs"));
 

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The management bus, and what a person or the rack sees of the board: temperature, slot, lights, button.
+
+use super::PI_5V;
+use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+
+pub(super) fn bus(on: &mut OnSheet<'_>) {
+    transceiver(on);
+    temperature(on);
+    slot(on);
+    lights(on);
+    on.button("SW3", "POWER", ("BUTTON_N", GND), "the tray's power button");
+    on.r("R46", "10k", (V3V3, "BUTTON_N"), "high unless pressed");
+    on.decoupling("C50", "BUTTON_N", "with R46: bounces below 1 ms vanish");
+    for (reference, net, note) in [
+        ("TP7", "RS485_A", "0.2 V above B while the bus is idle"),
+        ("TP8", "RS485_B", "0.2 V below A while the bus is idle"),
+        ("TP9", "1V1", "1.1 V, the controller's core"),
+    ] {
+        on.test_point(reference, net, note);
+    }
+    for reference in ["FID1", "FID2", "FID3"] {
+        on.fiducial(reference);
+    }
+}
+
+fn transceiver(on: &mut OnSheet<'_>) {
+    let kind = Kind {
+        symbol: "Interface_UART:THVD1450D",
+        footprint: "Package_SO:SOIC-8_3.9x4.9mm_P1.27mm",
+        value: "THVD1450D",
+        bom: Some("thvd1450"),
+    };
+    on.part(
+        "U13",
+        &kind,
+        "RS-485, 3.3 V, fail-safe; 1/8 unit load, does not disturb the bus while unpowered",
+        &[
+            ("1", "RO", "RS485_RX"),
+            ("2", "~{RE}", "RS485_DE"),
+            ("3", "DE", "RS485_DE"),
+            ("4", "DI", "RS485_TX"),
+            ("5", "GND", GND),
+            ("6", "A", "RS485_A"),
+            ("7", "B", "RS485_B"),
+            ("8", "VCC", V3V3),
+        ],
+    );
+    on.decoupling("C48", V3V3, "at U13, pad 8");
+    on.r(
+        "R37",
+        "4k7",
+        ("RS485_DE", GND),
+        "listens in reset; below 8.2k because of erratum RP2350-E9",
+    );
+    on.r(
+        "R38",
+        "10k",
+        (V3V3, "RS485_RX"),
+        "idle while the receiver is off",
+    );
+    let surge = Kind {
+        symbol: "Diode:SM712_SOT23",
+        footprint: "Package_TO_SOT_SMD:SOT-23",
+        value: "SM712",
+        bom: Some("sm712"),
+    };
+    on.part(
+        "D5",
+        &surge,
+        "discharge at the fingers, at J1; terminated on the backplane only",
+        &[
+            ("1", "A1", "RS485_A"),
+            ("2", "A2", "RS485_B"),
+            ("3", "common", GND),
+        ],
+    );
+}
+
+fn temperature(on: &mut OnSheet<'_>) {
+    let kind = Kind {
+        symbol: "Sensor_Temperature:TMP1075D",
+        footprint: "Package_SO:SO-8_3.9x4.9mm_P1.27mm",
+        value: "TMP1075D",
+        bom: Some("tmp1075"),
+    };
+    on.part(
+        "U14",
+        &kind,
+        "the board's temperature, away from U7; I2C address 0x48",
+        &[
+            ("1", "SDA", "I2C_SDA"),
+            ("2", "SCL", "I2C_SCL"),
+            ("3", "ALERT", "TEMP_ALERT_N"),
+            ("4", "GND", GND),
+            ("5", "A2", GND),
+            ("6", "A1", GND),
+            ("7", "A0", GND),
+            ("8", "V+", V3V3),
+        ],
+    );
+    on.decoupling("C49", V3V3, "at U14, pad 8");
+    on.r(
+        "R42",
+        "10k",
+        (V3V3, "TEMP_ALERT_N"),
+        "open drain: low is an alert",
+    );
+    on.r("R39", "4k7", (V3V3, "I2C_SDA"), "the bus's only pull-up");
+    on.r("R40", "4k7", (V3V3, "I2C_SCL"), "the bus's only pull-up");
+}
+
+fn slot(on: &mut OnSheet<'_>) {
+    for (reference, net) in [
+        ("R43", "SLOT_ID0"),
+        ("R44", "SLOT_ID1"),
+        ("R45", "SLOT_ID2"),
+    ] {
+        on.r(reference, "10k", (V3V3, net), "1 where the slot is open");
+    }
+}
+
+fn lights(on: &mut OnSheet<'_>) {
+    for (light, colour, resistor, value, from, anode, note) in [
+        (
+            "D6",
+            "green",
+            "R47",
+            "1k",
+            V3V3,
+            "LED_POWER_A",
+            "the controller has power",
+        ),
+        (
+            "D7",
+            "blue",
+            "R48",
+            "470R",
+            "LED_STATUS",
+            "LED_STATUS_A",
+            "the controller's state, and `find me`",
+        ),
+        (
+            "D8",
+            "red",
+            "R49",
+            "1k",
+            "LED_FAULT",
+            "LED_FAULT_A",
+            "something needs a person",
+        ),
+        (
+            "D9",
+            "green",
+            "R50",
+            "2k2",
+            PI_5V,
+            "LED_TRAY_A",
+            "the tray has power",
+        ),
+    ] {
+        on.led(light, colour, (anode, GND), note);
+        on.r(resistor, value, (from, anode), "1 to 2 mA");
+    }
+}

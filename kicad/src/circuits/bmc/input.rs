@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the card edge to the 5.1 V supply's input: surge, reverse polarity, inrush, short, energy.
+//!
+//! U5's numbers (TPS2663x datasheet, SLVSE94): thresholds of UVLO and OVP 1.2 V rising (UVLO 1.12 V falling), current
+//! limit 18 V / R(ILIM), output ramp 2 uA * 25 / C(dVdT), current monitor 27.9 uA/A.
+
+use super::{BUSBAR, VIN_BUCK, VIN_FUSED};
+use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::slot::{CONTACTS, Signal, pad_name};
+use crate::design::OPEN;
+
+pub(super) fn input(on: &mut OnSheet<'_>) {
+    edge(on);
+    efuse(on);
+    switches(on);
+    sensor(on);
+    for (reference, net, note) in [
+        ("TP1", BUSBAR, "9 to 20 V as soon as the tray is in"),
+        (
+            "TP2",
+            VIN_FUSED,
+            "the busbar's voltage, once the eFuse is closed",
+        ),
+        ("TP3", GND, "the probe's ground, at the input"),
+    ] {
+        on.test_point(reference, net, note);
+    }
+}
+
+fn net_of(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Open => OPEN,
+        Signal::Ground | Signal::Present => GND,
+        Signal::Busbar => BUSBAR,
+        Signal::Rs485A => "RS485_A",
+        Signal::Rs485B => "RS485_B",
+        Signal::SlotId0 => "SLOT_ID0",
+        Signal::SlotId1 => "SLOT_ID1",
+        Signal::SlotId2 => "SLOT_ID2",
+        Signal::Seated => "SEATED_N",
+    }
+}
+
+fn edge(on: &mut OnSheet<'_>) {
+    let kind = Kind {
+        symbol: "Connector_Generic:Conn_02x18_Row_Letter_First",
+        footprint: "racklet:Slot_Edge",
+        value: "Slot",
+        bom: None,
+    };
+    let pads: Vec<_> = CONTACTS
+        .iter()
+        .map(|it| (it.number, pad_name(it.number), net_of(it.signal)))
+        .collect();
+    on.part(
+        "J1",
+        &kind,
+        "card edge in the form of PCI Express x1; ground first, busbar, signals, presence last",
+        &pads,
+    );
+    let surge = Kind {
+        symbol: "Diode:SMAJ24A",
+        footprint: "Diode_SMD:D_SMA",
+        value: "SMAJ24A",
+        bom: Some("smaj24a"),
+    };
+    on.part(
+        "D3",
+        &surge,
+        "clamps the cable's inductance at hot-plug: 38.9 V at 10 A, below U4's 40 V and U5's 67 V",
+        &[("1", "A1", BUSBAR), ("2", "A2", GND)],
+    );
+}
+
+fn efuse(on: &mut OnSheet<'_>) {
+    let kind = Kind {
+        symbol: "Power_Management:TPS26631PWP",
+        footprint: "Package_SO:HTSSOP-20-1EP_4.4x6.5mm_P0.65mm_EP3.4x6.5mm_Mask2.96x2.96mm_ThermalVias",
+        value: "TPS26631PWP",
+        bom: Some("tps26631"),
+    };
+    on.part(
+        "U5",
+        &kind,
+        "eFuse: 8 V to 22.8 V, 3 A, 1 V/ms, tries again by itself",
+        &[
+            ("1", "IN", "EFUSE_IN"),
+            ("2", "IN", "EFUSE_IN"),
+            ("3", "IN", "EFUSE_IN"),
+            ("4", "B_GATE", "EFUSE_BGATE"),
+            ("5", "DRV", "EFUSE_DRV"),
+            ("6", "IN_SYS", BUSBAR),
+            ("7", "UVLO", "EFUSE_UVLO"),
+            ("8", "OVP", "EFUSE_OVP"),
+            ("9", "GND", GND),
+            ("10", "dVdT", "EFUSE_DVDT"),
+            ("11", "ILIM", "EFUSE_ILIM"),
+            // Ground: tries again after a fault; open would latch, and a rack far away would need a hand.
+            ("12", "MODE", GND),
+            ("13", "~{SHDN}", "EFUSE_SHDN_N"),
+            ("14", "IMON", "EFUSE_IMON"),
+            ("15", "~{FLT}", "EFUSE_FAULT_N"),
+            // Power good is judged by the controller from the sensor's voltage.
+            ("16", "PGTH", GND),
+            ("17", "PGOOD", OPEN),
+            ("18", "OUT", VIN_FUSED),
+            ("19", "OUT", VIN_FUSED),
+            ("20", "OUT", VIN_FUSED),
+            ("21", "GND", GND),
+        ],
+    );
+    let blocking = Kind {
+        symbol: "Transistor_FET:CSD18543Q3A",
+        footprint: "Package_SON:VSON-8_3.3x3.3mm_P0.65mm_NexFET",
+        value: "CSD18543Q3A",
+        bom: Some("csd18543q3a"),
+    };
+    on.part(
+        "Q1",
+        &blocking,
+        "blocks reverse polarity and current back into the busbar; 8.1 mohm, 0.09 W at 3.3 A",
+        &[
+            ("1", "S", BUSBAR),
+            ("2", "S", BUSBAR),
+            ("3", "S", BUSBAR),
+            ("4", "G", "EFUSE_BGATE"),
+            ("5", "D", "EFUSE_IN"),
+        ],
+    );
+    on.small_nmos(
+        "Q2",
+        "EFUSE_DRV",
+        BUSBAR,
+        "EFUSE_BGATE",
+        "opens Q1 at once when current turns round",
+    );
+    on.c("C24", "100n", ("EFUSE_IN", GND), "at U5's input");
+    on.r(
+        "R10",
+        "422k",
+        (BUSBAR, "EFUSE_UVLO"),
+        "UVLO 1.2 V * 496.8k / 74.8k = 7.97 V",
+    );
+    on.r(
+        "R11",
+        "48k7",
+        ("EFUSE_UVLO", "EFUSE_OVP"),
+        "middle of the divider",
+    );
+    on.r(
+        "R12",
+        "26k1",
+        ("EFUSE_OVP", GND),
+        "OVP 1.2 V * 496.8k / 26.1k = 22.8 V; a 20 V source may reach 21 V",
+    );
+    on.r(
+        "R13",
+        "6k04",
+        ("EFUSE_ILIM", GND),
+        "limit 18 / 6.04 = 2.98 A; 20.4 W at 9 V and 91 % are 2.5 A",
+    );
+    on.c(
+        "C25",
+        "47n",
+        ("EFUSE_DVDT", GND),
+        "ramp 2 uA * 25 / 47 nF = 1.06 V/ms: 24 mA into 22 uF",
+    );
+    on.r(
+        "R14",
+        "18k",
+        ("EFUSE_IMON", GND),
+        "27.9 uA/A * 18k = 0.50 V/A",
+    );
+    on.r(
+        "R15",
+        "1k",
+        ("EFUSE_IMON", "ADC_EFUSE_CURRENT"),
+        "filter and protection of the controller's input",
+    );
+    on.decoupling("C26", "ADC_EFUSE_CURRENT", "filter, 1.6 kHz");
+    on.schottky(
+        "D4",
+        GND,
+        VIN_FUSED,
+        "holds the output above -0.3 V when the eFuse opens under load",
+    );
+    on.r(
+        "R19",
+        "10k",
+        (V3V3, "EFUSE_FAULT_N"),
+        "open drain: high is good",
+    );
+}
+
+fn switches(on: &mut OnSheet<'_>) {
+    on.r(
+        "R16",
+        "150k",
+        (BUSBAR, "SEATED_N"),
+        "holds Q3 on, and so the eFuse open, until the last finger meets",
+    );
+    on.r(
+        "R17",
+        "100k",
+        ("SEATED_N", GND),
+        "9 V to 21 V give Q3's gate 3.6 V to 8.4 V",
+    );
+    on.small_nmos(
+        "Q3",
+        "SEATED_N",
+        GND,
+        "EFUSE_SHDN_N",
+        "eFuse open unless seated: no arc at the busbar's fingers",
+    );
+    on.solder_jumper(
+        "JP1",
+        "BENCH",
+        ("SEATED_N", GND),
+        "closed on the bench only, where no slot pulls SEATED_N",
+    );
+    on.small_nmos(
+        "Q4",
+        "EFUSE_OFF",
+        GND,
+        "EFUSE_SHDN_N",
+        "lets the controller open the eFuse and clear its fault",
+    );
+    on.r(
+        "R18",
+        "4k7",
+        ("EFUSE_OFF", GND),
+        "off in reset; below 8.2k because of erratum RP2350-E9",
+    );
+    on.r(
+        "R20",
+        "100k",
+        (BUSBAR, "ADC_BUSBAR"),
+        "20 V are 1.82 V at the controller",
+    );
+    on.r("R21", "10k", ("ADC_BUSBAR", GND), "1:11");
+    on.decoupling("C28", "ADC_BUSBAR", "filter, 175 Hz");
+}
+
+fn sensor(on: &mut OnSheet<'_>) {
+    let shunt = Kind {
+        symbol: "Device:R_Shunt",
+        footprint: "Resistor_SMD:R_Shunt_Vishay_WSK2512_6332Metric_T1.19mm",
+        value: "10m 1%",
+        bom: Some("shunt-10m"),
+    };
+    on.part(
+        "R22",
+        &shunt,
+        "33 mV and 0.11 W at 3.3 A; the sensor's range of 82 mV is 8.2 A",
+        &[
+            ("1", "~", VIN_FUSED),
+            ("2", "~", "SHUNT_P"),
+            ("3", "~", "SHUNT_N"),
+            ("4", "~", VIN_BUCK),
+        ],
+    );
+    on.r("R23", "10R", ("SHUNT_P", "ISENSE_P"), "filter with C29");
+    on.r("R24", "10R", ("SHUNT_N", "ISENSE_N"), "filter with C29");
+    on.c(
+        "C29",
+        "100n",
+        ("ISENSE_P", "ISENSE_N"),
+        "filter, 80 kHz: the 400 kHz ripple stays out",
+    );
+    let kind = Kind {
+        symbol: "Sensor_Energy:INA226",
+        footprint: "Package_SO:VSSOP-10_3x3mm_P0.5mm",
+        value: "INA226",
+        bom: Some("ina226"),
+    };
+    on.part(
+        "U6",
+        &kind,
+        "the tray's voltage, current and energy; I2C address 0x40",
+        &[
+            ("1", "A1", GND),
+            ("2", "A0", GND),
+            ("3", "~{Alert}", "SENSE_ALERT_N"),
+            ("4", "SDA", "I2C_SDA"),
+            ("5", "SCL", "I2C_SCL"),
+            ("6", "VS", V3V3),
+            ("7", "GND", GND),
+            ("8", "Vbus", VIN_BUCK),
+            ("9", "Vin-", "ISENSE_N"),
+            ("10", "Vin+", "ISENSE_P"),
+        ],
+    );
+    on.decoupling("C30", V3V3, "at U6, pad 6");
+    on.r(
+        "R41",
+        "10k",
+        (V3V3, "SENSE_ALERT_N"),
+        "open drain: low is an alert",
+    );
+}
