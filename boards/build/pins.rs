@@ -93,8 +93,10 @@ fn module_of(code: &mut String, folder: &str, module: &str, controller: &Control
             "            Pin {{ gpio: {}, net: {:?}, function: {} }},",
             pin.gpio,
             pin.net,
-            function(&pin.function)
-                .unwrap_or_else(|| panic!("boards/{folder}/pins.toml: no function {:?}", pin.function))
+            function(&pin.function).unwrap_or_else(|| panic!(
+                "boards/{folder}/pins.toml: no function {:?}",
+                pin.function
+            ))
         ));
     }
     line("        ],".to_owned());

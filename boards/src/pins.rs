@@ -211,14 +211,38 @@ mod tests {
     fn functions_are_where_the_datasheet_has_them() {
         // Rows of the table copied from the datasheet: GPIO, UART (F2), I2C (F3), SPI (F1).
         for (gpio, functions) in [
-            (0, [Function::SpiRx(0), Function::UartTx(0), Function::I2cSda(0)]),
-            (5, [Function::SpiCs(0), Function::UartRx(1), Function::I2cScl(0)]),
-            (8, [Function::SpiRx(1), Function::UartTx(1), Function::I2cSda(0)]),
-            (13, [Function::SpiCs(1), Function::UartRx(0), Function::I2cScl(0)]),
-            (16, [Function::SpiRx(0), Function::UartTx(0), Function::I2cSda(0)]),
-            (21, [Function::SpiCs(0), Function::UartRx(1), Function::I2cScl(0)]),
-            (24, [Function::SpiRx(1), Function::UartTx(1), Function::I2cSda(0)]),
-            (28, [Function::SpiRx(1), Function::UartTx(0), Function::I2cSda(0)]),
+            (
+                0,
+                [Function::SpiRx(0), Function::UartTx(0), Function::I2cSda(0)],
+            ),
+            (
+                5,
+                [Function::SpiCs(0), Function::UartRx(1), Function::I2cScl(0)],
+            ),
+            (
+                8,
+                [Function::SpiRx(1), Function::UartTx(1), Function::I2cSda(0)],
+            ),
+            (
+                13,
+                [Function::SpiCs(1), Function::UartRx(0), Function::I2cScl(0)],
+            ),
+            (
+                16,
+                [Function::SpiRx(0), Function::UartTx(0), Function::I2cSda(0)],
+            ),
+            (
+                21,
+                [Function::SpiCs(0), Function::UartRx(1), Function::I2cScl(0)],
+            ),
+            (
+                24,
+                [Function::SpiRx(1), Function::UartTx(1), Function::I2cSda(0)],
+            ),
+            (
+                28,
+                [Function::SpiRx(1), Function::UartTx(0), Function::I2cSda(0)],
+            ),
         ] {
             for function in functions {
                 assert!(possible(gpio, function), "GPIO{gpio} {function:?}");
@@ -272,7 +296,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "on two GPIOs")]
     fn a_transmitter_on_two_gpios_is_refused() {
-        controller(const { &[pin(0, Function::UartTx(0)), pin(12, Function::UartTx(0))] }).checked();
+        controller(const { &[pin(0, Function::UartTx(0)), pin(12, Function::UartTx(0))] })
+            .checked();
     }
 
     #[test]

@@ -137,7 +137,8 @@ fn gates(on: &mut OnSheet<'_>) {
         );
         on.decoupling(capacitor, supply, near);
     }
-    let low = "no floating input while the Pi is off; the Pi pulls the same way until its UART is set up";
+    let low =
+        "no floating input while the Pi is off; the Pi pulls the same way until its UART is set up";
     on.r("R31", "100k", ("PI_CONSOLE_TX", GND), low);
     on.r("R32", "100k", ("PI_CONTROL_TX", GND), low);
 }
