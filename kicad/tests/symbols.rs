@@ -15,7 +15,7 @@ const FOOTPRINTS: &str = "/usr/share/kicad/footprints";
 type Library = BTreeMap<String, BTreeMap<String, String>>;
 
 fn designs() -> Vec<Design> {
-    vec![circuits::bmc::design()]
+    vec![circuits::bmc::design(), circuits::backplane::design()]
 }
 
 fn library(name: &str) -> Library {

@@ -12,18 +12,41 @@ use super::rp2350::USB_VBUS;
 /// The input of the 3.3 V supply, behind both diodes.
 pub(super) const AON_IN: &str = "AON_IN";
 
+/// Whose supply it is: what the resettable fuse has to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Branch {
+    /// 0.13 A at 3.3 V: 56 mA from 9 V.
+    Bmc,
+    /// 0.35 A at 3.3 V, the network chip included: 0.15 A from 9 V, 0.27 A from USB-C's first 5 V.
+    Backplane,
+}
+
 /// Puts the supply on a sheet, fed from `source`.
-pub(super) fn always_on(on: &mut OnSheet<'_>, source: &'static str) {
-    let fuse = Kind {
-        symbol: "Device:Polyfuse",
-        footprint: "Fuse:Fuse_1206_3216Metric",
-        value: "0.12 A / 30 V",
-        bom: Some("ptc-012"),
+pub(super) fn always_on(on: &mut OnSheet<'_>, source: &'static str, branch: Branch) {
+    let (fuse, note) = match branch {
+        Branch::Bmc => (
+            Kind {
+                symbol: "Device:Polyfuse",
+                footprint: "Fuse:Fuse_1206_3216Metric",
+                value: "0.12 A / 30 V",
+                bom: Some("ptc-012"),
+            },
+            "56 mA are needed at 9 V; its 1.4 ohm also limit the inrush of C19",
+        ),
+        Branch::Backplane => (
+            Kind {
+                symbol: "Device:Polyfuse",
+                footprint: "Fuse:Fuse_1812_4532Metric",
+                value: "0.3 A / 30 V",
+                bom: Some("ptc-030"),
+            },
+            "0.15 A are needed at 9 V",
+        ),
     };
     on.part(
         "F1",
         &fuse,
-        "holds 0.12 A (67 mA are needed at 9 V); its 1.4 ohm also limits the inrush of C19",
+        note,
         &[("1", "~", source), ("2", "~", "AON_FUSED")],
     );
     on.schottky(

@@ -6,6 +6,7 @@
 //! reference designators on both.
 
 mod always_on;
+pub mod backplane;
 pub mod bmc;
 mod build;
 pub mod classes;

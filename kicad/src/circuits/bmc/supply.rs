@@ -4,7 +4,7 @@
 //! U7's numbers (LMR33640 datasheet): reference 1.0 V +-1.5 %, 400 kHz, enable 1.23 V rising.
 
 use super::{BUSBAR, PI_5V, VIN_BUCK};
-use crate::circuits::always_on::always_on;
+use crate::circuits::always_on::{Branch, always_on};
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
 
 const C_1206: &str = "Capacitor_SMD:C_1206_3216Metric";
@@ -12,7 +12,7 @@ const C_1210: &str = "Capacitor_SMD:C_1210_3225Metric";
 
 pub(super) fn supply(on: &mut OnSheet<'_>) {
     buck(on);
-    always_on(on, BUSBAR);
+    always_on(on, BUSBAR, Branch::Bmc);
     for (reference, net, note) in [
         (
             "TP4",
