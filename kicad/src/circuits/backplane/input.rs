@@ -113,7 +113,11 @@ fn barrel(on: &mut OnSheet<'_>) {
         "J6",
         &jack,
         "power in, 9 to 20 V, 2.1 mm, centre positive, 8 A contacts",
-        &[("1", "~", BARREL_IN), ("2", "~", GND), ("MP", "MountPin", GND)],
+        &[
+            ("1", "~", BARREL_IN),
+            ("2", "~", GND),
+            ("MP", "MountPin", GND),
+        ],
     );
     let surge = Kind {
         symbol: "Diode:SMAJ24CA",
