@@ -8,7 +8,7 @@
 mod circuits;
 mod ngspice;
 mod plot;
-mod values;
+pub(crate) mod values;
 
 use crate::design::Design;
 

@@ -29,7 +29,7 @@ pub enum ValueError {
 }
 
 /// `10k`, `24k3 0.1%`, `10R`, `4u7`, `100n`: in ohms, farads or henries.
-pub(super) fn parse(value: &str) -> Option<f64> {
+pub(crate) fn parse(value: &str) -> Option<f64> {
     let word = value.split_ascii_whitespace().next()?;
     let at = word.find(|letter: char| !letter.is_ascii_digit() && letter != '.');
     let Some(at) = at else {
@@ -60,8 +60,10 @@ pub(super) fn parse(value: &str) -> Option<f64> {
 
 /// What kind of part, by the letter of its designator.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Passive {
+pub(crate) enum Passive {
+    /// By `R`.
     Resistor,
+    /// By `C`.
     Capacitor,
 }
 
@@ -90,7 +92,7 @@ fn joins(part: &Part, first: &str, second: &str) -> bool {
 ///
 /// # Errors
 /// [`ValueError`]; there is at least one otherwise.
-pub(super) fn between(
+pub(crate) fn between(
     design: &Design,
     kind: Passive,
     first: &'static str,
@@ -126,7 +128,7 @@ pub(super) fn between(
 }
 
 /// The one part of a kind between two nets.
-pub(super) fn one(
+pub(crate) fn one(
     design: &Design,
     kind: Passive,
     first: &'static str,
