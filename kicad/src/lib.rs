@@ -9,6 +9,7 @@
 pub mod check;
 pub mod circuits;
 pub mod design;
+pub mod gerber;
 pub mod sexpr;
 pub mod spice;
 pub mod uuid;
