@@ -6,6 +6,7 @@
 //! netlist), the routed board, the firmware's pins and, read back from Gerbers, the copper itself.
 #![forbid(unsafe_code)]
 
+pub mod bom;
 pub mod check;
 pub mod circuits;
 pub mod design;

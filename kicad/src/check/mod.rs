@@ -24,7 +24,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn at(place: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(crate) fn at(place: impl Into<String>, what: impl Into<String>) -> Self {
         Self {
             place: place.into(),
             what: what.into(),
