@@ -134,7 +134,14 @@ fn efuse(on: &mut OnSheet<'_>) {
         "EFUSE_BGATE",
         "opens Q1 at once when current turns round",
     );
-    on.c("C24", "100n", ("EFUSE_IN", GND), "at U5's input");
+    on.c_of(
+        "C24",
+        "1u",
+        "Capacitor_SMD:C_1206_3216Metric",
+        "c-1u-50v-1206",
+        ("EFUSE_IN", GND),
+        "at U5's input; catches the slot's inductance when a short is cut off: 45 V, with 100 nF it were 79 V",
+    );
     on.r(
         "R10",
         "422k",
