@@ -222,11 +222,10 @@ mod tests {
     fn the_document_has_the_table_of_today() {
         let parts = Parts::ours().unwrap();
         let table = total::markdown(&parts, &bmc::design(), &backplane::design());
-        println!("{table}");
         let document = include_str!("../../../docs/hardware/bom.md");
         assert!(
             document.contains(&table),
-            "docs/hardware/bom.md should have:\n{table}"
+            "run `cargo run -p racklet-kicad --example tables` for docs/hardware/bom.md:\n{table}"
         );
     }
 }

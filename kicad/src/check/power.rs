@@ -306,39 +306,52 @@ impl Budget {
         faults
     }
 
-    /// The budget as Markdown, for people.
+    /// The loads as Markdown, for people.
     #[must_use]
-    pub fn table(&self) -> String {
+    pub fn loads(&self) -> String {
         let mut out = String::from("| Load, at the input | typical | worst |\n|---|---:|---:|\n");
-        let mut row = |text: std::fmt::Arguments<'_>| {
-            out.write_fmt(text).expect("strings grow");
-            out.push('\n');
-        };
         for line in self.lines.iter().chain([&self.total]) {
-            row(format_args!(
+            writeln!(
+                out,
                 "| {} | {:.1} W | {:.1} W |",
                 line.name, line.typical, line.worst
-            ));
+            )
+            .expect("strings grow");
         }
-        row(format_args!(
+        writeln!(
+            out,
             "| input current | {:.2} A at 20 V | {:.2} A at 19 V |",
             self.current.typical, self.current.worst
-        ));
-        row(format_args!(
-            "\n| Part | carries | may carry | because |\n|---|---:|---:|---|"
-        ));
+        )
+        .expect("strings grow");
+        writeln!(
+            out,
+            "| all trays at their supplies' limit | | {:.0} W |",
+            self.at_the_limit
+        )
+        .expect("strings grow");
+        writeln!(
+            out,
+            "| least barrel voltage for the worst case | | {:.0} V |",
+            self.least_voltage.ceil()
+        )
+        .expect("strings grow");
+        out
+    }
+
+    /// What parts on the way carry, as Markdown.
+    #[must_use]
+    pub fn parts(&self) -> String {
+        let mut out =
+            String::from("| Part | carries | may carry | because |\n|---|---:|---:|---|\n");
         for it in &self.margins {
-            row(format_args!(
+            writeln!(
+                out,
                 "| {} | {:.2} A | {:.2} A | {} |",
                 it.name, it.carries, it.may, it.why
-            ));
+            )
+            .expect("strings grow");
         }
-        row(format_args!(
-            "\nFive trays at the limit of their supplies would draw {:.0} W: more than the input gives. The RMC must then \
-             keep trays off or slow; the eFuse is the last word. On the barrel jack the worst case needs {:.0} V or more.",
-            self.at_the_limit,
-            self.least_voltage.ceil()
-        ));
         out
     }
 }
@@ -373,12 +386,14 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_every_part_may_carry() {
+    fn the_document_has_the_tables_of_today() {
         let budget = budget(&bmc::design(), &backplane::design());
-        let table = budget.table();
-        println!("{table}");
-        for margin in &budget.margins {
-            assert!(table.contains(margin.why));
+        let document = include_str!("../../../docs/hardware/power.md");
+        for table in [budget.loads(), budget.parts()] {
+            assert!(
+                document.contains(&table),
+                "run `cargo run -p racklet-kicad --example tables` for docs/hardware/power.md:\n{table}"
+            );
         }
     }
 }
