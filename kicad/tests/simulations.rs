@@ -46,7 +46,7 @@ fn bad(outcomes: &[(&'static str, Outcome)]) -> Vec<String> {
 fn with(reference: &str, value: &str) -> Design {
     let mut design = bmc::design();
     let part = design.parts.iter_mut().find(|it| it.reference == reference);
-    value.clone_into(&mut part.unwrap().value);
+    value.clone_into(&mut part.expect("the design has it").value);
     design
 }
 
