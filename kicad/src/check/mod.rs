@@ -6,6 +6,7 @@
 pub mod i2c;
 pub mod pins;
 pub mod power;
+pub mod ratings;
 pub mod supplies;
 pub mod values;
 
@@ -45,6 +46,7 @@ pub fn circuits(bmc: &Design, backplane: &Design) -> Vec<Fault> {
         faults.extend(pins::controller(design, controller));
         faults.extend(i2c::buses(design, controller));
         faults.extend(supplies::decoupling(design));
+        faults.extend(ratings::ratings(design));
     }
     faults.extend(values::bmc(bmc));
     faults.extend(values::backplane(backplane));

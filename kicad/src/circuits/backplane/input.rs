@@ -78,11 +78,25 @@ fn usb_c(on: &mut OnSheet<'_>) {
             ("11", "GND", GND),
         ],
     );
-    on.r(
+    let supply = Kind {
+        symbol: "Device:R",
+        footprint: "Resistor_SMD:R_1206_3216Metric",
+        value: "1k",
+        bom: Some("r-1k-1206"),
+    };
+    on.part(
         "R10",
-        "1k",
-        (PD_VBUS, "PD_VDD"),
-        "U5's supply, clamped inside; as its datasheet draws it",
+        &supply,
+        "U5's supply, clamped inside; 17 mA and 0.28 W at 20 V, hence the size",
+        &[("1", "~", PD_VBUS), ("2", "~", "PD_VDD")],
+    );
+    on.c_of(
+        "C69",
+        "1u",
+        "Capacitor_SMD:C_1206_3216Metric",
+        "c-1u-50v-1206",
+        (PD_VBUS, GND),
+        "at J5; USB asks a sink for 1 to 10 uF",
     );
     on.c("C24", "1u", ("PD_VDD", GND), "at U5, pad 1");
     on.r(
@@ -130,6 +144,14 @@ fn barrel(on: &mut OnSheet<'_>) {
         &surge,
         "bidirectional, because a barrel jack can be wired the wrong way round",
         &[("1", "A1", BARREL_IN), ("2", "A2", GND)],
+    );
+    on.c_of(
+        "C70",
+        "1u",
+        "Capacitor_SMD:C_1206_3216Metric",
+        "c-1u-50v-1206",
+        (BARREL_IN, GND),
+        "at J6",
     );
     on.r("R15", "100k", (BARREL_IN, "ADC_BARREL"), "20 V are 1.82 V");
     on.r("R16", "10k", ("ADC_BARREL", GND), "1:11");

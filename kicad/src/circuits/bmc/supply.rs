@@ -60,7 +60,7 @@ fn buck(on: &mut OnSheet<'_>) {
         &[
             ("1", "GND", GND),
             ("2", "VIN", VIN_BUCK),
-            ("3", "EN", "PI_POWER_EN"),
+            ("3", "EN", "BUCK_EN"),
             ("4", "PG", "PI_POWER_GOOD"),
             ("5", "FB", "BUCK_FB"),
             ("6", "VCC", "BUCK_VCC"),
@@ -74,6 +74,12 @@ fn buck(on: &mut OnSheet<'_>) {
         "4k7",
         ("PI_POWER_EN", GND),
         "off in reset; below 8.2k because of erratum RP2350-E9",
+    );
+    on.r(
+        "R51",
+        "10k",
+        ("PI_POWER_EN", "BUCK_EN"),
+        "EN may not exceed VIN: with the eFuse open and EN driven, 0.3 mA flow and no more",
     );
     on.r(
         "R28",
