@@ -148,6 +148,12 @@ pub fn bmc(design: &Design) -> Vec<Fault> {
     let limit = Range::new(2.5, design.net("BUSBAR").current);
     let mut checks = efuse(design, "BUSBAR", limit);
     checks.push(Checked {
+        what: "tray stays on while its controller restarts (s)",
+        found: hold(design),
+        // Longer than a start of the controller; shorter than a person waits for a tray to go off.
+        allowed: Range::new(0.4, 2.0),
+    });
+    checks.push(Checked {
         what: "tray's supply (V)",
         found: tray_voltage(design),
         // The header's contacts and the planes may lose 50 mV.
@@ -193,6 +199,20 @@ pub fn backplane(design: &Design) -> Vec<Fault> {
         allowed: Range::new(0.2, 1.5),
     });
     faults(design, checks)
+}
+
+/// How long the enable's capacitor holds the tray's supply on when the controller lets go, in seconds.
+fn hold(bmc: &Design) -> Result<Range, ValueError> {
+    let series = one(bmc, Passive::Resistor, "PI_POWER_EN", "BUCK_EN")?;
+    let down = one(bmc, Passive::Resistor, "PI_POWER_EN", "GND")?;
+    let farads = one(bmc, Passive::Capacitor, "BUCK_EN", "GND")?;
+    let time = (series + down) * farads;
+    // LMR33640: off below 0.95 to 1.2 V. The capacitor keeps 55 % at worst: -20 %, 3.3 V, warmth.
+    let until = |from: f64, to: f64| (from / to).ln();
+    Ok(Range::new(
+        time * 0.55 * until(3.2, 1.2),
+        time * 1.2 * until(3.4, 0.95),
+    ))
 }
 
 /// The voltage that bias and termination leave between the idle bus's lines.
@@ -262,6 +282,11 @@ mod tests {
         assert!(spoilt("R12", "22k").iter().any(|it| it.contains("refuses")));
         assert!(spoilt("R13", "8k2").iter().any(|it| it.contains("limit")));
         assert!(spoilt("R13", "4k7").iter().any(|it| it.contains("limit")));
+        assert!(
+            spoilt("C51", "100n")
+                .iter()
+                .any(|it| it.contains("restarts"))
+        );
         assert!(spoilt("R21", "22k").iter().any(|it| it.contains("busbar")));
     }
 

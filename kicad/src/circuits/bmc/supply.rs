@@ -77,9 +77,17 @@ fn buck(on: &mut OnSheet<'_>) {
     );
     on.r(
         "R51",
-        "10k",
+        "220k",
         ("PI_POWER_EN", "BUCK_EN"),
-        "EN may not exceed VIN: with the eFuse open and EN driven, 0.3 mA flow and no more",
+        "with C51: the tray stays on for 0.8 s while the controller restarts, such as for an update",
+    );
+    on.c_of(
+        "C51",
+        "4u7",
+        "Capacitor_SMD:C_0402_1005Metric",
+        "c-4u7-0402",
+        ("BUCK_EN", GND),
+        "at U7's pad 3; holds EN, whose input may not exceed VIN, by little charge",
     );
     on.r(
         "R28",
