@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Supplies: every supply pad of an integrated circuit has a ceramic capacitor of its own in the netlist. Whether it also
-//! stands beside the pad is judged of the board.
+//! Supplies: every supply pad of an integrated circuit has a ceramic capacitor of its own in the netlist. Which pad a
+//! capacitor belongs to is said by its note (`at U9, pad 6`); whether it also stands there is judged of the board, with
+//! [`assigned`].
 
 use super::Fault;
 use crate::design::{Design, Part};
 use crate::spice::values::parse;
-use std::collections::BTreeMap;
 
 /// Names of supply pads in the symbols that we use.
 const SUPPLY_PADS: [&str; 15] = [
@@ -73,56 +73,120 @@ pub fn capacitors<'d>(design: &'d Design, net: &str) -> Vec<&'d Part> {
         .collect()
 }
 
-/// Every supply net has at least as many capacitors as integrated circuits have pads on it.
+/// A capacitor and the pad that it has to stand beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assigned {
+    /// The capacitor.
+    pub capacitor: &'static str,
+    /// The part.
+    pub part: &'static str,
+    /// The pad's number.
+    pub pad: &'static str,
+    /// The net that both are on.
+    pub net: &'static str,
+}
+
+/// The part and pad that a note names: `..., at U9, pad 6: ...`.
+fn place(note: &str) -> Option<(&str, &str)> {
+    let (_, rest) = note.split_once("at U")?;
+    let digits = |text: &str| {
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len())
+    };
+    let (number, rest) = rest.split_at(digits(rest));
+    let rest = rest.strip_prefix(", pad ")?;
+    let (pad, _) = rest.split_at(digits(rest));
+    (!number.is_empty() && !pad.is_empty()).then_some((number, pad))
+}
+
+/// All capacitors whose note names a pad on their own net.
+#[must_use]
+pub fn assigned(design: &Design) -> Vec<Assigned> {
+    let find = |capacitor: &Part| {
+        let (number, pad) = place(capacitor.note)?;
+        let part = design
+            .parts
+            .iter()
+            .find(|part| part.reference.strip_prefix('U') == Some(number))?;
+        let pin = part.pins.iter().find(|pin| pin.number == pad)?;
+        let shared = capacitor.pins.iter().any(|it| it.net == pin.net);
+        (shared && pin.net != "GND").then_some(Assigned {
+            capacitor: capacitor.reference,
+            part: part.reference,
+            pad: pin.number,
+            net: pin.net,
+        })
+    };
+    design
+        .parts
+        .iter()
+        .filter(|part| part.symbol == "Device:C")
+        .filter_map(find)
+        .collect()
+}
+
+/// Every supply pad has a capacitor of its own that can decouple it, and every capacitor that names a pad shares its net.
 #[must_use]
 pub fn decoupling(design: &Design) -> Vec<Fault> {
-    let mut needed: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let assigned = assigned(design);
+    let mut faults = Vec::new();
     for part in design.parts.iter().filter(|part| is_chip(part)) {
         for (number, net) in supply_pads(part) {
-            let pad = format!("{}.{number}", part.reference);
-            needed.entry(net).or_default().push(pad);
+            let good = capacitors(design, net).iter().any(|capacitor| {
+                assigned.iter().any(|it| {
+                    (it.capacitor, it.part, it.pad) == (capacitor.reference, part.reference, number)
+                })
+            });
+            if !good {
+                faults.push(Fault::at(
+                    format!("{} {}", design.name, part.reference),
+                    format!("no capacitor for pad {number} on {net}"),
+                ));
+            }
         }
     }
-    needed
-        .into_iter()
-        .filter_map(|(net, pads)| {
-            let there = capacitors(design, net).len();
-            (there < pads.len()).then(|| {
-                Fault::at(
-                    format!("{} {net}", design.name),
-                    format!("{there} capacitors for the pads {}", pads.join(", ")),
-                )
-            })
-        })
-        .collect()
+    for part in &design.parts {
+        let named = part.symbol == "Device:C" && place(part.note).is_some();
+        if named && !assigned.iter().any(|it| it.capacitor == part.reference) {
+            faults.push(Fault::at(
+                format!("{} {}", design.name, part.reference),
+                format!("is not on the net of its pad: {}", part.note),
+            ));
+        }
+    }
+    faults
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::tests::part;
+    use crate::check::tests::{pad, part};
     use crate::circuits::bmc;
 
     #[test]
     fn one_capacitor_less_is_refused() {
-        for (capacitor, net) in [("C13", "1V1"), ("C3", "VREG_AVDD"), ("C9", "3V3")] {
+        for capacitor in ["C13", "C3", "C9", "C16", "C23", "C24", "C33", "C48"] {
             let mut design = bmc::design();
-            while capacitors(&design, net).len()
-                >= design
-                    .parts
-                    .iter()
-                    .filter(|part| is_chip(part))
-                    .flat_map(supply_pads)
-                    .filter(|(_, on)| *on == net)
-                    .count()
-            {
-                let last = capacitors(&design, net).last().unwrap().reference;
-                design.parts.retain(|part| part.reference != last);
-            }
-            let faults = decoupling(&design);
-            assert_eq!(faults.len(), 1, "{capacitor} {net}");
-            assert!(faults[0].to_string().contains(net));
+            design.parts.retain(|part| part.reference != capacitor);
+            assert_eq!(decoupling(&design).len(), 1, "{capacitor}");
         }
+    }
+
+    #[test]
+    fn a_capacitor_on_another_net_than_its_pad_s_is_refused() {
+        let mut design = bmc::design();
+        pad(&mut design, "C13", "1").net = "3V3";
+        let said: Vec<_> = decoupling(&design)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "bmc U1: no capacitor for pad 6 on 1V1",
+                "bmc C13: is not on the net of its pad: at U1, pad 6 (DVDD)"
+            ]
+        );
     }
 
     #[test]

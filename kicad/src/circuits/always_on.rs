@@ -69,7 +69,12 @@ pub(super) fn always_on(on: &mut OnSheet<'_>, source: &'static str, branch: Bran
         (AON_IN, GND),
         "input of U4",
     );
-    on.c("C23", "100n", (AON_IN, GND), "input of U4, at pads 3 and 4");
+    on.c(
+        "C23",
+        "100n",
+        (AON_IN, GND),
+        "input, at U4, pad 3 and pad 4",
+    );
     let buck = Kind {
         symbol: "Regulator_Switching:AP63203WU",
         footprint: "Package_TO_SOT_SMD:TSOT-23-6",

@@ -129,19 +129,24 @@ fn core_supply(on: &mut OnSheet<'_>) {
             note,
         );
     };
-    four_u7(on, "C1", V3V3, "core regulator's input, at pads 49 and 47");
+    four_u7(
+        on,
+        "C1",
+        V3V3,
+        "core regulator's input, at U1, pad 49 and pad 47",
+    );
     four_u7(on, "C2", V1V1, "core regulator's output, at L1");
     four_u7(
         on,
         "C3",
         "VREG_AVDD",
-        "core regulator's quiet supply, at pad 46",
+        "core regulator's quiet supply, at U1, pad 46",
     );
     four_u7(
         on,
         "C15",
         V1V1,
-        "core supply, at pad 23, the one farthest from L1",
+        "core supply, at U1, pad 23, the one farthest from L1",
     );
     on.r(
         "R1",
@@ -153,17 +158,17 @@ fn core_supply(on: &mut OnSheet<'_>) {
 
 fn decoupling(on: &mut OnSheet<'_>) {
     for (reference, net, note) in [
-        ("C4", V3V3, "at pad 1 (IOVDD)"),
-        ("C5", V3V3, "at pad 11 (IOVDD)"),
-        ("C6", V3V3, "at pad 20 (IOVDD)"),
-        ("C7", V3V3, "at pad 30 (IOVDD)"),
-        ("C8", V3V3, "at pad 38 (IOVDD)"),
-        ("C9", V3V3, "at pad 45 (IOVDD)"),
-        ("C10", V3V3, "at pad 44 (ADC_AVDD)"),
-        ("C11", V3V3, "at pad 53 (USB_OTP_VDD)"),
-        ("C12", V3V3, "at pad 54 (QSPI_IOVDD)"),
-        ("C13", V1V1, "at pad 6 (DVDD)"),
-        ("C14", V1V1, "at pad 39 (DVDD)"),
+        ("C4", V3V3, "at U1, pad 1 (IOVDD)"),
+        ("C5", V3V3, "at U1, pad 11 (IOVDD)"),
+        ("C6", V3V3, "at U1, pad 20 (IOVDD)"),
+        ("C7", V3V3, "at U1, pad 30 (IOVDD)"),
+        ("C8", V3V3, "at U1, pad 38 (IOVDD)"),
+        ("C9", V3V3, "at U1, pad 45 (IOVDD)"),
+        ("C10", V3V3, "at U1, pad 44 (ADC_AVDD)"),
+        ("C11", V3V3, "at U1, pad 53 (USB_OTP_VDD)"),
+        ("C12", V3V3, "at U1, pad 54 (QSPI_IOVDD)"),
+        ("C13", V1V1, "at U1, pad 6 (DVDD)"),
+        ("C14", V1V1, "at U1, pad 39 (DVDD)"),
     ] {
         on.decoupling(reference, net, note);
     }

@@ -119,7 +119,7 @@ fn chip(on: &mut OnSheet<'_>) {
         C_0402,
         "c-4u7-0402",
         ("ETH_TOCAP", GND),
-        "asked for by the datasheet",
+        "at U13, pad 20; asked for by the datasheet",
     );
     on.c("C52", "10n", ("ETH_1V2", GND), "asked for by the datasheet");
     on.r(

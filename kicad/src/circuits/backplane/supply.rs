@@ -62,7 +62,7 @@ fn efuse(on: &mut OnSheet<'_>) {
             ("21", "GND", GND),
         ],
     );
-    on.c("C32", "100n", (VIN_RACK, GND), "at U8's input");
+    on.c("C32", "100n", (VIN_RACK, GND), "at U8, pad 1");
     on.r(
         "R23",
         "422k",
@@ -168,7 +168,7 @@ fn five_volts(on: &mut OnSheet<'_>) {
         "C39",
         "100n",
         (VIN_RACK, GND),
-        "input of U10, at pads 3 and 4",
+        "input, at U10, pad 3 and pad 4",
     );
     let buck = Kind {
         symbol: "Regulator_Switching:AP63205WU",

@@ -140,7 +140,7 @@ fn efuse(on: &mut OnSheet<'_>) {
         "Capacitor_SMD:C_1206_3216Metric",
         "c-1u-50v-1206",
         ("EFUSE_IN", GND),
-        "at U5's input; catches the slot's inductance when a short is cut off: 45 V, with 100 nF it were 79 V",
+        "at U5, pad 1; catches the slot's inductance when a short is cut off: 45 V, with 100 nF it were 79 V",
     );
     on.r(
         "R10",

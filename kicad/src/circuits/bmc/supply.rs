@@ -45,7 +45,7 @@ fn buck(on: &mut OnSheet<'_>) {
         "C33",
         "220n",
         (VIN_BUCK, GND),
-        "at U7's pads 2 and 1: the loop of the switching edge",
+        "at U7, pad 2 and pad 1: the loop of the switching edge",
     );
     let kind = Kind {
         symbol: "Regulator_Switching:LMR33640ADDA",
@@ -87,7 +87,7 @@ fn buck(on: &mut OnSheet<'_>) {
         "Capacitor_SMD:C_0402_1005Metric",
         "c-4u7-0402",
         ("BUCK_EN", GND),
-        "at U7's pad 3; holds EN, whose input may not exceed VIN, by little charge",
+        "at U7, pad 3; holds EN, whose input may not exceed VIN, by little charge",
     );
     on.r(
         "R28",
@@ -101,7 +101,12 @@ fn buck(on: &mut OnSheet<'_>) {
         ("BUCK_BOOT", "BUCK_SW"),
         "bootstrap of U7's upper switch",
     );
-    on.c("C35", "1u", ("BUCK_VCC", GND), "U7's internal 5 V");
+    on.c(
+        "C35",
+        "1u",
+        ("BUCK_VCC", GND),
+        "at U7, pad 6: its internal 5 V",
+    );
     on.l(
         "L3",
         "6u8",
