@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The grid that tracks run on, and where a given net's tracks and vias may not be.
+
+use super::{Item, Kind, Problem};
+use crate::footprints::{ALL, Layers};
+use crate::pcb::geometry::{Bounds, Point, Shape};
+
+/// How far from a corner the middles of cells must be, so that a diagonal step between two of them still keeps `reach`.
+fn beyond(reach: i64, pitch: i64) -> i64 {
+    // Half a diagonal and `reach` are the sides of a right angle.
+    (reach * reach + pitch * pitch / 2).isqrt() + 1_000
+}
+
+/// A grid over the board, the same on each layer.
+#[derive(Debug, Clone)]
+pub(super) struct Grid {
+    pub(super) origin: Point,
+    pub(super) pitch: i64,
+    pub(super) width: usize,
+    pub(super) height: usize,
+}
+
+/// What a cell is to one net.
+pub(super) const FREE: u8 = 0;
+/// Another net's track, which could be moved.
+pub(super) const TAKEN: u8 = 1;
+/// Never.
+pub(super) const CLOSED: u8 = 2;
+
+impl Grid {
+    pub(super) fn new(bounds: &Bounds, pitch: i64) -> Self {
+        let cells = |length: i64| usize::try_from(length / pitch + 1).unwrap_or(1);
+        Self {
+            origin: bounds.low,
+            pitch,
+            width: cells(bounds.high.x - bounds.low.x),
+            height: cells(bounds.high.y - bounds.low.y),
+        }
+    }
+
+    pub(super) fn cells(&self) -> usize {
+        self.width * self.height
+    }
+
+    pub(super) fn place(&self, cell: usize) -> Point {
+        let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        Point {
+            x: self.origin.x + signed(cell % self.width) * self.pitch,
+            y: self.origin.y + signed(cell / self.width) * self.pitch,
+        }
+    }
+
+    fn span(&self, low: i64, high: i64, origin: i64, count: usize) -> std::ops::Range<usize> {
+        let first = (low - origin).max(0) + self.pitch - 1;
+        let first = usize::try_from(first / self.pitch).unwrap_or(0);
+        let last = (high - origin).div_euclid(self.pitch) + 1;
+        first..usize::try_from(last).unwrap_or(0).min(count)
+    }
+
+    /// Calls `f` with each cell whose middle is nearer to `shape` than `reach`.
+    pub(super) fn near(&self, shape: &Shape, reach: i64, mut f: impl FnMut(usize)) {
+        let bounds = shape.bounds().grown(reach);
+        #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+        let reach = reach as f64;
+        let columns = self.span(bounds.low.x, bounds.high.x, self.origin.x, self.width);
+        for row in self.span(bounds.low.y, bounds.high.y, self.origin.y, self.height) {
+            for column in columns.clone() {
+                let cell = row * self.width + column;
+                if shape.distance_to(self.place(cell)) < reach {
+                    f(cell);
+                }
+            }
+        }
+    }
+}
+
+/// For one net: each cell of each layer, and each place of a via.
+pub(super) struct Map {
+    pub(super) tracks: [Vec<u8>; 4],
+    pub(super) vias: Vec<u8>,
+}
+
+impl Map {
+    /// As `net` sees the board; `laid` are tracks and vias that may still be moved.
+    pub(super) fn new<'a>(
+        grid: &Grid,
+        problem: &Problem,
+        net: usize,
+        laid: impl Iterator<Item = &'a Item>,
+    ) -> Self {
+        let mut map = Self {
+            tracks: std::array::from_fn(|_| vec![FREE; grid.cells()]),
+            vias: vec![FREE; grid.cells()],
+        };
+        let rule = &problem.nets[net];
+        for layer in 0..4 {
+            if rule.layers & (1 << layer) == 0 {
+                map.tracks[layer].fill(CLOSED);
+            }
+        }
+        for item in &problem.items {
+            map.mark(grid, problem, net, item, CLOSED);
+        }
+        for item in laid {
+            map.add(grid, problem, net, item);
+        }
+        let outside = |reach: i64| beyond(problem.edge_clearance + reach, grid.pitch);
+        for edge in &problem.edges {
+            grid.near(edge, outside(rule.width / 2), |cell| {
+                for layer in &mut map.tracks {
+                    layer[cell] = CLOSED;
+                }
+            });
+            grid.near(edge, outside(problem.via.diameter / 2), |cell| {
+                map.vias[cell] = CLOSED;
+            });
+        }
+        map
+    }
+
+    /// Adds a track or via that was laid.
+    pub(super) fn add(&mut self, grid: &Grid, problem: &Problem, net: usize, item: &Item) {
+        let mark = if item.net == net { CLOSED } else { TAKEN };
+        self.mark(grid, problem, net, item, mark);
+    }
+
+    fn mark(&mut self, grid: &Grid, problem: &Problem, net: usize, item: &Item, mark: u8) {
+        let rule = &problem.nets[net];
+        let via = &problem.via;
+        if let Some(hole) = &item.hole {
+            let reach = via.drill / 2 + problem.hole_distance + 1_000;
+            grid.near(hole, reach, |cell| {
+                self.vias[cell] = self.vias[cell].max(mark);
+            });
+        }
+        if item.layers == 0 {
+            return;
+        }
+        if item.net == net && net != 0 {
+            // A via in a small pad draws its solder away.
+            if item.kind == Kind::Pad && item.hole.is_none() {
+                grid.near(&item.shape, via.diameter / 2, |cell| {
+                    self.vias[cell] = CLOSED;
+                });
+            }
+            return;
+        }
+        let clearance = match item.kind {
+            Kind::Keepout => 0,
+            _ => rule.clearance.max(problem.nets[item.net].clearance),
+        };
+        let inner: Layers = item.layers & !rule.layers & ALL;
+        // Zones withdraw from vias by themselves; only on outer layers would a via cut the way of a current.
+        if !(item.kind == Kind::Zone && inner == item.layers) {
+            let reach = via.diameter / 2 + clearance + 1_000;
+            grid.near(&item.shape, reach, |cell| {
+                self.vias[cell] = self.vias[cell].max(mark);
+            });
+        }
+        let reach = beyond(rule.width / 2 + clearance, grid.pitch);
+        for layer in (0..4).filter(|layer| item.layers & rule.layers & (1 << layer) != 0) {
+            let tracks = &mut self.tracks[layer];
+            grid.near(&item.shape, reach, |cell| {
+                tracks[cell] = tracks[cell].max(mark);
+            });
+        }
+    }
+}
