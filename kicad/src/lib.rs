@@ -9,11 +9,13 @@
 pub mod bom;
 pub mod check;
 pub mod circuits;
+pub mod cli;
 pub mod design;
 pub mod footprints;
 pub mod generate;
 pub mod gerber;
 pub mod layout;
+pub mod outputs;
 pub mod pcb;
 pub mod route;
 pub mod sexpr;

@@ -12,3 +12,9 @@ mod build;
 pub mod classes;
 mod rp2350;
 pub mod slot;
+
+/// The boards' circuits, in the order of their names.
+#[must_use]
+pub fn all() -> Vec<crate::design::Design> {
+    vec![backplane::design(), bmc::design()]
+}

@@ -200,6 +200,8 @@ pub fn with_records(joined: &Joined, records: &[Record]) -> Vec<Finding> {
             }
         }
     }
+    // Pads are better examples than vias.
+    labelled.sort_by_key(|(_, _, pad)| pad.starts_with("via "));
     findings.extend(opens_and_shorts(&labelled));
     let reached: BTreeSet<usize> = labelled.iter().map(|(_, part, _)| *part).collect();
     for (island, part) in joined.islands.iter().zip(&joined.part) {
