@@ -17,6 +17,7 @@ fn main() {
         fs::write(Path::new(&out).join(name), code).expect("cargo's output folder is writable");
     };
     write("boards.rs", texts(&found(&here, "board.toml")));
+    write("dimensions.rs", texts(&found(&here, "dimensions.toml")));
     write("pins.rs", pins::constants(&found(&here, "pins.toml")));
 }
 

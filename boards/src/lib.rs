@@ -6,6 +6,7 @@
 
 use serde::Deserialize;
 
+pub mod dimensions;
 pub mod pins;
 
 const FOUND: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/boards.rs"));

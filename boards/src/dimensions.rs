@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Mechanical dimensions: of every folder's board that has a `dimensions.toml`, and of the rack (`rack.toml`). The boards' layouts
+//! and the enclosure take theirs from here, so that they fit each other.
+//!
+//! All in millimetres.
+
+use serde::Deserialize;
+
+const FOUND: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/dimensions.rs"));
+const RACK: &str = include_str!("../rack.toml");
+
+/// A board as a solid: a plate with bodies on it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dimensions {
+    /// The folder's name.
+    pub name: String,
+    /// Along x and y.
+    pub size: [f64; 2],
+    /// The radius of its corners.
+    #[serde(default)]
+    pub corner: f64,
+    /// Of the bare board.
+    pub thickness: f64,
+    /// What stands out of its lower face.
+    pub below: f64,
+    /// The diameter of its mounting holes.
+    pub hole: f64,
+    /// The middles of its mounting holes.
+    pub holes: Vec<[f64; 2]>,
+    /// The tab with the card edge, where it has one.
+    pub edge: Option<Edge>,
+    /// What stands on it.
+    #[serde(default, rename = "body")]
+    pub bodies: Vec<Body>,
+}
+
+/// A tab of a board.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    /// The lower left corner.
+    pub low: [f64; 2],
+    /// The upper right corner.
+    pub high: [f64; 2],
+}
+
+/// A box around a part.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Body {
+    /// What it is.
+    pub name: String,
+    /// The lower left corner.
+    pub low: [f64; 2],
+    /// The upper right corner.
+    pub high: [f64; 2],
+    /// How far it stands out of the upper face; negative for what is below only.
+    pub height: f64,
+    /// How far it stands out of the lower face.
+    #[serde(default)]
+    pub below: f64,
+    /// Whether the tray's front panel has an opening for it.
+    #[serde(default)]
+    pub front: bool,
+    /// The wall of the case that has an opening for it.
+    pub opening: Option<Wall>,
+}
+
+/// A wall of the case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wall {
+    /// The outer wall at the right, seen from the front.
+    Right,
+}
+
+/// The rack.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rack {
+    /// How many trays.
+    pub slots: u32,
+    /// From tray to tray.
+    pub pitch: f64,
+    /// A tray.
+    pub tray: Tray,
+    /// The case.
+    pub case: Case,
+    /// A tray's socket on the backplane.
+    pub socket: Socket,
+    /// The fans.
+    pub fan: Fan,
+    /// The network switch.
+    pub switch: Switch,
+}
+
+/// A tray.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tray {
+    /// Its plate's width.
+    pub width: f64,
+    /// Its plate's thickness.
+    pub plate: f64,
+    /// From the plate to the board.
+    pub standoff: f64,
+    /// The front panel's thickness.
+    pub panel: f64,
+    /// From the front panel's face to the front edge of a board of 85 mm.
+    pub inset: f64,
+    /// From the board to the HAT.
+    pub spacer: f64,
+}
+
+/// The case.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// Of all walls.
+    pub wall: f64,
+    /// Between what moves against each other, on each side.
+    pub clearance: f64,
+    /// How far rails stand out of the walls.
+    pub rail: f64,
+    /// How thick they are.
+    pub ledge: f64,
+    /// Below the lowest and above the highest tray.
+    pub strip: f64,
+    /// Between fans and trays.
+    pub plenum: f64,
+    /// Behind the backplane.
+    pub rear: f64,
+}
+
+/// A tray's socket on the backplane.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Socket {
+    /// Along the card's edge.
+    pub length: f64,
+    /// Across.
+    pub width: f64,
+    /// Above the backplane.
+    pub height: f64,
+    /// From the backplane to the card's edge when it is in.
+    pub seat: f64,
+    /// How far the card may be off.
+    pub tolerance: f64,
+}
+
+/// The fans.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fan {
+    /// How many.
+    pub count: u32,
+    /// Edge to edge.
+    pub size: f64,
+    /// Along the air.
+    pub thickness: f64,
+    /// Between mounting holes.
+    pub hole_pitch: f64,
+}
+
+/// The network switch.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// What kind.
+    pub name: String,
+    /// Width, depth, height.
+    pub size: [f64; 3],
+}
+
+/// The boards with known dimensions, by name.
+#[must_use]
+pub fn all() -> Vec<Dimensions> {
+    FOUND
+        .iter()
+        .map(|(folder, text)| {
+            let found: Dimensions = toml::from_str(text).unwrap_or_else(|error| {
+                panic!("boards/{folder}/dimensions.toml (part of this program): {error}")
+            });
+            assert_eq!(found.name, *folder, "a board is called like its folder");
+            found
+        })
+        .collect()
+}
+
+/// The dimensions of the board called `name`, if they are known.
+#[must_use]
+pub fn find(name: &str) -> Option<Dimensions> {
+    all().into_iter().find(|board| board.name == name)
+}
+
+/// The rack.
+#[must_use]
+pub fn rack() -> Rack {
+    toml::from_str(RACK)
+        .unwrap_or_else(|error| panic!("boards/rack.toml (part of this program): {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_board_is_a_plate_with_its_holes_in_it() {
+        let all = all();
+        assert!(all.len() >= 5, "{}", all.len());
+        for board in all {
+            for hole in &board.holes {
+                for axis in [0, 1] {
+                    let edge = board.hole / 2.0;
+                    assert!(
+                        hole[axis] > edge && hole[axis] < board.size[axis] - edge,
+                        "{}: {hole:?}",
+                        board.name
+                    );
+                }
+            }
+            for body in &board.bodies {
+                assert!(
+                    body.low[0] < body.high[0] && body.low[1] < body.high[1],
+                    "{body:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_racks_dimensions_are_read() {
+        let rack = rack();
+        assert_eq!(rack.slots, 5);
+        assert!(find("raspberry-pi-4b").is_some() && find("qemu-x86_64").is_none());
+    }
+}
