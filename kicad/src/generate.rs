@@ -2,7 +2,6 @@
 //! Writes the boards' files: placement, routes and filled zones from the intent, without a hand on them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::circuits;
 use crate::design::Design;
@@ -11,8 +10,10 @@ use crate::layout;
 use crate::pcb::build::{Binding, BuildError, Draft};
 use crate::pcb::fill::{self, FillError};
 use crate::pcb::netlist::NetlistError;
-use crate::pcb::project::{FOOTPRINTS, project};
 use crate::pcb::rules::rules;
+use crate::project;
+pub use crate::schematic::generate::schematics;
+use crate::tools::{Kicad, KicadError};
 
 /// Where Debian's package puts KiCad's footprints.
 pub const STOCK_FOOTPRINTS: &str = "/usr/share/kicad/footprints";
@@ -51,8 +52,13 @@ pub enum BoardError {
         source: NetlistError,
     },
     /// KiCad's exporter.
-    #[error("kicad-cli exports no netlist of {0}")]
-    Export(PathBuf),
+    #[error("export the netlist of {board}'s schematic")]
+    Export {
+        /// The board.
+        board: &'static str,
+        /// Why.
+        source: KicadError,
+    },
     /// A file.
     #[error("write {path}")]
     Write {
@@ -83,20 +89,12 @@ pub fn boards(name: &str, dir: &Path) -> Result<(), BoardError> {
 }
 
 fn bind(design: &Design, schematic: &Path) -> Result<Binding, BoardError> {
-    let failed = || BoardError::Export(schematic.into());
-    let folder = tempfile::tempdir().map_err(|_| failed())?;
-    let file = folder.path().join("netlist");
-    let status = Command::new("kicad-cli")
-        .args(["sch", "export", "netlist", "--format", "kicadsexpr", "-o"])
-        .arg(&file)
-        .arg(schematic)
-        .output()
-        .map_err(|_| failed())?
-        .status;
-    if !status.success() {
-        return Err(failed());
-    }
-    let source = std::fs::read_to_string(&file).map_err(|_| failed())?;
+    let source = Kicad::new()
+        .and_then(|kicad| kicad.netlist(schematic))
+        .map_err(|source| BoardError::Export {
+            board: design.name,
+            source,
+        })?;
     Binding::read(&source).map_err(|source| BoardError::Netlist {
         board: design.name,
         source,
@@ -116,11 +114,9 @@ pub fn board(design: &Design, binding: &Binding, dir: &Path) -> Result<(), Board
         other => return Err(BoardError::Unknown(other.into())),
     }
     let name = design.name;
-    for (file, text) in [
-        (format!("{name}.kicad_dru"), rules(design)),
-        (format!("{name}.kicad_pro"), project(design)),
-        ("fp-lib-table".into(), FOOTPRINTS.into()),
-    ] {
+    let mut files = project::files(design);
+    files.push((format!("{name}.kicad_dru"), rules(design)));
+    for (file, text) in files {
         let path = dir.join(file);
         std::fs::write(&path, text).map_err(|source| BoardError::Write { path, source })?;
     }

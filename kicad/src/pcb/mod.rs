@@ -8,7 +8,6 @@ pub mod fill;
 pub mod geometry;
 pub mod labels;
 pub mod netlist;
-pub mod project;
 pub mod rules;
 pub mod write;
 

@@ -1,14 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What KiCad's rules check needs beside the board: the project with its net classes (without one it would check against
-//! defaults and pass), and the table of the project's own footprints.
+//! A KiCad project's own files: `.kicad_pro` with net classes and rules (without one KiCad checks against defaults and
+//! passes), and the tables of the project's own symbols and footprints.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::design::{Design, SIGNAL};
 
-/// The project's own footprints, for `fp-lib-table`.
-pub const FOOTPRINTS: &str = "(fp_lib_table\n\t(version 7)\n\t(lib (name \"racklet\") (type \"KiCad\") (uri \"${KIPRJMOD}/../racklet.pretty\") (options \"\") (descr \"Racklet's own footprints\"))\n)\n";
+/// The table of the project's own libraries of one kind.
+fn table(kind: &str, uri: &str, what: &str) -> String {
+    format!(
+        "({kind}_lib_table\n\t(version 7)\n\t(lib (name \"racklet\") (type \"KiCad\") (uri \"${{KIPRJMOD}}/../{uri}\") (options \"\") (descr \"Racklet's own {what}\"))\n)\n"
+    )
+}
+
+/// All of the project's files that are neither schematic nor board: name and content.
+#[must_use]
+pub fn files(design: &Design) -> Vec<(String, String)> {
+    vec![
+        (format!("{}.kicad_pro", design.name), project(design)),
+        (
+            "fp-lib-table".to_owned(),
+            table("fp", "racklet.pretty", "footprints"),
+        ),
+    ]
+}
 
 /// The project's file: rules of the board's setup, net classes, and which nets are in them. Every rule keeps KiCad's severity or a
 /// stricter one; nothing is excluded.
@@ -23,7 +39,7 @@ pub fn project(design: &Design) -> String {
             let comma = if patterns.is_empty() { "" } else { "," };
             let _ = write!(
                 patterns,
-                "{comma}\n      {{ \"netclass\": \"{}\", \"pattern\": \"{net}\" }}",
+                "{comma}\n      {{ \"netclass\": \"{0}\", \"pattern\": \"{net}\" }},\n      {{ \"netclass\": \"{0}\", \"pattern\": \"/*{net}\" }}",
                 class.name
             );
         }
@@ -57,6 +73,7 @@ pub fn project(design: &Design) -> String {
       }}
     }}
   }},
+  "erc": {{ "erc_exclusions": [], "meta": {{ "version": 0 }}, "rule_severities": {{}} }},
   "meta": {{ "filename": "{}.kicad_pro", "version": 3 }},
   "net_settings": {{
     "classes": [{written}

@@ -1,0 +1,619 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Blocks: a part with its surroundings, a row of decoupling capacitors, a line between two labels.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use super::{
+    Drawing, Label, Note, Placed, Plan, What,
+    lane::{Lane, Pad, Rest, is_passive, rail},
+    text_steps, text_width,
+};
+use crate::{
+    design::{OPEN, Part},
+    symbols::{Point, Side, Symbol, SymbolPin},
+};
+
+/// A drawing with the room it needs.
+pub(super) struct Block {
+    pub(super) drawing: Drawing,
+    pub(super) low: Point,
+    pub(super) high: Point,
+}
+
+/// Capacitors in a row.
+const ROW: usize = 10;
+
+/// Everything on a sheet.
+pub(super) fn blocks(plan: &Plan<'_>, sheet: &'static str) -> Vec<Block> {
+    let parts = || plan.design.parts.iter().filter(|part| part.sheet == sheet);
+    let mut rest = Rest {
+        plan,
+        sheet,
+        used: BTreeSet::new(),
+    };
+    let mut blocks = Vec::new();
+    let mut anchors: Vec<&Part> = parts().filter(|part| !is_passive(plan, part)).collect();
+    // What does something comes first and keeps its passive parts; connectors and what has no pads come last.
+    anchors.sort_by_key(|part| match part.reference.chars().next() {
+        Some('U') => 0,
+        Some('Q' | 'D' | 'Y' | 'R') => 1,
+        Some('J') => 2,
+        _ => 3,
+    });
+    for part in anchors {
+        rest.used.insert(part.reference);
+        blocks.extend(around(&mut rest, part));
+    }
+    // Lines that hang on no such part.
+    for part in parts() {
+        if rest.used.contains(part.reference) {
+            continue;
+        }
+        let Some(pin) = part.pins.iter().find(|pin| !plan.is_rail(pin.net)) else {
+            continue;
+        };
+        blocks.push(line(&mut rest, pin.net));
+    }
+    blocks.extend(rows(&mut rest));
+    let flags = plan.flags.iter().filter(|(_, on)| **on == sheet);
+    let flags: Vec<_> = flags.map(|(net, _)| *net).collect();
+    if !flags.is_empty() {
+        blocks.push(flag_row(plan, &flags));
+    }
+    blocks.extend(notes(plan, sheet));
+    blocks
+}
+
+/// Pins of one side that are drawn together: neighbours on the same net.
+struct Group {
+    net: &'static str,
+    pins: Vec<(Point, &'static str)>,
+}
+
+fn around(rest: &mut Rest<'_, '_>, part: &Part) -> Vec<Block> {
+    let symbol = Rc::clone(&rest.plan.symbols[part.reference]);
+    (1..=symbol.units)
+        .map(|unit| one_unit(rest, part, &symbol, unit))
+        .collect()
+}
+
+fn one_unit(rest: &mut Rest<'_, '_>, part: &Part, symbol: &Rc<Symbol>, unit: u32) -> Block {
+    let plan = rest.plan;
+    let mut drawing = Drawing::default();
+    let (mut low, mut high) = (symbol.low, symbol.high);
+    let mut groups = |side| {
+        let groups = groups(plan, part, symbol, unit, side);
+        let open: Vec<_> = groups.iter().filter(|group| group.net == OPEN).collect();
+        for group in open {
+            drawing.open.extend(group.pins.iter().map(|(at, _)| *at));
+        }
+        let groups: Vec<_> = groups
+            .into_iter()
+            .filter(|group| group.net != OPEN)
+            .collect();
+        groups
+    };
+    let (left, right) = (groups(Side::Left), groups(Side::Right));
+    let (up, down) = (groups(Side::Up), groups(Side::Down));
+    for (side, groups) in [(Side::Left, left), (Side::Right, right)] {
+        let (side_low, side_high) = beside(rest, part.reference, &mut drawing, side, groups);
+        low = Point::new(low.x.min(side_low.x), low.y.min(side_low.y));
+        high = Point::new(high.x.max(side_high.x), high.y.max(side_high.y));
+    }
+    for (side, groups) in [(Side::Up, &up), (Side::Down, &down)] {
+        let reach = upright(plan, part.reference, &mut drawing, side, groups);
+        if side == Side::Up {
+            low.y = low.y.min(symbol.low.y - reach);
+        } else {
+            high.y = high.y.max(symbol.high.y + reach);
+        }
+    }
+    // Above, to the left of what goes up from it.
+    let first_up = up
+        .iter()
+        .flat_map(|group| &group.pins)
+        .map(|(at, _)| at.x)
+        .min();
+    let width = text_width(part.reference).max(text_width(&part.value));
+    let mut middle = f64::from(symbol.low.x) + width / 2.0;
+    if let Some(first) = first_up {
+        middle = middle.min(f64::from(first) - width / 2.0 - 2.0);
+    }
+    let top = f64::from(symbol.low.y);
+    drawing.symbols.push(Placed {
+        symbol: Rc::clone(symbol),
+        unit,
+        at: Point::new(0, 0),
+        turns: 0,
+        what: What::Part(part.reference),
+        value: part.value.clone(),
+        reference_at: (middle, top - 3.0),
+        value_at: (middle, top - 1.3),
+        from_left: false,
+    });
+    #[allow(clippy::cast_possible_truncation, reason = "on a sheet")]
+    let edge = (middle - width / 2.0).floor() as i32;
+    low = Point::new(low.x.min(edge), low.y.min(symbol.low.y - 4));
+    Block { drawing, low, high }
+}
+
+fn groups(plan: &Plan<'_>, part: &Part, symbol: &Symbol, unit: u32, side: Side) -> Vec<Group> {
+    let mut pins: Vec<&SymbolPin> = symbol
+        .pins
+        .iter()
+        .filter(|pin| pin.side == side && (pin.unit == unit || pin.unit == 0))
+        .collect();
+    pins.sort_by_key(|pin| match side {
+        Side::Left | Side::Right => (pin.at.y, pin.at.x),
+        Side::Up | Side::Down => (pin.at.x, pin.at.y),
+    });
+    let mut groups: Vec<Group> = Vec::new();
+    for pin in pins {
+        let net = plan.net(part.reference, &pin.number);
+        let number = part
+            .pins
+            .iter()
+            .find(|own| own.number == pin.number)
+            .map_or("", |own| own.number);
+        match groups.last_mut() {
+            Some(last) if last.net == net && net != OPEN => last.pins.push((pin.at, number)),
+            _ => groups.push(Group {
+                net,
+                pins: vec![(pin.at, number)],
+            }),
+        }
+    }
+    groups
+}
+
+/// Draws what hangs on the pins of the left or right side. Returns the corners.
+fn beside(
+    rest: &mut Rest<'_, '_>,
+    reference: &'static str,
+    drawing: &mut Drawing,
+    side: Side,
+    groups: Vec<Group>,
+) -> (Point, Point) {
+    let direction = side.step().x;
+    let mut lanes: Vec<(Group, Lane)> = groups
+        .into_iter()
+        .map(|group| {
+            let pads: Vec<Pad> = group
+                .pins
+                .iter()
+                .map(|(_, number)| (reference, *number))
+                .collect();
+            let lane = rest.lane(group.net, &pads, side);
+            (group, lane)
+        })
+        .collect();
+    let wanted: Vec<i32> = lanes.iter().map(|(group, _)| group.pins[0].0.y).collect();
+    let gaps: Vec<i32> = lanes
+        .windows(2)
+        .map(|pair| pair[0].1.down + pair[1].1.up)
+        .collect();
+    // Pins that are joined take the room of all of them.
+    let gaps: Vec<i32> = gaps
+        .iter()
+        .zip(&lanes)
+        .map(|(gap, (group, _))| {
+            let last = group.pins.last().map_or(0, |(at, _)| at.y);
+            (*gap).max(last - group.pins[0].0.y + 1)
+        })
+        .collect();
+    let ys = spread(&wanted, &gaps);
+    let edge = lanes
+        .iter()
+        .flat_map(|(group, _)| &group.pins)
+        .map(|(at, _)| at.x * direction)
+        .max()
+        .unwrap_or(0);
+    // Wires that go up turn first where they begin highest, those that go down where they begin lowest: so none cross.
+    let bends = lanes.len();
+    let turn = |index: usize| {
+        let rank = match ys[index].cmp(&wanted[index]) {
+            std::cmp::Ordering::Less => (0..index).filter(|at| ys[*at] < wanted[*at]).count(),
+            std::cmp::Ordering::Equal => return None,
+            std::cmp::Ordering::Greater => (index + 1..bends)
+                .filter(|at| ys[*at] > wanted[*at])
+                .count(),
+        };
+        i32::try_from(rank).ok()
+    };
+    let deepest = (0..bends).filter_map(turn).max().map_or(0, |rank| rank + 1);
+    let joined = i32::from(lanes.iter().any(|(group, _)| group.pins.len() > 1));
+    let start = edge + 1 + joined + deepest;
+    let (mut low, mut high) = (Point::new(0, 0), Point::new(0, 0));
+    for (index, (group, lane)) in lanes.drain(..).enumerate() {
+        let first = group.pins[0].0;
+        let x = |distance: i32| distance * direction;
+        if group.pins.len() > 1 {
+            for (at, _) in &group.pins {
+                drawing.wire(*at, Point::new(x(edge + 1), at.y));
+            }
+            let column: BTreeSet<i32> = group.pins.iter().map(|(at, _)| at.y).collect();
+            let column: Vec<i32> = column.into_iter().collect();
+            for pair in column.windows(2) {
+                drawing.wire(
+                    Point::new(x(edge + 1), pair[0]),
+                    Point::new(x(edge + 1), pair[1]),
+                );
+            }
+        }
+        let from = if group.pins.len() > 1 {
+            Point::new(x(edge + 1), first.y)
+        } else {
+            first
+        };
+        let end = Point::new(x(start), ys[index]);
+        match turn(index) {
+            None => drawing.wire(from, end),
+            Some(rank) => {
+                let column = x(edge + 1 + joined + rank);
+                drawing.wire(from, Point::new(column, from.y));
+                drawing.wire(Point::new(column, from.y), Point::new(column, end.y));
+                drawing.wire(Point::new(column, end.y), end);
+            }
+        }
+        let reach = x(start + lane.length);
+        low = Point::new(low.x.min(reach), low.y.min(end.y - lane.up));
+        high = Point::new(high.x.max(reach), high.y.max(end.y + lane.down));
+        drawing.put(lane.drawing, end);
+    }
+    (low, high)
+}
+
+/// Positions as near as can be to the wanted ones, with at least these distances between neighbours: pools of neighbours that would
+/// come too close are moved as one, so that the squares of all moves are least.
+fn spread(wanted: &[i32], gaps: &[i32]) -> Vec<i32> {
+    let mut offset = 0;
+    let mut offsets = vec![0];
+    for gap in gaps {
+        offset += gap;
+        offsets.push(offset);
+    }
+    // Pools of (sum of wanted less offset, how many).
+    let mut pools: Vec<(i32, i32)> = Vec::new();
+    for (want, offset) in wanted.iter().zip(&offsets) {
+        pools.push((want - offset, 1));
+        while let [.., (before, many), (sum, count)] = pools[..] {
+            if before * count <= sum * many {
+                break;
+            }
+            pools.truncate(pools.len() - 2);
+            pools.push((before + sum, many + count));
+        }
+    }
+    let mut positions = Vec::new();
+    for (sum, count) in pools {
+        for _ in 0..count {
+            positions.push(sum.div_euclid(count) + offsets[positions.len()]);
+        }
+    }
+    positions
+}
+
+/// Draws what hangs on the pins of the upper or lower side. Returns how far it reaches.
+fn upright(
+    plan: &Plan<'_>,
+    reference: &'static str,
+    drawing: &mut Drawing,
+    side: Side,
+    groups: &[Group],
+) -> i32 {
+    let step = side.step().y;
+    let mut reach = 0;
+    let mut taken = i32::MIN;
+    let mut raised = false;
+    for group in groups {
+        let first = group.pins[0].0;
+        for pair in group.pins.windows(2) {
+            let (one, other) = (pair[0].0, pair[1].0);
+            let (above_one, above_other) = (
+                Point::new(one.x, first.y + step),
+                Point::new(other.x, first.y + step),
+            );
+            drawing.wire(other, above_other);
+            drawing.wire(above_one, above_other);
+        }
+        let bend = Point::new(first.x, first.y + step);
+        drawing.wire(first, bend);
+        if plan.is_rail(group.net) {
+            // Names of neighbours would run into each other: every other one stands higher.
+            let half = text_steps(group.net) / 2 + 1;
+            raised = first.x - half < taken && !raised;
+            let height = if raised { 4 } else { 1 };
+            let end = Point::new(first.x, first.y + step * height);
+            drawing.wire(bend, end);
+            // Ground's symbol hangs down and the others stand up; on the other side, the wire goes round a corner.
+            if (group.net == "GND") == (side == Side::Down) {
+                drawing.symbols.push(rail(plan, group.net, end));
+            } else {
+                let far = Point::new(end.x, end.y + step * 3);
+                let corner = Point::new(far.x + half, far.y);
+                drawing.wire(end, far);
+                drawing.wire(far, corner);
+                drawing.symbols.push(rail(plan, group.net, corner));
+                raised = true;
+            }
+            reach = reach.max(height + 4);
+            taken = first.x + half;
+        } else {
+            let goes_on = plan.design.connections()[group.net].len() > group.pins.len();
+            debug_assert!(goes_on, "a net joins two pads: {reference}");
+            let end = Point::new(first.x, first.y + step * 2);
+            drawing.wire(bend, end);
+            drawing.labels.push(label(plan, group.net, end, side));
+            reach = reach.max(text_steps(group.net) + 5);
+            taken = first.x + 1;
+        }
+    }
+    reach
+}
+
+fn label(plan: &Plan<'_>, net: &'static str, at: Point, side: Side) -> Label {
+    Label {
+        net,
+        at,
+        side,
+        crossing: plan.crossing.contains(net),
+    }
+}
+
+/// A line that begins with a label.
+fn line(rest: &mut Rest<'_, '_>, net: &'static str) -> Block {
+    let lane = rest.lane(net, &[], Side::Right);
+    let mut drawing = lane.drawing;
+    // Nothing is to the left of what hangs first.
+    if let Some(first) = drawing
+        .wires
+        .iter()
+        .position(|(from, to)| *from == Point::new(0, 0) && to.y == 0)
+        && drawing.labels.iter().any(|label| label.net == net)
+    {
+        drawing.wires.remove(first);
+    }
+    let has_label = drawing.labels.iter().any(|label| label.net == net);
+    let mut low = Point::new(-1, -lane.up);
+    if !has_label {
+        drawing.wire(Point::new(0, 0), Point::new(-1, 0));
+        drawing
+            .labels
+            .push(label(rest.plan, net, Point::new(-1, 0), Side::Left));
+        low.x -= text_steps(net) + 3;
+    }
+    Block {
+        drawing,
+        low,
+        high: Point::new(lane.length, lane.down),
+    }
+}
+
+/// Parts between two rails, side by side: capacitors above all.
+fn rows(rest: &mut Rest<'_, '_>) -> Vec<Block> {
+    let plan = rest.plan;
+    let sheet = rest.sheet;
+    let parts: Vec<&Part> = plan
+        .design
+        .parts
+        .iter()
+        .filter(|part| part.sheet == sheet && !rest.used.contains(part.reference))
+        .collect();
+    let mut blocks = Vec::new();
+    for (upper, lower) in pairs(&parts) {
+        let of_pair: Vec<_> = parts
+            .iter()
+            .filter(|part| ends(part) == (upper, lower))
+            .copied()
+            .collect();
+        if let Some(lower) = lower.filter(|net| *net != "GND") {
+            for part in of_pair {
+                rest.used.insert(part.reference);
+                blocks.push(between(rest, part, upper, lower));
+            }
+            continue;
+        }
+        for row in of_pair.chunks(ROW) {
+            for part in row {
+                rest.used.insert(part.reference);
+            }
+            blocks.push(row_of(rest, row, upper, lower));
+        }
+    }
+    blocks
+}
+
+/// A part that joins two supplies, the one that feeds to the left.
+fn between(rest: &Rest<'_, '_>, part: &Part, one: &'static str, other: &'static str) -> Block {
+    let plan = rest.plan;
+    // A diode's cathode is its first pad; all else is drawn as the design says.
+    let (from, to) = if part.reference.starts_with('D') {
+        (other, one)
+    } else {
+        (one, other)
+    };
+    let mut lane = Lane::new(Side::Right);
+    lane.drawing
+        .symbols
+        .push(rail(plan, from, Point::new(0, 0)));
+    lane.through_from(plan, part, from);
+    lane.rail(plan, to);
+    Block {
+        low: Point::new(-text_steps(from) / 2 - 1, -lane.up),
+        high: Point::new(lane.length, lane.down),
+        drawing: lane.drawing,
+    }
+}
+
+/// The upper and the lower rail of a part; a test point has one.
+fn ends(part: &Part) -> (&'static str, Option<&'static str>) {
+    let mut nets: Vec<_> = part.pins.iter().map(|pin| pin.net).collect();
+    nets.sort_by_key(|net| *net == "GND");
+    (nets.first().copied().unwrap_or(OPEN), nets.get(1).copied())
+}
+
+fn pairs(parts: &[&Part]) -> Vec<(&'static str, Option<&'static str>)> {
+    let mut pairs: Vec<_> = Vec::new();
+    for part in parts {
+        if !pairs.contains(&ends(part)) {
+            pairs.push(ends(part));
+        }
+    }
+    pairs
+}
+
+fn row_of(
+    rest: &Rest<'_, '_>,
+    row: &[&Part],
+    upper: &'static str,
+    lower: Option<&'static str>,
+) -> Block {
+    let plan = rest.plan;
+    let mut drawing = Drawing::default();
+    let (mut x, mut height, mut last) = (0, 0, 0);
+    for (index, part) in row.iter().enumerate() {
+        let (placed, far) = super::lane::standing(plan, part, upper, Point::new(x, 1));
+        drawing.symbols.push(placed);
+        drawing.wire(Point::new(x, 0), Point::new(x, 1));
+        if index > 0 {
+            drawing.wire(Point::new(last, 0), Point::new(x, 0));
+        }
+        if lower.is_some() {
+            drawing.wire(far, far + Point::new(0, 1));
+            if index > 0 {
+                drawing.wire(Point::new(last, far.y + 1), Point::new(x, far.y + 1));
+            }
+        }
+        height = far.y + 1;
+        last = x;
+        x += text_steps(part.reference).max(text_steps(&part.value)) + 5;
+    }
+    if upper != OPEN {
+        let below = upper == "GND";
+        if below {
+            // Only test points are on ground alone.
+            drawing.wire(Point::new(0, 0), Point::new(-2, 0));
+            drawing.symbols.push(rail(plan, upper, Point::new(-2, 0)));
+        } else {
+            drawing.symbols.push(rail(plan, upper, Point::new(0, 0)));
+        }
+    }
+    if let Some(lower) = lower {
+        let at = Point::new(0, height);
+        if lower == "GND" {
+            drawing.symbols.push(rail(plan, lower, at));
+        } else {
+            drawing.wire(at, at + Point::new(0, 1));
+            drawing
+                .labels
+                .push(label(plan, lower, at + Point::new(0, 1), Side::Down));
+        }
+    }
+    Block {
+        drawing,
+        low: Point::new(-4, -5),
+        high: Point::new(x, height + 5),
+    }
+}
+
+/// Tells KiCad that these nets are fed from outside of what it can see.
+fn flag_row(plan: &Plan<'_>, nets: &[&'static str]) -> Block {
+    let mut drawing = Drawing::default();
+    let mut x = 0;
+    for net in nets {
+        let width = text_steps(net).max(8);
+        let at = Point::new(x, 0);
+        let flag_at = at + Point::new(0, if *net == "GND" { -1 } else { 1 });
+        drawing.wire(at, flag_at);
+        if plan.is_rail(net) {
+            drawing.symbols.push(rail(plan, net, at));
+        } else {
+            drawing.labels.push(label(plan, net, at, Side::Up));
+        }
+        drawing.symbols.push(Placed {
+            symbol: Rc::clone(&plan.flag),
+            unit: 1,
+            at: flag_at,
+            turns: if *net == "GND" { 0 } else { 2 },
+            what: What::Flag,
+            value: String::new(),
+            reference_at: (
+                f64::from(x),
+                f64::from(flag_at.y) + if *net == "GND" { -3.6 } else { 3.6 },
+            ),
+            value_at: (
+                f64::from(x),
+                f64::from(flag_at.y) + if *net == "GND" { -3.6 } else { 3.6 },
+            ),
+            from_left: false,
+        });
+        x += width + 2;
+    }
+    let tallest = nets.iter().map(|net| text_steps(net)).max().unwrap_or(0);
+    Block {
+        drawing,
+        low: Point::new(-5, -tallest - 4),
+        high: Point::new(x, 6),
+    }
+}
+
+/// What each part is there for, as text.
+fn notes(plan: &Plan<'_>, sheet: &str) -> Vec<Block> {
+    const LINES: usize = 24;
+    let mut lines: Vec<String> = plan
+        .design
+        .parts
+        .iter()
+        .filter(|part| part.sheet == sheet && !part.note.is_empty())
+        .map(|part| format!("{}  {}", part.reference, part.note))
+        .collect();
+    lines.dedup();
+    lines
+        .chunks(LINES)
+        .map(|chunk| {
+            let widest = chunk.iter().map(|line| text_steps(line)).max().unwrap_or(0);
+            let rows = i32::try_from(chunk.len()).unwrap_or(0);
+            Block {
+                drawing: Drawing {
+                    notes: vec![Note {
+                        text: chunk.join("\n"),
+                        at: Point::new(0, 0),
+                        size: GRID_TEXT,
+                    }],
+                    ..Drawing::default()
+                },
+                low: Point::new(0, 0),
+                high: Point::new(widest, rows * 2),
+            }
+        })
+        .collect()
+}
+
+/// The height of the notes' letters, in millimetres.
+const GRID_TEXT: f64 = 1.27;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_keep_their_distance_and_stay_near_their_pins() {
+        assert_eq!(spread(&[0, 2, 4], &[2, 2]), [0, 2, 4]);
+        assert_eq!(spread(&[0, 2], &[10]), [-4, 6]);
+        assert_eq!(spread(&[0, 20, 22], &[4, 8]), [0, 17, 25]);
+        assert_eq!(spread(&[], &[]), [0; 0]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_two_lanes_come_too_close(lanes in proptest::collection::vec((0..6i32, 1..20i32), 1..20)) {
+            let mut at = 0;
+            let wanted: Vec<i32> = lanes.iter().map(|(step, _)| { at += step; at }).collect();
+            let gaps: Vec<i32> = lanes[1..].iter().map(|(_, gap)| *gap).collect();
+            let found = spread(&wanted, &gaps);
+            for (pair, gap) in found.windows(2).zip(&gaps) {
+                proptest::prop_assert!(pair[1] - pair[0] >= *gap);
+            }
+        }
+    }
+}

@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Drawings as KiCad 9 files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Drawing, Label, Note, Placed, SheetBox, What,
+    connect::{ends, touches},
+    page::{A4, Paper},
+    root_uuid, sheet_file, sheet_uuid, symbol_uuid,
+};
+use crate::{
+    design::Design,
+    sexpr::{Sexpr, atom, list, number, text},
+    symbols::{GRID, Point, Side},
+    uuid::uuid,
+};
+
+/// The version of the file format: KiCad 9.0.
+const VERSION: &str = "20250114";
+/// The date in the title blocks: the design's, not the day's.
+const DATE: &str = "2026-11-25";
+
+fn millimetres(steps: i32) -> f64 {
+    f64::from(steps) * GRID
+}
+
+fn xy(point: Point) -> Sexpr {
+    list(
+        "xy",
+        [number(millimetres(point.x)), number(millimetres(point.y))],
+    )
+}
+
+fn at(point: Point, angle: f64) -> Sexpr {
+    let (x, y) = (millimetres(point.x), millimetres(point.y));
+    list("at", [number(x), number(y), number(angle)])
+}
+
+fn id(uuid: String) -> Sexpr {
+    list("uuid", [text(uuid)])
+}
+
+fn word(name: &str, value: &str) -> Sexpr {
+    list(name, [atom(value)])
+}
+
+fn font(size: f64) -> Sexpr {
+    list("font", [list("size", [number(size), number(size)])])
+}
+
+fn effects(justify: &[&str], hidden: bool) -> Sexpr {
+    let mut items = vec![font(1.27)];
+    if !justify.is_empty() {
+        items.push(list("justify", justify.iter().map(|word| atom(*word))));
+    }
+    if hidden {
+        items.push(word("hide", "yes"));
+    }
+    list("effects", items)
+}
+
+fn stroke() -> Sexpr {
+    list(
+        "stroke",
+        [list("width", [number(0.0)]), word("type", "default")],
+    )
+}
+
+/// The file of one sheet.
+pub(super) fn sheet(design: &Design, index: usize, paper: Paper, drawing: &Drawing) -> String {
+    let sheet = design.sheets[index];
+    let path = format!(
+        "/{}/{}",
+        root_uuid(design.name),
+        sheet_uuid(design.name, sheet.name)
+    );
+    let mut items = head(
+        design,
+        &uuid(&[design.name, "file", sheet.name]),
+        paper,
+        sheet.title,
+        index + 2,
+    );
+    items.push(library(drawing));
+    items.extend(content(design, sheet.name, &path, drawing));
+    items.push(word("embedded_fonts", "no"));
+    list("kicad_sch", items).to_string()
+}
+
+/// The root file.
+pub(super) fn root(design: &Design, drawing: &Drawing) -> String {
+    let tallest = drawing
+        .sheets
+        .iter()
+        .map(|sheet| sheet.at.y + sheet.size.y)
+        .max();
+    let paper = match tallest {
+        Some(lowest) if lowest > 130 => super::page::A3,
+        _ => A4,
+    };
+    let mut items = head(design, &root_uuid(design.name), paper, design.title, 1);
+    items.push(list("lib_symbols", []));
+    items.extend(content(design, "root", "", drawing));
+    for (index, sheet) in drawing.sheets.iter().enumerate() {
+        items.push(sheet_box(design, sheet, index));
+    }
+    items.push(list(
+        "sheet_instances",
+        [list("path", [text("/"), list("page", [text("1")])])],
+    ));
+    items.push(word("embedded_fonts", "no"));
+    list("kicad_sch", items).to_string()
+}
+
+fn head(design: &Design, own: &str, paper: Paper, title: &str, page: usize) -> Vec<Sexpr> {
+    let comment = |index: i32, line: &str| list("comment", [atom(index.to_string()), text(line)]);
+    vec![
+        word("version", VERSION),
+        list("generator", [text("racklet")]),
+        list("generator_version", [text("9.0")]),
+        id(own.to_owned()),
+        list("paper", [text(paper.name)]),
+        list(
+            "title_block",
+            [
+                list("title", [text(title)]),
+                list("date", [text(DATE)]),
+                list("rev", [text(design.revision)]),
+                list("company", [text("Racklet")]),
+                comment(
+                    1,
+                    &format!(
+                        "{}, sheet {page} of {}",
+                        design.title,
+                        design.sheets.len() + 1
+                    ),
+                ),
+                comment(2, "Licence: CERN-OHL-P-2.0"),
+                comment(3, "Never fabricated yet"),
+            ],
+        ),
+    ]
+}
+
+/// The symbols that are used, each once, by name.
+fn library(drawing: &Drawing) -> Sexpr {
+    let used: BTreeMap<&str, &Sexpr> = drawing
+        .symbols
+        .iter()
+        .map(|placed| (&*placed.symbol.id, &placed.symbol.definition))
+        .collect();
+    list("lib_symbols", used.into_values().cloned())
+}
+
+fn content(design: &Design, sheet: &str, path: &str, drawing: &Drawing) -> Vec<Sexpr> {
+    let unique = |kind: &str, what: String| uuid(&[design.name, sheet, kind, &what]);
+    let mut items = Vec::new();
+    for (index, note) in drawing.notes.iter().enumerate() {
+        items.push(note_item(note, unique("note", index.to_string())));
+    }
+    for point in junctions(drawing) {
+        items.push(list(
+            "junction",
+            [
+                list(
+                    "at",
+                    [number(millimetres(point.x)), number(millimetres(point.y))],
+                ),
+                list("diameter", [number(0.0)]),
+                list("color", [0.0, 0.0, 0.0, 0.0].map(number)),
+                id(unique("junction", format!("{point:?}"))),
+            ],
+        ));
+    }
+    for point in &drawing.open {
+        items.push(list(
+            "no_connect",
+            [
+                list(
+                    "at",
+                    [number(millimetres(point.x)), number(millimetres(point.y))],
+                ),
+                id(unique("open", format!("{point:?}"))),
+            ],
+        ));
+    }
+    for (from, to) in wires(drawing) {
+        items.push(list(
+            "wire",
+            [
+                list("pts", [xy(from), xy(to)]),
+                stroke(),
+                id(unique("wire", format!("{from:?} {to:?}"))),
+            ],
+        ));
+    }
+    for label in &drawing.labels {
+        items.push(label_item(
+            label,
+            unique("label", format!("{} {:?}", label.net, label.at)),
+        ));
+    }
+    for (index, placed) in drawing.symbols.iter().enumerate() {
+        items.push(symbol_item(design, sheet, path, placed, index));
+    }
+    items
+}
+
+/// Wires without those that are there twice.
+fn wires(drawing: &Drawing) -> BTreeSet<(Point, Point)> {
+    drawing
+        .wires
+        .iter()
+        .map(|(from, to)| (*from.min(to), *from.max(to)))
+        .collect()
+}
+
+/// Where a dot belongs: three ends or more, or an end on a wire that passes.
+fn junctions(drawing: &Drawing) -> Vec<Point> {
+    let wires = wires(drawing);
+    let mut ways: BTreeMap<Point, usize> = BTreeMap::new();
+    for point in ends(drawing) {
+        ways.entry(point).or_default();
+    }
+    for (point, ways) in &mut ways {
+        for wire in wires.iter().filter(|wire| touches(*point, **wire)) {
+            *ways += if wire.0 == *point || wire.1 == *point {
+                1
+            } else {
+                2
+            };
+        }
+        for placed in &drawing.symbols {
+            let pins = placed.symbol.pins.iter();
+            *ways += usize::from(
+                pins.filter(|pin| pin.unit == placed.unit || pin.unit == 0)
+                    .any(|pin| placed.at + super::turned(pin.at, placed.turns) == *point),
+            );
+        }
+    }
+    ways.into_iter()
+        .filter(|(_, ways)| *ways > 2)
+        .map(|(point, _)| point)
+        .collect()
+}
+
+fn note_item(note: &Note, own: String) -> Sexpr {
+    list(
+        "text",
+        [
+            text(note.text.clone()),
+            word("exclude_from_sim", "no"),
+            at(note.at, 0.0),
+            list(
+                "effects",
+                [
+                    font(note.size),
+                    list("justify", [atom("left"), atom("top")]),
+                ],
+            ),
+            id(own),
+        ],
+    )
+}
+
+fn label_item(label: &Label, own: String) -> Sexpr {
+    let (angle, justify) = match label.side {
+        Side::Right => (0.0, "left"),
+        Side::Left => (180.0, "right"),
+        Side::Up => (90.0, "left"),
+        Side::Down => (270.0, "right"),
+    };
+    if label.crossing {
+        return list(
+            "hierarchical_label",
+            [
+                text(label.net),
+                word("shape", "bidirectional"),
+                at(label.at, angle),
+                effects(&[justify], false),
+                id(own),
+            ],
+        );
+    }
+    list(
+        "label",
+        [
+            text(label.net),
+            at(label.at, angle),
+            effects(&[justify, "bottom"], false),
+            id(own),
+        ],
+    )
+}
+
+fn symbol_item(design: &Design, sheet: &str, path: &str, placed: &Placed, index: usize) -> Sexpr {
+    let part = match placed.what {
+        What::Part(reference) => design.part(reference),
+        What::Rail(_) | What::Flag => None,
+    };
+    let extra = format!("{sheet} {index}");
+    let (reference, value, own) = match placed.what {
+        What::Part(reference) => {
+            let unit = match placed.unit {
+                1 => symbol_uuid(design.name, reference),
+                unit => uuid(&[design.name, "symbol", reference, &unit.to_string()]),
+            };
+            (
+                reference.to_owned(),
+                part.map_or("", |part| &part.value),
+                unit,
+            )
+        }
+        What::Rail(net) => (
+            format!("#PWR{}", hidden_number(design, sheet, index)),
+            net,
+            uuid(&[design.name, "rail", &extra]),
+        ),
+        What::Flag => (
+            format!("#FLG{}", hidden_number(design, sheet, index)),
+            "PWR_FLAG",
+            uuid(&[design.name, "flag", &extra]),
+        ),
+    };
+    let is_part = part.is_some();
+    let yes_no = |yes: bool| if yes { "yes" } else { "no" };
+    let in_bom = part.is_some_and(|part| part.bom.is_some());
+    let mut items = vec![
+        list("lib_id", [text(placed.symbol.id.clone())]),
+        at(placed.at, f64::from(placed.turns) * 90.0),
+        list("unit", [atom(placed.unit.to_string())]),
+        word("exclude_from_sim", "no"),
+        word("in_bom", yes_no(in_bom || !is_part)),
+        word("on_board", "yes"),
+        word("dnp", "no"),
+        id(own.clone()),
+    ];
+    let upright = if placed.turns % 2 == 1 { 90.0 } else { 0.0 };
+    // KiCad turns a text's sides with its symbol.
+    let left = if placed.turns == 2 { "right" } else { "left" };
+    let justify: &[&str] = if placed.from_left { &[left] } else { &[] };
+    let field = |name: &str, value: &str, (x, y): (f64, f64), hidden: bool| {
+        let justify = if matches!(name, "Reference" | "Value") {
+            justify
+        } else {
+            &[]
+        };
+        list(
+            "property",
+            [
+                text(name),
+                text(value),
+                list("at", [number(x * GRID), number(y * GRID), number(upright)]),
+                effects(justify, hidden),
+            ],
+        )
+    };
+    let no_text = matches!(placed.what, What::Part(_)) && placed.symbol.pins.is_empty();
+    items.push(field(
+        "Reference",
+        &reference,
+        placed.reference_at,
+        !is_part,
+    ));
+    items.push(field("Value", value, placed.value_at, no_text));
+    let origin = (f64::from(placed.at.x), f64::from(placed.at.y));
+    items.push(field(
+        "Footprint",
+        part.map_or("", |part| part.footprint),
+        origin,
+        true,
+    ));
+    let library = |name: &str| {
+        let property = placed.symbol.definition.all("property");
+        property
+            .filter(|property| property.argument(0) == Some(name))
+            .find_map(|property| property.argument(1).map(str::to_owned))
+            .unwrap_or_default()
+    };
+    items.push(field("Datasheet", &library("Datasheet"), origin, true));
+    items.push(field("Description", &library("Description"), origin, true));
+    if let Some(part) = part {
+        items.push(field("Note", part.note, origin, true));
+        if let Some(bom) = part.bom {
+            items.push(field("BOM", bom, origin, true));
+        }
+    }
+    for pin in &placed.symbol.pins {
+        items.push(list(
+            "pin",
+            [
+                text(pin.number.clone()),
+                id(uuid(&[&own, "pin", &pin.number])),
+            ],
+        ));
+    }
+    items.push(list(
+        "instances",
+        [list(
+            "project",
+            [
+                text(design.name),
+                list(
+                    "path",
+                    [
+                        text(path),
+                        list("reference", [text(reference)]),
+                        list("unit", [atom(placed.unit.to_string())]),
+                    ],
+                ),
+            ],
+        )],
+    ));
+    list("symbol", items)
+}
+
+/// A number that no other rail or flag of the design has.
+fn hidden_number(design: &Design, sheet: &str, index: usize) -> usize {
+    let position = design.sheets.iter().position(|known| known.name == sheet);
+    (position.unwrap_or(0) + 1) * 1000 + index
+}
+
+fn sheet_box(design: &Design, sheet: &SheetBox, index: usize) -> Sexpr {
+    let own = sheet_uuid(design.name, sheet.name);
+    let field = |name: &str, value: String, y: i32, justify: &str| {
+        list(
+            "property",
+            [
+                text(name),
+                text(value),
+                at(Point::new(sheet.at.x, y), 0.0),
+                effects(&["left", justify], false),
+            ],
+        )
+    };
+    let mut items = vec![
+        list(
+            "at",
+            [
+                number(millimetres(sheet.at.x)),
+                number(millimetres(sheet.at.y)),
+            ],
+        ),
+        list(
+            "size",
+            [
+                number(millimetres(sheet.size.x)),
+                number(millimetres(sheet.size.y)),
+            ],
+        ),
+        word("exclude_from_sim", "no"),
+        word("in_bom", "yes"),
+        word("on_board", "yes"),
+        word("dnp", "no"),
+        list(
+            "stroke",
+            [list("width", [number(0.1524)]), word("type", "solid")],
+        ),
+        list(
+            "fill",
+            [list("color", [255.0, 255.0, 240.0, 1.0].map(number))],
+        ),
+        id(own.clone()),
+        field("Sheetname", sheet.name.to_owned(), sheet.at.y - 1, "bottom"),
+        field(
+            "Sheetfile",
+            sheet_file(sheet.name),
+            sheet.at.y + sheet.size.y + 1,
+            "top",
+        ),
+        field("Title", sheet.title.to_owned(), sheet.at.y + 1, "top"),
+    ];
+    for (net, at_pin) in &sheet.pins {
+        items.push(list(
+            "pin",
+            [
+                text(*net),
+                atom("bidirectional"),
+                at(*at_pin, 0.0),
+                id(uuid(&[&own, "pin", net])),
+                effects(&["right"], false),
+            ],
+        ));
+    }
+    items.push(list(
+        "instances",
+        [list(
+            "project",
+            [
+                text(design.name),
+                list(
+                    "path",
+                    [
+                        text(format!("/{}", root_uuid(design.name))),
+                        list("page", [text((index + 2).to_string())]),
+                    ],
+                ),
+            ],
+        )],
+    ));
+    list("sheet", items)
+}
