@@ -272,7 +272,7 @@ pub(crate) mod tests {
         let web: Name = "web".parse().expect("name");
         records.save(&web, &record(3)).expect("saved");
         std::fs::write(dir.path().join("api.json"), b"{").expect("written");
-        std::fs::write(dir.path().join("web.new"), b"half").expect("written");
+        std::fs::write(dir.path().join("web.tmp"), b"half").expect("written");
         let (found, faults) = records.load().expect("loaded");
         assert_eq!(found.get(&web), Some(&record(3)));
         assert_eq!((found.len(), faults.len()), (1, 1));

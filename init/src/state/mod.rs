@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use racklet_fetch::disk;
 use racklet_linux::block::{self, Partition};
 use racklet_linux::gpt;
 use racklet_trust::floors::Floors;
@@ -275,21 +276,10 @@ fn claim(root: &Path, rack: &str) -> Result<(), Unusable> {
                 rack: rack.to_owned(),
             })
             .expect("strings serialise");
-            replace(&path, &owner).map_err(Unusable::Owner)
+            disk::replace(&disk::Files, &path, &owner).map_err(Unusable::Owner)
         }
         Err(error) => Err(Unusable::Owner(error)),
     }
-}
-
-/// Writes a file so that after a power cut it is there whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let file = File::create(&fresh)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    path.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Grows the partition to the end of its disk. What goes wrong is told and changes nothing else.

@@ -31,7 +31,8 @@ pub trait Disk {
     /// The file system's.
     fn size(&self, path: &Path) -> io::Result<u64>;
 
-    /// Creates or empties a file to be written from its start. Dropping it does not sync it.
+    /// Creates a file to be written from its start, in place of whatever has its name: a link there is removed, not followed.
+    /// Dropping it does not sync it.
     ///
     /// # Errors
     /// The file system's.
@@ -137,7 +138,12 @@ pub trait NewFile: Write {
 }
 
 /// Writes `bytes` to `path` so that after a power cut there is the old file or the new one, whole.
-pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// What is half written bears the same name with the extension `tmp`: files that differ in nothing else get in each other's way.
+///
+/// # Errors
+/// The file system's; the old file is then still there, unless only the last step failed, which makes the new one last.
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("tmp");
     let mut file = disk.create(&beside)?;
     file.write_all(bytes)?;
@@ -185,7 +191,12 @@ impl Disk for Files {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile + '_>> {
-        Ok(Box::new(fs::File::create(path)?))
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Whoever else may write in the folder could be quicker with a link: then this fails, and is not led elsewhere.
+        Ok(Box::new(fs::File::create_new(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -222,5 +233,32 @@ impl Disk for Files {
 impl NewFile for fs::File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_nothing_stays_beside_it() {
+        let folder = tempfile::tempdir().expect("scratch");
+        let path = folder.path().join("a.json");
+        fs::write(folder.path().join("a.tmp"), "of a write that was cut").expect("written");
+        for bytes in [&b"longer than the next"[..], b"two"] {
+            replace(&Files, &path, bytes).expect("replaced");
+            assert_eq!(fs::read(&path).expect("read"), bytes);
+        }
+        assert_eq!(Files.list(folder.path()).expect("listed"), ["a.json"]);
+    }
+
+    #[test]
+    fn a_link_beside_the_file_leads_nowhere() {
+        let folder = tempfile::tempdir().expect("scratch");
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "secret").expect("written");
+        std::os::unix::fs::symlink(&secret, folder.path().join("a.tmp")).expect("link");
+        replace(&Files, &folder.path().join("a.json"), b"mine").expect("replaced");
+        assert_eq!(fs::read(&secret).expect("read"), b"secret");
     }
 }
