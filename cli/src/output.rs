@@ -2,6 +2,7 @@
 //! What the user sees: answers on standard output (text, or one JSON value with `--json`), progress and remarks on
 //! standard error, errors with everything that led to them.
 
+use racklet_api::error::causes;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -73,25 +74,13 @@ impl Output {
     /// Says why the command failed.
     pub(crate) fn error(self, error: &(dyn Error + 'static)) {
         if self.json {
-            let causes: Vec<String> = chain(error).collect();
+            let causes: Vec<String> = causes(error).collect();
             let value = serde_json::json!({ "error": causes.first(), "causes": causes.get(1..).unwrap_or_default() });
             let _ = writeln!(io::stdout(), "{value}");
             return;
         }
         let _ = writeln!(io::stderr(), "{}", describe(error));
     }
-}
-
-fn chain(error: &(dyn Error + 'static)) -> impl Iterator<Item = String> {
-    // Some errors say their source's text as their own; once is enough.
-    let mut said = String::new();
-    anyhow::Chain::new(error)
-        .map(ToString::to_string)
-        .filter(move |text| {
-            let new = !said.ends_with(text.as_str());
-            said.clone_from(text);
-            new
-        })
 }
 
 fn describe(error: &(dyn Error + 'static)) -> String {
@@ -101,7 +90,7 @@ fn describe(error: &(dyn Error + 'static)) -> String {
     } else {
         "error: "
     });
-    for (level, cause) in chain(error).enumerate() {
+    for (level, cause) in causes(error).enumerate() {
         if level > 0 {
             text.push_str("\n  because: ");
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rack repository on this machine: where it is, what its work tree says, and what it is trusted to say.
 
+use racklet_api::error::chain;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -240,12 +241,4 @@ pub(crate) fn read_signatures(folder: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
         .iter()
         .map(|path| fs::read(path).with_context(|| format!("read {}", path.display())))
         .collect()
-}
-
-/// An error with everything that led to it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

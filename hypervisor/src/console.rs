@@ -40,18 +40,3 @@ impl Once {
             .clear();
     }
 }
-
-/// An error with everything that led to it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let text = error.to_string();
-        if !out.ends_with(&text) {
-            out.push_str(": ");
-            out.push_str(&text);
-        }
-        source = error.source();
-    }
-    out
-}

@@ -29,9 +29,10 @@ mod source;
 mod work;
 mod workload;
 
-use console::{chain, say};
+use console::say;
 use handoff::Given;
 use options::Options;
+use racklet_api::error::chain;
 use shared::{Shared, boot_millis};
 use std::ffi::OsString;
 use std::path::Path;

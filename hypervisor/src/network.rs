@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What workloads need of the network: a tap on the right bridge. `netd` does it; this asks.
 
-use crate::console::chain;
+use racklet_api::error::chain;
 use racklet_api::line;
 use racklet_api::net::{Bridge, Op, Port, Request, Response};
 use racklet_api::rack::{Name, Network};

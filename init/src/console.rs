@@ -6,8 +6,7 @@
 //! [    9.310] repository  failed: connect to git.example: connection refused; next: try again in 4 s
 //! ```
 
-use std::error::Error;
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -29,27 +28,6 @@ impl Topic {
     /// A step that failed: why, and what happens next.
     pub(crate) fn failed(self, error: impl Display, next: impl Display) {
         line(self.0, &format!("failed: {error}; next: {next}"));
-    }
-}
-
-/// An error with everything that led to it, on one line.
-pub(crate) struct Chain<'a>(pub &'a dyn Error);
-
-impl Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = self.0.to_string();
-        f.write_str(&last)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            let text = error.to_string();
-            // Some errors repeat their source in their own words.
-            if !last.ends_with(&text) {
-                write!(f, ": {text}")?;
-            }
-            last = text;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 
@@ -144,21 +122,6 @@ mod tests {
         let line = format_line(Duration::ZERO, "x", "a\nb\u{1b}[2Jc");
         assert_eq!(line, "[    0.000] x           a b\\x1b[2Jc\n");
         assert!(format_line(Duration::ZERO, "x", &"y".repeat(100_000)).len() < LONGEST + 8);
-    }
-
-    #[test]
-    fn an_error_is_told_with_its_causes_once_each() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("verify payload")]
-        struct Outer(#[source] Inner);
-        #[derive(Debug, thiserror::Error)]
-        #[error("reading: {0}")]
-        struct Inner(#[from] std::io::Error);
-        let error = Outer(Inner(std::io::Error::other("disk gone")));
-        assert_eq!(
-            Chain(&error).to_string(),
-            "verify payload: reading: disk gone"
-        );
     }
 
     #[test]

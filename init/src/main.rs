@@ -19,9 +19,10 @@ mod supervise;
 
 use std::convert::Infallible;
 
-use console::{Chain, Topic};
+use console::Topic;
 use pid1::HandedError;
 use racklet_api::boot::Handoff;
+use racklet_api::error::Chain;
 use racklet_api::tray::{TrayConfig, TrayError};
 use racklet_linux::power;
 use racklet_linux::signal::Signals;

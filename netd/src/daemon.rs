@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answers requests and looks after the uplink; one thread, one loop.
 
+use racklet_api::error::chain;
 use std::error::Error;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
@@ -250,16 +251,4 @@ fn wait(uplink: &Uplink, server: &Server, at_most: Duration) -> std::io::Result<
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// An error with its sources in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -24,8 +24,9 @@ use racklet_api::tray::{NetworkConfig, TrayConfig};
 use racklet_linux::clock;
 use racklet_uplink::{Settings, Uplink};
 
-use daemon::{Daemon, chain};
+use daemon::Daemon;
 use kernel::Kernel;
+use racklet_api::error::chain;
 use server::Server;
 
 /// Where things are; the arguments exist for tests.

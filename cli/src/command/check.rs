@@ -16,7 +16,8 @@ use serde::Serialize;
 use super::pinned;
 use crate::objects::{ObjectError, Objects};
 use crate::output::{Output, count};
-use crate::rack::{Rack, RackArgument, chain, parse};
+use crate::rack::{Rack, RackArgument, parse};
+use racklet_api::error::chain;
 
 /// Say, offline, exactly what a tray would say about the rack repository
 ///

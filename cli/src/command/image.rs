@@ -157,7 +157,7 @@ impl Build {
         let json = config.to_json();
         // What the tray cannot read must not be carried to it.
         TrayConfig::parse(&json)
-            .map_err(|error| anyhow::anyhow!("tray.json: {}", crate::rack::chain(&error)))?;
+            .map_err(|error| anyhow::anyhow!("tray.json: {}", racklet_api::error::chain(&error)))?;
 
         let spec = Spec {
             board: &board,

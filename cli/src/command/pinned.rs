@@ -7,7 +7,8 @@ use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 
 use super::check::Report;
 use crate::objects::Objects;
-use crate::rack::{Rack, chain};
+use crate::rack::Rack;
+use racklet_api::error::chain;
 
 /// Everything the rack pins, as far as it is here.
 pub(super) fn check(

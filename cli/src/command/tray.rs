@@ -9,9 +9,10 @@ use racklet_trust::{PublicKey, Role};
 use serde_json::{Value, json};
 
 use crate::output::Output;
-use crate::rack::{Rack, RackArgument, chain};
+use crate::rack::{Rack, RackArgument};
 use crate::remote::{RemoteError, Tray};
 use crate::ssh::{self, Key};
+use racklet_api::error::chain;
 
 /// How a tray is reached.
 #[derive(Args)]

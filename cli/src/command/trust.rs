@@ -264,7 +264,7 @@ fn sign(
             let text = format!(
                 "wrote {inside}, signed by {} of the root keys; not enough yet: {}\n\nnext: have the others run `racklet trust sign` in their clone with this folder",
                 signatures.len(),
-                crate::rack::chain(&error)
+                racklet_api::error::chain(&error)
             );
             output.answer(&text, &json!({ "version": files.version, "complete": false, "signatures": signatures.len() }));
         }

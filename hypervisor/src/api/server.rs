@@ -5,10 +5,11 @@
 use super::request::{self, RequestError, Response};
 use super::routes::{Door, answer};
 use super::tls;
-use crate::console::{Once, chain, say};
+use crate::console::{Once, say};
 use crate::limited::Limited;
 use crate::options::Options;
 use crate::shared::Shared;
+use racklet_api::error::chain;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::fs;
 use std::io::{self, Read, Write};

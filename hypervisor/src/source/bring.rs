@@ -6,12 +6,13 @@
 
 use super::Source;
 use super::pace::dice;
-use crate::console::{chain, say};
+use crate::console::say;
 use crate::files;
 use crate::init;
 use crate::release::{self, Step, Tries};
 use crate::shared::unix_time;
 use crate::work::Order;
+use racklet_api::error::chain;
 use racklet_api::init::Op;
 use racklet_api::rack;
 use racklet_fetch::cache::{ArriveError, AssembleError, EntryError, Pin};

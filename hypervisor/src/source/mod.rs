@@ -14,7 +14,7 @@
 mod bring;
 mod pace;
 
-use crate::console::{Once, chain, say};
+use crate::console::{Once, say};
 use crate::handoff::Given;
 use crate::init;
 use crate::options::Options;
@@ -23,6 +23,7 @@ use crate::work::{Order, Orders};
 use bring::Brought;
 use pace::Pace;
 use racklet_api::boot::Head;
+use racklet_api::error::chain;
 use racklet_api::http::Rejection;
 use racklet_api::init::Op;
 use racklet_api::rack::{self, Name, Problems, TrayDesired, UnknownTray};

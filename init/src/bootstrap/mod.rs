@@ -25,7 +25,7 @@ use racklet_net::backoff::{Backoff, Random};
 use racklet_trust::root::RootError;
 use racklet_trust::{Digest, TrustRoot, Verified};
 
-use crate::console::{Chain, Topic, seconds, size};
+use crate::console::{Topic, seconds, size};
 use crate::mounts::{self, MountError};
 use crate::pid1::{self, HandedError};
 use crate::state::State;
@@ -34,6 +34,7 @@ use decide::{Attempt, Next, Observed, Why};
 use network::Network;
 use payload::{Judge, PAYLOAD, Payloads};
 use phases::Phases;
+use racklet_api::error::{Chain, chain};
 use repository::{REPOSITORY, Repository, RepositoryError, Wanted, digest_of};
 use time::Time;
 
@@ -366,7 +367,6 @@ impl<'a> Bootstrap<'a> {
     }
 
     fn try_start(&mut self, digest: Digest, why: Why) -> Result<Infallible, String> {
-        let chain = |error: &dyn std::error::Error| Chain(error).to_string();
         let taken = self
             .payloads
             .take(digest, self.repository.root(), &mut self.signs);

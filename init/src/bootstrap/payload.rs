@@ -15,9 +15,10 @@ use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 
 use super::decide::Candidate;
 use super::repository::digest_of;
-use crate::console::{Chain, Topic, size};
+use crate::console::{Topic, size};
 use crate::state::State;
 use crate::state::boots::Boots;
+use racklet_api::error::Chain;
 
 pub(crate) const PAYLOAD: Topic = Topic("payload");
 /// The largest kernel or initramfs, in bytes.

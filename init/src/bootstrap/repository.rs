@@ -17,8 +17,9 @@ use racklet_trust::history::Accepted;
 use racklet_trust::{Digest, TrustRoot, Verified};
 
 use super::floor::{self, BelowFloor, Seen};
-use crate::console::{Chain, Topic};
+use crate::console::Topic;
 use crate::state::State;
+use racklet_api::error::Chain;
 
 pub(crate) const REPOSITORY: Topic = Topic("repository");
 

@@ -19,9 +19,10 @@ use racklet_trust::floors::Floors;
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::console::{Chain, Topic, size};
+use crate::console::{Topic, size};
 use crate::mounts::{self, MountError};
 use boots::Boots;
+use racklet_api::error::Chain;
 
 const STATE: Topic = Topic("state");
 /// GPT label of the partition.

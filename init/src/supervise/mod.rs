@@ -29,12 +29,13 @@ use racklet_trust::Digest;
 use racklet_trust::commit::ObjectId;
 use racklet_trust::floors::Floors;
 
-use crate::console::{Chain, Topic, seconds};
+use crate::console::{Topic, seconds};
 use crate::mounts;
 use crate::pid1;
 use crate::state::State;
 use api::Asked;
 use core::{Action, Core, Event, Run};
+use racklet_api::error::Chain;
 
 const INIT: Topic = Topic("init");
 const HEALTH: Topic = Topic("health");

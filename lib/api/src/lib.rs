@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod boot;
+pub mod error;
 pub mod http;
 pub mod init;
 pub mod line;

@@ -17,9 +17,10 @@ use racklet_net::dhcp4::{
 };
 use racklet_net::udp4::{self, Datagram};
 
-use crate::event::{Event, What, chain};
+use crate::event::{Event, What};
 use crate::plan::{self, Change};
 use crate::{Settings, UplinkError};
+use racklet_api::error::chain;
 
 /// Packets handled at a time, so that a flood cannot keep the caller from its other work.
 const BURST: usize = 32;

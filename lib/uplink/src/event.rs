@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What happened, as one line each for the console, and waiting on file descriptors.
 
+use racklet_api::error::chain;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -75,18 +76,6 @@ impl Event {
     pub(crate) fn trouble(interface: &str, error: &dyn std::error::Error) -> Self {
         Self::new(interface, What::Trouble(chain(error)))
     }
-}
-
-/// An error with its sources in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 impl fmt::Display for Event {
