@@ -158,7 +158,7 @@ fn payloads_that_were_tampered_with_or_are_not_for_this_tray_are_refused_and_wha
         }
     }
     serve("stable-2", "tampered-chunk")?;
-    payload_is_refused(&scene, &mut tray, "stable-2", "is missing")?;
+    payload_is_refused(&scene, &mut tray, "stable-2", "came with other bytes")?;
 
     rack.variant(
         "stable-2",

@@ -255,16 +255,24 @@ fn tampered_payloads_are_never_used() {
     let chunk = good.manifest.files[0].chunks[0].sha256;
     let path = racklet_fetch::publish::chunk_path(chunk);
 
-    let mut other_bytes = Package::payload(1, &kernel, b"initramfs");
-    let mut bytes = good.chunks[&chunk].clone();
-    bytes[100] ^= 1;
-    other_bytes.extra.push((path.clone(), bytes));
-    world.publish(&other_bytes);
-    let error = world.fetch(&good).unwrap_err();
-    assert!(
-        matches!(error, ArriveError::Assemble(AssembleError::Missing(missing)) if missing == chunk),
-        "{error}"
-    );
+    // The first byte, too: what does not begin like a chunk takes another way.
+    for at in [0, 100] {
+        let mut other_bytes = Package::payload(1, &kernel, b"initramfs");
+        let mut bytes = good.chunks[&chunk].clone();
+        bytes[at] ^= 1;
+        let came = racklet_fetch::chunk::sha256(&bytes);
+        other_bytes.extra.push((path.clone(), bytes));
+        world.publish(&other_bytes);
+        let error = world.fetch(&good).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ArriveError::Assemble(AssembleError::Altered { chunk: named, found })
+                    if (named, found) == (chunk, came)
+            ),
+            "{error}"
+        );
+    }
 
     let mut other_manifest = Package::payload(1, &kernel, b"initramfs");
     other_manifest.manifest.arguments = "init=/bin/sh".into();

@@ -172,12 +172,12 @@ impl ArriveError {
     fn is_a_gap(&self) -> bool {
         matches!(
             self,
-            Self::Assemble(AssembleError::Missing(_) | AssembleError::Chunk(_))
-                | Self::Tree {
-                    error: TreeError::Missing(_),
-                    ..
-                }
-                | Self::Remote(RemoteError::Pack(_))
+            Self::Assemble(
+                AssembleError::Missing(_) | AssembleError::Altered { .. } | AssembleError::Chunk(_)
+            ) | Self::Tree {
+                error: TreeError::Missing(_),
+                ..
+            } | Self::Remote(RemoteError::Pack(_))
         )
     }
 }
@@ -270,7 +270,7 @@ impl<D: Disk> Fetch<'_, D> {
             keep: self.keep,
             in_memory: self.pin.kind == Kind::Payload,
             memory: InMemory::new(),
-            new: 0,
+            came: Vec::new(),
             bases: bases.iter().map(Snapshot::objects).collect(),
             chunks: chunks_by_name(bases),
             problem: None,
@@ -309,11 +309,11 @@ impl<D: Disk> Fetch<'_, D> {
         let here =
             |chunk: &Chunk| sink.memory.contains_key(&chunk.sha256) || self.cache.has_chunk(chunk);
         if let Some(chunk) = chunks().find(|chunk| !here(chunk)) {
-            return Err(AssembleError::Missing(chunk.sha256).into());
+            return Err(self.gap(chunk.sha256, &tip, &source, &mut sink).into());
         }
         let report = Report {
-            new_chunks: sink.new,
-            reused_chunks: chunks().count().saturating_sub(sink.new),
+            new_chunks: sink.came.len(),
+            reused_chunks: chunks().count().saturating_sub(sink.came.len()),
             ..Report::default()
         };
         let (memory, problem) = (sink.memory, sink.problem);
@@ -343,6 +343,35 @@ impl<D: Disk> Fetch<'_, D> {
                 report,
                 not_cached,
             }),
+        }
+    }
+
+    /// Why a chunk is not here: it did not come, or what came in its place has another digest.
+    fn gap(
+        &self,
+        chunk: Digest,
+        tip: &Tip,
+        source: &Layers,
+        sink: &mut Sink<'_, D>,
+    ) -> AssembleError {
+        let names = chunks_by_name(std::slice::from_ref(&tip.basis));
+        let Some((id, _)) = names.into_iter().find(|(_, named)| *named == chunk) else {
+            return AssembleError::Missing(chunk);
+        };
+        // What does not begin like a chunk is kept among the other objects.
+        let kept = source.layers.iter().find_map(|layer| layer.get(&id));
+        let found = kept.map(|(_, bytes)| sha256(bytes)).or_else(|| {
+            let came = sink.came.clone();
+            came.into_iter().find(|digest| {
+                sink.taken(*digest).is_ok_and(|bytes| {
+                    gix_object::compute_hash(self.format, Object::Blob, &bytes)
+                        .is_ok_and(|named| named == id)
+                })
+            })
+        });
+        match found {
+            Some(found) => AssembleError::Altered { chunk, found },
+            None => AssembleError::Missing(chunk),
         }
     }
 
@@ -487,7 +516,8 @@ struct Sink<'a, D> {
     /// Whether chunks stay in memory, too: a payload is needed at once and must start even from a full disk.
     in_memory: bool,
     memory: InMemory,
-    new: usize,
+    /// Chunks that came, by the digests that their bytes have.
+    came: Vec<Digest>,
     bases: Vec<Arc<Objects>>,
     chunks: HashMap<ObjectId, Digest>,
     problem: Option<NotCached>,
@@ -541,7 +571,7 @@ impl<D: Disk> Place for Sink<'_, D> {
             return Ok(None);
         }
         let digest = sha256(blob);
-        self.new += 1;
+        self.came.push(digest);
         let path = self.cache.chunk_path(digest);
         if self.problem.is_none()
             && let Err(error) = self.write(&path, blob)

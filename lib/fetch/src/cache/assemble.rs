@@ -22,6 +22,14 @@ pub enum AssembleError {
     /// A chunk is neither in the cache nor came.
     #[error("chunk {0} is missing")]
     Missing(Digest),
+    /// A chunk came and is not the one that its name promised.
+    #[error("chunk {chunk} came with other bytes: they do not match its digest, theirs is {found}")]
+    Altered {
+        /// Which chunk, by its digest.
+        chunk: Digest,
+        /// The digest of what came in its place.
+        found: Digest,
+    },
     /// A chunk is not what the manifest says. If it was in the cache, it was removed there.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
@@ -145,17 +153,7 @@ impl<D: Disk> Cache<D> {
             progress.report(Phase::Assembling, done);
         }
         out.sync().map_err(disk)?;
-        let mut found = [0; 32];
-        found.copy_from_slice(digest.finish().as_ref());
-        let found = racklet_trust::digest::Hex(found);
-        if found != file.sha256 {
-            return Err(AssembleError::File(FileError::Digest {
-                name: file.name.clone(),
-                found,
-                expected: file.sha256,
-            }));
-        }
-        Ok(())
+        Ok(compare(file, digest)?)
     }
 
     /// The files of a complete entry. Their chunks are verified; the digest of the whole was, before the entry was completed.
@@ -249,16 +247,21 @@ impl<D: Disk> Cache<D> {
         self.disk
             .read_through(&path, &mut |bytes| digest.update(bytes))
             .map_err(disk)?;
-        let mut found = [0; 32];
-        found.copy_from_slice(digest.finish().as_ref());
-        let found = racklet_trust::digest::Hex(found);
-        if found != file.sha256 {
-            return Err(AssembleError::File(FileError::Digest {
-                name: file.name.clone(),
-                found,
-                expected: file.sha256,
-            }));
-        }
-        Ok(())
+        Ok(compare(file, digest)?)
     }
+}
+
+/// Whether everything that `digest` has seen is the file of the manifest.
+fn compare(file: &File, digest: Context) -> Result<(), FileError> {
+    let mut found = [0; 32];
+    found.copy_from_slice(digest.finish().as_ref());
+    let found = racklet_trust::digest::Hex(found);
+    if found == file.sha256 {
+        return Ok(());
+    }
+    Err(FileError::Digest {
+        name: file.name.clone(),
+        found,
+        expected: file.sha256,
+    })
 }
