@@ -2,7 +2,6 @@
 //! Answers requests and looks after the uplink; one thread, one loop.
 
 use racklet_api::error::chain;
-use std::error::Error;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
