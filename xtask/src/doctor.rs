@@ -24,6 +24,10 @@ pub(crate) fn run() -> Result<()> {
             missing.push(package.name().to_owned());
         }
     }
+    println!("\nFor the hardware only: brought by `cargo xtask hardware`");
+    for package in packages::hardware()? {
+        line(package.is_there(), package.name(), &package.reason);
+    }
     println!("\nBrought by `cargo xtask test` and `cargo xtask demo` themselves");
     let library = match rust::present()? {
         Some(rust::Library::Prebuilt) => "prebuilt by rustup",

@@ -11,7 +11,9 @@ mod debian;
 mod demo;
 mod doctor;
 mod fuzz;
+mod hardware;
 mod hash;
+mod ibom;
 mod kernel;
 mod lint;
 mod os;
@@ -51,6 +53,8 @@ enum Task {
     },
     /// Builds the programs of a tray and the bootloader
     Programs,
+    /// Makes boards' projects and release outputs anew, or checks those that are committed
+    Hardware(hardware::Arguments),
     /// Checks format, lints, licences and advisories
     Lint,
     /// Measures
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Task::Programs => packages::require_all()
             .and_then(|()| rust::require())
             .and_then(|library| tray::build(&library)),
+        Task::Hardware(arguments) => hardware::run(&arguments),
         Task::Lint => lint::run(),
         Task::Bench(bench) => bench::run(&bench),
         Task::Fuzz(arguments) => fuzz::run(&arguments),

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! System packages: which are needed, what for, and how they come onto the machine.
+//!
+//! What trays need is in `tests/apt-packages.txt`; what the hardware needs besides (KiCad is a gigabyte) is in
+//! `kicad/apt-packages.txt` and asked for only by `cargo xtask hardware`.
 
 use std::{
     env, fs,
@@ -14,12 +17,13 @@ use crate::{
     progress::{run, say},
 };
 
-/// A line of `tests/apt-packages.txt`.
+/// A line of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Package {
-    /// Names, in order of preference: distributions differ.
+    /// Names, in order of preference: distributions differ. `a+b` are installed together, from the same source.
     names: Vec<String>,
-    proof: Proof,
+    /// All of them must be so.
+    proofs: Vec<Proof>,
     /// Why it is needed.
     pub(crate) reason: String,
 }
@@ -42,25 +46,39 @@ impl Package {
         &self.names[0]
     }
 
+    fn first(names: &str) -> &str {
+        names.split('+').next().unwrap_or(names)
+    }
+
     /// Whether what the distribution itself has is too old (only Debian is known to have newer ones apart).
     fn needs_backports(&self) -> bool {
-        let Proof::AtLeast(_, least) = &self.proof else {
+        let Some(least) = self.proofs.iter().find_map(|proof| match proof {
+            Proof::AtLeast(_, least) => Some(least),
+            _ => None,
+        }) else {
             return false;
         };
+        let name = Self::first(self.name());
         let policy =
-            racklet_tests::process::output(Command::new("apt-cache").args(["policy", self.name()]));
+            racklet_tests::process::output(Command::new("apt-cache").args(["policy", name]));
         policy.is_ok_and(|text| candidate_in(&text).is_some_and(|version| version < *least))
     }
 
     pub(crate) fn is_there(&self) -> bool {
-        match &self.proof {
-            Proof::Command(name) => find(name).is_some(),
-            Proof::AtLeast(name, least) => find(name).is_some_and(|program| {
+        self.proofs.iter().all(Proof::holds)
+    }
+}
+
+impl Proof {
+    fn holds(&self) -> bool {
+        match self {
+            Self::Command(name) => find(name).is_some(),
+            Self::AtLeast(name, least) => find(name).is_some_and(|program| {
                 racklet_tests::process::output(Command::new(program).arg("--version"))
                     .is_ok_and(|text| version_in(&text).is_some_and(|version| version >= *least))
             }),
-            Proof::File(path) => Path::new(path).exists(),
-            Proof::PythonModule(name) => succeeds("python3", &["-c", &format!("import {name}")]),
+            Self::File(path) => Path::new(path).exists(),
+            Self::PythonModule(name) => succeeds("python3", &["-c", &format!("import {name}")]),
         }
     }
 }
@@ -85,9 +103,18 @@ pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// All that is needed.
+/// All that trays need.
 pub(crate) fn all() -> Result<Vec<Package>> {
-    let path = paths::workspace().join("tests/apt-packages.txt");
+    list("tests/apt-packages.txt")
+}
+
+/// What the hardware needs besides.
+pub(crate) fn hardware() -> Result<Vec<Package>> {
+    list("kicad/apt-packages.txt")
+}
+
+fn list(name: &str) -> Result<Vec<Package>> {
+    let path = paths::workspace().join(name);
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     text.lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -101,7 +128,16 @@ fn parse(line: &str) -> Result<Package> {
         .trim()
         .split_once(' ')
         .context("a name, a proof, a reason")?;
-    let proof = if let Some(module) = proof.strip_prefix("python:") {
+    let proofs = proof.split('&').map(parse_proof).collect::<Result<_>>()?;
+    Ok(Package {
+        names: names.split('|').map(str::to_owned).collect(),
+        proofs,
+        reason: reason.trim().into(),
+    })
+}
+
+fn parse_proof(proof: &str) -> Result<Proof> {
+    Ok(if let Some(module) = proof.strip_prefix("python:") {
         Proof::PythonModule(module.into())
     } else if proof.starts_with('/') {
         Proof::File(proof.into())
@@ -110,11 +146,6 @@ fn parse(line: &str) -> Result<Package> {
         Proof::AtLeast(command.into(), least)
     } else {
         Proof::Command(proof.into())
-    };
-    Ok(Package {
-        names: names.split('|').map(str::to_owned).collect(),
-        proof,
-        reason: reason.trim().into(),
     })
 }
 
@@ -141,7 +172,12 @@ fn version_in(text: &str) -> Option<Version> {
 
 /// Installs what is missing, where that is allowed; otherwise says exactly what to type, and stops.
 pub(crate) fn require_all() -> Result<()> {
-    let missing: Vec<_> = all()?
+    require(all()?)
+}
+
+/// Installs what is missing of these, likewise.
+pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
+    let missing: Vec<_> = packages
         .into_iter()
         .filter(|package| !package.is_there())
         .collect();
@@ -160,8 +196,8 @@ pub(crate) fn require_all() -> Result<()> {
     let (newer, ordinary): (Vec<_>, Vec<_>) = missing
         .iter()
         .partition(|package| package.needs_backports());
-    let ordinary: Vec<_> = ordinary.into_iter().map(available).collect();
-    let newer: Vec<_> = newer.into_iter().map(available).collect();
+    let ordinary: Vec<_> = ordinary.into_iter().flat_map(available).collect();
+    let newer: Vec<_> = newer.into_iter().flat_map(available).collect();
     let backports = match newer.is_empty() {
         true => None,
         false => Some(debian::Backports::of_this_system()?),
@@ -257,17 +293,19 @@ fn by_hand(ordinary: &[String], newer: &[String], backports: Option<&debian::Bac
     steps.join(" && ")
 }
 
-/// The first of its names that this distribution has.
-fn available(package: &Package) -> String {
-    package
+/// The first of its names that this distribution has; several if they come together.
+fn available(package: &Package) -> Vec<String> {
+    let names = package
         .names
         .iter()
         .find(|name| {
-            racklet_tests::process::output(Command::new("apt-cache").args(["madison", name]))
-                .is_ok_and(|text| !text.trim().is_empty())
+            racklet_tests::process::output(
+                Command::new("apt-cache").args(["madison", Package::first(name)]),
+            )
+            .is_ok_and(|text| !text.trim().is_empty())
         })
-        .unwrap_or(&package.names[0])
-        .clone()
+        .unwrap_or(&package.names[0]);
+    names.split('+').map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -278,9 +316,18 @@ mod tests {
     fn a_line_names_alternatives_a_proof_and_a_reason() {
         let package = parse("nginx-light|nginx    /usr/sbin/nginx   serves Git").unwrap();
         assert_eq!(package.names, ["nginx-light", "nginx"]);
-        assert_eq!(package.proof, Proof::File("/usr/sbin/nginx".into()));
+        assert_eq!(package.proofs, [Proof::File("/usr/sbin/nginx".into())]);
         assert_eq!(package.reason, "serves Git");
         assert!(parse("git git").is_err());
+    }
+
+    #[test]
+    fn packages_that_belong_together_are_proved_and_installed_together() {
+        let package = parse("kicad+kicad-symbols sh&/no/such/file draws boards").unwrap();
+        assert_eq!(package.proofs.len(), 2);
+        assert!(!package.is_there());
+        assert_eq!(available(&package), ["kicad", "kicad-symbols"]);
+        assert!(parse("x sh&/ both").unwrap().is_there());
     }
 
     #[test]
@@ -317,7 +364,10 @@ mod tests {
     fn every_package_of_the_list_says_what_it_is_for() {
         let packages = all().unwrap();
         assert!(packages.len() > 10);
-        assert!(packages.iter().all(|package| package.reason.len() > 10));
+        let hardware = hardware().unwrap();
+        assert!(hardware.len() > 4);
+        let mut both = packages.iter().chain(&hardware);
+        assert!(both.all(|package| package.reason.len() > 10));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use racklet_tests::process::{describe, output};
 use serde_json::Value;
 
-use crate::{accel, build, lint, paths, progress::say};
+use crate::{accel, build, hardware, lint, paths, progress::say};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// Leaves out format, lints and dependency checks
     #[arg(long)]
     no_lint: bool,
+    /// Leaves out boards and case, which are checked only where KiCad is installed
+    #[arg(long)]
+    no_hardware: bool,
     /// Leaves out the tests that boot a tray
     #[arg(long)]
     no_boot: bool,
@@ -38,6 +41,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     unit.args(targets.others.iter().flat_map(|name| ["--test", name]));
     if !passes(unit.arg("--").args(&filter))? {
         failed.push("unit and property tests");
+    }
+    if !arguments.no_hardware && arguments.filter.is_none() {
+        say("Hardware");
+        if let Err(error) = hardware::check_if_installed() {
+            say(&format!("{error:#}"));
+            failed.push("hardware");
+        }
     }
     if !arguments.no_boot {
         say("End-to-end tests, on trays in QEMU; what they said stays in target/e2e/");

@@ -41,6 +41,8 @@ pub(crate) fn two_resistors(folder: &Path, change: impl Fn(String) -> String) ->
     fs::create_dir_all(&project.folder).unwrap();
     fs::write(project.file("kicad_pcb"), change(board)).unwrap();
     fs::write(project.file("kicad_pro"), "{}\n").unwrap();
+    let rule = "(version 1)\n(rule width (constraint track_width (min 0.15mm)))\n";
+    fs::write(project.file("kicad_dru"), rule).unwrap();
     project
 }
 

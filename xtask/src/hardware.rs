@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cargo xtask hardware`: the boards' projects from the circuits, and what fabs receive from the projects.
+//!
+//! ```text
+//! circuits ─ schematics, boards ─▶ kicad/<board>/ (committed) ─ release ─▶ target/racklet/hardware/<board>/
+//!    └───────────── --check: made again in a copy, compared byte by byte; ERC, DRC, copper, mutations ─────┘
+//! ```
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use racklet_kicad::{
+    bom::{self, Parts},
+    check, circuits,
+    cli::{Kicad, Project},
+    design::Design,
+    generate, outputs,
+};
+
+use crate::{
+    ibom, packages, paths,
+    progress::{run as run_step, say, step},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Changes nothing: checks that what is committed is what would be made, and that it passes every check
+    #[arg(long)]
+    check: bool,
+    /// Leaves out the release folder
+    #[arg(long)]
+    no_outputs: bool,
+    /// Installs what all this needs, and stops
+    #[arg(long)]
+    setup: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    packages::require(packages::hardware()?)?;
+    if arguments.setup {
+        return Ok(());
+    }
+    everything(arguments)?;
+    if arguments.check {
+        let mut tests = Command::new("cargo");
+        tests
+            .args(["test", "--workspace", "--test", "mutations"])
+            .current_dir(paths::workspace());
+        run_step(
+            "mutations: every check refuses its mistake",
+            "hw-mutations",
+            60,
+            &mut tests,
+        )?;
+    }
+    Ok(())
+}
+
+fn everything(arguments: &Arguments) -> Result<()> {
+    let folder = paths::workspace().join("kicad");
+    step(
+        "circuits, parts and prices",
+        "hw-circuits",
+        1,
+        circuits_are_good,
+    )?;
+    if arguments.check {
+        committed_is_generated(&folder)?;
+    } else {
+        for design in drawn(&folder)? {
+            regenerate(&design, &folder)?;
+        }
+    }
+    let kicad = Kicad::new()?;
+    for project in Project::all(&folder)? {
+        judge(&kicad, &project)?;
+    }
+    if !arguments.no_outputs {
+        release_all(&kicad, &folder)?;
+    }
+    Ok(())
+}
+
+/// The full chain of checks, where KiCad is installed; `cargo xtask test` calls it.
+pub(crate) fn check_if_installed() -> Result<()> {
+    let missing: Vec<_> = packages::hardware()?
+        .into_iter()
+        .filter(|package| !package.is_there())
+        .map(|package| package.name().to_owned())
+        .collect();
+    if !missing.is_empty() {
+        say(&format!(
+            "  boards and case are left out: {} not installed (`cargo xtask hardware --check` installs them)",
+            missing.join(", ")
+        ));
+        return Ok(());
+    }
+    // The mutations are among the workspace's tests.
+    everything(&Arguments {
+        check: true,
+        no_outputs: true,
+        setup: false,
+    })
+}
+
+fn circuits_are_good() -> Result<()> {
+    let mut faults: Vec<String> = check::ours().iter().map(ToString::to_string).collect();
+    let parts = Parts::ours().context("kicad/parts.toml")?;
+    let (bmc, backplane) = (circuits::bmc::design(), circuits::backplane::design());
+    let priced = bom::check::faults(&parts, &bmc, &backplane, bom::Date::today());
+    faults.extend(priced.iter().map(ToString::to_string));
+    ensure!(faults.is_empty(), "{}", faults.join("\n"));
+    Ok(())
+}
+
+/// The circuits that have a project; those that have none are named.
+fn drawn(folder: &Path) -> Result<Vec<Design>> {
+    let projects = Project::all(folder)?;
+    let (drawn, others): (Vec<_>, Vec<_>) = circuits::all()
+        .into_iter()
+        .partition(|design| projects.iter().any(|project| project.name == design.name));
+    for design in others {
+        say(&format!(
+            "  NOT DRAWN: the circuit {} has no project kicad/{0}/ yet; it is not covered by what follows",
+            design.name
+        ));
+    }
+    Ok(drawn)
+}
+
+/// Makes the files of a project in `folder/<name>`.
+fn regenerate(design: &Design, folder: &Path) -> Result<()> {
+    let name = design.name;
+    step(
+        &format!("{name}: place, route and fill"),
+        &format!("hw-board-{name}"),
+        60,
+        || Ok(generate::boards(name, &folder.join(name))?),
+    )
+}
+
+/// Makes everything again in a copy and compares.
+fn committed_is_generated(folder: &Path) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let mut differing = BTreeSet::new();
+    for design in drawn(folder)? {
+        let committed = Project {
+            folder: folder.join(design.name),
+            name: design.name.into(),
+        };
+        let copy = committed.copied(scratch.path())?;
+        // What is not made anew must be missed.
+        for name in files(&copy.folder)? {
+            fs::remove_file(copy.folder.join(name))?;
+        }
+        regenerate(&design, scratch.path())?;
+        let (before, after) = (files(&committed.folder)?, files(&copy.folder)?);
+        for name in before.union(&after) {
+            let same =
+                fs::read(committed.folder.join(name)).ok() == fs::read(copy.folder.join(name)).ok();
+            if !same {
+                differing.insert(format!("kicad/{}/{}", design.name, name.display()));
+            }
+        }
+    }
+    ensure!(
+        differing.is_empty(),
+        "these are not what the circuits and layouts give: run `cargo xtask hardware` and look at the difference:\n  {}",
+        Vec::from_iter(differing).join("\n  ")
+    );
+    Ok(())
+}
+
+/// The project's own files; what a person's KiCad leaves beside them is in `.gitignore`.
+fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let path = PathBuf::from(entry?.file_name());
+        let ending = path.extension().unwrap_or_default().to_string_lossy();
+        let table = path.to_string_lossy().ends_with("-lib-table");
+        if table
+            || matches!(
+                &*ending,
+                "kicad_pro" | "kicad_sch" | "kicad_pcb" | "kicad_dru"
+            )
+        {
+            names.insert(path);
+        }
+    }
+    Ok(names)
+}
+
+/// KiCad's own rules, and the copper read back.
+fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
+    let name = &project.name;
+    let design = circuits::all()
+        .into_iter()
+        .find(|design| design.name == name);
+    let Some(design) = design else {
+        bail!("kicad/{name} is a project of no circuit");
+    };
+    step(
+        &format!("{name}: rules of schematic and board"),
+        "hw-rules",
+        5,
+        || {
+            let scratch = tempfile::tempdir()?;
+            let copy = project.copied(scratch.path())?;
+            let found = [kicad.erc(&copy)?, kicad.drc(&copy)?].concat();
+            ensure!(
+                found.is_empty(),
+                "{} findings:\n{}",
+                found.len(),
+                found.join("\n")
+            );
+            Ok(())
+        },
+    )?;
+    step(
+        &format!("{name}: copper, read back from Gerbers and holes"),
+        "hw-copper",
+        10,
+        || {
+            let found = outputs::copper(kicad, project, Some(&design))?;
+            let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+            ensure!(lines.is_empty(), "{}", lines.join("\n"));
+            Ok(())
+        },
+    )
+}
+
+fn release_all(kicad: &Kicad, folder: &Path) -> Result<()> {
+    let ibom = ibom::require()?;
+    for project in Project::all(folder)? {
+        let name = project.name.clone();
+        let design = circuits::all()
+            .into_iter()
+            .find(|design| design.name == name);
+        let to = paths::products()?.join("hardware").join(&name);
+        step(&format!("{name}: release folder"), "hw-release", 30, || {
+            Ok(outputs::release(
+                kicad,
+                &project,
+                design.as_ref(),
+                Some(&ibom),
+                &to,
+            )?)
+        })?;
+        say(&format!("  {}", paths::short(&to)));
+    }
+    Ok(())
+}
