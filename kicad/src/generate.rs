@@ -12,7 +12,7 @@ use crate::pcb::fill::{self, FillError};
 use crate::pcb::netlist::NetlistError;
 use crate::pcb::rules::rules;
 use crate::project;
-pub use crate::schematic::generate::schematics;
+pub use crate::schematic::generate::{check_netlist, schematics};
 use crate::tools::{Kicad, KicadError};
 
 /// Where Debian's package puts KiCad's footprints.

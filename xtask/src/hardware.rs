@@ -73,7 +73,7 @@ fn everything(arguments: &Arguments) -> Result<()> {
         committed_is_generated(&folder)?;
     } else {
         for design in drawn(&folder)? {
-            regenerate(&design, &folder)?;
+            regenerate(&design, &folder, true)?;
         }
     }
     let kicad = Kicad::new()?;
@@ -133,14 +133,36 @@ fn drawn(folder: &Path) -> Result<Vec<Design>> {
     Ok(drawn)
 }
 
-/// Makes the files of a project in `folder/<name>`.
-fn regenerate(design: &Design, folder: &Path) -> Result<()> {
+/// Makes the files of a project in `folder/<name>`; its board too unless it was never laid out.
+fn regenerate(design: &Design, folder: &Path, with_board: bool) -> Result<()> {
     let name = design.name;
+    let project = folder.join(name);
+    step(
+        &format!("{name}: draw the schematic"),
+        "hw-schematic",
+        3,
+        || Ok(generate::schematics(design, &project)?),
+    )?;
+    let not_laid_out = || {
+        say(&format!(
+            "  NOT LAID OUT: {name} has no board yet; what follows does not cover it"
+        ));
+    };
+    if !with_board {
+        not_laid_out();
+        return Ok(());
+    }
     step(
         &format!("{name}: place, route and fill"),
         &format!("hw-board-{name}"),
         60,
-        || Ok(generate::boards(name, &folder.join(name))?),
+        || match generate::boards(name, &project) {
+            Err(generate::BoardError::Unknown(_)) => {
+                not_laid_out();
+                Ok(())
+            }
+            other => Ok(other?),
+        },
     )
 }
 
@@ -158,7 +180,8 @@ fn committed_is_generated(folder: &Path) -> Result<()> {
         for name in files(&copy.folder)? {
             fs::remove_file(copy.folder.join(name))?;
         }
-        regenerate(&design, scratch.path())?;
+        let with_board = committed.file("kicad_pcb").is_file();
+        regenerate(&design, scratch.path(), with_board)?;
         let (before, after) = (files(&committed.folder)?, files(&copy.folder)?);
         for name in before.union(&after) {
             let same =
@@ -204,14 +227,19 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
     let Some(design) = design else {
         bail!("kicad/{name} is a project of no circuit");
     };
+    let has_board = project.file("kicad_pcb").is_file();
     step(
-        &format!("{name}: rules of schematic and board"),
+        &format!("{name}: KiCad's rules, and the drawn circuit against the meant one"),
         "hw-rules",
         5,
         || {
             let scratch = tempfile::tempdir()?;
             let copy = project.copied(scratch.path())?;
-            let found = [kicad.erc(&copy)?, kicad.drc(&copy)?].concat();
+            generate::check_netlist(&design, &copy.folder)?;
+            let mut found = kicad.erc(&copy)?;
+            if has_board {
+                found.extend(kicad.drc(&copy)?);
+            }
             ensure!(
                 found.is_empty(),
                 "{} findings:\n{}",
@@ -221,6 +249,9 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
             Ok(())
         },
     )?;
+    if !has_board {
+        return Ok(());
+    }
     step(
         &format!("{name}: copper, read back from Gerbers and holes"),
         "hw-copper",
@@ -237,6 +268,9 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
 fn release_all(kicad: &Kicad, folder: &Path) -> Result<()> {
     let ibom = ibom::require()?;
     for project in Project::all(folder)? {
+        if !project.file("kicad_pcb").is_file() {
+            continue;
+        }
         let name = project.name.clone();
         let design = circuits::all()
             .into_iter()
