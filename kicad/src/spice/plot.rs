@@ -24,7 +24,7 @@ pub(super) fn svg(simulation: &Simulation, waves: &Waveforms) -> String {
     #[allow(clippy::cast_precision_loss, reason = "two panels at most")]
     let height = TOP + (PANEL + GAP) * units.len() as f64 + 16.0;
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+        "<!-- SPDX-License-Identifier: CERN-OHL-P-2.0 -->\n<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
          <text x=\"{LEFT}\" y=\"22\" font-size=\"15\" font-weight=\"bold\">{}</text>\n",
         escaped(simulation.title)
