@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Writes the tables that are computed from the designs into docs/hardware: what a rack costs, and its power budget. A
+//! Writes the tables that are computed from the designs into docs/hardware: what a rack costs, its power budget, test points. A
 //! table ends at the first empty line behind its head.
 //!
 //! `cargo run -p racklet-kicad --example tables`
 
 use racklet_kicad::bom::{Parts, total};
+use racklet_kicad::bring_up;
 use racklet_kicad::check::power;
 use racklet_kicad::circuits::{backplane, bmc};
 use std::error::Error;
@@ -19,6 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let budget = power::budget(&bmc, &backplane);
     replace(&docs.join("power.md"), &budget.loads())?;
     replace(&docs.join("power.md"), &budget.parts())?;
+    for design in [&bmc, &backplane] {
+        replace(&docs.join("bring-up.md"), &bring_up::table(design))?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bom;
+pub mod bring_up;
 pub mod check;
 pub mod circuits;
 pub mod cli;
