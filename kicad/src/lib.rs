@@ -12,6 +12,7 @@ pub mod check;
 pub mod circuits;
 pub mod cli;
 pub mod design;
+pub mod drawing;
 pub mod footprints;
 pub mod generate;
 pub mod gerber;

@@ -57,6 +57,19 @@ impl Point {
     }
 }
 
+impl Point {
+    /// Turned about the origin by quarters against the clock.
+    #[must_use]
+    pub const fn turned(self, turns: u8) -> Self {
+        match turns % 4 {
+            0 => self,
+            1 => Self::new(self.y, -self.x),
+            2 => Self::new(-self.x, -self.y),
+            _ => Self::new(-self.y, self.x),
+        }
+    }
+}
+
 impl std::ops::Add for Point {
     type Output = Self;
 
@@ -87,6 +100,22 @@ pub enum Side {
 }
 
 impl Side {
+    /// Turned by quarters against the clock.
+    #[must_use]
+    pub const fn turned(self, turns: u8) -> Self {
+        let once = match self {
+            Self::Right => Self::Up,
+            Self::Up => Self::Left,
+            Self::Left => Self::Down,
+            Self::Down => Self::Right,
+        };
+        match turns % 4 {
+            0 => self,
+            1 => once,
+            more => once.turned(more - 1),
+        }
+    }
+
     /// One step that way.
     #[must_use]
     pub const fn step(self) -> Point {
@@ -131,6 +160,22 @@ pub struct Symbol {
     pub high: Point,
     /// How many units it has.
     pub units: u32,
+}
+
+impl Symbol {
+    /// The same with pins and corners turned by quarters against the clock; its definition stays.
+    #[must_use]
+    pub fn turned(&self, turns: u8) -> Self {
+        let mut turned = self.clone();
+        for pin in &mut turned.pins {
+            pin.at = pin.at.turned(turns);
+            pin.side = pin.side.turned(turns);
+        }
+        let (one, other) = (self.low.turned(turns), self.high.turned(turns));
+        turned.low = Point::new(one.x.min(other.x), one.y.min(other.y));
+        turned.high = Point::new(one.x.max(other.x), one.y.max(other.y));
+        turned
+    }
 }
 
 /// Symbols, each read once.
@@ -313,6 +358,24 @@ impl Corners {
 
     /// Everything in a shape that is a position.
     fn add_all(&mut self, shape: &Sexpr) {
+        if let (Some(center), Some(radius)) = (shape.get("center"), shape.get("radius")) {
+            let number = |item: &Sexpr, index: usize| item.items().get(index)?.number();
+            if let (Some(x), Some(y), Some(radius)) =
+                (number(center, 1), number(center, 2), number(radius, 1))
+            {
+                #[allow(clippy::cast_possible_truncation, reason = "symbols are small")]
+                let step = |value: f64, away: fn(f64) -> f64| away(value / GRID) as i32;
+                self.add(Point::new(
+                    step(x - radius, f64::floor),
+                    step(-y - radius, f64::floor),
+                ));
+                self.add(Point::new(
+                    step(x + radius, f64::ceil),
+                    step(-y + radius, f64::ceil),
+                ));
+            }
+            return;
+        }
         for item in shape.items() {
             if matches!(item.name(), Some("xy" | "start" | "end" | "mid" | "center")) {
                 let number = |index: usize| item.items().get(index)?.number();

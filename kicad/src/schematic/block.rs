@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, rc::Rc};
 
 use super::{
-    Drawing, Label, Note, Placed, Plan, What,
+    Drawing, Label, Placed, Plan, What,
     lane::{Lane, Pad, Rest, is_passive, rail},
     text_steps, text_width,
 };
@@ -23,45 +23,47 @@ pub(super) struct Block {
 /// Capacitors in a row.
 const ROW: usize = 10;
 
-/// Everything on a sheet.
-pub(super) fn blocks(plan: &Plan<'_>, sheet: &'static str) -> Vec<Block> {
-    let parts = || plan.design.parts.iter().filter(|part| part.sheet == sheet);
-    let mut rest = Rest {
-        plan,
-        sheet,
-        used: BTreeSet::new(),
-    };
-    let mut blocks = Vec::new();
-    let mut anchors: Vec<&Part> = parts().filter(|part| !is_passive(plan, part)).collect();
-    // What does something comes first and keeps its passive parts; connectors and what has no pads come last.
-    anchors.sort_by_key(|part| match part.reference.chars().next() {
-        Some('U') => 0,
-        Some('Q' | 'D' | 'Y' | 'R') => 1,
-        Some('J') => 2,
-        _ => 3,
-    });
-    for part in anchors {
-        rest.used.insert(part.reference);
-        blocks.extend(around(&mut rest, part));
+/// A part with its surroundings: one block for each of its units.
+pub(super) fn of_part(rest: &mut Rest<'_, '_>, part: &Part, turns: u8) -> Vec<Block> {
+    let plan = rest.plan;
+    rest.used.insert(part.reference);
+    if !is_passive(plan, part) {
+        return around(rest, part, turns);
     }
-    // Lines that hang on no such part.
-    for part in parts() {
+    rest.used.remove(part.reference);
+    let is_rail = |pin: &&crate::design::Pin| plan.is_rail(pin.net);
+    match part.pins.iter().find(|pin| !is_rail(pin)) {
+        Some(pin) => vec![line(rest, part, pin.net)],
+        None => rows(rest, &[part]),
+    }
+}
+
+/// Parts that hang on nothing: lines, then rows between rails.
+pub(super) fn of_rest(rest: &mut Rest<'_, '_>, parts: &[&Part]) -> Vec<Block> {
+    let plan = rest.plan;
+    let mut blocks = Vec::new();
+    for part in parts {
         if rest.used.contains(part.reference) {
             continue;
         }
-        let Some(pin) = part.pins.iter().find(|pin| !plan.is_rail(pin.net)) else {
-            continue;
-        };
-        blocks.push(line(&mut rest, pin.net));
+        if let Some(pin) = part.pins.iter().find(|pin| !plan.is_rail(pin.net)) {
+            blocks.push(line(rest, part, pin.net));
+        }
     }
-    blocks.extend(rows(&mut rest));
+    let left: Vec<&Part> = parts
+        .iter()
+        .filter(|part| !rest.used.contains(part.reference))
+        .copied()
+        .collect();
+    blocks.extend(rows(rest, &left));
+    blocks
+}
+
+/// What tells KiCad that nets are fed from outside, on the sheet where that is said.
+pub(super) fn flags(plan: &Plan<'_>, sheet: &str) -> Option<Block> {
     let flags = plan.flags.iter().filter(|(_, on)| **on == sheet);
     let flags: Vec<_> = flags.map(|(net, _)| *net).collect();
-    if !flags.is_empty() {
-        blocks.push(flag_row(plan, &flags));
-    }
-    blocks.extend(notes(plan, sheet));
-    blocks
+    (!flags.is_empty()).then(|| flag_row(plan, &flags))
 }
 
 /// Pins of one side that are drawn together: neighbours on the same net.
@@ -70,15 +72,21 @@ struct Group {
     pins: Vec<(Point, &'static str)>,
 }
 
-fn around(rest: &mut Rest<'_, '_>, part: &Part) -> Vec<Block> {
+fn around(rest: &mut Rest<'_, '_>, part: &Part, turns: u8) -> Vec<Block> {
     let symbol = Rc::clone(&rest.plan.symbols[part.reference]);
     (1..=symbol.units)
-        .map(|unit| one_unit(rest, part, &symbol, unit))
+        .map(|unit| one_unit(rest, part, &symbol, (unit, turns)))
         .collect()
 }
 
-fn one_unit(rest: &mut Rest<'_, '_>, part: &Part, symbol: &Rc<Symbol>, unit: u32) -> Block {
+fn one_unit(
+    rest: &mut Rest<'_, '_>,
+    part: &Part,
+    original: &Rc<Symbol>,
+    (unit, turns): (u32, u8),
+) -> Block {
     let plan = rest.plan;
+    let symbol = &original.turned(turns);
     let mut drawing = Drawing::default();
     let (mut low, mut high) = (symbol.low, symbol.high);
     let mut groups = |side| {
@@ -108,33 +116,54 @@ fn one_unit(rest: &mut Rest<'_, '_>, part: &Part, symbol: &Rc<Symbol>, unit: u32
             high.y = high.y.max(symbol.high.y + reach);
         }
     }
-    // Above, to the left of what goes up from it.
-    let first_up = up
-        .iter()
-        .flat_map(|group| &group.pins)
-        .map(|(at, _)| at.x)
-        .min();
+    name_part(&mut drawing, part, original, (unit, turns));
+    Block { drawing, low, high }
+}
+
+/// Places a part in the middle of its block, its texts where they cover least: above it, further up, below.
+fn name_part(drawing: &mut Drawing, part: &Part, symbol: &Rc<Symbol>, (unit, turns): (u32, u8)) {
+    let view = symbol.turned(turns);
     let width = text_width(part.reference).max(text_width(&part.value));
-    let mut middle = f64::from(symbol.low.x) + width / 2.0;
-    if let Some(first) = first_up {
-        middle = middle.min(f64::from(first) - width / 2.0 - 2.0);
+    let (left, right) = (f64::from(view.low.x), f64::from(view.high.x));
+    let (top, bottom) = (f64::from(view.low.y), f64::from(view.high.y));
+    let (left, middle, right) = (left + width / 2.0, 0.0, right - width / 2.0);
+    let mut candidates = Vec::new();
+    for up in [1.3, 3.3, 5.3] {
+        for x in [left, middle, right, left - width / 2.0 - 1.5] {
+            candidates.push((x, top - up - 1.7));
+        }
     }
-    let top = f64::from(symbol.low.y);
-    drawing.symbols.push(Placed {
+    for down in [1.3, 3.3, 5.3, 7.3] {
+        for x in [left, middle, right] {
+            candidates.push((x, bottom + down));
+        }
+    }
+    let placed = |(x, y): (f64, f64)| Placed {
         symbol: Rc::clone(symbol),
         unit,
         at: Point::new(0, 0),
-        turns: 0,
+        turns,
         what: What::Part(part.reference),
         value: part.value.clone(),
-        reference_at: (middle, top - 3.0),
-        value_at: (middle, top - 1.3),
+        reference_at: (x, y),
+        value_at: (x, y + 1.7),
         from_left: false,
-    });
-    #[allow(clippy::cast_possible_truncation, reason = "on a sheet")]
-    let edge = (middle - width / 2.0).floor() as i32;
-    low = Point::new(low.x.min(edge), low.y.min(symbol.low.y - 4));
-    Block { drawing, low, high }
+    };
+    let taken = super::ink::areas(drawing);
+    let covered = |at: (f64, f64)| {
+        let texts = super::ink::fields(&placed(at), &part.value);
+        taken
+            .iter()
+            .filter(|area| texts.iter().any(|text| text.covers(area)))
+            .count()
+    };
+    // The first of the best.
+    let best = candidates
+        .iter()
+        .copied()
+        .min_by_key(|at| covered(*at))
+        .unwrap_or((0.0, 0.0));
+    drawing.symbols.push(placed(best));
 }
 
 fn groups(plan: &Plan<'_>, part: &Part, symbol: &Symbol, unit: u32, side: Side) -> Vec<Group> {
@@ -175,22 +204,34 @@ fn beside(
     groups: Vec<Group>,
 ) -> (Point, Point) {
     let direction = side.step().x;
+    // The net with the most current has the first choice of what lies in it.
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by(|one, other| {
+        let current = |index: &usize| rest.plan.design.net(groups[*index].net).current;
+        current(other).total_cmp(&current(one))
+    });
+    let mut drawn: Vec<Option<Lane>> = groups.iter().map(|_| None).collect();
+    for index in order {
+        let group = &groups[index];
+        let pads: Vec<Pad> = group
+            .pins
+            .iter()
+            .map(|(_, number)| (reference, *number))
+            .collect();
+        drawn[index] = Some(rest.lane(group.net, &pads, side));
+    }
     let mut lanes: Vec<(Group, Lane)> = groups
         .into_iter()
-        .map(|group| {
-            let pads: Vec<Pad> = group
-                .pins
-                .iter()
-                .map(|(_, number)| (reference, *number))
-                .collect();
-            let lane = rest.lane(group.net, &pads, side);
-            (group, lane)
-        })
+        .zip(drawn.into_iter().flatten())
         .collect();
     let wanted: Vec<i32> = lanes.iter().map(|(group, _)| group.pins[0].0.y).collect();
     let gaps: Vec<i32> = lanes
         .windows(2)
-        .map(|pair| pair[0].1.down + pair[1].1.up)
+        .map(|pair| {
+            let (down, up) = (pair[0].1.down, pair[1].1.up);
+            // A name stands on its line: below what hangs down it needs a step more.
+            down + up + i32::from(down > 1)
+        })
         .collect();
     // Pins that are joined take the room of all of them.
     let gaps: Vec<i32> = gaps
@@ -360,26 +401,53 @@ fn label(plan: &Plan<'_>, net: &'static str, at: Point, side: Side) -> Label {
     }
 }
 
-/// A line that begins with a label.
-fn line(rest: &mut Rest<'_, '_>, net: &'static str) -> Block {
+/// A line that begins with a label, or with the supply that `part` takes its current from.
+fn line(rest: &mut Rest<'_, '_>, part: &Part, net: &'static str) -> Block {
+    let plan = rest.plan;
+    let feeds = ["F", "FB", "L", "D"].contains(&super::lane::kind(part));
+    let rail_of = part.pins.iter().map(|pin| pin.net);
+    let supply = rail_of
+        .into_iter()
+        .find(|net| plan.is_rail(net) && *net != "GND")
+        .filter(|_| feeds);
+    if let Some(supply) = supply {
+        rest.used.insert(part.reference);
+        let mut lane = Lane::new(Side::Right);
+        lane.start(plan, supply);
+        lane.through_from(plan, part, supply);
+        let far = part.pins.iter().find(|pin| pin.net == net);
+        let from: Vec<Pad> = far
+            .map(|pin| (part.reference, pin.number))
+            .into_iter()
+            .collect();
+        rest.go_on(&mut lane, net, &from);
+        return Block {
+            low: Point::new(0, -lane.up),
+            high: Point::new(lane.length, lane.down),
+            drawing: lane.drawing,
+        };
+    }
     let lane = rest.lane(net, &[], Side::Right);
     let mut drawing = lane.drawing;
-    // Nothing is to the left of what hangs first.
-    if let Some(first) = drawing
-        .wires
-        .iter()
-        .position(|(from, to)| *from == Point::new(0, 0) && to.y == 0)
-        && drawing.labels.iter().any(|label| label.net == net)
-    {
-        drawing.wires.remove(first);
-    }
     let has_label = drawing.labels.iter().any(|label| label.net == net);
+    let goes_on = plan.design.connections()[net]
+        .iter()
+        .any(|(part, _)| !rest.used.contains(part));
     let mut low = Point::new(-1, -lane.up);
-    if !has_label {
+    if has_label || !goes_on && !plan.crossing.contains(net) {
+        // Nothing is to the left of what hangs first.
+        let first = drawing
+            .wires
+            .iter()
+            .position(|(from, to)| *from == Point::new(0, 0) && to.y == 0);
+        if let Some(first) = first {
+            drawing.wires.remove(first);
+        }
+    } else {
         drawing.wire(Point::new(0, 0), Point::new(-1, 0));
         drawing
             .labels
-            .push(label(rest.plan, net, Point::new(-1, 0), Side::Left));
+            .push(label(plan, net, Point::new(-1, 0), Side::Left));
         low.x -= text_steps(net) + 3;
     }
     Block {
@@ -390,17 +458,9 @@ fn line(rest: &mut Rest<'_, '_>, net: &'static str) -> Block {
 }
 
 /// Parts between two rails, side by side: capacitors above all.
-fn rows(rest: &mut Rest<'_, '_>) -> Vec<Block> {
-    let plan = rest.plan;
-    let sheet = rest.sheet;
-    let parts: Vec<&Part> = plan
-        .design
-        .parts
-        .iter()
-        .filter(|part| part.sheet == sheet && !rest.used.contains(part.reference))
-        .collect();
+fn rows(rest: &mut Rest<'_, '_>, parts: &[&Part]) -> Vec<Block> {
     let mut blocks = Vec::new();
-    for (upper, lower) in pairs(&parts) {
+    for (upper, lower) in pairs(parts) {
         let of_pair: Vec<_> = parts
             .iter()
             .filter(|part| ends(part) == (upper, lower))
@@ -433,9 +493,7 @@ fn between(rest: &Rest<'_, '_>, part: &Part, one: &'static str, other: &'static 
         (one, other)
     };
     let mut lane = Lane::new(Side::Right);
-    lane.drawing
-        .symbols
-        .push(rail(plan, from, Point::new(0, 0)));
+    lane.start(plan, from);
     lane.through_from(plan, part, from);
     lane.rail(plan, to);
     Block {
@@ -492,8 +550,8 @@ fn row_of(
         let below = upper == "GND";
         if below {
             // Only test points are on ground alone.
-            drawing.wire(Point::new(0, 0), Point::new(-2, 0));
-            drawing.symbols.push(rail(plan, upper, Point::new(-2, 0)));
+            drawing.wire(Point::new(0, 0), Point::new(-4, 0));
+            drawing.symbols.push(rail(plan, upper, Point::new(-4, 0)));
         } else {
             drawing.symbols.push(rail(plan, upper, Point::new(0, 0)));
         }
@@ -556,41 +614,6 @@ fn flag_row(plan: &Plan<'_>, nets: &[&'static str]) -> Block {
         high: Point::new(x, 6),
     }
 }
-
-/// What each part is there for, as text.
-fn notes(plan: &Plan<'_>, sheet: &str) -> Vec<Block> {
-    const LINES: usize = 24;
-    let mut lines: Vec<String> = plan
-        .design
-        .parts
-        .iter()
-        .filter(|part| part.sheet == sheet && !part.note.is_empty())
-        .map(|part| format!("{}  {}", part.reference, part.note))
-        .collect();
-    lines.dedup();
-    lines
-        .chunks(LINES)
-        .map(|chunk| {
-            let widest = chunk.iter().map(|line| text_steps(line)).max().unwrap_or(0);
-            let rows = i32::try_from(chunk.len()).unwrap_or(0);
-            Block {
-                drawing: Drawing {
-                    notes: vec![Note {
-                        text: chunk.join("\n"),
-                        at: Point::new(0, 0),
-                        size: GRID_TEXT,
-                    }],
-                    ..Drawing::default()
-                },
-                low: Point::new(0, 0),
-                high: Point::new(widest, rows * 2),
-            }
-        })
-        .collect()
-}
-
-/// The height of the notes' letters, in millimetres.
-const GRID_TEXT: f64 = 1.27;
 
 #[cfg(test)]
 mod tests {

@@ -4,8 +4,8 @@
 use super::{Drawing, Label, Placed, What, text_width, turned};
 use crate::symbols::{Point, Side};
 
-/// Half the height of a text, in steps.
-const HALF_TEXT: f64 = 0.65;
+/// Half the height of a text with its distance to others, in steps.
+const HALF_TEXT: f64 = 0.8;
 
 /// What is in a rectangle.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,7 @@ pub(super) fn label_area(label: &Label) -> Area {
     let (near, far) = if label.crossing {
         (0.7, -0.7)
     } else {
-        (-0.1, -1.5)
+        (-0.1, -1.6)
     };
     match label.side {
         Side::Right => Area::new((x, y + near), (x + width, y + far), ink),
@@ -97,7 +97,7 @@ fn body(placed: &Placed) -> Area {
     )
 }
 
-fn fields(placed: &Placed, value: &str) -> Vec<Area> {
+pub(super) fn fields(placed: &Placed, value: &str) -> Vec<Area> {
     let text = |words: &str, (x, y): (f64, f64)| {
         let width = text_width(words);
         let left = if placed.from_left { x } else { x - width / 2.0 };
@@ -115,6 +115,34 @@ fn fields(placed: &Placed, value: &str) -> Vec<Area> {
         What::Rail(net) => vec![text(net, placed.value_at)],
         What::Flag => vec![text("PWR_FLAG", placed.value_at)],
     }
+}
+
+/// Texts and bodies that cover one another, and wires that run over a text or through a body.
+#[cfg(test)]
+pub(super) fn overlaps(drawing: &Drawing) -> Vec<String> {
+    let areas: Vec<Area> = areas(drawing)
+        .into_iter()
+        .map(|area| match area.ink {
+            // Wires end at a body's pins, and bodies' corners are rounded up to the grid.
+            Ink::Body(_) => area.shrunk(0.6),
+            _ => area.shrunk(0.05),
+        })
+        .collect();
+    let mut found = Vec::new();
+    for (index, one) in areas.iter().enumerate() {
+        for other in &areas[index + 1..] {
+            let is_meant = match (&one.ink, &other.ink) {
+                (Ink::Wire, Ink::Wire) => true,
+                // A turned part's wires begin at its pins, inside its corners.
+                (Ink::Body(_), Ink::Wire) | (Ink::Wire, Ink::Body(_)) => true,
+                _ => false,
+            };
+            if !is_meant && one.covers(other) {
+                found.push(format!("{:?} and {:?}", one.ink, other.ink));
+            }
+        }
+    }
+    found
 }
 
 /// Everything of a drawing.
@@ -149,4 +177,39 @@ pub(super) fn areas(drawing: &Drawing) -> Vec<Area> {
         ));
     }
     areas
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schematic::Note;
+
+    fn note(x: i32) -> Drawing {
+        Drawing {
+            notes: vec![Note {
+                text: "words".into(),
+                at: Point::new(x, 0),
+                size: 1.27,
+                bold: false,
+            }],
+            ..Drawing::default()
+        }
+    }
+
+    #[test]
+    fn a_text_on_another_is_found_and_one_beside_it_is_not() {
+        let mut apart = note(0);
+        apart.put(note(8), Point::new(0, 0));
+        assert_eq!(overlaps(&apart), [""; 0]);
+        let mut over = note(0);
+        over.put(note(2), Point::new(0, 0));
+        assert_eq!(overlaps(&over).len(), 1);
+    }
+
+    #[test]
+    fn a_wire_through_a_text_is_found() {
+        let mut drawing = note(0);
+        drawing.wire(Point::new(-3, 1), Point::new(9, 1));
+        assert_eq!(overlaps(&drawing).len(), 1);
+    }
 }

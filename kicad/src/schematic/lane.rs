@@ -39,9 +39,14 @@ impl<'p> Rest<'p, '_> {
     /// The line of `net` from pads that are drawn already.
     pub(super) fn lane(&mut self, net: &'static str, from: &[Pad], side: Side) -> Lane {
         let mut lane = Lane::new(side);
-        let mut drawn: BTreeSet<Pad> = from.iter().copied().collect();
-        self.follow(&mut lane, net, &mut drawn, 0);
+        self.go_on(&mut lane, net, from);
         lane
+    }
+
+    /// Goes on with a line on `net`, from pads that are drawn already.
+    pub(super) fn go_on(&mut self, lane: &mut Lane, net: &'static str, from: &[Pad]) {
+        let mut drawn: BTreeSet<Pad> = from.iter().copied().collect();
+        self.follow(lane, net, &mut drawn, 0);
     }
 
     fn follow(
@@ -61,8 +66,20 @@ impl<'p> Rest<'p, '_> {
         for passive in self.passives(net) {
             match passive.far {
                 Some((_, other)) if !plan.is_rail(other) => series.push(passive),
+                // Current flows on to a supply through these: they lie in the line.
+                Some((_, other)) if other != "GND" && feeds(passive.part) => {
+                    series.insert(0, passive);
+                }
                 _ => shunts.push(passive),
             }
+        }
+        // Room for the net's name, where no label will say it.
+        let is_named = plan.design.connections().get(net).is_some_and(|pads| {
+            let here = |pad: &Pad| drawn.contains(pad) || self.passive_here(pad, net);
+            pads.iter().any(|pad| !here(pad))
+        });
+        if !(is_named || shunts.is_empty() && series.is_empty()) {
+            lane.reach(lane.length + text_steps(net));
         }
         let mut take = |rest: &mut Self, passive: &Passive<'_>| {
             rest.used.insert(passive.part.reference);
@@ -101,6 +118,14 @@ impl<'p> Rest<'p, '_> {
         self.follow(lane, other, &mut drawn, depth + 1);
     }
 
+    /// Whether a pad is of a passive part that is still to be drawn here.
+    fn passive_here(&self, pad: &Pad, net: &'static str) -> bool {
+        let passives = self.passives(net);
+        passives
+            .iter()
+            .any(|passive| (passive.part.reference, passive.near_number) == *pad)
+    }
+
     /// Passive parts of the sheet on `net` that are not drawn yet.
     fn passives(&self, net: &'static str) -> Vec<Passive<'p>> {
         let parts = self.plan.design.parts.iter();
@@ -124,12 +149,21 @@ struct Passive<'p> {
     far: Option<(&'static str, &'static str)>,
 }
 
+/// The letters of its reference.
+pub(super) fn kind(part: &Part) -> &'static str {
+    part.reference
+        .trim_end_matches(|letter: char| letter.is_ascii_digit())
+}
+
+/// Whether a supply is fed through it.
+fn feeds(part: &Part) -> bool {
+    ["F", "FB", "L", "D"].contains(&kind(part))
+}
+
 /// Whether it can be drawn in a line: one pad, or two across from each other.
 pub(super) fn is_passive(plan: &Plan<'_>, part: &Part) -> bool {
     let symbol = &plan.symbols[part.reference];
-    let kind = part
-        .reference
-        .trim_end_matches(|letter: char| letter.is_ascii_digit());
+    let kind = kind(part);
     let in_line = match &symbol.pins[..] {
         [_] => true,
         [one, other] => (one.at.x == other.at.x) != (one.at.y == other.at.y),
@@ -283,7 +317,8 @@ impl Lane {
         };
         // Its text is to the right of it: behind it on a line to the right, before it on a line to the left.
         let text = passive.text_steps() + passive.half() + 1;
-        self.reach(self.length + if self.direction < 0 { text } else { 2 });
+        let name = end.map_or(0, |net| text_steps(net) / 2 + 1).max(2);
+        self.reach(self.length + if self.direction < 0 { text } else { name });
         let way = if goes_up { Side::Up } else { Side::Down };
         let near = self.at(self.length, way.step().y);
         self.drawing.wire(self.at(self.length, 0), near);
@@ -365,6 +400,13 @@ impl Lane {
         });
         self.up = self.up.max(text_steps(net) + 5);
         self.reach(self.length + 2);
+    }
+
+    /// Begins at a supply, with room for its name.
+    pub(super) fn start(&mut self, plan: &Plan<'_>, net: &'static str) {
+        self.drawing.symbols.push(rail(plan, net, Point::new(0, 0)));
+        self.reach(text_steps(net) / 2);
+        self.up = self.up.max(4);
     }
 
     pub(super) fn rail(&mut self, plan: &Plan<'_>, net: &'static str) {

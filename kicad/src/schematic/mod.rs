@@ -14,6 +14,8 @@ mod lane;
 mod names;
 mod page;
 mod root;
+mod route;
+mod section;
 mod write;
 
 use std::{
@@ -117,14 +119,13 @@ pub fn draw(design: &Design, own: &Path) -> Result<Files, SchematicError> {
         write::root(design, &root::draw(&plan)),
     )];
     for (index, sheet) in design.sheets.iter().enumerate() {
-        let blocks = block::blocks(&plan, sheet.name);
-        let (paper, mut drawing) =
-            page::arrange(blocks).ok_or(SchematicError::TooLarge(sheet.name))?;
-        names::name_all(&plan, &mut drawing);
-        connect::check(&plan, sheet.name, &drawing).map_err(|error| SchematicError::Misdrawn {
+        let misdrawn = |error| SchematicError::Misdrawn {
             sheet: sheet.name,
             error,
-        })?;
+        };
+        let framed = section::framed(&plan, sheet.name).map_err(misdrawn)?;
+        let (paper, drawing) = page::arrange(framed).ok_or(SchematicError::TooLarge(sheet.name))?;
+        connect::check(&plan, sheet.name, &drawing).map_err(misdrawn)?;
         files.push((
             sheet_file(sheet.name),
             write::sheet(design, index, paper, &drawing),
@@ -273,6 +274,7 @@ struct Drawing {
     labels: Vec<Label>,
     open: Vec<Point>,
     notes: Vec<Note>,
+    frames: Vec<(Point, Point)>,
     sheets: Vec<SheetBox>,
 }
 
@@ -325,6 +327,7 @@ struct Note {
     at: Point,
     /// The height of letters, in millimetres.
     size: f64,
+    bold: bool,
 }
 
 /// A sheet on the root sheet.
@@ -367,6 +370,12 @@ impl Drawing {
                 ..label
             }));
         self.open.extend(other.open.into_iter().map(|at| at + by));
+        self.frames.extend(
+            other
+                .frames
+                .into_iter()
+                .map(|(low, high)| (low + by, high + by)),
+        );
         self.notes.extend(other.notes.into_iter().map(|note| Note {
             at: note.at + by,
             ..note
@@ -376,22 +385,47 @@ impl Drawing {
 
 /// A point of a symbol, turned.
 const fn turned(point: Point, turns: u8) -> Point {
-    match turns % 4 {
-        0 => point,
-        1 => Point::new(point.y, -point.x),
-        2 => Point::new(-point.x, -point.y),
-        _ => Point::new(-point.y, point.x),
-    }
+    point.turned(turns)
 }
 
 /// About how many steps a text is wide.
 #[allow(clippy::cast_precision_loss, reason = "a few words")]
 fn text_width(text: &str) -> f64 {
-    text.chars().count() as f64 * 0.9
+    text.chars().count() as f64 * 1.03
 }
 
 /// As [`text_width`], rounded up.
 #[allow(clippy::cast_possible_truncation, reason = "a few words")]
 fn text_steps(text: &str) -> i32 {
     text_width(text).ceil() as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::circuits;
+
+    #[test]
+    fn nothing_covers_anything_on_either_board_s_sheets() {
+        if !Path::new("/usr/share/kicad/symbols").exists() {
+            eprintln!("skipped: KiCad's symbols are not installed");
+            return;
+        }
+        let mut found = Vec::new();
+        for design in [circuits::bmc::design(), circuits::backplane::design()] {
+            let mut symbols = Symbols::new(Path::new(""));
+            let plan = Plan::new(&design, &mut symbols).unwrap();
+            for sheet in &design.sheets {
+                let framed = section::framed(&plan, sheet.name).unwrap();
+                let (_, drawing) = page::arrange(framed).unwrap();
+                let overlaps = ink::overlaps(&drawing);
+                found.extend(
+                    overlaps
+                        .into_iter()
+                        .map(|what| format!("{} {}: {what}", design.name, sheet.name)),
+                );
+            }
+        }
+        assert!(found.is_empty(), "{}\n{}", found.len(), found.join("\n"));
+    }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Blocks side by side on the smallest page that holds them.
 
+use std::collections::BTreeSet;
+
 use super::{Drawing, block::Block};
 use crate::symbols::{GRID, Point};
 
@@ -26,18 +28,20 @@ pub(super) const A3: Paper = paper("A3", 420.0, 297.0);
 const PAPERS: [Paper; 4] = [A4, A3, paper("A2", 594.0, 420.0), paper("A1", 841.0, 594.0)];
 
 /// The frame, and what stays free within it.
-const MARGIN: i32 = 14;
+const MARGIN: i32 = 10;
 /// Between blocks.
-const GAP: i32 = 4;
+const GAP: i32 = 3;
 /// The title block's height, with the frame.
 const TITLE: i32 = 34;
+/// And its width.
+const TITLE_WIDTH: i32 = 96;
 
 /// Puts all blocks on a page; none if they do not go on the largest.
 pub(super) fn arrange(blocks: Vec<Block>) -> Option<(Paper, Drawing)> {
     let sizes: Vec<Point> = blocks.iter().map(|block| block.high - block.low).collect();
     let (paper, places) = PAPERS
         .into_iter()
-        .find_map(|paper| Some((paper, shelves(&sizes, paper)?)))?;
+        .find_map(|paper| Some((paper, packed(&sizes, paper)?)))?;
     let mut drawing = Drawing::default();
     for (block, place) in blocks.into_iter().zip(places) {
         drawing.put(block.drawing, place - block.low);
@@ -45,69 +49,59 @@ pub(super) fn arrange(blocks: Vec<Block>) -> Option<(Paper, Drawing)> {
     Some((paper, drawing))
 }
 
-/// Where the upper left corner of each goes: tall ones first, from left to right, row by row.
+/// Places in reading order or, before a larger page is taken, with the tall, the wide or the large ones first.
+fn packed(sizes: &[Point], paper: Paper) -> Option<Vec<Point>> {
+    let keys: [fn(Point) -> i32; 4] = [
+        |_| 0,
+        |size| -size.y,
+        |size| -size.x,
+        |size| -size.x * size.y,
+    ];
+    keys.into_iter().find_map(|key| {
+        let mut order: Vec<usize> = (0..sizes.len()).collect();
+        order.sort_by_key(|index| key(sizes[*index]));
+        let sorted: Vec<Point> = order.iter().map(|index| sizes[*index]).collect();
+        let found = shelves(&sorted, paper)?;
+        let mut places = vec![Point::new(0, 0); sizes.len()];
+        for (index, place) in order.into_iter().zip(found) {
+            places[index] = place;
+        }
+        Some(places)
+    })
+}
+
+/// Where the upper left corner of each goes: in their order, each as far up and then as far to the left as there is room.
 fn shelves(sizes: &[Point], paper: Paper) -> Option<Vec<Point>> {
-    let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by_key(|index| -sizes[*index].y);
-    let mut rows: Vec<Row> = Vec::new();
-    let mut places = vec![Point::new(0, 0); sizes.len()];
-    let right = paper.width - MARGIN;
-    let bottom = paper.height - TITLE;
-    for index in order {
-        let size = sizes[index];
-        let row = match rows.iter_mut().find(|row| row.takes(size, right)) {
-            Some(row) => row,
-            None => {
-                let top = rows.last().map_or(MARGIN, |row| row.top + row.height + GAP);
-                if top + size.y > bottom || MARGIN + size.x > right {
-                    return None;
-                }
-                rows.push(Row {
-                    top,
-                    height: size.y,
-                    end: MARGIN,
-                    column: None,
-                });
-                rows.last_mut()?
-            }
+    let (right, bottom) = (paper.width - MARGIN, paper.height - MARGIN);
+    // The title block is there already.
+    let mut taken = vec![(
+        Point::new(paper.width - TITLE_WIDTH, paper.height - TITLE),
+        Point::new(paper.width, paper.height),
+    )];
+    let mut places = Vec::new();
+    for size in sizes {
+        let lines = |of: fn(Point) -> i32| -> BTreeSet<i32> {
+            let behind = taken[1..].iter().map(|(_, high)| of(*high) + GAP);
+            behind.chain([MARGIN]).collect()
         };
-        places[index] = row.put(size, right);
+        let (columns, rows) = (lines(|point| point.x), lines(|point| point.y));
+        let place = rows.iter().find_map(|y| {
+            columns.iter().map(|x| Point::new(*x, *y)).find(|at| {
+                let far = *at + *size;
+                far.x <= right
+                    && far.y <= bottom
+                    && taken.iter().all(|(low, high)| {
+                        far.x + GAP <= low.x
+                            || high.x + GAP <= at.x
+                            || far.y + GAP <= low.y
+                            || high.y + GAP <= at.y
+                    })
+            })
+        })?;
+        taken.push((place, place + *size));
+        places.push(place);
     }
     Some(places)
-}
-
-/// A row of blocks; low ones may stand on each other in a column.
-struct Row {
-    top: i32,
-    height: i32,
-    end: i32,
-    /// The last column: left edge, width, and where it is free.
-    column: Option<(i32, i32, i32)>,
-}
-
-impl Row {
-    fn takes(&self, size: Point, right: i32) -> bool {
-        self.in_column(size).is_some() || self.end + size.x <= right && size.y <= self.height
-    }
-
-    fn in_column(&self, size: Point) -> Option<Point> {
-        let (left, width, free) = self.column?;
-        (size.x <= width && free + size.y <= self.top + self.height)
-            .then_some(Point::new(left, free))
-    }
-
-    fn put(&mut self, size: Point, _: i32) -> Point {
-        if let Some(place) = self.in_column(size) {
-            if let Some((_, _, free)) = &mut self.column {
-                *free += size.y + GAP;
-            }
-            return place;
-        }
-        let place = Point::new(self.end, self.top);
-        self.column = Some((self.end, size.x, self.top + size.y + GAP));
-        self.end += size.x + GAP;
-        place
-    }
 }
 
 #[cfg(test)]
@@ -124,7 +118,7 @@ mod tests {
                 let boxes: Vec<_> = places.iter().zip(&sizes).map(|(at, size)| (*at, *at + *size)).collect();
                 for (index, (low, high)) in boxes.iter().enumerate() {
                     proptest::prop_assert!(low.x >= MARGIN && low.y >= MARGIN);
-                    proptest::prop_assert!(high.x <= PAPERS[2].width - MARGIN && high.y <= PAPERS[2].height - TITLE);
+                    proptest::prop_assert!(high.x <= PAPERS[2].width - MARGIN && high.y <= PAPERS[2].height - MARGIN);
                     for (other_low, other_high) in &boxes[..index] {
                         let apart = high.x <= other_low.x || other_high.x <= low.x
                             || high.y <= other_low.y || other_high.y <= low.y;

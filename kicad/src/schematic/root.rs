@@ -69,6 +69,7 @@ pub(super) fn draw(plan: &Plan<'_>) -> Drawing {
         ),
         at: Point::new(LEFT, 14),
         size: 2.0,
+        bold: false,
     });
     drawing
 }

@@ -159,6 +159,27 @@ fn content(design: &Design, sheet: &str, path: &str, drawing: &Drawing) -> Vec<S
     for (index, note) in drawing.notes.iter().enumerate() {
         items.push(note_item(note, unique("note", index.to_string())));
     }
+    for (low, high) in &drawing.frames {
+        let corner = |name: &str, point: &Point| {
+            list(
+                name,
+                [number(millimetres(point.x)), number(millimetres(point.y))],
+            )
+        };
+        items.push(list(
+            "rectangle",
+            [
+                corner("start", low),
+                corner("end", high),
+                list(
+                    "stroke",
+                    [list("width", [number(0.0)]), word("type", "dash")],
+                ),
+                list("fill", [word("type", "none")]),
+                id(unique("frame", format!("{low:?}"))),
+            ],
+        ));
+    }
     for point in junctions(drawing) {
         items.push(list(
             "junction",
@@ -255,7 +276,17 @@ fn note_item(note: &Note, own: String) -> Sexpr {
             list(
                 "effects",
                 [
-                    font(note.size),
+                    if note.bold {
+                        list(
+                            "font",
+                            [
+                                list("size", [number(note.size), number(note.size)]),
+                                word("bold", "yes"),
+                            ],
+                        )
+                    } else {
+                        font(note.size)
+                    },
                     list("justify", [atom("left"), atom("top")]),
                 ],
             ),
@@ -338,7 +369,7 @@ fn symbol_item(design: &Design, sheet: &str, path: &str, placed: &Placed, index:
     ];
     let upright = if placed.turns % 2 == 1 { 90.0 } else { 0.0 };
     // KiCad turns a text's sides with its symbol.
-    let left = if placed.turns == 2 { "right" } else { "left" };
+    let left = if matches!(placed.turns, 1 | 2) { "right" } else { "left" };
     let justify: &[&str] = if placed.from_left { &[left] } else { &[] };
     let field = |name: &str, value: &str, (x, y): (f64, f64), hidden: bool| {
         let justify = if matches!(name, "Reference" | "Value") {
