@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Schematics: a design drawn on sheets that a person can review, as KiCad 9 files.
 //!
-//! Each part with more than two pads is drawn with what hangs on its pins around it ([`block`]): wires to the passive parts, power
-//! symbols for the rails, a label only where a net goes on to another such group. Blocks are put side by side on pages ([`page`]),
-//! the root sheet joins the sheets by wires ([`root`]). Before KiCad sees it, [`connect`] reads the drawing back and compares it with
-//! the design. No position is written down by hand: both boards are drawn by the same rules.
+//! A sheet is made of framed sections ([`section`]), which [`crate::drawing`] lists: the parts that matter, in reading order. Each
+//! such part is drawn with what hangs on its pins around it ([`block`], [`lane`]): wires to the passive parts, power symbols for the
+//! rails; labels of neighbours become wires ([`route`]), every net gets its name ([`names`]). Sections go on the smallest page that
+//! holds them ([`page`]), and the root sheet joins the sheets by wires ([`root`]). Before KiCad sees it, [`connect`] reads the
+//! drawing back and compares it with the design, and a test finds what covers anything else ([`ink`]). No position is written down
+//! by hand: both boards are drawn by the same rules.
 
 mod block;
 mod connect;
@@ -15,6 +17,7 @@ mod names;
 mod page;
 mod root;
 mod route;
+mod rows;
 mod section;
 mod write;
 

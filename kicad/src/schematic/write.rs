@@ -369,7 +369,11 @@ fn symbol_item(design: &Design, sheet: &str, path: &str, placed: &Placed, index:
     ];
     let upright = if placed.turns % 2 == 1 { 90.0 } else { 0.0 };
     // KiCad turns a text's sides with its symbol.
-    let left = if matches!(placed.turns, 1 | 2) { "right" } else { "left" };
+    let left = if matches!(placed.turns, 1 | 2) {
+        "right"
+    } else {
+        "left"
+    };
     let justify: &[&str] = if placed.from_left { &[left] } else { &[] };
     let field = |name: &str, value: &str, (x, y): (f64, f64), hidden: bool| {
         let justify = if matches!(name, "Reference" | "Value") {
