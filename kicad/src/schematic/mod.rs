@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Schematics: a design drawn on sheets that a person can review, as KiCad 9 files.
 //!
-//! A sheet is made of framed sections ([`section`]), which [`crate::drawing`] lists: the parts that matter, in reading order. Each
-//! such part is drawn with what hangs on its pins around it ([`block`], [`lane`]): wires to the passive parts, power symbols for the
-//! rails; labels of neighbours become wires ([`route`]), every net gets its name ([`names`]). Sections go on the smallest page that
-//! holds them ([`page`]), and the root sheet joins the sheets by wires ([`root`]). Before KiCad sees it, [`connect`] reads the
-//! drawing back and compares it with the design, and a test finds what covers anything else ([`ink`]). No position is written down
+//! A sheet is made of framed sections (`section`), which [`crate::drawing`] lists: the parts that matter, in reading order. Each
+//! such part is drawn with what hangs on its pins around it (`block`, `lane`): wires to the passive parts, power symbols for the
+//! rails; labels of neighbours become wires (`route`), every net gets its name (`names`). Sections go on the smallest page that
+//! holds them (`page`), and the root sheet joins the sheets by wires (`root`). Before KiCad sees it, `connect` reads the
+//! drawing back and compares it with the design, and a test finds what covers anything else (`ink`). No position is written down
 //! by hand: both boards are drawn by the same rules.
 
 mod block;
