@@ -28,6 +28,9 @@ pub struct Dimensions {
     pub hole: f64,
     /// The middles of its mounting holes.
     pub holes: Vec<[f64; 2]>,
+    /// The middles of the sockets for trays, slot 1 (the uppermost) first, on a backplane.
+    #[serde(default)]
+    pub sockets: Vec<[f64; 2]>,
     /// The tab with the card edge, where it has one.
     pub edge: Option<Edge>,
     /// What stands on it.
@@ -93,6 +96,28 @@ pub struct Rack {
     pub fan: Fan,
     /// The network switch.
     pub switch: Switch,
+    /// How parts are printed.
+    pub print: Print,
+}
+
+/// How parts are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Print {
+    /// The thickness of base, deck and top.
+    pub plate: f64,
+    /// The depth of the grooves that walls stand in.
+    pub groove: f64,
+    /// Around a wall in its groove.
+    pub fit: f64,
+    /// The thinnest wall.
+    pub least_wall: f64,
+    /// The side of the printer's bed.
+    pub bed: f64,
+    /// Of the plastic, in g/cm3.
+    pub density: f64,
+    /// What all parts may weigh, solid.
+    pub most_grams: f64,
 }
 
 /// A tray.

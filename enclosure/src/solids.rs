@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The solids that OpenSCAD makes of the sources and the parameters, each as it lies on the bed and as it stands in the rack.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fs, io};
+
+use racklet_boards::dimensions::{self, Dimensions};
+
+use crate::layout::Layout;
+use crate::mesh::{Mesh, NotStl};
+
+/// The sources.
+const SOURCE: &str = include_str!("../scad/racklet.scad");
+
+/// Parts of the case, one each.
+pub const CASE: [&str; 7] = [
+    "base",
+    "left-wall",
+    "right-wall",
+    "divider",
+    "rear-wall",
+    "deck",
+    "top",
+];
+
+/// Why there are no solids.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// A file could not be written or read.
+    #[error("{path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// OpenSCAD did not start.
+    #[error("start openscad: `cargo xtask doctor` says how to install it")]
+    Start(#[source] io::Error),
+    /// OpenSCAD found a mistake.
+    #[error("openscad on {part}: {said}")]
+    OpenScad {
+        /// Which part.
+        part: String,
+        /// What it said.
+        said: String,
+    },
+    /// OpenSCAD wrote something else.
+    #[error("{part}")]
+    Stl {
+        /// Which part.
+        part: String,
+        /// What is wrong.
+        source: NotStl,
+    },
+}
+
+/// A printed part.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Its file's name, without the ending.
+    pub name: String,
+    /// As it lies on the bed.
+    pub printed: Mesh,
+    /// As it stands in the rack; a tray in slot 1.
+    pub placed: Mesh,
+    /// How many a rack has; of trays, if all hosts are alike.
+    pub count: u32,
+}
+
+/// Whether OpenSCAD is there.
+#[must_use]
+pub fn available() -> bool {
+    Command::new("openscad").arg("--version").output().is_ok()
+}
+
+/// The hosts: every board that has parts facing the front.
+#[must_use]
+pub fn hosts() -> Vec<Dimensions> {
+    let all = dimensions::all().into_iter();
+    all.filter(|board| board.bodies.iter().any(|body| body.front))
+        .collect()
+}
+
+/// Makes all parts; STL files for the printer are in `out`, sources in `out/scad`.
+///
+/// # Errors
+/// [`Failed`].
+pub fn make(layout: &Layout, out: &Path) -> Result<Vec<Part>, Failed> {
+    let scad = out.join("scad");
+    fs::create_dir_all(&scad).map_err(|source| Failed::File {
+        path: scad.clone(),
+        source,
+    })?;
+    write(&scad.join("racklet.scad"), SOURCE)?;
+    let hosts = hosts();
+    let mut parts = Vec::new();
+    for name in CASE {
+        parts.push(part(layout, &hosts[0], out, name, 1)?);
+    }
+    for host in &hosts {
+        let name = format!("tray-{}", host.name);
+        parts.push(part(layout, host, out, &name, layout.rack.slots)?);
+    }
+    Ok(parts)
+}
+
+fn part(
+    layout: &Layout,
+    host: &Dimensions,
+    out: &Path,
+    name: &str,
+    count: u32,
+) -> Result<Part, Failed> {
+    let mesh = |verb: &str, file: &Path| -> Result<Mesh, Failed> {
+        let source = out.join("scad").join(format!("{verb}-{name}.scad"));
+        let head = layout.parameters(host);
+        write(
+            &source,
+            &format!("{head}include <racklet.scad>\n{verb}(\"{name}\");\n"),
+        )?;
+        run(
+            name,
+            Command::new("openscad").arg("-o").arg(file).arg(&source),
+        )?;
+        let text = fs::read_to_string(file).map_err(|source| Failed::File {
+            path: file.to_owned(),
+            source,
+        })?;
+        Mesh::parse(&text).map_err(|source| Failed::Stl {
+            part: name.to_owned(),
+            source,
+        })
+    };
+    let placed = out.join("scad").join(format!("{name}.placed.stl"));
+    Ok(Part {
+        name: name.to_owned(),
+        printed: mesh("print", &out.join(format!("{name}.stl")))?,
+        placed: mesh("place", &placed)?,
+        count,
+    })
+}
+
+/// Runs OpenSCAD; a warning is a mistake.
+pub(crate) fn run(part: &str, command: &mut Command) -> Result<(), Failed> {
+    let output = command.output().map_err(Failed::Start)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() || said.contains("WARNING") || said.contains("ERROR") {
+        return Err(Failed::OpenScad {
+            part: part.to_owned(),
+            said,
+        });
+    }
+    Ok(())
+}
+
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failed> {
+    fs::write(path, text).map_err(|source| Failed::File {
+        path: path.to_owned(),
+        source,
+    })
+}

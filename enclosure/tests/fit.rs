@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The enclosure fits, and the checks that say so are seen to fail. Needs OpenSCAD; without it the test of the solids says
+//! that it did not run. What needs none runs everywhere.
+
+use racklet_enclosure::mesh::{Aabb, Mesh, block};
+use racklet_enclosure::solids::{self, Part};
+use racklet_enclosure::{check, layout};
+
+fn moved(parts: &[Part], name: &str, by: [f64; 3]) -> Vec<Part> {
+    let mut parts = parts.to_vec();
+    let part = parts.iter_mut().find(|part| part.name == name);
+    let part = part.expect("there is such a part");
+    part.placed = part.placed.moved(by);
+    parts
+}
+
+fn says(found: &[String], what: &str) {
+    assert!(
+        found.iter().any(|line| line.contains(what)),
+        "{what:?} is not in {found:#?}"
+    );
+}
+
+#[test]
+fn the_enclosure_fits_and_each_fault_is_found() {
+    if !solids::available() {
+        eprintln!("skipped: openscad is not installed");
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let layout = layout();
+    let parts = solids::make(&layout, scratch.path()).expect("the solids are made");
+    assert_eq!(check::all(&layout, &parts), Vec::<String>::new());
+    println!("{:.0} g of plastic", check::grams(&layout, &parts));
+
+    // A wall that has moved is in the way of trays, or in another part.
+    let host = &solids::hosts()[0];
+    says(
+        &check::slots(&layout, &moved(&parts, "right-wall", [0.0, 0.0, 2.0]), host),
+        "runs into right-wall",
+    );
+    says(
+        &check::slots(&layout, &moved(&parts, "divider", [1.5, 0.0, 0.0]), host),
+        "runs into divider",
+    );
+    says(
+        &check::case(&layout, &moved(&parts, "rear-wall", [0.0, -1.0, 0.0])),
+        "rear-wall",
+    );
+    says(
+        &check::case(&layout, &moved(&parts, "top", [3.0, 0.0, 0.0])),
+        "the screw at",
+    );
+    // A block in front of the lowest slot, where the tray passes on its way.
+    let mut blocked = parts.clone();
+    let z = layout.tray_z(layout.rack.slots) + 1.0;
+    let x = layout.zone_x + 30.0;
+    blocked[0].placed = block(&Aabb {
+        low: [x, 5.0, z],
+        high: [x + 2.0, 6.0, z + 0.5],
+    });
+    says(&check::slots(&layout, &blocked, host), "slot 5");
+
+    // A surface with a hole in it; a part larger than the bed.
+    let mut torn = parts[0].clone();
+    torn.printed = Mesh::new(torn.printed.triangles()[1..].to_vec());
+    says(&check::printable(&layout, &torn), "not closed");
+    let mut small = layout.clone();
+    small.rack.print.bed = 150.0;
+    says(&check::printable(&small, &parts[0]), "larger than the bed");
+    small.rack.print.least_wall = 2.6;
+    says(&check::printable(&small, &parts[1]), "a wall of 2.40 mm");
+    small.rack.print.most_grams = 100.0;
+    says(&check::all(&small, &parts), "all parts weigh");
+
+    // A host with a taller connector, a HAT with taller parts.
+    let mut tall = host.clone();
+    tall.bodies[0].height = 24.0;
+    says(
+        &check::slots(&layout, &parts, &tall),
+        "is in the tray of slot",
+    );
+    let mut layout = layout;
+    layout.hat.bodies[0].height = 9.5;
+    says(
+        &check::slots(&layout, &parts, host),
+        "parts is in the tray of slot",
+    );
+
+    // The same inputs give the same bytes.
+    let again = tempfile::tempdir().expect("a temporary folder");
+    let file =
+        |folder: &std::path::Path| std::fs::read(folder.join("deck.stl")).expect("it was made");
+    solids::make(&racklet_enclosure::layout(), again.path()).expect("they are made again");
+    assert!(
+        file(scratch.path()) == file(again.path()),
+        "deck.stl differs between two runs"
+    );
+}
+
+#[test]
+fn every_card_meets_its_socket() {
+    let hosts = solids::hosts();
+    assert!(hosts.len() >= 3);
+    for host in &hosts {
+        assert_eq!(check::mating(&layout(), host), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_moved_socket_a_moved_tab_and_a_low_standoff_are_found() {
+    let host = &solids::hosts()[0];
+    let mut moved = layout();
+    moved.backplane.sockets[2][0] += 0.6;
+    says(&check::mating(&moved, host), "slot 3");
+    let mut moved = layout();
+    moved.backplane.sockets[4][1] -= 0.2;
+    says(&check::mating(&moved, host), "slot 5");
+    let mut moved = layout();
+    moved.backplane.sockets.pop();
+    says(&check::mating(&moved, host), "4 sockets for 5 slots");
+    let mut moved = layout();
+    let edge = moved.hat.edge.as_mut().expect("it has a tab");
+    edge.low[1] += 2.0;
+    says(&check::mating(&moved, host), "slot 1");
+    let mut low = layout();
+    low.rack.tray.standoff = 2.5;
+    says(&check::mating(&low, host), "below the board");
+}
