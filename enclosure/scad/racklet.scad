@@ -112,7 +112,6 @@ module rear_wall() {
         translate([0, p_depth + p_wall, 0]) rotate([90, 0, 0]) linear_extrude(p_wall) difference() {
             translate([0, -p_groove + p_fit]) square([p_width, p_height + 2 * (p_groove - p_fit)]);
             translate([14, 8]) vents(p_zone_x - 22, p_deck_z - 16);
-            translate([12, p_deck_top + 8]) vents(p_zone_x - 22, p_height - p_deck_top - 18);
             // Cables of the switch and the fans.
             translate([p_zone_x + 12, 8]) rounded(40, p_deck_z - 14, 4);
         }
@@ -124,6 +123,20 @@ module rear_wall() {
     }
     for (z = [p_fit, p_height - p_fit - p_boss_h]) for (x = p_rear_screws)
         boss(x - p_boss / 2, p_depth - p_boss + e, z, p_boss_h, -90);
+}
+
+// Closes the fans' space to the front, behind the side wall's blocks, so that air comes across the trays.
+module front() {
+    low = [p_front_x[0], p_deck_top - p_groove + p_fit];
+    difference() {
+        translate([0, p_front_y + p_wall, 0]) rotate([90, 0, 0]) linear_extrude(p_wall)
+            translate(low) square([p_front_x[1] - p_front_x[0], p_height + p_groove - p_fit - low[1]]);
+        translate([(p_front_x[0] + p_front_x[1]) / 2, p_front_y + 0.6, p_height - 24]) rotate([90, 0, 0]) linear_extrude(2) writing("Racklet", 14);
+    }
+}
+
+module front_groove(z) {
+    translate([p_front_x[0] - p_fit, p_front_y - p_fit, z]) cube([p_front_x[1] - p_front_x[0] + 2 * p_fit, p_wall + 2 * p_fit, p_groove + e]);
 }
 
 // ---- Plates: flat on their outer face.
@@ -157,6 +170,7 @@ module top() {
         slab(z);
         grooves(z - e, p_groove + e);
         translate([p_zone_x - p_wall - p_fit, -p_fit, z - e]) cube([p_wall + 2 * p_fit, p_divider_y + 2 * p_fit, p_groove + e]);
+        front_groove(z - e);
         plate_screws(z + p_plate, z);
         translate([p_zone_x / 2, p_depth / 2, z + p_plate - 0.6]) linear_extrude(2) writing("Racklet", 11);
     }
@@ -169,6 +183,7 @@ module deck() {
             // Power and fan cables, between switch and fans.
             translate([14, p_depth - 24]) rounded(24, 12, 4);
         }
+        front_groove(p_deck_top - p_groove);
         translate([p_zone_x - p_wall - p_fit, -e, p_deck_top - p_groove]) cube([p_wall + 2 * p_fit, p_divider_y + p_fit, p_groove + e]);
     }
 }
@@ -210,6 +225,7 @@ module print(part) {
     if (part == "left-wall") rotate([0, -90, 0]) left_wall();
     else if (part == "right-wall") rotate([0, 90, 0]) translate([-p_width, 0, 0]) right_wall();
     else if (part == "divider") rotate([0, -90, 0]) translate([p_wall - p_zone_x, 0, 0]) divider();
+    else if (part == "front") rotate([90, 0, 0]) translate([0, -p_front_y, 0]) front();
     else if (part == "rear-wall") rotate([-90, 0, 0]) translate([0, -p_depth - p_wall, 0]) rear_wall();
     else if (part == "base") translate([0, 0, p_plate]) base();
     else if (part == "top") rotate([180, 0, 0]) translate([0, 0, -p_height - p_plate]) top();
@@ -221,6 +237,7 @@ module place(part) {
     if (part == "left-wall") left_wall();
     else if (part == "right-wall") right_wall();
     else if (part == "divider") divider();
+    else if (part == "front") front();
     else if (part == "rear-wall") rear_wall();
     else if (part == "base") base();
     else if (part == "top") top();

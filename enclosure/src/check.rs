@@ -61,7 +61,9 @@ pub fn grams(layout: &Layout, parts: &[Part]) -> f64 {
     heaviest + case.iter().map(|part| weight(part)).sum::<f64>()
 }
 
-fn plastic(layout: &Layout, parts: &[Part]) -> Option<String> {
+/// All parts together are not heavier than `rack.toml` allows.
+#[must_use]
+pub fn plastic(layout: &Layout, parts: &[Part]) -> Option<String> {
     let grams = grams(layout, parts);
     (grams > layout.rack.print.most_grams).then(|| format!("all parts weigh {grams:.0} g"))
 }

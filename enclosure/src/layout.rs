@@ -313,6 +313,9 @@ impl Layout {
         put("p_fan_z", list(self.fan_z().into_iter().map(number)));
         put("p_screws", list(self.screws().iter().map(|at| vector(at))));
         let posts = self.backplane.holes.iter();
+        let between = [case.wall + 2.0, self.zone_x - case.wall - 2.0];
+        put("p_front_x", vector(&between));
+        put("p_front_y", number(BOSS + 4.0 * rack.print.fit));
         let at_rear = self.screws();
         put(
             "p_rear_screws",

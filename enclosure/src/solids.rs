@@ -14,11 +14,12 @@ use crate::mesh::{Mesh, NotStl};
 const SOURCE: &str = include_str!("../scad/racklet.scad");
 
 /// Parts of the case, one each.
-pub const CASE: [&str; 7] = [
+pub const CASE: [&str; 8] = [
     "base",
     "left-wall",
     "right-wall",
     "divider",
+    "front",
     "rear-wall",
     "deck",
     "top",
@@ -88,12 +89,6 @@ pub fn hosts() -> Vec<Dimensions> {
 /// # Errors
 /// [`Failed`].
 pub fn make(layout: &Layout, out: &Path) -> Result<Vec<Part>, Failed> {
-    let scad = out.join("scad");
-    fs::create_dir_all(&scad).map_err(|source| Failed::File {
-        path: scad.clone(),
-        source,
-    })?;
-    write(&scad.join("racklet.scad"), SOURCE)?;
     let hosts = hosts();
     let mut parts = Vec::new();
     for name in CASE {
@@ -106,13 +101,23 @@ pub fn make(layout: &Layout, out: &Path) -> Result<Vec<Part>, Failed> {
     Ok(parts)
 }
 
-fn part(
+/// Makes one part.
+///
+/// # Errors
+/// [`Failed`].
+pub fn part(
     layout: &Layout,
     host: &Dimensions,
     out: &Path,
     name: &str,
     count: u32,
 ) -> Result<Part, Failed> {
+    let scad = out.join("scad");
+    fs::create_dir_all(&scad).map_err(|source| Failed::File {
+        path: scad.clone(),
+        source,
+    })?;
+    write(&scad.join("racklet.scad"), SOURCE)?;
     let mesh = |verb: &str, file: &Path| -> Result<Mesh, Failed> {
         let source = out.join("scad").join(format!("{verb}-{name}.scad"));
         let head = layout.parameters(host);

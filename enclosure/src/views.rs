@@ -23,6 +23,7 @@ pub fn render(layout: &Layout, out: &Path) -> Result<(), Failed> {
             "right-wall" => [70.0, 0.0, 0.0],
             "rear-wall" => [0.0, 95.0, 0.0],
             "top" => [0.0, 0.0, 75.0],
+            "front" => [-25.0, -95.0, 25.0],
             "divider" => [-25.0, 0.0, 25.0],
             _ => [0.0; 3],
         }
