@@ -69,6 +69,12 @@ fn everything(arguments: &Arguments) -> Result<()> {
         1,
         circuits_are_good,
     )?;
+    step(
+        "trays and case: closed, thick enough, without collisions",
+        "hw-enclosure",
+        20,
+        || Ok(racklet_enclosure::check()?),
+    )?;
     if arguments.check {
         committed_is_generated(&folder)?;
     } else {
@@ -266,6 +272,10 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
 }
 
 fn release_all(kicad: &Kicad, folder: &Path) -> Result<()> {
+    let enclosure = paths::products()?.join("hardware/enclosure");
+    step("trays and case: STL and pictures", "hw-stl", 60, || {
+        Ok(racklet_enclosure::generate(&paths::made(enclosure)?)?)
+    })?;
     let ibom = ibom::require()?;
     for project in Project::all(folder)? {
         if !project.file("kicad_pcb").is_file() {
