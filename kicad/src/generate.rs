@@ -12,6 +12,7 @@ use crate::pcb::fill::{self, FillError};
 use crate::pcb::netlist::NetlistError;
 use crate::pcb::rules::rules;
 use crate::project;
+use crate::schematic::generate::GenerateError;
 pub use crate::schematic::generate::{check_netlist, schematics};
 use crate::tools::{Kicad, KicadError};
 
@@ -19,7 +20,7 @@ use crate::tools::{Kicad, KicadError};
 pub const STOCK_FOOTPRINTS: &str = "/usr/share/kicad/footprints";
 
 /// How often a net may be tried before its last attempt may not disturb others.
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 60;
 
 /// Why a board was not written.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,14 @@ pub enum BoardError {
         board: &'static str,
         /// Why.
         source: FillError,
+    },
+    /// Its schematic.
+    #[error("write the schematic of {board}")]
+    Schematic {
+        /// The board.
+        board: &'static str,
+        /// Why.
+        source: Box<GenerateError>,
     },
     /// The schematic's netlist.
     #[error("read the netlist of {board}'s schematic")]
@@ -69,23 +78,33 @@ pub enum BoardError {
     },
 }
 
-/// Writes the board called `name` into its project's folder `dir`: `.kicad_pcb`, `.kicad_dru`, `.kicad_pro` and `fp-lib-table`. If its
-/// schematic is there, nets and symbols are called as in it. The project's own footprints are beside the folder.
+/// Writes the project called `name` into its folder `dir`: schematic, project, rules and, named as the schematic has it, the board.
+/// The project's own footprints and symbols are beside the folder. A circuit that has no layout yet gets no board.
 ///
 /// # Errors
 /// [`BoardError`].
 pub fn boards(name: &str, dir: &Path) -> Result<(), BoardError> {
-    let design = match name {
-        "bmc" => circuits::bmc::design(),
-        other => return Err(BoardError::Unknown(other.into())),
-    };
-    let schematic = dir.join(format!("{name}.kicad_sch"));
-    let binding = if schematic.exists() {
-        bind(&design, &schematic)?
-    } else {
-        Binding::default()
-    };
+    let design = circuits::all()
+        .into_iter()
+        .find(|design| design.name == name)
+        .ok_or_else(|| BoardError::Unknown(name.into()))?;
+    schematics(&design, dir).map_err(|source| BoardError::Schematic {
+        board: design.name,
+        source: Box::new(source),
+    })?;
+    if layout_of(&design).is_none() {
+        return Ok(());
+    }
+    let binding = bind(&design, &dir.join(format!("{name}.kicad_sch")))?;
     board(&design, &binding, dir)
+}
+
+/// What lays a circuit out.
+fn layout_of(design: &Design) -> Option<fn(&mut Draft<'_>)> {
+    match design.name {
+        "bmc" => Some(layout::bmc::lay_out),
+        _ => None,
+    }
 }
 
 fn bind(design: &Design, schematic: &Path) -> Result<Binding, BoardError> {
@@ -109,10 +128,7 @@ pub fn board(design: &Design, binding: &Binding, dir: &Path) -> Result<(), Board
     let own = dir.parent().unwrap_or(dir);
     let mut library = Library::new(Path::new(STOCK_FOOTPRINTS), own);
     let mut draft = Draft::new(design, &mut library, binding);
-    match design.name {
-        "bmc" => layout::bmc::lay_out(&mut draft),
-        other => return Err(BoardError::Unknown(other.into())),
-    }
+    layout_of(design).ok_or_else(|| BoardError::Unknown(design.name.into()))?(&mut draft);
     let name = design.name;
     let mut files = project::files(design);
     files.push((format!("{name}.kicad_dru"), rules(design)));

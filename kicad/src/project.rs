@@ -39,7 +39,7 @@ pub fn project(design: &Design) -> String {
             let comma = if patterns.is_empty() { "" } else { "," };
             let _ = write!(
                 patterns,
-                "{comma}\n      {{ \"netclass\": \"{0}\", \"pattern\": \"{net}\" }},\n      {{ \"netclass\": \"{0}\", \"pattern\": \"/*{net}\" }}",
+                "{comma}\n      {{ \"netclass\": \"{0}\", \"pattern\": \"{net}\" }},\n      {{ \"netclass\": \"{0}\", \"pattern\": \"*/{net}\" }}",
                 class.name
             );
         }

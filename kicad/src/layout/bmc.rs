@@ -102,8 +102,8 @@ fn input(on: &mut Draft<'_>) {
         &[
             ("D3", 2.4, 18.3, 90.0),
             ("Q1", 8.5, 23.5, 0.0),
-            ("Q2", 7.5, 28.5, 0.0),
-            ("C24", 9.6, 20.35, 0.0),
+            ("Q2", 7.5, 28.5, 180.0),
+            ("C24", 8.9, 20.35, 0.0),
             ("U5", 16.0, 24.5, 0.0),
             ("R10", 10.6, 29.75, 270.0),
             ("R11", 12.25, 29.75, 270.0),
@@ -122,7 +122,7 @@ fn input(on: &mut Draft<'_>) {
             ("Q4", 22.2, 33.6, 0.0),
             ("R18", 21.6, 36.4, 0.0),
             ("JP1", 17.2, 36.8, 0.0),
-            ("R19", 30.8, 32.8, 0.0),
+            ("R19", 31.3, 32.8, 0.0),
             ("R15", 34.2, 34.4, 0.0),
             ("C26", 33.9, 35.8, 180.0),
             ("R20", 30.8, 34.5, 0.0),
@@ -137,12 +137,12 @@ fn sensor(on: &mut Draft<'_>) {
     table(
         on,
         &[
-            ("R22", 24.0, 25.0, 90.0),
-            ("R23", 27.6, 31.2, 0.0),
-            ("R24", 27.6, 29.4, 0.0),
-            ("C29", 27.6, 32.9, 0.0),
-            ("U6", 32.6, 30.0, 180.0),
-            ("C30", 30.4, 27.1, 90.0),
+            ("R22", 24.5, 25.0, 90.0),
+            ("R23", 28.1, 31.2, 0.0),
+            ("R24", 28.1, 29.4, 0.0),
+            ("C29", 28.1, 32.9, 0.0),
+            ("U6", 33.2, 30.0, 180.0),
+            ("C30", 31.0, 27.1, 90.0),
             ("R41", 34.3, 26.6, 0.0),
         ],
     );
@@ -349,8 +349,13 @@ fn planes(on: &mut Draft<'_>) {
         ],
         5,
     );
-    on.pour("Ground", "GND", F, &whole);
-    on.pour("Ground", "GND", B, &whole);
+    // Outside, ground ends below the header, whose pins must be solderable; elsewhere it joins without spokes.
+    let mut below: Vec<_> = whole;
+    for point in &mut below {
+        point.1 = point.1.max(6.4);
+    }
+    on.pour("Ground", "GND", F, &below);
+    on.pour("Ground", "GND", B, &below);
 }
 
 /// What carries amperes.
@@ -390,20 +395,20 @@ fn power(on: &mut Draft<'_>) {
         "EFUSE_IN",
         F,
         &[
-            (7.4, 19.3),
-            (9.9, 19.3),
-            (9.9, 21.5),
-            (11.8, 21.5),
-            (12.1, 21.0),
-            (13.95, 21.0),
+            (6.7, 19.3),
+            (9.2, 19.3),
+            (9.2, 21.5),
+            (11.3, 21.5),
+            (11.6, 20.8),
+            (13.95, 20.8),
             (13.95, 23.1),
             (12.1, 23.1),
             (11.5, 23.7),
             (10.6, 24.6),
             (10.6, 25.0),
             (8.0, 25.0),
-            (8.0, 21.8),
-            (7.4, 21.0),
+            (8.0, 21.0),
+            (6.7, 21.0),
         ],
     );
     on.area(
@@ -414,14 +419,16 @@ fn power(on: &mut Draft<'_>) {
             (17.2, 17.4),
             (19.9, 17.4),
             (19.9, 20.4),
-            (22.0, 20.4),
-            (22.0, 22.5),
-            (23.3, 22.5),
-            (23.3, 26.6),
-            (24.4, 26.6),
-            (24.4, 29.2),
+            (22.5, 20.4),
+            (22.5, 22.5),
+            (23.8, 22.5),
+            (23.8, 26.6),
+            (24.9, 26.6),
+            (24.9, 29.2),
             (20.9, 29.2),
-            (20.9, 23.15),
+            (20.9, 24.8),
+            (20.0, 23.7),
+            (20.0, 23.15),
             (17.2, 23.15),
         ],
     );
@@ -430,15 +437,16 @@ fn power(on: &mut Draft<'_>) {
         "VIN_BUCK",
         F,
         &[
-            (23.6, 20.4),
+            (24.1, 20.4),
             (26.8, 18.4),
             (26.8, 14.8),
             (27.95, 14.8),
             (27.95, 17.9),
             (30.0, 17.9),
             (30.0, 24.4),
-            (26.3, 24.4),
-            (23.6, 23.4),
+            (26.8, 24.4),
+            (26.8, 23.4),
+            (24.1, 23.4),
         ],
     );
     on.area(
@@ -620,13 +628,6 @@ fn by_hand(on: &mut Draft<'_>) {
         &[(42.6, 20.6), (46.6, 20.6), (46.6, 24.6), (42.6, 24.6)],
         false,
     );
-    // Below the controller's thermal vias the ground is whole: its heat goes there.
-    on.keep_out(
-        "Heat",
-        B_CU,
-        &[(41.9, 29.9), (46.1, 29.9), (46.1, 34.1), (41.9, 34.1)],
-        false,
-    );
     // RS-485: from the fingers past the surge protection to the transceiver.
     let (a, b) = (on.pad("J1", "a14"), on.pad("J1", "a15"));
     let (da, db) = (on.pad("D5", "1"), on.pad("D5", "2"));
@@ -676,11 +677,14 @@ fn by_hand(on: &mut Draft<'_>) {
         };
         on.run(net, F, 0.2, &[from, knee, to]);
     }
-    // The pads of two capacitors share a via, and the core supply at the top has its own.
+    // The pads of two capacitors share a via; the core supply joins below the chip.
     on.vias("3V3", &[(39.1, 34.6)]);
-    let core = on.pad("C15", "1");
-    on.run("1V1", F, 0.2, &[core, (43.0, core.1)]);
-    on.vias("1V1", &[(43.0, core.1)]);
+    for (pad, dx, dy) in [("6", -1.1, 0.0), ("23", 0.0, 1.1), ("50", 0.0, -1.1)] {
+        let from = on.pad("U1", pad);
+        let to = (from.0 + dx, from.1 + dy);
+        on.run("1V1", F, 0.2, &[from, to]);
+        on.vias("1V1", &[to]);
+    }
     // Core regulator.
     let (lx, l1) = (on.pad("U1", "48"), on.pad("L1", "1"));
     on.run(
@@ -694,10 +698,8 @@ fn by_hand(on: &mut Draft<'_>) {
     }
     on.first(&[
         "1V1",
-        "RS485_DE",
-        "RS485_TX",
-        "SLOT_ID2",
-        "SLOT_ID1",
+        "EFUSE_BGATE",
+        "EFUSE_DRV",
         "SHUNT_P",
         "SHUNT_N",
         "ISENSE_P",
@@ -705,6 +707,10 @@ fn by_hand(on: &mut Draft<'_>) {
         "BUCK_FB",
         "BUCK_BOOT",
         "BUCK_VCC",
+        "SLOT_ID1",
+        "RS485_DE",
+        "RS485_TX",
+        "SLOT_ID2",
     ]);
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::design::Design;
 use crate::footprints::{ALL, FootprintError, Layers, Library};
-use crate::route::{self, Item, Kind, OUTER, Problem, Rule, Unrouted, ViaRule};
+use crate::route::{self, Item, Kind, Problem, Rule, TRACKS, Unrouted, ViaRule};
 
 /// The one kind of via: ordinary at any house.
 pub const VIA: ViaRule = ViaRule {
@@ -239,7 +239,7 @@ impl<'a> Draft<'a> {
     /// What fills the rest of an outer layer; nothing depends on it.
     pub fn pour(&mut self, name: &str, net: &str, layer: u8, outline: &[(f64, f64)]) {
         self.pours.push(self.board.zones.len());
-        self.zone(name, net, layer, outline, 0, false);
+        self.zone(name, net, layer, outline, 0, true);
     }
 
     fn zone(
@@ -354,7 +354,7 @@ impl<'a> Draft<'a> {
                 shape: Shape::area(zone.outline.clone()),
                 layers: 1 << zone.layer,
                 net: zone.net,
-                kind: Kind::Zone,
+                kind: if zone.solid { Kind::Zone } else { Kind::Plane },
                 hole: None,
             });
         }
@@ -391,7 +391,7 @@ impl<'a> Draft<'a> {
                     .copied()
                     .unwrap_or_else(|| nm(class.width.min(ROUTED))),
                 clearance: nm(class.clearance),
-                layers: OUTER,
+                layers: TRACKS,
                 order: match self.orders.get(&number) {
                     Some(order) => *order,
                     // Pads find their planes while there is room beside them; then the short ways.

@@ -2,7 +2,6 @@
 //! The grid that tracks run on, and where a given net's tracks and vias may not be.
 
 use super::{Item, Kind, Problem};
-use crate::footprints::{ALL, Layers};
 use crate::pcb::geometry::{Bounds, Point, Shape};
 
 /// How far from a corner the middles of cells must be, so that a diagonal step between two of them still keeps `reach`.
@@ -63,15 +62,77 @@ impl Grid {
         #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
         let reach = reach as f64;
         let columns = self.span(bounds.low.x, bounds.high.x, self.origin.x, self.width);
-        for row in self.span(bounds.low.y, bounds.high.y, self.origin.y, self.height) {
-            for column in columns.clone() {
-                let cell = row * self.width + column;
-                if shape.distance_to(self.place(cell)) < reach {
-                    f(cell);
+        let rows = self.span(bounds.low.y, bounds.high.y, self.origin.y, self.height);
+        if columns.is_empty() {
+            return;
+        }
+        if !convex(shape) {
+            for row in rows {
+                for column in columns.clone() {
+                    let cell = row * self.width + column;
+                    if shape.distance_to(self.place(cell)) < reach {
+                        f(cell);
+                    }
                 }
+            }
+            return;
+        }
+        // What is near a convex shape is one stretch of each row, and its ends move little from row to row.
+        let mut stretch: Option<(usize, usize)> = None;
+        for row in rows {
+            let near =
+                |column: usize| shape.distance_to(self.place(row * self.width + column)) < reach;
+            let (low, high) = (columns.start, columns.end - 1);
+            let guess = stretch.filter(|(first, last)| near(*first) || near(*last));
+            let (mut first, mut last) = match guess {
+                Some(found) => found,
+                None => match columns.clone().find(|column| near(*column)) {
+                    Some(found) => (found, found),
+                    None => {
+                        stretch = None;
+                        continue;
+                    }
+                },
+            };
+            while !near(first) {
+                first += 1;
+            }
+            while first > low && near(first - 1) {
+                first -= 1;
+            }
+            last = last.max(first);
+            while !near(last) {
+                last -= 1;
+            }
+            while last < high && near(last + 1) {
+                last += 1;
+            }
+            stretch = Some((first, last));
+            for column in first..=last {
+                f(row * self.width + column);
             }
         }
     }
+}
+
+/// Whether all corners turn the same way.
+fn convex(shape: &Shape) -> bool {
+    let count = shape.corners.len();
+    if count < 3 {
+        return true;
+    }
+    let turns = (0..count).map(|i| {
+        let [a, b, c] = [0, 1, 2].map(|step| shape.corners[(i + step) % count]);
+        let cross = i128::from(b.x - a.x) * i128::from(c.y - b.y)
+            - i128::from(b.y - a.y) * i128::from(c.x - b.x);
+        cross.signum()
+    });
+    let (mut left, mut right) = (false, false);
+    for turn in turns {
+        left |= turn < 0;
+        right |= turn > 0;
+    }
+    !(left && right)
 }
 
 /// For one net: each cell of each layer, and each place of a via.
@@ -145,18 +206,17 @@ impl Map {
             }
             return;
         }
+        if item.kind == Kind::Plane {
+            return;
+        }
         let clearance = match item.kind {
             Kind::Keepout => 0,
             _ => rule.clearance.max(problem.nets[item.net].clearance),
         };
-        let inner: Layers = item.layers & !rule.layers & ALL;
-        // Zones withdraw from vias by themselves; only on outer layers would a via cut the way of a current.
-        if !(item.kind == Kind::Zone && inner == item.layers) {
-            let reach = via.diameter / 2 + clearance + 1_000;
-            grid.near(&item.shape, reach, |cell| {
-                self.vias[cell] = self.vias[cell].max(mark);
-            });
-        }
+        let reach = via.diameter / 2 + clearance + 1_000;
+        grid.near(&item.shape, reach, |cell| {
+            self.vias[cell] = self.vias[cell].max(mark);
+        });
         let reach = beyond(rule.width / 2 + clearance, grid.pitch);
         for layer in (0..4).filter(|layer| item.layers & rule.layers & (1 << layer) != 0) {
             let tracks = &mut self.tracks[layer];

@@ -12,7 +12,7 @@ mod search;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::footprints::{B_CU, F_CU, Layers};
+use crate::footprints::{B_CU, F_CU, IN2, Layers};
 use crate::pcb::geometry::{Bounds, Point, Shape};
 use grid::{Grid, Map};
 use search::{Node, Search};
@@ -71,6 +71,8 @@ pub enum Kind {
     Track,
     /// An area that is filled: tracks and vias of its net end anywhere in it.
     Zone,
+    /// An inner plane: as [`Kind::Zone`] for its own net, and it withdraws from others' tracks.
+    Plane,
     /// Nothing may be here.
     Keepout,
 }
@@ -138,7 +140,7 @@ pub fn route(problem: &Problem, rounds: usize) -> Result<Vec<Path>, Unrouted> {
         zones: BTreeMap::new(),
     };
     for (index, item) in problem.items.iter().enumerate() {
-        if item.kind == Kind::Zone {
+        if matches!(item.kind, Kind::Zone | Kind::Plane) {
             let mut nodes = Vec::new();
             router.nodes_of(item, &mut nodes);
             router.zones.insert(index, nodes);
@@ -166,7 +168,8 @@ pub fn route(problem: &Problem, rounds: usize) -> Result<Vec<Path>, Unrouted> {
         open.retain(|(other, _)| *other != net);
         open.extend(left_over.into_iter().map(|place| (net, place)));
     }
-    let laid: Vec<Path> = router.laid.into_values().collect();
+    let mut laid: Vec<Path> = router.laid.into_values().collect();
+    prune(problem, &mut laid);
     if open.is_empty() {
         Ok(laid)
     } else {
@@ -372,7 +375,7 @@ impl Router<'_> {
                     zone: false,
                     place: item.shape.bounds().centre(),
                 });
-            piece.zone |= item.kind == Kind::Zone;
+            piece.zone |= matches!(item.kind, Kind::Zone | Kind::Plane);
             match fixed.and_then(|index| self.zones.get(&index)) {
                 Some(nodes) => piece.nodes.extend(nodes),
                 None => self.nodes_of(item, &mut piece.nodes),
@@ -388,7 +391,7 @@ impl Router<'_> {
             // As wide as the track itself, and half a cell off at most.
             Kind::Track => -self.problem.pitch / 2 + 1,
             // The filler rounds corners and withdraws from others: well inside.
-            Kind::Zone => -(self.problem.via.diameter / 2 + rule.width / 2),
+            Kind::Zone | Kind::Plane => -(self.problem.via.diameter / 2 + rule.width / 2),
             _ => -item.shape.radius.clamp(20_000, 40_000),
         };
         let before = nodes.len();
@@ -408,10 +411,53 @@ impl Router<'_> {
     }
 }
 
+/// Takes away what leads nowhere: ends of ways whose other part was taken up.
+fn prune(problem: &Problem, laid: &mut [Path]) {
+    loop {
+        let all: Vec<Item> = laid.iter().flat_map(|path| path.items.clone()).collect();
+        let touched = |item: &Item, at: Point| {
+            let own = |other: &&Item| {
+                other.net == item.net
+                    && other.layers & item.layers != 0
+                    && !(other.shape == item.shape && other.layers == item.layers)
+                    && other.shape.distance_to(at) <= 0.0
+            };
+            all.iter().any(|it| own(&it)) || problem.items.iter().any(|it| own(&it))
+        };
+        let mut gone = false;
+        for path in laid.iter_mut() {
+            let net = path.net;
+            let width = problem.nets[net].width;
+            path.tracks.retain(|&(layer, a, b)| {
+                let item = Item {
+                    shape: Shape::line(a, b, width),
+                    layers: 1 << layer,
+                    net,
+                    kind: Kind::Track,
+                    hole: None,
+                };
+                let keep = touched(&item, a) && touched(&item, b);
+                gone |= !keep;
+                keep
+            });
+            let tracks = path.tracks.clone();
+            path.items.retain(|item| {
+                item.hole.is_some()
+                    || tracks.iter().any(|&(layer, a, b)| {
+                        item.layers == 1 << layer && item.shape == Shape::line(a, b, width)
+                    })
+            });
+        }
+        if !gone {
+            return;
+        }
+    }
+}
+
 /// Whether two items of a net are joined: a track by its end, which is what KiCad asks for.
 fn touch(a: &Item, b: &Item) -> bool {
     match (a.kind, b.kind) {
-        (Kind::Zone, _) => {
+        (Kind::Zone | Kind::Plane, _) => {
             let inside = |at: Point| a.shape.distance_to(at) <= 0.0;
             match b.kind {
                 // Where it ends, well within: the filler rounds corners.
@@ -423,7 +469,7 @@ fn touch(a: &Item, b: &Item) -> bool {
                 _ => inside(b.shape.bounds().centre()),
             }
         }
-        (_, Kind::Zone) => touch(b, a),
+        (_, Kind::Zone | Kind::Plane) => touch(b, a),
         _ => a.shape.gap(&b.shape) <= 0.0,
     }
 }
@@ -434,8 +480,9 @@ struct Piece {
     place: Point,
 }
 
-/// The layers with tracks.
-pub const OUTER: Layers = F_CU | B_CU;
+/// The layers with tracks: both outer ones, and where those are full the lower inner one, at a price, whose planes then withdraw. The
+/// upper inner layer stays whole: it is the ground that pairs and loops refer to.
+pub const TRACKS: Layers = F_CU | IN2 | B_CU;
 
 #[cfg(test)]
 mod tests {
@@ -464,7 +511,7 @@ mod tests {
                 Rule {
                     width: nm(0.15),
                     clearance: nm(0.15),
-                    layers: OUTER,
+                    layers: TRACKS,
                     order: 0,
                 };
                 nets + 1
@@ -538,7 +585,7 @@ mod tests {
     #[test]
     fn a_pad_without_a_way_out_is_named() {
         let mut items = vec![pad(1.0, 5.0, 1), pad(9.0, 5.0, 1)];
-        for layers in [F_CU, B_CU] {
+        for layers in [F_CU, IN2, B_CU] {
             items.push(Item {
                 shape: Shape::line(at(5.0, -1.0), at(5.0, 11.0), nm(0.5)),
                 layers,

@@ -10,6 +10,8 @@ use super::grid::{CLOSED, Grid, Map, TAKEN};
 const STEP: u32 = 10;
 /// A via is as dear as 2.5 mm of track.
 const VIA: u32 = 250;
+/// A step through a plane costs so many.
+const INNER: u32 = 3;
 /// Bends of 45 and 90 degrees; sharper ones do not exist.
 const BENDS: [u32; 3] = [0, 4, 30];
 /// Eight directions, clockwise.
@@ -170,6 +172,7 @@ impl Search {
                     }
                     let next = y * grid.width + x;
                     let step = if dx != 0 && dy != 0 { 14 } else { STEP };
+                    let step = if node.layer == 2 { INNER * step } else { step };
                     let to = Node {
                         layer: node.layer,
                         cell: u32::try_from(next).unwrap_or(u32::MAX),

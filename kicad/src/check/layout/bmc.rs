@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The layout rules of the BMC board, each with the datasheet that has it.
+
+use super::copper::Copper;
+use super::current::{Way, wide_enough};
+use super::distance::{apart, close, decoupling, hot_loop, thermal_vias};
+use super::pairs::{impedance, matched, over_ground, quiet_below};
+use crate::check::Fault;
+use crate::design::Design;
+
+/// Fingers of the busbar.
+const FINGERS: [&str; 8] = ["a4", "a5", "a6", "a7", "b4", "b5", "b6", "b7"];
+
+const fn way(
+    net: &'static str,
+    from: (&'static str, &'static [&'static str]),
+    to: (&'static str, &'static [&'static str]),
+) -> Way<'static> {
+    Way { net, from, to }
+}
+
+/// From the fingers to the Pi, piece by piece.
+pub const WAYS: [Way<'static>; 6] = [
+    way("BUSBAR", ("J1", &FINGERS), ("Q1", &["1", "2", "3"])),
+    way("EFUSE_IN", ("Q1", &["5"]), ("U5", &["1", "2", "3"])),
+    way("VIN_FUSED", ("U5", &["18", "19", "20"]), ("R22", &["1"])),
+    way("VIN_BUCK", ("R22", &["4"]), ("C31", &["1"])),
+    way("BUCK_SW", ("U7", &["8"]), ("L3", &["1"])),
+    way("PI_5V", ("L3", &["2"]), ("J4", &["2", "4"])),
+];
+
+/// All rules.
+#[must_use]
+pub fn rules(copper: &Copper, design: &Design) -> Vec<Fault> {
+    let mut faults = decoupling(copper, design);
+    // LMR33640, layout guidelines: the input capacitor at VIN and PGND, feedback short and away from SW, vias below the pad.
+    faults.extend(hot_loop(copper, "U7", ("2", "1"), "C33", 6.0));
+    faults.extend(close(copper, ("U7", "2"), ("C33", "1"), 1.5));
+    faults.extend(close(copper, ("U7", "5"), ("R25", "2"), 3.0));
+    faults.extend(apart(copper, "BUCK_FB", "BUCK_SW", 1.0));
+    faults.extend(thermal_vias(copper, "U7", "9", 6));
+    // AP63203, layout: the input capacitor at VIN and GND.
+    faults.extend(hot_loop(copper, "U4", ("3", "4"), "C23", 6.0));
+    // TPS2663, layout: thermal pad. INA226, layout: filter at the sensor, taps at the shunt's own pads (they are nets).
+    faults.extend(thermal_vias(copper, "U5", "21", 6));
+    faults.extend(close(copper, ("U6", "10"), ("R23", "2"), 3.0));
+    faults.extend(close(copper, ("U6", "9"), ("R24", "2"), 3.0));
+    // Hardware design with RP2350: flash and crystal close, ground below the crystal, USB as a pair of 90 ohm.
+    faults.extend(close(copper, ("U1", "60"), ("U2", "1"), 15.0));
+    faults.extend(close(copper, ("U1", "21"), ("Y1", "1"), 8.0));
+    faults.extend(thermal_vias(copper, "U1", "61", 5));
+    for net in ["XIN", "XOUT", "XOUT_R"] {
+        let length = copper.length(net);
+        if length > 12.0 || length == 0.0 {
+            let what = format!("{length:.1} mm long, 12 are allowed");
+            faults.push(Fault::at(net, what));
+        }
+    }
+    faults.extend(quiet_below(copper, &["XOUT_R"]));
+    faults.extend(matched(copper, "USB_DM", "USB_DP", 0.5));
+    faults.extend(matched(copper, "USB_CONN_DM", "USB_CONN_DP", 2.0));
+    faults.extend(impedance(copper, "USB_DM", "USB_DP", 90.0));
+    faults.extend(close(copper, ("U3", "4"), ("J2", "B7"), 5.0));
+    // RS-485: surge protection between fingers and transceiver, both lines together.
+    faults.extend(close(copper, ("D5", "1"), ("J1", "a14"), 8.0));
+    faults.extend(matched(copper, "RS485_A", "RS485_B", 8.0));
+    faults.extend(over_ground(
+        copper,
+        &[
+            "USB_DM",
+            "USB_DP",
+            "USB_CONN_DM",
+            "USB_CONN_DP",
+            "XIN",
+            "XOUT_R",
+        ],
+    ));
+    faults.extend(wide_enough(copper, design, &WAYS));
+    faults
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What datasheets ask of a board's layout, checked on the `.kicad_pcb` as it is on disk: each rule a pure function from copper
+//! to faults, whatever drew that copper.
+
+pub mod bmc;
+pub mod copper;
+pub mod current;
+pub mod distance;
+pub mod pairs;
