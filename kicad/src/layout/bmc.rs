@@ -103,7 +103,7 @@ fn input(on: &mut Draft<'_>) {
             ("D3", 2.4, 18.3, 90.0),
             ("Q1", 8.5, 23.5, 0.0),
             ("Q2", 7.5, 28.5, 180.0),
-            ("C24", 8.9, 20.35, 0.0),
+            ("C24", 8.9, 20.35, 180.0),
             ("U5", 16.0, 24.5, 0.0),
             ("R10", 10.6, 29.75, 270.0),
             ("R11", 12.25, 29.75, 270.0),
@@ -395,20 +395,18 @@ fn power(on: &mut Draft<'_>) {
         "EFUSE_IN",
         F,
         &[
-            (6.7, 19.3),
-            (9.2, 19.3),
-            (9.2, 21.5),
-            (11.3, 21.5),
-            (11.6, 20.8),
-            (13.95, 20.8),
-            (13.95, 23.1),
-            (12.1, 23.1),
-            (11.5, 23.7),
-            (10.6, 24.6),
+            (8.6, 19.3),
+            (11.3, 19.3),
+            (11.3, 20.4),
+            (13.95, 20.4),
+            (13.95, 23.15),
+            (12.1, 23.15),
+            (11.4, 23.3),
+            (11.4, 24.6),
             (10.6, 25.0),
             (8.0, 25.0),
-            (8.0, 21.0),
-            (6.7, 21.0),
+            (8.0, 21.5),
+            (8.6, 21.5),
         ],
     );
     on.area(
@@ -418,15 +416,15 @@ fn power(on: &mut Draft<'_>) {
         &[
             (17.2, 17.4),
             (19.9, 17.4),
-            (19.9, 20.4),
-            (22.5, 20.4),
-            (22.5, 22.5),
-            (23.8, 22.5),
+            (19.9, 20.2),
+            (22.6, 20.2),
+            (22.6, 22.4),
+            (23.8, 22.4),
             (23.8, 26.6),
             (24.9, 26.6),
             (24.9, 29.2),
-            (20.9, 29.2),
-            (20.9, 24.8),
+            (20.8, 29.2),
+            (20.8, 24.8),
             (20.0, 23.7),
             (20.0, 23.15),
             (17.2, 23.15),
@@ -679,7 +677,7 @@ fn by_hand(on: &mut Draft<'_>) {
     }
     // The pads of two capacitors share a via; the core supply joins below the chip.
     on.vias("3V3", &[(39.1, 34.6)]);
-    for (pad, dx, dy) in [("6", -1.1, 0.0), ("23", 0.0, 1.1), ("50", 0.0, -1.1)] {
+    for (pad, dx, dy) in [("6", -1.1, 0.0), ("50", 0.0, -1.1)] {
         let from = on.pad("U1", pad);
         let to = (from.0 + dx, from.1 + dy);
         on.run("1V1", F, 0.2, &[from, to]);
@@ -693,6 +691,23 @@ fn by_hand(on: &mut Draft<'_>) {
         0.2,
         &[lx, (lx.0, 36.3), (l1.0 + 0.6, l1.1 - 0.3), l1],
     );
+    // The eFuse's gate lines leave between the input's area and the busbar's sense line: down at once.
+    let (gate, drive) = (on.pad("U5", "4"), on.pad("U5", "5"));
+    let (gate_via, drive_via) = ((gate.0 - 1.19, gate.1), (drive.0 - 1.19, gate.1 + 0.8));
+    on.run("EFUSE_BGATE", F, 0.15, &[gate, gate_via]);
+    on.run(
+        "EFUSE_DRV",
+        F,
+        0.15,
+        &[drive, (drive.0 - 0.9, drive.1), drive_via],
+    );
+    let sense = on.pad("U5", "6");
+    // In the lower half of its pad, away from the drive's via.
+    let leaves = (sense.0 - 1.03, sense.1 + 0.09);
+    let below = (sense.0 - 1.36, sense.1 + 0.33);
+    on.run("BUSBAR", F, 0.15, &[(sense.0, leaves.1), leaves, below]);
+    on.vias("EFUSE_BGATE", &[gate_via]);
+    on.vias("EFUSE_DRV", &[drive_via]);
     for net in ["3V3", "1V1", "GND", "VIN_BUCK", "VREG_LX", "USB_VBUS"] {
         on.width(net, 0.2);
     }
