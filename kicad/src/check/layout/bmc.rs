@@ -78,3 +78,115 @@ pub fn rules(copper: &Copper, design: &Design) -> Vec<Fault> {
     faults.extend(wide_enough(copper, design, &WAYS));
     faults
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, sync::LazyLock};
+
+    use super::*;
+    use crate::circuits::bmc::design;
+    use crate::pcb::geometry::nm;
+
+    /// The committed board, once there is one: then these tests begin to count.
+    static BOARD: LazyLock<Option<Copper>> = LazyLock::new(|| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bmc/bmc.kicad_pcb");
+        let text = fs::read_to_string(&path).ok();
+        if text.is_none() {
+            eprintln!("{} is not there: nothing was checked", path.display());
+        }
+        text.map(|text| Copper::read(&text).unwrap())
+    });
+
+    fn said(copper: &Copper) -> String {
+        let faults = rules(copper, &design());
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    }
+
+    /// What is said of a board that was changed like this; nothing while there is no board.
+    fn changed(f: impl FnOnce(&mut Copper)) -> Option<String> {
+        let mut copper = BOARD.clone()?;
+        f(&mut copper);
+        Some(said(&copper))
+    }
+
+    fn refused(faults: Option<String>, says: &str) {
+        if let Some(faults) = faults {
+            assert!(faults.contains(says), "{says}: {faults}");
+        }
+    }
+
+    fn moved(part: &str, x: f64) -> Option<String> {
+        changed(|copper| {
+            for pad in copper.pads.iter_mut().filter(|pad| pad.part == part) {
+                pad.centre.x += nm(x);
+                for corner in pad.copper.iter_mut().flat_map(|shape| &mut shape.corners) {
+                    corner.x += nm(x);
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn the_board_keeps_its_datasheets_rules() {
+        assert_eq!(changed(|_| ()).unwrap_or_default(), "");
+    }
+
+    #[test]
+    fn a_part_that_moved_away_is_refused() {
+        for (part, says) in [
+            ("C33", "U7: the loop"),
+            ("C13", "C13: "),
+            ("R25", "U7: "),
+            ("C23", "U4: the loop"),
+            ("Y1", "U1: "),
+            ("U2", "U1: "),
+            ("D5", "D5: "),
+            ("R23", "U6: "),
+        ] {
+            refused(moved(part, 20.0), says);
+        }
+    }
+
+    #[test]
+    fn copper_that_is_missing_on_a_power_path_is_refused() {
+        for way in &WAYS {
+            let faults = changed(|copper| copper.filled.retain(|area| area.net != way.net));
+            refused(faults, way.net);
+        }
+    }
+
+    #[test]
+    fn a_pair_of_unequal_length_or_width_or_without_ground_is_refused() {
+        let longer = changed(|copper| {
+            let mut tracks = copper.tracks.iter_mut();
+            tracks.find(|it| it.net == "USB_DP").unwrap().end.y += nm(2.0);
+        });
+        refused(longer, "USB_DM: ");
+        let thinner = changed(|copper| {
+            for track in &mut copper.tracks {
+                if track.net.starts_with("USB_D") {
+                    track.width = nm(0.15);
+                }
+            }
+        });
+        refused(thinner, "ohm");
+        let bare = changed(|copper| copper.filled.retain(|area| area.layer != 1));
+        refused(bare, "the ground below it is broken");
+    }
+
+    #[test]
+    fn a_track_below_the_crystal_and_feedback_at_the_switch_node_are_refused() {
+        let faults = changed(|copper| {
+            let mut track = copper.tracks[0].clone();
+            for (net, layer, part, pad) in [("SWCLK", 3, "Y1", "3"), ("BUCK_FB", 0, "L3", "1")] {
+                let at = copper.pad(part, pad).unwrap().centre;
+                (track.net, track.layer) = (net.into(), layer);
+                (track.start, track.end) = (at, at);
+                copper.tracks.push(track.clone());
+            }
+        });
+        refused(faults.clone(), "SWCLK runs below it");
+        refused(faults, "BUCK_FB: ");
+    }
+}
