@@ -61,7 +61,7 @@ impl Package {
         let name = Self::first(self.name());
         let policy =
             racklet_tests::process::output(Command::new("apt-cache").args(["policy", name]));
-        policy.is_ok_and(|text| candidate_in(&text).is_some_and(|version| version < *least))
+        policy.is_ok_and(|text| candidate_in(&text).is_none_or(|version| version < *least))
     }
 
     pub(crate) fn is_there(&self) -> bool {
@@ -193,22 +193,7 @@ pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
             "there is no apt-get here: install what the list above names by hand, then run this again"
         );
     }
-    let (newer, ordinary): (Vec<_>, Vec<_>) = missing
-        .iter()
-        .partition(|package| package.needs_backports());
-    let ordinary: Vec<_> = ordinary.into_iter().flat_map(available).collect();
-    let newer: Vec<_> = newer.into_iter().flat_map(available).collect();
-    let backports = match newer.is_empty() {
-        true => None,
-        false => Some(debian::Backports::of_this_system()?),
-    };
-    let by_hand = by_hand(&ordinary, &newer, backports.as_ref());
     let root = racklet_tests::process::output(Command::new("id").arg("-u"))?.trim() == "0";
-    if !root && !succeeds("sudo", &["-n", "true"]) {
-        bail!(
-            "installing needs your password, so please run this and then the same cargo command again:\n\n  {by_hand}"
-        );
-    }
     let administrator = |program: &str| {
         if root {
             return Command::new(program);
@@ -225,6 +210,26 @@ pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
             .args(arguments);
         command
     };
+    let allowed = root || succeeds("sudo", &["-n", "true"]);
+    if allowed {
+        // First: which version the distribution has is not known on a machine whose lists are old or were removed.
+        run("apt-get update", "apt-update", 20, &mut apt(&["update"]))?;
+    }
+    let (newer, ordinary): (Vec<_>, Vec<_>) = missing
+        .iter()
+        .partition(|package| package.needs_backports());
+    let ordinary: Vec<_> = ordinary.into_iter().flat_map(available).collect();
+    let newer: Vec<_> = newer.into_iter().flat_map(available).collect();
+    let backports = match newer.is_empty() {
+        true => None,
+        false => Some(debian::Backports::of_this_system()?),
+    };
+    let by_hand = by_hand(&ordinary, &newer, backports.as_ref());
+    if !allowed {
+        bail!(
+            "installing needs your password, so please run this and then the same cargo command again:\n\n  {by_hand}"
+        );
+    }
     if let Some(source) = backports.as_ref().and_then(debian::Backports::missing) {
         say(&format!(
             "  adding {} ({})",
@@ -233,8 +238,13 @@ pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
         ));
         let write = format!("echo '{source}' > {}", debian::Backports::FILE);
         racklet_tests::process::output(administrator("sh").args(["-c", &write]))?;
+        run(
+            "apt-get update, with backports",
+            "apt-update",
+            20,
+            &mut apt(&["update"]),
+        )?;
     }
-    run("apt-get update", "apt-update", 20, &mut apt(&["update"]))?;
     let install = ["install", "--no-install-recommends", "-y"];
     if !ordinary.is_empty() {
         let mut command = apt(&install);
