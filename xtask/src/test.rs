@@ -3,9 +3,8 @@
 
 use std::{env, process::Command, time::Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use racklet_tests::process::{describe, output};
-use serde_json::Value;
+use anyhow::{Result, bail};
+use racklet_tests::process::describe;
 
 use crate::{accel, build, hardware, lint, paths, progress::say};
 
@@ -34,13 +33,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     say("Unit and property tests");
     let filter: Vec<&str> = arguments.filter.as_deref().into_iter().collect();
-    let targets = test_targets()?;
-    let mut failed = Vec::new();
     let mut unit = Command::new("cargo");
-    unit.args(["test", "--workspace", "--exclude", "racklet-tests"]);
-    unit.arg("--no-fail-fast");
-    if !passes(unit.arg("--").args(&filter))? {
+    unit.args([
+        "test",
+        "--workspace",
+        "--exclude",
+        "racklet-tests",
+        "--no-fail-fast",
+    ])
+    .arg("--")
+    .args(&filter);
+    let mut failed = Vec::new();
+    if !passes(&mut unit)? {
         failed.push("unit and property tests");
+    }
+    let mut harness = Command::new("cargo");
+    harness
+        .args(["test", "-p", "racklet-tests", "--lib"])
+        .arg("--")
+        .args(&filter);
+    if !passes(&mut harness)? {
+        failed.push("the harness's own tests");
     }
     if !arguments.no_hardware && arguments.filter.is_none() {
         say("Hardware");
@@ -52,11 +65,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.no_boot {
         say("End-to-end tests, on trays in QEMU; what they said stays in target/e2e/");
         let accelerator = accel::choose(&artifacts)?;
-        let mut trays = cargo_test();
+        let mut trays = Command::new("cargo");
         trays
-            .args(targets.end_to_end.iter().flat_map(|name| ["--test", name]))
+            .args([
+                "test",
+                "-p",
+                "racklet-tests",
+                "--test",
+                "*",
+                "--no-fail-fast",
+            ])
+            .arg("--")
             // Each is a whole machine (or several): more at a time than this only makes all of them late.
-            .args(["--", "--test-threads=2"])
+            .arg("--test-threads=2")
             .args(&filter)
             .env("RACKLET_ACCEL", accelerator.name());
         if !passes(&mut trays)? {
@@ -71,63 +92,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Always of the whole workspace: what is selected decides the features of dependencies, and other features are another build.
-fn cargo_test() -> Command {
-    let mut command = Command::new("cargo");
-    command.args(["test", "--workspace", "--no-fail-fast"]);
-    command
-}
-
-/// The names of test programs.
-struct Targets {
-    /// Those that boot trays.
-    end_to_end: Vec<String>,
-    /// Those beside a crate.
-    #[allow(dead_code, reason = "only compared, for equal names")]
-    others: Vec<String>,
-}
-
-fn test_targets() -> Result<Targets> {
-    let text = output(
-        Command::new("cargo")
-            .args(["metadata", "--no-deps", "--format-version=1"])
-            .current_dir(paths::workspace()),
-    )?;
-    let metadata = serde_json::from_str(&text).context("what `cargo metadata` says")?;
-    let targets = targets_in(&metadata);
-    ensure!(
-        !targets.end_to_end.is_empty(),
-        "`cargo metadata` names no end-to-end tests"
-    );
-    if let Some(name) = targets
-        .others
-        .iter()
-        .find(|name| targets.end_to_end.contains(name))
-    {
-        bail!("two test programs are called {name}: cargo could not tell them apart");
-    }
-    Ok(targets)
-}
-
-fn targets_in(metadata: &Value) -> Targets {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut targets = Targets {
-        end_to_end: Vec::new(),
-        others: Vec::new(),
-    };
-    for package in list(&metadata["packages"]) {
-        let names = match package["name"] == "racklet-tests" {
-            true => &mut targets.end_to_end,
-            false => &mut targets.others,
-        };
-        let tests = list(&package["targets"])
-            .into_iter()
-            .filter(|target| list(&target["kind"]).contains(&"test".into()));
-        names.extend(tests.filter_map(|target| target["name"].as_str().map(str::to_owned)));
-    }
-    targets
-}
-
 /// Runs with its output for all to see.
 fn passes(command: &mut Command) -> Result<bool> {
     command.current_dir(paths::workspace());
@@ -136,21 +100,4 @@ fn passes(command: &mut Command) -> Result<bool> {
     }
     say(&format!("$ {}", describe(command)));
     Ok(command.status()?.success())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn end_to_end_tests_are_those_of_the_tests_folder() {
-        let target = |kind: &str, name: &str| serde_json::json!({"kind": [kind], "name": name});
-        let metadata = serde_json::json!({"packages": [
-            {"name": "racklet-tests", "targets": [target("lib", "racklet_tests"), target("test", "happy")]},
-            {"name": "racklet-fetch", "targets": [target("lib", "racklet_fetch"), target("test", "server")]},
-        ]});
-        let targets = targets_in(&metadata);
-        assert_eq!(targets.end_to_end, ["happy"]);
-        assert_eq!(targets.others, ["server"]);
-    }
 }

@@ -20,6 +20,10 @@ const TOTAL: Duration = Duration::from_secs(4);
 const ANSWER: Duration = Duration::from_millis(1200);
 const MOST_SERVERS: usize = 6;
 
+/// A real-time clock is believed so many seconds past the floor, which is the newest signed time or the image's own: ten
+/// years. So long a tray may have lain in a drawer; a clock that is further ahead was rather set wrong or has a dead battery.
+const BELIEVED_AHEAD: u64 = 10 * 365 * 86_400;
+
 /// Where the clock stands.
 #[derive(Debug)]
 pub(crate) struct Time {
@@ -48,7 +52,7 @@ impl Time {
                         if wall.as_secs() < floor {
                             "before"
                         } else {
-                            "decades after"
+                            "more than ten years after"
                         }
                     ),
                     next,
@@ -140,7 +144,7 @@ impl Time {
 
 /// What to set a clock to that says `wall`, and what it then goes by.
 fn choose(wall: u64, floor: u64) -> (Option<u64>, TimeSource) {
-    if wall < floor || wall - floor > sntp::MAX_AHEAD.as_secs() {
+    if wall < floor || wall - floor > BELIEVED_AHEAD {
         (Some(floor), TimeSource::Floor)
     } else {
         (None, TimeSource::Rtc)
@@ -224,10 +228,18 @@ mod tests {
     fn the_clock_is_never_before_the_floor_nor_absurdly_after_it() {
         // Some firmware turns 1970 into 2070.
         let (y2027, y2070) = (1_798_761_600, 3_155_760_000);
+        let last = 1_790_000_000 + BELIEVED_AHEAD;
         for (wall, floor, set, source) in [
             (0, 1_790_000_000, Some(1_790_000_000), TimeSource::Floor),
             (1_790_000_001, 1_790_000_000, None, TimeSource::Rtc),
             (y2027, 1_790_000_000, None, TimeSource::Rtc),
+            (last, 1_790_000_000, None, TimeSource::Rtc),
+            (
+                last + 1,
+                1_790_000_000,
+                Some(1_790_000_000),
+                TimeSource::Floor,
+            ),
             (y2070, 1_790_000_000, Some(1_790_000_000), TimeSource::Floor),
             (
                 4_102_444_800,
