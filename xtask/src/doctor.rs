@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<()> {
         ),
     );
     line(
-        zig::present()?.is_some(),
+        zig::ZIG.present()?.is_some(),
         "zig",
         "links the static programs of a tray",
     );

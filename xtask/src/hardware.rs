@@ -227,10 +227,7 @@ fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
 /// KiCad's own rules, and the copper read back.
 fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
     let name = &project.name;
-    let design = circuits::all()
-        .into_iter()
-        .find(|design| design.name == name);
-    let Some(design) = design else {
+    let Some(design) = circuits::find(name) else {
         bail!("kicad/{name} is a project of no circuit");
     };
     let has_board = project.file("kicad_pcb").is_file();
@@ -276,15 +273,13 @@ fn release_all(kicad: &Kicad, folder: &Path) -> Result<()> {
     step("trays and case: STL and pictures", "hw-stl", 60, || {
         Ok(racklet_enclosure::generate(&paths::made(enclosure)?)?)
     })?;
-    let ibom = ibom::require()?;
+    let ibom = ibom::IBOM.require()?.join("generate_interactive_bom");
     for project in Project::all(folder)? {
         if !project.file("kicad_pcb").is_file() {
             continue;
         }
         let name = project.name.clone();
-        let design = circuits::all()
-            .into_iter()
-            .find(|design| design.name == name);
+        let design = circuits::find(&name);
         let to = paths::products()?.join("hardware").join(&name);
         step(&format!("{name}: release folder"), "hw-release", 30, || {
             Ok(outputs::release(

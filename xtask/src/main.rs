@@ -20,6 +20,7 @@ mod os;
 mod packages;
 mod paths;
 mod progress;
+mod python;
 mod rust;
 mod test;
 mod tray;

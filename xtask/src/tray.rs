@@ -29,7 +29,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
 
 /// Builds them all, in one run of cargo so that what they share is compiled once.
 pub(crate) fn build(library: &Library) -> Result<()> {
-    let zig = zig::require()?;
+    let zig = zig::ZIG.require()?;
     let mut command = cargo(library)?;
     command
         .arg("zigbuild")
