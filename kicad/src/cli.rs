@@ -184,6 +184,14 @@ impl Kicad {
         )
     }
 
+    /// The netlist of a schematic (its root file), as KiCad reads it from the drawing: an s-expression.
+    ///
+    /// # Errors
+    /// It could not be asked.
+    pub fn netlist(&self, schematic: &Path) -> Result<String, KicadError> {
+        self.written("sch export netlist --format kicadsexpr -o", schematic)
+    }
+
     fn findings(
         &self,
         words: &str,
@@ -193,13 +201,17 @@ impl Kicad {
         if !project.file("kicad_pro").is_file() {
             return Err(KicadError::NoProject(project.file("kicad_pro")));
         }
+        let words = format!("{words} --units mm --format report -o");
+        Ok(found_in(&self.written(&words, &project.file(ending))?))
+    }
+
+    /// What `kicad-cli` writes of `file`, when told by words of a line.
+    fn written(&self, words: &str, file: &Path) -> Result<String, KicadError> {
         let start = |error| KicadError::Start("kicad-cli", error);
         let scratch = tempfile::tempdir().map_err(start)?;
-        let report = scratch.path().join("report");
-        let words = format!("{words} --units mm --format report -o");
-        self.run(&words, &[&report, &project.file(ending)])?;
-        let text = fs::read_to_string(&report).map_err(|error| KicadError::File(report, error))?;
-        Ok(found_in(&text))
+        let out = scratch.path().join("out");
+        self.run(words, &[&out, file])?;
+        fs::read_to_string(&out).map_err(|error| KicadError::File(out, error))
     }
 }
 

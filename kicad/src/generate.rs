@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::circuits;
+use crate::cli::{Kicad, KicadError};
 use crate::design::Design;
 use crate::footprints::Library;
 use crate::layout;
@@ -11,10 +12,8 @@ use crate::pcb::build::{Binding, BuildError, Draft};
 use crate::pcb::fill::{self, FillError};
 use crate::pcb::netlist::NetlistError;
 use crate::pcb::rules::rules;
-use crate::project;
 use crate::schematic::generate::GenerateError;
 pub use crate::schematic::generate::{check_netlist, schematics};
-use crate::tools::{Kicad, KicadError};
 
 /// Where Debian's package puts KiCad's footprints.
 pub const STOCK_FOOTPRINTS: &str = "/usr/share/kicad/footprints";
@@ -84,10 +83,7 @@ pub enum BoardError {
 /// # Errors
 /// [`BoardError`].
 pub fn boards(name: &str, dir: &Path) -> Result<(), BoardError> {
-    let design = circuits::all()
-        .into_iter()
-        .find(|design| design.name == name)
-        .ok_or_else(|| BoardError::Unknown(name.into()))?;
+    let design = circuits::find(name).ok_or_else(|| BoardError::Unknown(name.into()))?;
     schematics(&design, dir).map_err(|source| BoardError::Schematic {
         board: design.name,
         source: Box::new(source),
@@ -120,22 +116,15 @@ fn bind(design: &Design, schematic: &Path) -> Result<Binding, BoardError> {
     })
 }
 
-/// Writes a design's board with given names.
-///
-/// # Errors
-/// [`BoardError`].
-pub fn board(design: &Design, binding: &Binding, dir: &Path) -> Result<(), BoardError> {
+/// Writes a design's board with given names beside its project.
+fn board(design: &Design, binding: &Binding, dir: &Path) -> Result<(), BoardError> {
     let own = dir.parent().unwrap_or(dir);
     let mut library = Library::new(Path::new(STOCK_FOOTPRINTS), own);
     let mut draft = Draft::new(design, &mut library, binding);
     layout_of(design).ok_or_else(|| BoardError::Unknown(design.name.into()))?(&mut draft);
     let name = design.name;
-    let mut files = project::files(design);
-    files.push((format!("{name}.kicad_dru"), rules(design)));
-    for (file, text) in files {
-        let path = dir.join(file);
-        std::fs::write(&path, text).map_err(|source| BoardError::Write { path, source })?;
-    }
+    let path = dir.join(format!("{name}.kicad_dru"));
+    std::fs::write(&path, rules(design)).map_err(|source| BoardError::Write { path, source })?;
     let (mut board, error) = match draft.finish(ROUNDS) {
         Ok(board) => (board, None),
         Err((error, board)) => (*board, Some(error)),

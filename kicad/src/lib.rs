@@ -25,5 +25,4 @@ pub mod schematic;
 pub mod sexpr;
 pub mod spice;
 pub mod symbols;
-pub mod tools;
 pub mod uuid;

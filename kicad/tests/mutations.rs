@@ -32,9 +32,7 @@ fn each(check: impl Fn(&Kicad, &Project, &Design)) {
             eprintln!("left out: {} has no board yet", project.name);
             continue;
         }
-        let design = circuits::all()
-            .into_iter()
-            .find(|it| it.name == project.name);
+        let design = circuits::find(&project.name);
         let copy = project.copied(scratch.path()).unwrap();
         check(&kicad, &copy, &design.unwrap());
     }
@@ -226,9 +224,7 @@ fn drawn(spoil: impl Fn(&str) -> Option<String>) -> Vec<String> {
     for project in Project::all(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap() {
         let scratch = tempfile::tempdir().unwrap();
         let copy = project.copied(scratch.path()).unwrap();
-        let design = circuits::all()
-            .into_iter()
-            .find(|it| it.name == project.name);
+        let design = circuits::find(&project.name);
         let sheets = fs::read_dir(&copy.folder)
             .unwrap()
             .map(|it| it.unwrap().path());

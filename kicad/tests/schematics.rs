@@ -3,13 +3,13 @@
 //! any severity, and their exported netlist is the design.
 
 use racklet_kicad::circuits;
+use racklet_kicad::cli::Kicad;
 use racklet_kicad::design::Design;
 use racklet_kicad::project;
 use racklet_kicad::schematic::{
     draw,
     generate::{check, check_netlist},
 };
-use racklet_kicad::tools::Kicad;
 use std::path::{Path, PathBuf};
 
 fn designs() -> Vec<Design> {

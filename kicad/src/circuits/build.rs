@@ -109,13 +109,7 @@ impl<'d> OnSheet<'d> {
         net: &'static str,
         note: &'static str,
     ) {
-        let kind = Kind {
-            symbol: "Device:C",
-            footprint: C_0402,
-            value: "100n",
-            bom: Some("c-100n-0402"),
-        };
-        self.two(reference, &kind, (net, GND), note);
+        self.c_of(reference, "100n", C_0402, "c-100n-0402", (net, GND), note);
     }
 
     /// A small ceramic capacitor of the 50 V family in 0603.
@@ -126,13 +120,7 @@ impl<'d> OnSheet<'d> {
         nets: (&'static str, &'static str),
         note: &'static str,
     ) {
-        let kind = Kind {
-            symbol: "Device:C",
-            footprint: C_0603,
-            value,
-            bom: Some("c-0603-50v"),
-        };
-        self.two(reference, &kind, nets, note);
+        self.c_of(reference, value, C_0603, "c-0603-50v", nets, note);
     }
 
     /// Any other ceramic capacitor.

@@ -11,10 +11,17 @@ pub mod bmc;
 mod build;
 pub mod classes;
 mod rp2350;
+mod sensors;
 pub mod slot;
 
 /// The boards' circuits, in the order of their names.
 #[must_use]
 pub fn all() -> Vec<crate::design::Design> {
     vec![backplane::design(), bmc::design()]
+}
+
+/// The circuit called `name`.
+#[must_use]
+pub fn find(name: &str) -> Option<crate::design::Design> {
+    all().into_iter().find(|design| design.name == name)
 }

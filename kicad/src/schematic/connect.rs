@@ -50,6 +50,20 @@ pub(super) struct Joints {
 }
 
 impl Joints {
+    /// What the drawing's wires join.
+    pub(super) fn of(drawing: &Drawing) -> Self {
+        let mut joints = Self::default();
+        let points: BTreeSet<Point> = ends(drawing).into_iter().collect();
+        for wire in &drawing.wires {
+            let first = joints.at(wire.0);
+            for point in points.iter().filter(|point| touches(**point, *wire)) {
+                let other = joints.at(*point);
+                joints.join(first, other);
+            }
+        }
+        joints
+    }
+
     pub(super) fn at(&mut self, point: Point) -> usize {
         let next = self.parent.len();
         let index = *self.of.entry(point).or_insert(next);
@@ -105,15 +119,7 @@ pub(super) fn ends(drawing: &Drawing) -> Vec<Point> {
 }
 
 pub(super) fn check(plan: &Plan<'_>, sheet: &str, drawing: &Drawing) -> Result<(), Misdrawn> {
-    let mut joints = Joints::default();
-    let points: BTreeSet<Point> = ends(drawing).into_iter().collect();
-    for wire in &drawing.wires {
-        let first = joints.at(wire.0);
-        for point in points.iter().filter(|point| touches(**point, *wire)) {
-            let other = joints.at(*point);
-            joints.join(first, other);
-        }
-    }
+    let mut joints = Joints::of(drawing);
     // Names first: what they stand on has to have one name.
     let mut names: BTreeMap<usize, &'static str> = BTreeMap::new();
     let mut name = |joints: &mut Joints, at: Point, net: &'static str| {

@@ -9,10 +9,10 @@ use std::{
 use super::{SchematicError, draw};
 use crate::{
     check::{Fault, netlist::netlist},
+    cli::{Kicad, KicadError, Project},
     design::Design,
     project,
     sexpr::SexprError,
-    tools::{Kicad, KicadError},
 };
 
 /// Why a schematic was not written, or is not right.
@@ -30,9 +30,17 @@ pub enum GenerateError {
         #[source]
         error: io::Error,
     },
-    /// KiCad's rules, or KiCad itself.
+    /// KiCad could not be asked.
     #[error("check the schematic of {0} with KiCad")]
     Kicad(&'static str, #[source] KicadError),
+    /// KiCad's rules find something.
+    #[error("KiCad's rules find faults in the schematic of {board}: {}", findings.join("; "))]
+    Rules {
+        /// Which board.
+        board: &'static str,
+        /// What, and where.
+        findings: Vec<String>,
+    },
     /// What KiCad exported.
     #[error("read the netlist of {0}")]
     Netlist(&'static str, #[source] SexprError),
@@ -78,10 +86,20 @@ pub fn schematics(design: &Design, dir: &Path) -> Result<(), GenerateError> {
 pub fn check(design: &Design, dir: &Path) -> Result<(), GenerateError> {
     check_netlist(design, dir)?;
     let failed = |error| GenerateError::Kicad(design.name, error);
-    let kicad = Kicad::new().map_err(failed)?;
-    kicad
-        .check_schematic(&root_file(design, dir))
-        .map_err(failed)
+    let project = Project {
+        folder: dir.to_owned(),
+        name: design.name.to_owned(),
+    };
+    let findings = Kicad::new()
+        .and_then(|kicad| kicad.erc(&project))
+        .map_err(failed)?;
+    if findings.is_empty() {
+        return Ok(());
+    }
+    Err(GenerateError::Rules {
+        board: design.name,
+        findings,
+    })
 }
 
 /// Holds the netlist that KiCad exports from the schematic in `dir` against the design.
@@ -91,7 +109,7 @@ pub fn check(design: &Design, dir: &Path) -> Result<(), GenerateError> {
 pub fn check_netlist(design: &Design, dir: &Path) -> Result<(), GenerateError> {
     let name = design.name;
     let exported = Kicad::new()
-        .and_then(|kicad| kicad.netlist(&root_file(design, dir)))
+        .and_then(|kicad| kicad.netlist(&dir.join(format!("{name}.kicad_sch"))))
         .map_err(|error| GenerateError::Kicad(name, error))?;
     let faults = netlist(design, &exported).map_err(|error| GenerateError::Netlist(name, error))?;
     if faults.is_empty() {
@@ -101,8 +119,4 @@ pub fn check_netlist(design: &Design, dir: &Path) -> Result<(), GenerateError> {
         board: name,
         faults,
     })
-}
-
-fn root_file(design: &Design, dir: &Path) -> PathBuf {
-    dir.join(format!("{}.kicad_sch", design.name))
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Drawing, Label, Plan, What,
-    connect::{Joints, ends, touches},
+    connect::Joints,
     ink::{Area, areas, label_area},
     turned,
 };
@@ -17,15 +17,7 @@ use crate::{
 
 /// Puts a label on every net that has none.
 pub(super) fn name_all(plan: &Plan<'_>, drawing: &mut Drawing) {
-    let mut joints = Joints::default();
-    let points: BTreeSet<Point> = ends(drawing).into_iter().collect();
-    for wire in &drawing.wires {
-        let first = joints.at(wire.0);
-        for point in points.iter().filter(|point| touches(**point, *wire)) {
-            let other = joints.at(*point);
-            joints.join(first, other);
-        }
-    }
+    let mut joints = Joints::of(drawing);
     let mut named: BTreeSet<usize> = drawing
         .labels
         .iter()

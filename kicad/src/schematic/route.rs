@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Drawing,
-    connect::{Joints, ends, touches},
+    connect::{Joints, ends},
     ink::{Ink, areas},
 };
 use crate::symbols::{Point, Side};
@@ -73,15 +73,7 @@ fn join(drawing: &mut Drawing, net: &'static str, goes_on: bool) {
 
 /// The labels of a net, those on one wire together.
 fn pieces(drawing: &Drawing, net: &str) -> Vec<Vec<Point>> {
-    let mut joints = Joints::default();
-    let points: BTreeSet<Point> = ends(drawing).into_iter().collect();
-    for wire in &drawing.wires {
-        let first = joints.at(wire.0);
-        for point in points.iter().filter(|point| touches(**point, *wire)) {
-            let other = joints.at(*point);
-            joints.join(first, other);
-        }
-    }
+    let mut joints = Joints::of(drawing);
     let mut pieces: BTreeMap<usize, Vec<Point>> = BTreeMap::new();
     for label in drawing.labels.iter().filter(|label| label.net == net) {
         pieces
@@ -274,15 +266,7 @@ mod tests {
         let mut drawing = labelled(&[(0, 0), (20, 0)]);
         drawing.wire(Point::new(10, -60), Point::new(10, 60));
         join_labels(&mut drawing, |_| false);
-        let mut joints = Joints::default();
-        let points: BTreeSet<Point> = ends(&drawing).into_iter().collect();
-        for wire in &drawing.wires {
-            let first = joints.at(wire.0);
-            for point in points.iter().filter(|point| touches(**point, *wire)) {
-                let other = joints.at(*point);
-                joints.join(first, other);
-            }
-        }
+        let mut joints = Joints::of(&drawing);
         assert_eq!(joints.at(Point::new(0, 0)), joints.at(Point::new(20, 0)));
         assert_ne!(joints.at(Point::new(0, 0)), joints.at(Point::new(10, 60)));
     }

@@ -122,11 +122,11 @@ pub(super) fn hot_plug(design: &Design) -> Result<Simulation, ValueError> {
     })
 }
 
-/// The eFuse, seated and enabled, charges what is behind it.
-pub(super) fn inrush(design: &Design) -> Result<Simulation, ValueError> {
+/// The eFuse ramps up into the buck's capacitors, which nothing else loads yet.
+fn ramped(design: &Design) -> Result<String, ValueError> {
     let (ramp, limit) = (ramp(design)?, limit(design)?);
     let load = to_ground(design, BUCK_IN)?;
-    let netlist = format!(
+    Ok(format!(
         "{SOURCE}\
          Vsense supply efuse 0\n\
          Cinput efuse 0 {:e}\n\
@@ -136,7 +136,12 @@ pub(super) fn inrush(design: &Design) -> Result<Simulation, ValueError> {
          Cload buck 0 {load:e}\n\
          Rload buck 0 100k\n",
         to_ground(design, EFUSE_IN)?
-    );
+    ))
+}
+
+/// The eFuse, seated and enabled, charges what is behind it.
+pub(super) fn inrush(design: &Design) -> Result<Simulation, ValueError> {
+    let netlist = ramped(design)?;
     Ok(Simulation {
         name: "inrush",
         title: "Inrush: the eFuse ramps up its output",
@@ -270,21 +275,9 @@ pub(super) fn short(design: &Design) -> Result<Simulation, ValueError> {
 
 /// More load than the eFuse lets through.
 pub(super) fn overload(design: &Design) -> Result<Simulation, ValueError> {
-    let (ramp, limit) = (ramp(design)?, limit(design)?);
-    let load = to_ground(design, BUCK_IN)?;
-    let netlist = format!(
-        "{SOURCE}\
-         Vsense supply efuse 0\n\
-         Cinput efuse 0 {:e}\n\
-         Bramp ramp 0 V = min({ramp:e}*max(time-1m,0), v(efuse))\n\
-         Bpass efuse fused I = min(max((v(ramp)-v(fused))/31m, 0), {limit:e})\n\
-         Rshunt fused buck 10m\n\
-         Cload buck 0 {load:e}\n\
-         Rload buck 0 100k\n\
-         Bload buck 0 I = v(over)*min(max(v(buck),0),1)\n\
-         Vover over 0 PWL(0 0 25m 0 25.1m 5 40m 5)\n",
-        to_ground(design, EFUSE_IN)?
-    );
+    let netlist = ramped(design)?
+        + "Bload buck 0 I = v(over)*min(max(v(buck),0),1)\n\
+           Vover over 0 PWL(0 0 25m 0 25.1m 5 40m 5)\n";
     Ok(Simulation {
         name: "overload",
         title: "Overload: 5 A are asked of the eFuse",

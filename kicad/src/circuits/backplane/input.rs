@@ -7,6 +7,7 @@
 
 use super::{BARREL_IN, PD_VBUS, VIN_OR, VIN_PROT, VIN_RACK};
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::sensors::{self, Sensor};
 use crate::design::OPEN;
 
 pub(super) fn input(on: &mut OnSheet<'_>) {
@@ -278,35 +279,15 @@ fn sensor(on: &mut OnSheet<'_>) {
     on.r("R18", "10R", ("SHUNT_P", "ISENSE_P"), "filter with C30");
     on.r("R19", "10R", ("SHUNT_N", "ISENSE_N"), "filter with C30");
     on.c("C30", "100n", ("ISENSE_P", "ISENSE_N"), "filter, 80 kHz");
-    let kind = Kind {
-        symbol: "Sensor_Energy:INA226",
-        footprint: "Package_SO:VSSOP-10_3x3mm_P0.5mm",
-        value: "INA226",
-        bom: Some("ina226"),
-    };
-    on.part(
-        "U9",
-        &kind,
-        "the whole rack's voltage, current and energy; I2C address 0x40",
-        &[
-            ("1", "A1", GND),
-            ("2", "A0", GND),
-            ("3", "~{Alert}", "SENSE_ALERT_N"),
-            ("4", "SDA", "I2C_SDA"),
-            ("5", "SCL", "I2C_SCL"),
-            ("6", "VS", V3V3),
-            ("7", "GND", GND),
-            ("8", "Vbus", VIN_RACK),
-            ("9", "Vin-", "ISENSE_N"),
-            ("10", "Vin+", "ISENSE_P"),
-        ],
-    );
-    on.decoupling("C31", V3V3, "at U9, pad 6");
-    on.r(
-        "R20",
-        "10k",
-        (V3V3, "SENSE_ALERT_N"),
-        "open drain: low is an alert",
+    sensors::energy(
+        on,
+        &Sensor {
+            part: "U9",
+            note: "the whole rack's voltage, current and energy; I2C address 0x40",
+            decoupling: ("C31", "at U9, pad 6"),
+            pull_up: "R20",
+        },
+        VIN_RACK,
     );
     on.r("R21", "4k7", (V3V3, "I2C_SDA"), "the bus's only pull-up");
     on.r("R22", "4k7", (V3V3, "I2C_SCL"), "the bus's only pull-up");

@@ -3,6 +3,7 @@
 
 use super::{BUSBAR, V5};
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::sensors::{self, Sensor};
 use crate::circuits::slot::{CONTACTS, Signal, pad_name};
 use crate::design::OPEN;
 
@@ -328,33 +329,14 @@ fn display(on: &mut OnSheet<'_>) {
 }
 
 fn temperature(on: &mut OnSheet<'_>) {
-    let kind = Kind {
-        symbol: "Sensor_Temperature:TMP1075D",
-        footprint: "Package_SO:SO-8_3.9x4.9mm_P1.27mm",
-        value: "TMP1075D",
-        bom: Some("tmp1075"),
-    };
-    on.part(
-        "U11",
-        &kind,
-        "the air that leaves the trays; I2C address 0x48",
-        &[
-            ("1", "SDA", "I2C_SDA"),
-            ("2", "SCL", "I2C_SCL"),
-            ("3", "ALERT", "TEMP_ALERT_N"),
-            ("4", "GND", GND),
-            ("5", "A2", GND),
-            ("6", "A1", GND),
-            ("7", "A0", GND),
-            ("8", "V+", V3V3),
-        ],
-    );
-    on.decoupling("C67", V3V3, "at U11, pad 8");
-    on.r(
-        "R60",
-        "10k",
-        (V3V3, "TEMP_ALERT_N"),
-        "open drain: low is an alert",
+    sensors::temperature(
+        on,
+        &Sensor {
+            part: "U11",
+            note: "the air that leaves the trays; I2C address 0x48",
+            decoupling: ("C67", "at U11, pad 8"),
+            pull_up: "R60",
+        },
     );
 }
 

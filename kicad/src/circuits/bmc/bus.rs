@@ -3,6 +3,7 @@
 
 use super::PI_5V;
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::sensors::{self, Sensor};
 
 pub(super) fn bus(on: &mut OnSheet<'_>) {
     transceiver(on);
@@ -78,33 +79,14 @@ fn transceiver(on: &mut OnSheet<'_>) {
 }
 
 fn temperature(on: &mut OnSheet<'_>) {
-    let kind = Kind {
-        symbol: "Sensor_Temperature:TMP1075D",
-        footprint: "Package_SO:SO-8_3.9x4.9mm_P1.27mm",
-        value: "TMP1075D",
-        bom: Some("tmp1075"),
-    };
-    on.part(
-        "U14",
-        &kind,
-        "the board's temperature, away from U7; I2C address 0x48",
-        &[
-            ("1", "SDA", "I2C_SDA"),
-            ("2", "SCL", "I2C_SCL"),
-            ("3", "ALERT", "TEMP_ALERT_N"),
-            ("4", "GND", GND),
-            ("5", "A2", GND),
-            ("6", "A1", GND),
-            ("7", "A0", GND),
-            ("8", "V+", V3V3),
-        ],
-    );
-    on.decoupling("C49", V3V3, "at U14, pad 8");
-    on.r(
-        "R42",
-        "10k",
-        (V3V3, "TEMP_ALERT_N"),
-        "open drain: low is an alert",
+    sensors::temperature(
+        on,
+        &Sensor {
+            part: "U14",
+            note: "the board's temperature, away from U7; I2C address 0x48",
+            decoupling: ("C49", "at U14, pad 8"),
+            pull_up: "R42",
+        },
     );
     on.r("R39", "4k7", (V3V3, "I2C_SDA"), "the bus's only pull-up");
     on.r("R40", "4k7", (V3V3, "I2C_SCL"), "the bus's only pull-up");

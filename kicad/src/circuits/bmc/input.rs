@@ -6,6 +6,7 @@
 
 use super::{BUSBAR, VIN_BUCK, VIN_FUSED};
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::sensors::{self, Sensor};
 use crate::circuits::slot::{CONTACTS, Signal, pad_name};
 use crate::design::OPEN;
 
@@ -274,34 +275,14 @@ fn sensor(on: &mut OnSheet<'_>) {
         ("ISENSE_P", "ISENSE_N"),
         "filter, 80 kHz: the 400 kHz ripple stays out",
     );
-    let kind = Kind {
-        symbol: "Sensor_Energy:INA226",
-        footprint: "Package_SO:VSSOP-10_3x3mm_P0.5mm",
-        value: "INA226",
-        bom: Some("ina226"),
-    };
-    on.part(
-        "U6",
-        &kind,
-        "the tray's voltage, current and energy; I2C address 0x40",
-        &[
-            ("1", "A1", GND),
-            ("2", "A0", GND),
-            ("3", "~{Alert}", "SENSE_ALERT_N"),
-            ("4", "SDA", "I2C_SDA"),
-            ("5", "SCL", "I2C_SCL"),
-            ("6", "VS", V3V3),
-            ("7", "GND", GND),
-            ("8", "Vbus", VIN_BUCK),
-            ("9", "Vin-", "ISENSE_N"),
-            ("10", "Vin+", "ISENSE_P"),
-        ],
-    );
-    on.decoupling("C30", V3V3, "at U6, pad 6");
-    on.r(
-        "R41",
-        "10k",
-        (V3V3, "SENSE_ALERT_N"),
-        "open drain: low is an alert",
+    sensors::energy(
+        on,
+        &Sensor {
+            part: "U6",
+            note: "the tray's voltage, current and energy; I2C address 0x40",
+            decoupling: ("C30", "at U6, pad 6"),
+            pull_up: "R41",
+        },
+        VIN_BUCK,
     );
 }
