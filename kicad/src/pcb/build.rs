@@ -10,7 +10,7 @@ use super::{
     Board, Edge, Keepout, Place, PlacedPad, PlacedPart, Symbol, Text, Track, Via, Zone, labels,
 };
 use crate::design::Design;
-use crate::footprints::{ALL, FootprintError, Layers, Library};
+use crate::footprints::{ALL, FootprintError, IN2, Layers, Library};
 use crate::route::{self, Item, Kind, Problem, Rule, TRACKS, Unrouted, ViaRule};
 
 /// The one kind of via: ordinary at any house.
@@ -344,6 +344,23 @@ impl<'a> Draft<'a> {
                         .or_insert(bounds);
                 }
                 items.extend(pad_items(&pad));
+                // Foreign tracks between the holes of a thermal pad would cut its plane's spokes.
+                let thermal =
+                    |other: &PlacedPad| other.hole.is_some() && other.number == pad.number;
+                let in_plane = board.zones.iter().any(|zone| {
+                    zone.net == pad.net
+                        && 1 << zone.layer == IN2
+                        && Shape::area(zone.outline.clone()).distance_to(pad.centre) <= 0.0
+                });
+                if pad.hole.is_none() && in_plane && part.pads().any(|other| thermal(&other)) {
+                    items.extend(pad.copper.iter().map(|shape| Item {
+                        shape: shape.clone(),
+                        layers: IN2,
+                        net: pad.net,
+                        kind: Kind::Keepout,
+                        hole: None,
+                    }));
+                }
             }
         }
         let zones = board.zones.iter().enumerate();

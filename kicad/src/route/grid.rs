@@ -185,6 +185,17 @@ impl Map {
         self.mark(grid, problem, net, item, mark);
     }
 
+    /// Closes the places nearer than `apart` to a via, but not its own.
+    pub(super) fn close_around(&mut self, grid: &Grid, via: Point, apart: f64) {
+        #[expect(clippy::cast_possible_truncation, reason = "a length on the board")]
+        let reach = apart as i64;
+        grid.near(&Shape::disc(via, 0), reach, |cell| {
+            if grid.place(cell) != via {
+                self.vias[cell] = CLOSED;
+            }
+        });
+    }
+
     fn mark(&mut self, grid: &Grid, problem: &Problem, net: usize, item: &Item, mark: u8) {
         let rule = &problem.nets[net];
         let via = &problem.via;

@@ -73,7 +73,7 @@ pub enum Kind {
     Zone,
     /// An inner plane: as [`Kind::Zone`] for its own net, and it withdraws from others' tracks.
     Plane,
-    /// Nothing may be here.
+    /// Nothing may be here but what is of its net.
     Keepout,
 }
 
@@ -114,6 +114,9 @@ pub struct Unrouted {
     /// What was laid of the rest.
     pub laid: Vec<Path>,
 }
+
+/// How often a way is sought again whose own holes are too close to each other.
+const WAYS: usize = 50;
 
 struct Router<'p> {
     problem: &'p Problem,
@@ -209,12 +212,11 @@ impl Router<'_> {
                 .filter(|(piece, _)| *piece != start)
                 .flat_map(|(_, piece)| piece.nodes.iter().copied())
                 .collect();
-            let Some(nodes) = self.search.path(&self.grid, &map, from, &to, insist) else {
+            let Some(path) = self.way(net, &mut map, from, &to, insist) else {
                 stuck.push(pieces[start].place);
                 continue;
             };
             left = pieces.len();
-            let path = self.lay(net, nodes);
             disturbed.extend(self.take_up(&path));
             for item in &path.items {
                 map.add(&self.grid, self.problem, net, item);
@@ -222,6 +224,34 @@ impl Router<'_> {
             self.laid.insert(self.next, path);
             self.next += 1;
         }
+    }
+
+    /// A way whose own holes keep their distance, which the search, cell by cell, cannot see: where two are too close, the places
+    /// around the first are closed and the way is sought again.
+    fn way(
+        &mut self,
+        net: usize,
+        map: &mut Map,
+        from: &[Node],
+        to: &[Node],
+        insist: Option<u32>,
+    ) -> Option<Path> {
+        let apart = self.problem.via.drill + self.problem.hole_distance;
+        #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+        let apart = apart as f64;
+        for _ in 0..WAYS {
+            let nodes = self.search.path(&self.grid, map, from, to, insist)?;
+            let path = self.lay(net, nodes);
+            let crowded = path.vias.iter().enumerate().find(|(index, via)| {
+                let mut later = path.vias[index + 1..].iter();
+                later.any(|other| via.distance(*other) < apart)
+            });
+            let Some((_, via)) = crowded else {
+                return Some(path);
+            };
+            map.close_around(&self.grid, *via, apart);
+        }
+        None
     }
 
     fn lay(&self, net: usize, nodes: Vec<Node>) -> Path {
@@ -246,7 +276,6 @@ impl Router<'_> {
                 start = node;
             }
         }
-        let via = &self.problem.via;
         let items = tracks
             .iter()
             .map(|&(layer, a, b)| Item {
@@ -256,13 +285,7 @@ impl Router<'_> {
                 kind: Kind::Track,
                 hole: None,
             })
-            .chain(vias.iter().map(|&at| Item {
-                shape: Shape::disc(at, via.diameter / 2),
-                layers: crate::footprints::ALL,
-                net,
-                kind: Kind::Track,
-                hole: Some(Shape::disc(at, via.drill / 2)),
-            }))
+            .chain(vias.iter().map(|&at| via_at(self.problem, net, at)))
             .collect();
         Path {
             net,
@@ -340,7 +363,7 @@ impl Router<'_> {
         let fixed = self.problem.items.iter().enumerate();
         let laid = self.laid.values().filter(|path| path.net == net);
         let mut items: Vec<(&Item, Option<usize>)> = fixed
-            .filter(|(_, item)| item.net == net)
+            .filter(|(_, item)| item.net == net && item.kind != Kind::Keepout)
             .map(|(index, item)| (item, Some(index)))
             .collect();
         for path in laid {
@@ -388,6 +411,8 @@ impl Router<'_> {
     fn nodes_of(&self, item: &Item, nodes: &mut Vec<Node>) {
         let rule = &self.problem.nets[item.net];
         let inset = match item.kind {
+            // At a via's middle: beside it the joint would be narrower than the track.
+            Kind::Track if item.hole.is_some() => self.problem.pitch - item.shape.radius,
             // As wide as the track itself, and half a cell off at most.
             Kind::Track => -self.problem.pitch / 2 + 1,
             // The filler rounds corners and withdraws from others: well inside.
@@ -411,7 +436,17 @@ impl Router<'_> {
     }
 }
 
-/// Takes away what leads nowhere: ends of ways whose other part was taken up.
+fn via_at(problem: &Problem, net: usize, at: Point) -> Item {
+    Item {
+        shape: Shape::disc(at, problem.via.diameter / 2),
+        layers: crate::footprints::ALL,
+        net,
+        kind: Kind::Track,
+        hole: Some(Shape::disc(at, problem.via.drill / 2)),
+    }
+}
+
+/// Takes away what leads nowhere: ends of ways whose other part was taken up, and vias that join nothing.
 fn prune(problem: &Problem, laid: &mut [Path]) {
     loop {
         let all: Vec<Item> = laid.iter().flat_map(|path| path.items.clone()).collect();
@@ -440,12 +475,27 @@ fn prune(problem: &Problem, laid: &mut [Path]) {
                 gone |= !keep;
                 keep
             });
-            let tracks = path.tracks.clone();
-            path.items.retain(|item| {
-                item.hole.is_some()
-                    || tracks.iter().any(|&(layer, a, b)| {
-                        item.layers == 1 << layer && item.shape == Shape::line(a, b, width)
-                    })
+            path.vias.retain(|&at| {
+                let via = via_at(problem, net, at);
+                let layers = (0..4).filter(|layer| {
+                    let on_layer = Item {
+                        layers: 1 << layer,
+                        ..via.clone()
+                    };
+                    touched(&on_layer, at)
+                });
+                let keep = layers.count() > 1;
+                gone |= !keep;
+                keep
+            });
+            let (tracks, vias) = (path.tracks.clone(), path.vias.clone());
+            path.items.retain(|item| match &item.hole {
+                Some(_) => vias
+                    .iter()
+                    .any(|&at| item.shape == via_at(problem, net, at).shape),
+                None => tracks.iter().any(|&(layer, a, b)| {
+                    item.layers == 1 << layer && item.shape == Shape::line(a, b, width)
+                }),
             });
         }
         if !gone {
@@ -580,6 +630,36 @@ mod tests {
         items.extend([wall(0.5, 4.5), wall(5.3, 7.0), wall(8.0, 9.5)]);
         let paths = route(&problem(items, 2), 20).unwrap();
         assert_eq!(paths.len(), 2);
+    }
+
+    #[test]
+    fn the_holes_of_one_way_keep_their_distance() {
+        // So wide a track that it ends on the front 0.3 mm before it may begin on the back: the inner layer is between, and the
+        // shortest way there has its holes in each other.
+        let wall = |low: f64, high: f64, layers: Layers| Item {
+            shape: Shape {
+                corners: vec![at(low, -1.0), at(high, -1.0), at(high, 11.0), at(low, 11.0)],
+                radius: 0,
+            },
+            layers,
+            net: 0,
+            kind: Kind::Keepout,
+            hole: None,
+        };
+        let mut target = pad(9.0, 5.0, 1);
+        target.layers = B_CU;
+        let items = vec![
+            pad(1.0, 5.0, 1),
+            target,
+            wall(6.7, 11.0, F_CU),
+            wall(-1.0, 5.0, B_CU),
+        ];
+        let mut problem = problem(items, 1);
+        problem.nets[1].width = nm(2.0);
+        let paths = route(&problem, 10).unwrap();
+        let vias: Vec<Point> = paths.iter().flat_map(|path| path.vias.clone()).collect();
+        assert_eq!(vias.len(), 2);
+        assert!(vias[0].distance(vias[1]) >= 0.55e6, "{vias:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::distance::{apart, close, decoupling, hot_loop, thermal_vias};
 use super::pairs::{impedance, matched, over_ground, quiet_below};
 use crate::check::Fault;
 use crate::design::Design;
+use crate::pcb::geometry::{Bounds, Shape, mm, nm};
 
 /// Fingers of the busbar.
 const FINGERS: [&str; 8] = ["a4", "a5", "a6", "a7", "b4", "b5", "b6", "b7"];
@@ -29,10 +30,41 @@ pub const WAYS: [Way<'static>; 6] = [
     way("PI_5V", ("L3", &["2"]), ("J4", &["2", "4"])),
 ];
 
+/// The fingers slide along contacts, and their ends are bevelled: neither holes nor tracks there, only at the roots.
+fn fingers(copper: &Copper, part: &str, root: i64) -> Vec<Fault> {
+    let bounds = copper
+        .pads
+        .iter()
+        .filter(|pad| pad.part == part)
+        .flat_map(|pad| &pad.copper)
+        .map(Shape::bounds)
+        .reduce(Bounds::and);
+    let Some(bounds) = bounds else {
+        return vec![Fault::at(part, "is not on the board")];
+    };
+    let ends = copper
+        .tracks
+        .iter()
+        .flat_map(|it| [(&it.net, it.start), (&it.net, it.end)]);
+    copper
+        .vias
+        .iter()
+        .map(|(net, at)| (net, *at))
+        .chain(ends)
+        .filter(|(_, at)| at.x < bounds.high.x - root)
+        .map(|(net, at)| {
+            let (x, y) = (mm(at.x), mm(at.y));
+            let what = format!("a track or via of {net} is among its fingers, at {x:.1}, {y:.1}");
+            Fault::at(part, what)
+        })
+        .collect()
+}
+
 /// All rules.
 #[must_use]
 pub fn rules(copper: &Copper, design: &Design) -> Vec<Fault> {
     let mut faults = decoupling(copper, design);
+    faults.extend(fingers(copper, "J1", nm(0.5)));
     // LMR33640, layout guidelines: the input capacitor at VIN and PGND, feedback short and away from SW, vias below the pad.
     faults.extend(hot_loop(copper, "U7", ("2", "1"), "C33", 6.0));
     faults.extend(close(copper, ("U7", "2"), ("C33", "1"), 1.5));
@@ -85,16 +117,11 @@ mod tests {
 
     use super::*;
     use crate::circuits::bmc::design;
-    use crate::pcb::geometry::nm;
 
-    /// The committed board, once there is one: then these tests begin to count.
-    static BOARD: LazyLock<Option<Copper>> = LazyLock::new(|| {
+    /// The committed board.
+    static BOARD: LazyLock<Copper> = LazyLock::new(|| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bmc/bmc.kicad_pcb");
-        let text = fs::read_to_string(&path).ok();
-        if text.is_none() {
-            eprintln!("{} is not there: nothing was checked", path.display());
-        }
-        text.map(|text| Copper::read(&text).unwrap())
+        Copper::read(&fs::read_to_string(&path).unwrap()).unwrap()
     });
 
     fn said(copper: &Copper) -> String {
@@ -103,20 +130,19 @@ mod tests {
         lines.join("\n")
     }
 
-    /// What is said of a board that was changed like this; nothing while there is no board.
-    fn changed(f: impl FnOnce(&mut Copper)) -> Option<String> {
-        let mut copper = BOARD.clone()?;
+    /// What is said of the board after a change.
+    fn changed(f: impl FnOnce(&mut Copper)) -> String {
+        let mut copper = BOARD.clone();
         f(&mut copper);
-        Some(said(&copper))
+        said(&copper)
     }
 
-    fn refused(faults: Option<String>, says: &str) {
-        if let Some(faults) = faults {
-            assert!(faults.contains(says), "{says}: {faults}");
-        }
+    #[track_caller]
+    fn refused(faults: &str, says: &str) {
+        assert!(faults.contains(says), "{says}: {faults}");
     }
 
-    fn moved(part: &str, x: f64) -> Option<String> {
+    fn moved(part: &str, x: f64) -> String {
         changed(|copper| {
             for pad in copper.pads.iter_mut().filter(|pad| pad.part == part) {
                 pad.centre.x += nm(x);
@@ -129,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_board_keeps_its_datasheets_rules() {
-        assert_eq!(changed(|_| ()).unwrap_or_default(), "");
+        assert_eq!(changed(|_| ()), "");
     }
 
     #[test]
@@ -144,15 +170,25 @@ mod tests {
             ("D5", "D5: "),
             ("R23", "U6: "),
         ] {
-            refused(moved(part, 20.0), says);
+            refused(&moved(part, 20.0), says);
         }
+    }
+
+    #[test]
+    fn a_via_among_the_fingers_is_refused() {
+        let faults = changed(|copper| {
+            let mut at = copper.pad("J1", "a1").unwrap().centre;
+            at.x -= nm(3.0);
+            copper.vias.push(("GND".into(), at));
+        });
+        refused(&faults, "J1: a track or via of GND is among its fingers");
     }
 
     #[test]
     fn copper_that_is_missing_on_a_power_path_is_refused() {
         for way in &WAYS {
             let faults = changed(|copper| copper.filled.retain(|area| area.net != way.net));
-            refused(faults, way.net);
+            refused(&faults, way.net);
         }
     }
 
@@ -162,7 +198,7 @@ mod tests {
             let mut tracks = copper.tracks.iter_mut();
             tracks.find(|it| it.net == "USB_DP").unwrap().end.y += nm(2.0);
         });
-        refused(longer, "USB_DM: ");
+        refused(&longer, "USB_DM: ");
         let thinner = changed(|copper| {
             for track in &mut copper.tracks {
                 if track.net.starts_with("USB_D") {
@@ -170,9 +206,9 @@ mod tests {
                 }
             }
         });
-        refused(thinner, "ohm");
+        refused(&thinner, "ohm");
         let bare = changed(|copper| copper.filled.retain(|area| area.layer != 1));
-        refused(bare, "the ground below it is broken");
+        refused(&bare, "the ground below it is broken");
     }
 
     #[test]
@@ -186,7 +222,7 @@ mod tests {
                 copper.tracks.push(track.clone());
             }
         });
-        refused(faults.clone(), "SWCLK runs below it");
-        refused(faults, "BUCK_FB: ");
+        refused(&faults, "SWCLK runs below it");
+        refused(&faults, "BUCK_FB: ");
     }
 }
