@@ -16,7 +16,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use racklet_kicad::{
     bom::{self, Parts},
-    check, circuits,
+    check::{self, project::Link},
+    circuits,
     cli::{Kicad, Project},
     design::Design,
     generate, outputs,
@@ -224,25 +225,22 @@ fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(names)
 }
 
-/// KiCad's own rules, and the copper read back.
+/// Every link of the chain of checks; those of the board where there is one.
 fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
     let name = &project.name;
     let Some(design) = circuits::find(name) else {
         bail!("kicad/{name} is a project of no circuit");
     };
     let has_board = project.file("kicad_pcb").is_file();
-    step(
-        &format!("{name}: KiCad's rules, and the drawn circuit against the meant one"),
-        "hw-rules",
-        5,
-        || {
+    for link in Link::ALL {
+        if link.is_of_the_board() && !has_board {
+            continue;
+        }
+        step(&format!("{name}: {}", link.title()), "hw-link", 5, || {
+            // A copy: KiCad leaves files beside what it reads.
             let scratch = tempfile::tempdir()?;
             let copy = project.copied(scratch.path())?;
-            generate::check_netlist(&design, &copy.folder)?;
-            let mut found = kicad.erc(&copy)?;
-            if has_board {
-                found.extend(kicad.drc(&copy)?);
-            }
+            let found = link.findings(kicad, &copy, &design)?;
             ensure!(
                 found.is_empty(),
                 "{} findings:\n{}",
@@ -250,22 +248,9 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
                 found.join("\n")
             );
             Ok(())
-        },
-    )?;
-    if !has_board {
-        return Ok(());
+        })?;
     }
-    step(
-        &format!("{name}: copper, read back from Gerbers and holes"),
-        "hw-copper",
-        10,
-        || {
-            let found = outputs::copper(kicad, project, Some(&design))?;
-            let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-            ensure!(lines.is_empty(), "{}", lines.join("\n"));
-            Ok(())
-        },
-    )
+    Ok(())
 }
 
 fn release_all(kicad: &Kicad, folder: &Path) -> Result<()> {

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What must be true of the circuits, apart from their drawings and boards: pure functions from designs to faults.
+//! What must be true: of the circuits, pure functions from designs to faults; of a project's files, the links of [`project`].
 //!
 //! Each check is shown in its tests to refuse the mistake it is there for.
 
+pub mod embedded;
 pub mod i2c;
 pub mod layout;
+pub mod mechanics;
 pub mod netlist;
 pub mod pins;
 pub mod power;
+pub mod project;
 pub mod ratings;
+pub mod setup;
 pub mod supplies;
 pub mod values;
 

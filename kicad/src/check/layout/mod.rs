@@ -7,3 +7,15 @@ pub mod copper;
 pub mod current;
 pub mod distance;
 pub mod pairs;
+
+use crate::check::Fault;
+use crate::design::Design;
+
+/// The rules of the design's board.
+#[must_use]
+pub fn rules(copper: &copper::Copper, design: &Design) -> Vec<Fault> {
+    match design.name {
+        "bmc" => bmc::rules(copper, design),
+        other => vec![Fault::at(other, "nobody has written its layout's rules")],
+    }
+}
