@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The grid that tracks run on, and where a given net's tracks and vias may not be.
 
-use super::{Item, Kind, Problem};
+use super::{Item, Kind, Problem, Rule};
 use crate::pcb::geometry::{Bounds, Point, Shape};
 
 /// How far from a corner the middles of cells must be, so that a diagonal step between two of them still keeps `reach`.
@@ -135,6 +135,103 @@ fn convex(shape: &Shape) -> bool {
     !(left && right)
 }
 
+/// What no item is near to.
+const NOBODY: u16 = u16::MAX;
+/// What items of more than one net are near to, or of none.
+const ANYBODY: u16 = u16::MAX - 1;
+
+/// Cells that an item takes from nets of one rule.
+#[derive(Debug, Default)]
+pub(super) struct Cells {
+    /// Tracks of other nets may not be here, by layer.
+    tracks: Vec<(u8, u32)>,
+    /// Vias of other nets may not be here.
+    vias: Vec<u32>,
+    /// Vias of any net may not be here.
+    holes: Vec<u32>,
+}
+
+impl Cells {
+    /// Adds what `item` takes.
+    pub(super) fn add(&mut self, grid: &Grid, problem: &Problem, rule: &Rule, item: &Item) {
+        let via = &problem.via;
+        let number = |cell: usize| u32::try_from(cell).unwrap_or(u32::MAX);
+        if let Some(hole) = &item.hole {
+            let reach = via.drill / 2 + problem.hole_distance + 1_000;
+            grid.near(hole, reach, |cell| self.holes.push(number(cell)));
+        }
+        if item.layers == 0 || item.kind == Kind::Plane {
+            return;
+        }
+        let clearance = match item.kind {
+            Kind::Keepout => 0,
+            _ => rule.clearance.max(problem.nets[item.net].clearance),
+        };
+        let reach = via.diameter / 2 + clearance + 1_000;
+        grid.near(&item.shape, reach, |cell| self.vias.push(number(cell)));
+        let layers = item.layers & rule.layers;
+        if layers != 0 {
+            let reach = beyond(rule.width / 2 + clearance, grid.pitch);
+            grid.near(&item.shape, reach, |cell| {
+                for layer in (0..4_u8).filter(|layer| layers & (1 << layer) != 0) {
+                    self.tracks.push((layer, number(cell)));
+                }
+            });
+        }
+    }
+}
+
+/// What does not move, as nets of one rule see it: whose items each cell is near to.
+pub(super) struct Obstacles {
+    tracks: [Vec<u16>; 4],
+    vias: Vec<u16>,
+}
+
+impl Obstacles {
+    pub(super) fn new(grid: &Grid, problem: &Problem, rule: &Rule) -> Self {
+        let layer = |layer: usize| match rule.layers & (1 << layer) {
+            0 => vec![ANYBODY; grid.cells()],
+            _ => vec![NOBODY; grid.cells()],
+        };
+        let mut tracks = std::array::from_fn(layer);
+        let mut vias = vec![NOBODY; grid.cells()];
+        let near = |cell: &mut u16, owner: u16| {
+            if *cell != owner {
+                *cell = if *cell == NOBODY { owner } else { ANYBODY };
+            }
+        };
+        for item in &problem.items {
+            let owner = match item.net {
+                0 => ANYBODY,
+                net => u16::try_from(net).unwrap_or(ANYBODY),
+            };
+            let mut cells = Cells::default();
+            cells.add(grid, problem, rule, item);
+            for cell in cells.holes {
+                vias[cell as usize] = ANYBODY;
+            }
+            for cell in cells.vias {
+                near(&mut vias[cell as usize], owner);
+            }
+            for (layer, cell) in cells.tracks {
+                near(&mut tracks[usize::from(layer)][cell as usize], owner);
+            }
+        }
+        let outside = |reach: i64| beyond(problem.edge_clearance + reach, grid.pitch);
+        for edge in &problem.edges {
+            grid.near(edge, outside(rule.width / 2), |cell| {
+                for layer in &mut tracks {
+                    layer[cell] = ANYBODY;
+                }
+            });
+            grid.near(edge, outside(problem.via.diameter / 2), |cell| {
+                vias[cell] = ANYBODY;
+            });
+        }
+        Self { tracks, vias }
+    }
+}
+
 /// For one net: each cell of each layer, and each place of a via.
 pub(super) struct Map {
     pub(super) tracks: [Vec<u8>; 4],
@@ -142,47 +239,49 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// As `net` sees the board; `laid` are tracks and vias that may still be moved.
-    pub(super) fn new<'a>(
-        grid: &Grid,
-        problem: &Problem,
-        net: usize,
-        laid: impl Iterator<Item = &'a Item>,
-    ) -> Self {
-        let mut map = Self {
-            tracks: std::array::from_fn(|_| vec![FREE; grid.cells()]),
-            vias: vec![FREE; grid.cells()],
+    /// As `net` sees what does not move.
+    pub(super) fn new(grid: &Grid, problem: &Problem, obstacles: &Obstacles, net: usize) -> Self {
+        let own = u16::try_from(net).unwrap_or(ANYBODY);
+        let seen = |owners: &Vec<u16>| -> Vec<u8> {
+            let seen = owners.iter().map(|&owner| match owner {
+                NOBODY => FREE,
+                owner if owner == own => FREE,
+                _ => CLOSED,
+            });
+            seen.collect()
         };
-        let rule = &problem.nets[net];
-        for layer in 0..4 {
-            if rule.layers & (1 << layer) == 0 {
-                map.tracks[layer].fill(CLOSED);
+        let mut map = Self {
+            tracks: std::array::from_fn(|layer| seen(&obstacles.tracks[layer])),
+            vias: seen(&obstacles.vias),
+        };
+        // A via in a small pad draws its solder away.
+        let pads = problem.items.iter();
+        for pad in pads.filter(|it| it.net == net && it.kind == Kind::Pad && it.hole.is_none()) {
+            if pad.layers != 0 {
+                grid.near(&pad.shape, problem.via.diameter / 2, |cell| {
+                    map.vias[cell] = CLOSED;
+                });
             }
-        }
-        for item in &problem.items {
-            map.mark(grid, problem, net, item, CLOSED);
-        }
-        for item in laid {
-            map.add(grid, problem, net, item);
-        }
-        let outside = |reach: i64| beyond(problem.edge_clearance + reach, grid.pitch);
-        for edge in &problem.edges {
-            grid.near(edge, outside(rule.width / 2), |cell| {
-                for layer in &mut map.tracks {
-                    layer[cell] = CLOSED;
-                }
-            });
-            grid.near(edge, outside(problem.via.diameter / 2), |cell| {
-                map.vias[cell] = CLOSED;
-            });
         }
         map
     }
 
-    /// Adds a track or via that was laid.
-    pub(super) fn add(&mut self, grid: &Grid, problem: &Problem, net: usize, item: &Item) {
-        let mark = if item.net == net { CLOSED } else { TAKEN };
-        self.mark(grid, problem, net, item, mark);
+    /// Adds what tracks and vias that were laid take, of this net or of another.
+    pub(super) fn add(&mut self, cells: &Cells, own: bool) {
+        if own {
+            for &cell in &cells.holes {
+                self.vias[cell as usize] = CLOSED;
+            }
+            return;
+        }
+        for &cell in cells.holes.iter().chain(&cells.vias) {
+            let cell = &mut self.vias[cell as usize];
+            *cell = TAKEN.max(*cell);
+        }
+        for &(layer, cell) in &cells.tracks {
+            let cell = &mut self.tracks[usize::from(layer)][cell as usize];
+            *cell = TAKEN.max(*cell);
+        }
     }
 
     /// Closes the places nearer than `apart` to a via, but not its own.
@@ -194,46 +293,5 @@ impl Map {
                 self.vias[cell] = CLOSED;
             }
         });
-    }
-
-    fn mark(&mut self, grid: &Grid, problem: &Problem, net: usize, item: &Item, mark: u8) {
-        let rule = &problem.nets[net];
-        let via = &problem.via;
-        if let Some(hole) = &item.hole {
-            let reach = via.drill / 2 + problem.hole_distance + 1_000;
-            grid.near(hole, reach, |cell| {
-                self.vias[cell] = self.vias[cell].max(mark);
-            });
-        }
-        if item.layers == 0 {
-            return;
-        }
-        if item.net == net && net != 0 {
-            // A via in a small pad draws its solder away.
-            if item.kind == Kind::Pad && item.hole.is_none() {
-                grid.near(&item.shape, via.diameter / 2, |cell| {
-                    self.vias[cell] = CLOSED;
-                });
-            }
-            return;
-        }
-        if item.kind == Kind::Plane {
-            return;
-        }
-        let clearance = match item.kind {
-            Kind::Keepout => 0,
-            _ => rule.clearance.max(problem.nets[item.net].clearance),
-        };
-        let reach = via.diameter / 2 + clearance + 1_000;
-        grid.near(&item.shape, reach, |cell| {
-            self.vias[cell] = self.vias[cell].max(mark);
-        });
-        let reach = beyond(rule.width / 2 + clearance, grid.pitch);
-        for layer in (0..4).filter(|layer| item.layers & rule.layers & (1 << layer) != 0) {
-            let tracks = &mut self.tracks[layer];
-            grid.near(&item.shape, reach, |cell| {
-                tracks[cell] = tracks[cell].max(mark);
-            });
-        }
     }
 }

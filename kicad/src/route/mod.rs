@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::footprints::{B_CU, F_CU, IN2, Layers};
 use crate::pcb::geometry::{Bounds, Point, Shape};
-use grid::{Grid, Map};
+use grid::{Cells, Grid, Map, Obstacles};
 use search::{Node, Search};
 
 /// What is to be routed.
@@ -126,6 +126,12 @@ struct Router<'p> {
     next: u32,
     /// The cells of each zone, by its place among the items: they are many and never change.
     zones: BTreeMap<usize, Vec<Node>>,
+    /// Each net's rule, by its place among those that differ; 0 is that of no net.
+    rules: Vec<usize>,
+    /// What does not move, as each rule sees it.
+    obstacles: BTreeMap<usize, Obstacles>,
+    /// What was laid, by its number and the rule that sees it.
+    taken: BTreeMap<(u32, usize), Cells>,
 }
 
 /// Lays every connection.
@@ -141,7 +147,19 @@ pub fn route(problem: &Problem, rounds: usize) -> Result<Vec<Path>, Unrouted> {
         laid: BTreeMap::new(),
         next: 0,
         zones: BTreeMap::new(),
+        rules: Vec::new(),
+        obstacles: BTreeMap::new(),
+        taken: BTreeMap::new(),
     };
+    for rule in &problem.nets {
+        // The order says when, not where.
+        let alike = |other: &Rule| {
+            (other.width, other.clearance, other.layers)
+                == (rule.width, rule.clearance, rule.layers)
+        };
+        let first = problem.nets.iter().position(alike).unwrap_or_default();
+        router.rules.push(first);
+    }
     for (index, item) in problem.items.iter().enumerate() {
         if matches!(item.kind, Kind::Zone | Kind::Plane) {
             let mut nodes = Vec::new();
@@ -185,8 +203,7 @@ impl Router<'_> {
     fn connect(&mut self, net: usize, insist: Option<u32>) -> (Vec<usize>, Vec<Point>) {
         let mut disturbed = Vec::new();
         let mut stuck: Vec<Point> = Vec::new();
-        let laid = self.laid.values().flat_map(|path| &path.items);
-        let mut map = Map::new(&self.grid, self.problem, net, laid);
+        let mut map = self.map(net);
         let mut left = usize::MAX;
         loop {
             let mut pieces = self.pieces(net);
@@ -218,12 +235,37 @@ impl Router<'_> {
             };
             left = pieces.len();
             disturbed.extend(self.take_up(&path));
-            for item in &path.items {
-                map.add(&self.grid, self.problem, net, item);
-            }
+            map.add(&self.cells(&path, net), true);
             self.laid.insert(self.next, path);
             self.next += 1;
         }
+    }
+
+    /// The board as `net` sees it.
+    fn map(&mut self, net: usize) -> Map {
+        let (grid, problem, rule) = (&self.grid, self.problem, self.rules[net]);
+        let obstacles = self
+            .obstacles
+            .entry(rule)
+            .or_insert_with(|| Obstacles::new(grid, problem, &problem.nets[rule]));
+        let mut map = Map::new(grid, problem, obstacles, net);
+        for (&id, path) in &self.laid {
+            if !self.taken.contains_key(&(id, rule)) {
+                let cells = self.cells(path, rule);
+                self.taken.insert((id, rule), cells);
+            }
+            map.add(&self.taken[&(id, rule)], path.net == net);
+        }
+        map
+    }
+
+    /// What `path` takes from nets with the rule of `net`.
+    fn cells(&self, path: &Path, net: usize) -> Cells {
+        let mut cells = Cells::default();
+        for item in &path.items {
+            cells.add(&self.grid, self.problem, &self.problem.nets[net], item);
+        }
+        cells
     }
 
     /// A way whose own holes keep their distance, which the search, cell by cell, cannot see: where two are too close, the places
@@ -334,6 +376,8 @@ impl Router<'_> {
                 self.laid.remove(&id);
             }
         }
+        let laid = &self.laid;
+        self.taken.retain(|(id, _), _| laid.contains_key(id));
         nets.sort_unstable();
         nets.dedup();
         nets
