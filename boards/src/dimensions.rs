@@ -88,6 +88,8 @@ pub struct Rack {
     pub pitch: f64,
     /// A tray.
     pub tray: Tray,
+    /// What holds a tray in its slot.
+    pub latch: Latch,
     /// The case.
     pub case: Case,
     /// A tray's socket on the backplane.
@@ -136,6 +138,38 @@ pub struct Tray {
     pub inset: f64,
     /// From the board to the HAT.
     pub spacer: f64,
+}
+
+/// A tray's latch: an arm of its plate that bends sideways, with a catch.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latch {
+    /// From the tray's front to the catch's face.
+    pub face: f64,
+    /// From the catch's face to where the arm is clamped.
+    pub length: f64,
+    /// Of the arm, the way that it bends.
+    pub thickness: f64,
+    /// How far the catch stands out of the tray's edge.
+    pub catch: f64,
+    /// How much of the catch must hold, however the tray lies.
+    pub overlap: f64,
+    /// How far the tray may move before the catch holds it.
+    pub play: f64,
+    /// How far the arm may be pressed at the front panel.
+    pub stop: f64,
+    /// How far the finger's tab stands out of the front.
+    pub tab: f64,
+    /// The pull that it must bear, in newtons.
+    pub hold: f64,
+    /// The plastic's modulus, in MPa.
+    pub modulus: f64,
+    /// What the plastic bears, in MPa.
+    pub strength: f64,
+    /// What it may be bent to, again and again.
+    pub strain: f64,
+    /// What a finger presses with at the most, in newtons.
+    pub finger: f64,
 }
 
 /// The case.

@@ -9,15 +9,16 @@ screw_d = 3.4;
 
 module rounded(w, h, r) { translate([r, r]) offset(r) square([w - 2 * r, h - 2 * r]); }
 
-// Rows of hexagons that fill a field, none cut.
+// Rows of hexagons that fill a field, none cut; flats face each other across the web.
 module vents(w, h, d = 8, web = 2.4) {
-    step = d + web;
-    rows = floor((h - d) / (step * 0.866)) + 1;
+    across = d * cos(30);
+    step = across + web;
+    rows = floor((h - d) / (step * cos(30))) + 1;
     for (row = [0 : rows - 1]) {
         shift = row % 2 == 0 ? 0 : step / 2;
-        n = floor((w - d - shift) / step);
+        n = floor((w - across - shift) / step);
         for (i = [0 : n])
-            translate([d / 2 + shift + i * step, d / 2 + row * step * 0.866]) circle(d = d, $fn = 6);
+            translate([across / 2 + shift + i * step, d / 2 + row * step * cos(30)]) rotate(30) circle(d = d, $fn = 6);
     }
 }
 
@@ -41,7 +42,7 @@ module upright(x, t) { translate([x, 0, 0]) multmatrix([[0, 0, 1, 0], [1, 0, 0, 
 
 module slot_vents() {
     for (s = [0 : p_slots - 1])
-        translate([11, p_slot_z + s * p_pitch + 7]) vents(p_side_y - 18 - 11, p_pitch - 10);
+        translate([11, p_slot_z + s * p_pitch + 7]) vents(p_side_y - 2 - 11, p_pitch - 10, 6.4, 2.2);
 }
 
 // Ledges below and above the plate of each tray, from the wall's face at x towards the trays.
@@ -55,6 +56,19 @@ module deck_ledge(x, towards) {
     translate([towards > 0 ? x - e : x - p_rail, 14, p_deck_z - p_fit - p_ledge]) cube([p_rail + e, p_depth - 30, p_ledge]);
 }
 
+// A ring and four spokes in front of the fan; closed where its hub is anyway.
+module fan_grille() {
+    outer = p_fan / 2 - 1.5;
+    hub = p_fan / 5;
+    ring = (outer + hub) / 2;
+    difference() {
+        circle(outer);
+        difference() { circle(ring + 0.8); circle(ring - 0.8); }
+        circle(hub);
+        for (a = [45, 135]) rotate(a) square([p_fan, 2], center = true);
+    }
+}
+
 module left_wall() {
     x = 0;
     difference() {
@@ -62,11 +76,7 @@ module left_wall() {
             upright(x, p_wall) difference() {
                 translate([0, -p_groove + p_fit]) square([p_depth - p_fit, p_height + 2 * (p_groove - p_fit)]);
                 for (z = p_fan_z) translate([p_fan_y, z]) {
-                    // A grille of rings and spokes over the fan.
-                    intersection() {
-                        circle(d = p_fan - 3);
-                        translate([-p_fan / 2, -p_fan / 2]) vents(p_fan, p_fan, 7, 1.8);
-                    }
+                    fan_grille();
                     for (a = [-1, 1]) for (b = [-1, 1]) translate([a, b] * p_fan_holes / 2) circle(d = 3.4);
                 }
                 translate([12, 6]) vents(p_depth - 24, p_deck_z - 14);
@@ -94,6 +104,10 @@ module right_wall() {
             deck_ledge(x, -1);
             for (z = [p_fit, p_height - p_fit - p_boss_h]) boss(x - p_boss + e, p_boss_y, z, p_boss_h, 180);
         }
+        // Where the trays' latches catch.
+        for (s = [0 : p_slots - 1])
+            translate([x - e, p_latch_face - p_latch_play, p_slot_z + s * p_pitch - p_clear])
+                cube([p_wall + 2 * e, p_latch_play + 2 + p_latch_catch * 1.8, p_plate_tray + 2 * p_clear]);
         for (s = [0 : p_slots - 1])
             translate([p_width - 0.6, 5.6, p_slot_z + s * p_pitch + 14]) rotate([90, 0, 90]) linear_extrude(2) writing(str(p_slots - s), 9);
     }
@@ -189,13 +203,73 @@ module deck() {
 }
 
 // ---- A tray, in the slot whose plate is at z = 0 and left edge at x = 0.
-module tray_body() {
+
+// The latch: an arm clamped at y = latch_root, its outer face on the tray's edge. s counts from the root to the front; a finger
+// presses in the middle of the tab. The curve is that of a beam clamped at one end, with `d` at the catch.
+latch_root = p_latch_face + p_latch_length;
+latch_tab = latch_root + p_latch_tab * 0.6;
+latch_end = latch_root + p_latch_tab;
+latch_rest = p_tray - p_latch_thick;
+function bend(s, d) = d / (p_latch_length * p_latch_length * (3 * latch_tab - p_latch_length))
+    * (s < latch_tab ? s * s * (3 * latch_tab - s) : latch_tab * latch_tab * (3 * s - latch_tab));
+function bent(points, d) = [for (p = points) [p[0] - bend(latch_root - p[1], d), p[1]]];
+
+// The arm from the root to the end of the tab, and the catch with its ramp; a catch is straight while the arm bends.
+module latch_outline(d) {
+    n = 24;
+    steps = [for (i = [0 : n]) latch_root + 1 - i / n * (latch_end + 1 - 1.5)];
+    polygon(concat(
+        bent([for (y = steps) [latch_rest, y]], d),
+        bent([[latch_rest + 1.2, latch_root - latch_end], [p_tray - 1.2, latch_root - latch_end]], d),
+        bent([for (i = [0 : n]) [p_tray, steps[n - i]]], d)));
+    polygon(bent([
+        [p_tray - 1, p_latch_face], [p_tray + p_latch_catch, p_latch_face], [p_tray + p_latch_catch, p_latch_face + 1.2],
+        [p_tray, p_latch_face + 1.2 + p_latch_catch * 1.8], [p_tray - 1, p_latch_face + 1.2 + p_latch_catch * 1.8]], d));
+}
+
+module latch_arm(d) {
+    difference() {
+        union() {
+            linear_extrude(p_plate_tray) latch_outline(d);
+            // The tab is taller, for a finger; in front of the panel, and with the slope that the panel's corner has.
+            intersection() {
+                linear_extrude(9) latch_outline(d);
+                translate([p_tray - 20, 1.2 - p_latch_tab - 2, 0]) cube([40, p_latch_tab, 9]);
+                multmatrix([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]) translate([0, 0, p_tray - 20])
+                    linear_extrude(40) polygon([[-p_latch_tab, 0], [-0.8, 0], [-0.8, p_plate_tray], [-p_latch_tab + 3.4, 9], [-p_latch_tab + 2, 9], [-p_latch_tab, 7]]);
+            }
+        }
+        // Grip.
+        for (i = [0 : 2]) translate([p_tray - bend(latch_tab, d) + 0.35, -4.4 - i * 2.2, -e]) cylinder(r = 0.8, h = 20);
+    }
+}
+
+// What is cut out of the plate beside the arm: room for it to be pressed until the panel stops it, half a millimetre at the root.
+module latch_gap() {
+    most = p_latch_stop / bend(latch_root - p_panel / 2, 1);
+    n = 24;
+    steps = [for (i = [0 : n]) latch_root - i / n * (latch_root + e)];
+    polygon(concat(
+        [for (y = steps) [latch_rest - 0.8 - bend(latch_root - y, most), y]],
+        [[latch_rest - 0.8 - bend(latch_root, most), -20], [p_tray + 10, -20], [p_tray + 10, latch_root]]));
+    translate([latch_rest - 0.8, latch_root]) circle(d = 1.6);
+}
+
+// The panel's corner in front of the arm: open below 45 degrees, so that it prints without support.
+module latch_corner() {
+    low = latch_rest - p_latch_stop;
+    translate([0, p_panel + e, 0]) rotate([90, 0, 0]) linear_extrude(p_panel + 2 * e)
+        polygon([[low, -e], [low, p_plate_tray + 0.6], [p_tray + e, p_plate_tray + 0.6 + p_tray - low], [p_tray + e, -e]]);
+}
+
+module tray_without_latch() {
     difference() {
         union() {
             linear_extrude(p_plate_tray) difference() {
                 rounded(p_tray, p_tray_y, 2.5);
                 // Air from below, clear of the standoffs.
                 translate([18, p_tray_y - 60]) vents(p_tray - 36, 50);
+                latch_gap();
             }
             // The face, with rounded upper corners.
             translate([0, p_panel, 0]) rotate([90, 0, 0]) linear_extrude(p_panel) difference() {
@@ -203,22 +277,36 @@ module tray_body() {
                 for (o = h_front) translate([o[0], o[1]]) square([o[2] - o[0], o[3] - o[1]]);
             }
             // Ribs hold the face upright.
-            for (x = [p_rail + 1.5, p_tray - p_rail - 3.5]) translate([x, p_panel - e, p_plate_tray - e])
-                rotate([90, 0, 90]) linear_extrude(2) polygon([[0, 0], [4, 0], [0, 6]]);
+            for (x = [p_rail + 1.5, latch_rest - p_latch_stop - 3]) translate([x, p_panel - e, p_plate_tray - e])
+                rotate([90, 0, 90]) linear_extrude(2) polygon([[0, 0], [4, 0], [0, 5.6]]);
             // The handle: a lip to pull at.
             translate([p_tray / 2, e, 0]) linear_extrude(3) difference() {
                 hull() for (x = [-1, 1]) { translate([x * 15, -8]) circle(r = 3); translate([x * 18, -1]) square(2, center = true); }
                 hull() for (x = [-1, 1]) translate([x * 10, -5.5]) circle(r = 2);
             }
-            for (hole = h_holes) translate([hole[0], hole[1], p_plate_tray - e]) cylinder(d1 = 8, d2 = 6.4, h = h_standoff + e);
+            difference() {
+                for (hole = h_holes) translate([hole[0], hole[1], p_plate_tray - e]) cylinder(d1 = 8, d2 = 6.4, h = h_standoff + e);
+                linear_extrude(20) latch_gap();
+            }
         }
         for (hole = h_holes) translate([hole[0], hole[1], 1.2]) cylinder(d = 2.2, h = 20);
-        // Room for labels of 14 x 4.4 mm: the tray's name, and the rack's.
-        for (x = [5, p_tray - 19]) translate([x, -e, 2.2]) cube([14, 0.6 + e, 4.4]);
+        // Room for labels of 10 x 4 mm: the tray's name, and the rack's.
+        for (x = [4, p_tray / 2 + 12]) translate([x, -e, 3]) cube([10, 0.6 + e, 4]);
+        latch_corner();
     }
 }
 
-module tray(slot) { translate([p_zone_x + p_clear, 0, p_slot_z + (p_slots - slot) * p_pitch]) tray_body(); }
+module tray_body(d = 0) { tray_without_latch(); latch_arm(d); }
+
+module at_slot(slot) { translate([p_zone_x + p_clear, 0, p_slot_z + (p_slots - slot) * p_pitch]) children(); }
+
+// The arm where it moves.
+module arm(d) { intersection() { latch_arm(d); translate([0, -50, -1]) cube([100, 50 + latch_root - 2, 30]); } }
+
+// What checks move against each other: a tray with its catch drawn in, and its two halves.
+module pressed(part) { at_slot(1) tray_body(p_latch_catch); }
+module arm_pressed(part) { at_slot(1) arm(p_latch_catch); }
+module body(part) { at_slot(1) tray_without_latch(); }
 
 // ---- Onto the bed.
 module print(part) {
@@ -242,5 +330,5 @@ module place(part) {
     else if (part == "base") base();
     else if (part == "top") top();
     else if (part == "deck") deck();
-    else tray(1);
+    else at_slot(1) tray_body();
 }

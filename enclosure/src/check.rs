@@ -3,10 +3,10 @@
 
 use racklet_boards::dimensions::Dimensions;
 
+use crate::latch;
 use crate::layout::Layout;
 use crate::mesh::{Aabb, Mesh};
 use crate::solids::{Part, hosts};
-use crate::sweep;
 
 /// What a printer spans without support.
 const BRIDGE: f64 = 20.0;
@@ -20,9 +20,11 @@ pub fn all(layout: &Layout, parts: &[Part]) -> Vec<String> {
     }
     found.extend(plastic(layout, parts));
     found.extend(case(layout, parts));
+    found.extend(latch::bears(layout));
     for host in hosts() {
         found.extend(mating(layout, &host));
         found.extend(slots(layout, parts, &host));
+        found.extend(latch::holds(layout, parts, &host));
     }
     found
 }
@@ -173,7 +175,8 @@ pub fn mating(layout: &Layout, host: &Dimensions) -> Vec<String> {
     found
 }
 
-/// Every slot filled with trays of one host: nothing in each other, and each tray slides in past all that is there.
+/// Every slot filled with trays of one host: nothing in each other, and boards slide in past all that is there; the tray's own way
+/// in is that of its [`latch`], since its catch has to be drawn in.
 #[must_use]
 pub fn slots(layout: &Layout, parts: &[Part], host: &Dimensions) -> Vec<String> {
     let name = format!("tray-{}", host.name);
@@ -194,11 +197,8 @@ pub fn slots(layout: &Layout, parts: &[Part], host: &Dimensions) -> Vec<String> 
         let where_ = format!("slot {slot} with {}", host.name);
         let mut no = |what: String| found.push(format!("{where_}: {what}"));
         for part in &case {
-            if let Some([x, z]) = sweep::obstructed(mesh, &part.placed) {
-                no(format!(
-                    "the tray runs into {} at x {x:.1}, z {z:.1}",
-                    part.name
-                ));
+            if part.placed.meets(mesh) {
+                no(format!("the tray is in {}", part.name));
             }
         }
         for (body, shape) in &layout.boards(host, *slot) {

@@ -306,6 +306,13 @@ impl Layout {
             ("p_plate_tray", rack.tray.plate),
             ("p_panel", rack.tray.panel),
             ("p_panel_h", rack.pitch - 2.0 * case.clearance),
+            ("p_latch_face", rack.latch.face),
+            ("p_latch_length", rack.latch.length),
+            ("p_latch_thick", rack.latch.thickness),
+            ("p_latch_catch", rack.latch.catch),
+            ("p_latch_play", rack.latch.play),
+            ("p_latch_stop", rack.latch.stop),
+            ("p_latch_tab", rack.latch.tab),
             ("h_standoff", self.standoff(host)),
         ] {
             put(name, number(value));

@@ -8,8 +8,10 @@ use std::path::Path;
 use racklet_boards::dimensions;
 
 pub mod check;
+pub mod latch;
 pub mod layout;
 pub mod mesh;
+pub mod report;
 pub mod solids;
 pub mod sweep;
 pub mod views;

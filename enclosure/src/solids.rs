@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fs, io};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fs, io, thread};
 
 use racklet_boards::dimensions::{self, Dimensions};
 
+use crate::latch;
 use crate::layout::Layout;
 use crate::mesh::{Mesh, NotStl};
 
@@ -68,6 +70,8 @@ pub struct Part {
     pub placed: Mesh,
     /// How many a rack has; of trays, if all hosts are alike.
     pub count: u32,
+    /// A tray's latch, as it moves.
+    pub latch: Option<latch::Solids>,
 }
 
 /// Whether OpenSCAD is there.
@@ -90,15 +94,30 @@ pub fn hosts() -> Vec<Dimensions> {
 /// [`Failed`].
 pub fn make(layout: &Layout, out: &Path) -> Result<Vec<Part>, Failed> {
     let hosts = hosts();
-    let mut parts = Vec::new();
-    for name in CASE {
-        parts.push(part(layout, &hosts[0], out, name, 1)?);
-    }
-    for host in &hosts {
-        let name = format!("tray-{}", host.name);
-        parts.push(part(layout, host, out, &name, layout.rack.slots)?);
-    }
-    Ok(parts)
+    let case = CASE.map(|name| (name.to_owned(), &hosts[0], 1));
+    let trays = hosts
+        .iter()
+        .map(|host| (format!("tray-{}", host.name), host, layout.rack.slots));
+    let wanted: Vec<_> = case.into_iter().chain(trays).collect();
+    // OpenSCAD uses one processor; each part has its own files.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut made = Vec::new();
+        while let Some((name, host, count)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            made.push((name, part(layout, host, out, name, *count)));
+        }
+        made
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let mut made: Vec<_> = thread::scope(|scope| {
+        let running: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let done = running.into_iter().map(|worker| worker.join());
+        done.flat_map(|made| made.expect("makes parts or says why not"))
+            .collect()
+    });
+    let place = |name: &str| wanted.iter().position(|(wanted, ..)| wanted == name);
+    made.sort_by_key(|(name, _)| place(name));
+    made.into_iter().map(|(_, part)| part).collect()
 }
 
 /// Makes one part.
@@ -117,33 +136,37 @@ pub fn part(
         path: scad.clone(),
         source,
     })?;
-    write(&scad.join("racklet.scad"), SOURCE)?;
-    let mesh = |verb: &str, file: &Path| -> Result<Mesh, Failed> {
-        let source = out.join("scad").join(format!("{verb}-{name}.scad"));
+    let mesh = |verb: &str, file: PathBuf| -> Result<Mesh, Failed> {
+        let source = scad.join(format!("{verb}-{name}.scad"));
         let head = layout.parameters(host);
-        write(
-            &source,
-            &format!("{head}include <racklet.scad>\n{verb}(\"{name}\");\n"),
-        )?;
+        write(&source, &format!("{head}\n{SOURCE}\n{verb}(\"{name}\");\n"))?;
         run(
             name,
-            Command::new("openscad").arg("-o").arg(file).arg(&source),
+            Command::new("openscad").arg("-o").arg(&file).arg(&source),
         )?;
-        let text = fs::read_to_string(file).map_err(|source| Failed::File {
-            path: file.to_owned(),
-            source,
-        })?;
+        let text =
+            fs::read_to_string(&file).map_err(|source| Failed::File { path: file, source })?;
         Mesh::parse(&text).map_err(|source| Failed::Stl {
             part: name.to_owned(),
             source,
         })
     };
-    let placed = out.join("scad").join(format!("{name}.placed.stl"));
+    let aside = |verb: &str| mesh(verb, scad.join(format!("{name}.{verb}.stl")));
+    let latch = if CASE.contains(&name) {
+        None
+    } else {
+        Some(latch::Solids {
+            pressed: aside("pressed")?,
+            arm: aside("arm_pressed")?,
+            body: aside("body")?,
+        })
+    };
     Ok(Part {
         name: name.to_owned(),
-        printed: mesh("print", &out.join(format!("{name}.stl")))?,
-        placed: mesh("place", &placed)?,
+        printed: mesh("print", out.join(format!("{name}.stl")))?,
+        placed: mesh("place", scad.join(format!("{name}.placed.stl")))?,
         count,
+        latch,
     })
 }
 

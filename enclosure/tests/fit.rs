@@ -2,9 +2,10 @@
 //! The enclosure fits, and the checks that say so are seen to fail. Needs OpenSCAD; without it the test of the solids says
 //! that it did not run. What needs none runs everywhere.
 
+use racklet_enclosure::layout::Layout;
 use racklet_enclosure::mesh::{Aabb, Mesh, block};
 use racklet_enclosure::solids::{self, Part};
-use racklet_enclosure::{check, layout};
+use racklet_enclosure::{check, latch, layout, report};
 
 fn moved(parts: &[Part], name: &str, by: [f64; 3]) -> Vec<Part> {
     let mut parts = parts.to_vec();
@@ -19,6 +20,35 @@ fn says(found: &[String], what: &str) {
         found.iter().any(|line| line.contains(what)),
         "{what:?} is not in {found:#?}"
     );
+}
+
+fn the_latch_holds_and_lets_go(layout: &Layout, parts: &[Part]) {
+    let host = &solids::hosts()[0];
+    let tray = format!("tray-{}", host.name);
+    let holds = |parts: &[Part]| latch::holds(layout, parts, host);
+    // A wall further away, or with its holes elsewhere, or without any.
+    let away = moved(parts, "right-wall", [0.5, 0.0, 0.0]);
+    says(&holds(&away), "the catch holds by less than 1.2 mm");
+    let forward = moved(parts, "right-wall", [0.0, -0.5, 0.0]);
+    says(&holds(&forward), "the catch holds by less than 1.2 mm");
+    let back = moved(parts, "right-wall", [0.0, 0.4, 0.0]);
+    says(&holds(&back), "the catch does not find its hole");
+    // A wall so near that the catch, drawn in, still runs into it.
+    let near = moved(parts, "right-wall", [-0.5, 0.0, 0.0]);
+    says(&holds(&near), "with its catch drawn in the tray runs into");
+    // An arm that is pressed further than its gap is wide, and a tray without a latch.
+    let spoilt = |spoil: fn(&mut Option<latch::Solids>)| {
+        let mut parts = parts.to_vec();
+        let part = parts.iter_mut().find(|part| part.name == tray);
+        spoil(&mut part.expect("there is such a tray").latch);
+        holds(&parts)
+    };
+    let far = spoilt(|latch| {
+        let solids = latch.as_mut().expect("it has one");
+        solids.arm = solids.arm.moved([-1.5, 0.0, 0.0]);
+    });
+    says(&far, "the arm runs into the tray");
+    says(&spoilt(|latch| *latch = None), "has no latch");
 }
 
 #[test]
@@ -37,11 +67,11 @@ fn the_enclosure_fits_and_each_fault_is_found() {
     let host = &solids::hosts()[0];
     says(
         &check::slots(&layout, &moved(&parts, "right-wall", [0.0, 0.0, 2.0]), host),
-        "runs into right-wall",
+        "the tray is in right-wall",
     );
     says(
         &check::slots(&layout, &moved(&parts, "divider", [1.5, 0.0, 0.0]), host),
-        "runs into divider",
+        "the tray is in divider",
     );
     says(
         &check::case(&layout, &moved(&parts, "rear-wall", [0.0, -1.0, 0.0])),
@@ -59,7 +89,8 @@ fn the_enclosure_fits_and_each_fault_is_found() {
         low: [x, 5.0, z],
         high: [x + 2.0, 6.0, z + 0.5],
     });
-    says(&check::slots(&layout, &blocked, host), "slot 5");
+    says(&latch::holds(&layout, &blocked, host), "slot 5");
+    the_latch_holds_and_lets_go(&layout, &parts);
 
     // A surface with a hole in it; a part larger than the bed.
     let mut torn = parts[0].clone();
@@ -127,4 +158,15 @@ fn a_moved_socket_a_moved_tab_and_a_low_standoff_are_found() {
     let mut low = layout();
     low.rack.tray.standoff = 2.5;
     says(&check::mating(&low, host), "below the board");
+}
+
+#[test]
+fn the_document_has_the_tables_of_today() {
+    let document = include_str!("../../docs/hardware/enclosure.md");
+    for table in report::computed(&layout()) {
+        assert!(
+            document.contains(&table),
+            "run `cargo run -p racklet-enclosure --example tables` for:\n{table}"
+        );
+    }
 }
