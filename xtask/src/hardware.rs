@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         run_step(
             "mutations: every check refuses its mistake",
             "hw-mutations",
-            60,
+            150,
             &mut tests,
         )?;
     }

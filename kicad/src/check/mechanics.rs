@@ -9,7 +9,7 @@
 use racklet_boards::dimensions::{Body, Dimensions, Edge, find};
 
 use super::Fault;
-use crate::sexpr::Sexpr;
+use crate::{design::Design, sexpr::Sexpr};
 
 /// How far anything may be from where it belongs, in millimetres: what KiCad's rounding and the files' two decimals leave.
 const NEAR: f64 = 0.02;
@@ -57,6 +57,28 @@ pub fn faults(board: &Sexpr, dimensions: &Dimensions) -> Vec<Fault> {
     faults.extend(sockets(&parts, dimensions));
     faults.extend(openings(&parts, dimensions));
     faults
+}
+
+/// Every board says on its silk what it is, under which licence, and that nobody has made one yet.
+#[must_use]
+pub fn silk(board: &Sexpr, design: &Design) -> Vec<Fault> {
+    let revision = format!("rev {}", design.revision);
+    let says = |words: &str| {
+        board.all("gr_text").any(|it| {
+            matches!(it.field("layer"), Some("F.SilkS" | "B.SilkS"))
+                && it.argument(0).is_some_and(|it| it.contains(words))
+        })
+    };
+    [
+        design.title,
+        &revision,
+        "CERN-OHL-P-2.0",
+        "never fabricated yet",
+    ]
+    .into_iter()
+    .filter(|words| !says(words))
+    .map(|words| Fault::at("silk", format!("nowhere says {words:?}")))
+    .collect()
 }
 
 fn near(one: f64, other: f64) -> bool {

@@ -30,6 +30,14 @@ fn parts(design: &Design, file: &Sexpr) -> Vec<Fault> {
     for component in file.get("components").iter().flat_map(|it| it.all("comp")) {
         let field = |name| component.field(name).unwrap_or_default();
         drawn.insert(field("ref"), (field("value"), field("footprint")));
+        let marked = |mark: &&str| {
+            let mut properties = component.all("property");
+            properties.any(|it| it.field("name") == Some(*mark))
+        };
+        for mark in ["dnp", "exclude_from_board"].iter().filter(|it| marked(it)) {
+            let what = format!("is marked {mark}: every part of the design is populated");
+            faults.push(Fault::at(field("ref"), what));
+        }
     }
     for part in &design.parts {
         match drawn.remove(part.reference) {

@@ -30,7 +30,7 @@ pub enum Link {
     Erc,
     /// KiCad's rules of boards, parity with the schematic included.
     Drc,
-    /// Outline, holes and connectors, against `boards/`.
+    /// Outline, holes and connectors, against `boards/`, and what the silk says.
     Mechanics,
     /// What datasheets ask of the layout.
     Layout,
@@ -83,7 +83,7 @@ impl Link {
             Self::Drawing => "the drawn circuit against the meant one",
             Self::Erc => "KiCad's rules of schematics",
             Self::Drc => "KiCad's rules of boards",
-            Self::Mechanics => "outline, holes and connectors against boards/",
+            Self::Mechanics => "outline, holes, connectors and label against boards/",
             Self::Layout => "the datasheets' rules of layout",
             Self::Copper => "copper, read back from Gerbers and holes",
         }
@@ -123,10 +123,12 @@ impl Link {
             Self::Mechanics => {
                 let (path, text) = board(project)?;
                 let file = Sexpr::parse(&text).map_err(|error| LinkError::Syntax(path, error))?;
-                said(match mechanics::of_project(&project.name) {
-                    Some(dimensions) => mechanics::faults(&file, &dimensions),
-                    None => vec![Fault::at(&*project.name, "has no dimensions in boards/")],
-                })
+                let mut faults = mechanics::silk(&file, design);
+                match mechanics::of_project(&project.name) {
+                    Some(dimensions) => faults.extend(mechanics::faults(&file, &dimensions)),
+                    None => faults.push(Fault::at(design.name, "has no dimensions in boards/")),
+                }
+                said(faults)
             }
             Self::Layout => {
                 let copper = layout::copper::Copper::read(&board(project)?.1)?;

@@ -103,9 +103,9 @@ fn classes(found: &Value, design: &Design) -> Vec<Fault> {
     let (classes, patterns) = (list("classes"), list("netclass_patterns"));
     let mut faults = Vec::new();
     for net in design.connections().keys() {
-        // Ground is a plane.
         let current = design.net(net).current;
-        if *net == "GND" || design.net(net).class == SIGNAL {
+        // Ground is a plane.
+        if *net == "GND" {
             continue;
         }
         let class = patterns.iter().find(|it| it["pattern"] == **net);
@@ -116,8 +116,7 @@ fn classes(found: &Value, design: &Design) -> Vec<Fault> {
         let width = width
             .and_then(|it| it["track_width"].as_f64())
             .unwrap_or_default();
-        // Below a signal's current, the class is about distance.
-        let needed = width_for(current).min(design.net(net).class.width);
+        let needed = width_for(current);
         if width + 1e-9 < needed {
             let what = format!(
                 "is in the class {class} of {width} mm, its {current} A need {needed:.2} mm"
