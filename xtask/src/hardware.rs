@@ -89,6 +89,9 @@ fn everything(arguments: &Arguments) -> Result<()> {
     }
     if !arguments.no_outputs {
         release_all(&kicad, &folder)?;
+        if !arguments.check {
+            illustrate(&kicad, &folder)?;
+        }
     }
     Ok(())
 }
@@ -249,6 +252,19 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
             );
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+/// The pictures that the documents show.
+fn illustrate(kicad: &Kicad, folder: &Path) -> Result<()> {
+    let documents = paths::workspace().join("docs/hardware");
+    for project in Project::all(folder)? {
+        if project.file("kicad_pcb").is_file() {
+            let scratch = tempfile::tempdir()?;
+            let copy = project.copied(scratch.path())?;
+            outputs::pictures(kicad, &copy, (1000, 750), &documents)?;
+        }
     }
     Ok(())
 }

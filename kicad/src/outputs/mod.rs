@@ -122,15 +122,7 @@ pub fn release(
         .run("pcb export step --subst-models -f -o", &[&model, &board])
         .map_err(step("STEP"))?;
     dates::remove(&model).map_err(file(&model))?;
-    for (side, ending) in [("top", "-top.png"), ("bottom", "-bottom.png")] {
-        // Basic: the shadows of `high` take a minute each.
-        let words = format!(
-            "pcb render --side {side} -w 1600 -h 1200 --background opaque --quality basic -o"
-        );
-        kicad
-            .run(&words, &[&at(ending), &board])
-            .map_err(step("picture"))?;
-    }
+    pictures(kicad, project, (1600, 1200), to)?;
     if schematic.is_file() {
         let pdf = at("-schematic.pdf");
         kicad
@@ -140,6 +132,33 @@ pub fn release(
     }
     if let Some(program) = ibom {
         interactive(kicad, program, &board, to).map_err(step("interactive bill of materials"))?;
+    }
+    Ok(())
+}
+
+/// Pictures of both sides, `to/<board>-top.png` and `to/<board>-bottom.png`, of so many pixels.
+///
+/// # Errors
+/// KiCad.
+pub fn pictures(
+    kicad: &Kicad,
+    project: &Project,
+    (width, height): (u32, u32),
+    to: &Path,
+) -> Result<(), OutputError> {
+    for side in ["top", "bottom"] {
+        // Basic: the shadows of `high` take a minute each.
+        let words = format!(
+            "pcb render --side {side} -w {width} -h {height} --zoom 1.1 --background opaque --quality basic -o"
+        );
+        let picture = to.join(format!("{}-{side}.png", project.name));
+        kicad
+            .run(&words, &[&picture, &project.file("kicad_pcb")])
+            .map_err(|source| OutputError::Kicad {
+                board: project.name.clone(),
+                step: "picture",
+                source,
+            })?;
     }
     Ok(())
 }

@@ -53,6 +53,9 @@ pub enum BuildError {
     /// Connections that found no way.
     #[error("no way for {0:?}")]
     Unrouted(Vec<String>),
+    /// Test points, connectors and buttons whose name finds no room on silk.
+    #[error("no room on silk for the names of {0:?}")]
+    Nameless(Vec<String>),
 }
 
 /// A board being laid out.
@@ -500,12 +503,20 @@ impl<'a> Draft<'a> {
                     .collect()
             }
         };
-        labels::write(&mut self.board);
+        let hidden = labels::write(&mut self.board);
         if !overlaps.is_empty() {
             return Err((BuildError::Overlap(overlaps), Box::new(self.board)));
         }
         if !open.is_empty() {
             return Err((BuildError::Unrouted(open), Box::new(self.board)));
+        }
+        let nameless: Vec<String> = hidden
+            .into_iter()
+            .filter(|reference| labels::is_sought(reference))
+            .map(str::to_owned)
+            .collect();
+        if !nameless.is_empty() {
+            return Err((BuildError::Nameless(nameless), Box::new(self.board)));
         }
         Ok(self.board)
     }

@@ -86,72 +86,32 @@ fn candidates(part: &PlacedPart) -> Vec<(Point, f64)> {
     let letters = i64::try_from(part.reference.len()).unwrap_or(3);
     let long = letters * SIZE * 24 / 50 + SIZE / 16 + nm(0.05);
     let mut found = Vec::new();
-    for out in [0, 200_000, 450_000] {
+    for out in [0, 200_000, 450_000, 800_000] {
         for slide in [
             0, -400_000, 400_000, -900_000, 900_000, -1_500_000, 1_500_000,
         ] {
             let (x, y) = (middle.x + slide, middle.y + slide);
-            found.extend([
-                (
-                    Point {
-                        x,
-                        y: low.y - half - out,
-                    },
-                    0.0,
-                ),
-                (
-                    Point {
-                        x,
-                        y: high.y + half + out,
-                    },
-                    0.0,
-                ),
-                (
-                    Point {
-                        x: low.x - long - out,
-                        y,
-                    },
-                    0.0,
-                ),
-                (
-                    Point {
-                        x: high.x + long + out,
-                        y,
-                    },
-                    0.0,
-                ),
-                (
-                    Point {
-                        x: low.x - half - out,
-                        y,
-                    },
-                    90.0,
-                ),
-                (
-                    Point {
-                        x: high.x + half + out,
-                        y,
-                    },
-                    90.0,
-                ),
-                (
-                    Point {
-                        x,
-                        y: low.y - long - out,
-                    },
-                    90.0,
-                ),
-                (
-                    Point {
-                        x,
-                        y: high.y + long + out,
-                    },
-                    90.0,
-                ),
-            ]);
+            for (angle, across, along) in [(0.0, long, half), (90.0, half, long)] {
+                let (across, along) = (across + out, along + out);
+                let places = [
+                    (x, low.y - along),
+                    (x, high.y + along),
+                    (low.x - across, y),
+                    (high.x + across, y),
+                ];
+                found.extend(places.map(|(x, y)| (Point { x, y }, angle)));
+            }
         }
     }
     found
+}
+
+/// Whether a person with the board in hand looks for it by name: test points, connectors, jumpers, buttons.
+#[must_use]
+pub fn is_sought(reference: &str) -> bool {
+    ["TP", "J", "SW"]
+        .iter()
+        .any(|kind| reference.starts_with(kind))
 }
 
 /// Writes all references; gives those that found no room.
@@ -165,11 +125,12 @@ pub fn write(board: &mut Board) -> Vec<&'static str> {
             .filter(|part| part.place.back == back)
             .map(|part| (part.reference, part.courtyard()))
             .collect();
-        // What has least choice first: large parts find room anyway.
+        // What is sought first; then large parts, whose letters have the least choice.
         let mut order: Vec<usize> = (0..board.parts.len()).collect();
         order.sort_by_key(|index| {
             let Bounds { low, high } = board.parts[*index].courtyard();
             (
+                !is_sought(board.parts[*index].reference),
                 std::cmp::Reverse((high.x - low.x).max(high.y - low.y) / 3_000_000),
                 *index,
             )
