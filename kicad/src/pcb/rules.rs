@@ -63,7 +63,7 @@ pub fn rules(design: &Design) -> String {
     );
     out.push_str(
         "\n# Between the pads of a part the package decides: a 0.65 mm SON leaves 0.14 mm.\n\
-         (rule \"pads of parts\"\n\t(condition \"A.Type == 'Pad' && B.Type == 'Pad'\")\n\t(constraint clearance (min 0.13mm)))\n",
+         (rule \"pads of parts\"\n\t(condition \"A.Type == 'Pad' && B.Type == 'Pad' && A.Parent == B.Parent\")\n\t(constraint clearance (min 0.13mm)))\n",
     );
     out
 }
