@@ -14,7 +14,7 @@ use crate::{design::Design, sexpr::Sexpr};
 /// How far anything may be from where it belongs, in millimetres: what KiCad's rounding and the files' two decimals leave.
 const NEAR: f64 = 0.02;
 
-/// How far a connector's body may stand out of the box that the case leaves for it: bodies overhang their courtyards.
+/// How far a connector's body may stand out of the box that the case leaves for it: drawings of bodies are that coarse.
 const OVER: f64 = 0.5;
 
 /// The card edge's footprint: from the tab's tip to its origin (its description says so).
@@ -22,6 +22,9 @@ const TIP: f64 = 3.45;
 
 /// From place 1 to place 18 of a slot's contacts.
 const CONTACTS: f64 = 19.0;
+
+/// The sockets' footprint.
+const SOCKET: &str = "racklet:Slot_Socket";
 
 /// Pitch of the Raspberry Pi's header.
 const HEADER: f64 = 2.54;
@@ -127,20 +130,39 @@ impl Box2 {
 struct Seen {
     /// The file's place of the dimensions' origin.
     origin: Spot,
+    /// KiCad's upper side looks away: x counts the other way. A backplane is seen from the side that its sockets are on.
+    from_below: bool,
 }
 
 impl Seen {
-    /// The outline's upper left corner, tab and all, is that of the dimensions.
+    /// The outline's corners, tab and all, are those of the dimensions.
     fn of(board: &Sexpr, dimensions: &Dimensions) -> Option<Self> {
         let found = Box2::around(edge_cuts(board).flat_map(points))?;
         let whole = whole(dimensions);
+        let socket = |it: &&Sexpr| it.argument(0).is_some_and(|it| it.contains(SOCKET));
+        let from_below = board
+            .all("footprint")
+            .find(socket)
+            .is_some_and(|it| it.field("layer") == Some("B.Cu"));
         Some(Self {
-            origin: [found.low[0] - whole.low[0], found.low[1] + whole.high[1]],
+            origin: [
+                if from_below {
+                    found.high[0] + whole.low[0]
+                } else {
+                    found.low[0] - whole.low[0]
+                },
+                found.low[1] + whole.high[1],
+            ],
+            from_below,
         })
     }
 
     fn spot(&self, file: Spot) -> Spot {
-        [file[0] - self.origin[0], self.origin[1] - file[1]]
+        let x = file[0] - self.origin[0];
+        [
+            if self.from_below { -x } else { x },
+            self.origin[1] - file[1],
+        ]
     }
 }
 
@@ -249,10 +271,10 @@ struct Part<'b> {
     footprint: &'b str,
     /// Its origin.
     at: Spot,
-    /// It is on the lower face.
+    /// It is on the face away from who looks.
     back: bool,
     pads: Vec<Pad<'b>>,
-    /// What its courtyard covers.
+    /// Around its body as drawn for the fab.
     body: Option<Box2>,
 }
 
@@ -288,11 +310,11 @@ impl<'b> Part<'b> {
                 .map(|it| it.items()[1..].iter().filter_map(Sexpr::value).collect())
                 .unwrap_or_default(),
         });
-        let courtyard = item
+        let drawn = item
             .items()
             .iter()
-            .filter(|it| matches!(it.field("layer"), Some("F.CrtYd" | "B.CrtYd")));
-        let corners = courtyard.flat_map(|it| {
+            .filter(|it| matches!(it.field("layer"), Some("F.Fab" | "B.Fab")));
+        let corners = drawn.flat_map(|it| {
             let named = ["start", "mid", "end"].map(|name| it.get(name).and_then(pair));
             let listed = it.get("pts").into_iter().flat_map(|pts| pts.all("xy"));
             named
@@ -309,7 +331,7 @@ impl<'b> Part<'b> {
                 .unwrap_or_default(),
             footprint: item.argument(0).unwrap_or_default(),
             at: seen.spot(at),
-            back: item.field("layer") == Some("B.Cu"),
+            back: (item.field("layer") == Some("B.Cu")) != seen.from_below,
             body: Box2::around(corners.map(on_board)),
             pads: pads.collect(),
         }
@@ -436,7 +458,7 @@ fn header(parts: &[Part<'_>], dimensions: &Dimensions) -> Vec<Fault> {
 /// The sockets of the slots: contact 1 at the right and row `b` above, where a tray's finger 1 and its upper face arrive.
 fn sockets(parts: &[Part<'_>], dimensions: &Dimensions) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let found = called(parts, "racklet:Slot_Socket").count();
+    let found = called(parts, SOCKET).count();
     if found != dimensions.sockets.len() {
         let meant = dimensions.sockets.len();
         faults.push(Fault::at(
