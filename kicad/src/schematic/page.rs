@@ -49,59 +49,107 @@ pub(super) fn arrange(blocks: Vec<Block>) -> Option<(Paper, Drawing)> {
     Some((paper, drawing))
 }
 
-/// Places in reading order or, before a larger page is taken, with the tall, the wide or the large ones first.
+/// Places in an order as near to reading order as fits: the first blocks keep their turn, the last ones change it. Where none of
+/// the orders that were tried fits, the tall, the wide or the large ones go first.
 fn packed(sizes: &[Point], paper: Paper) -> Option<Vec<Point>> {
-    let keys: [fn(Point) -> i32; 4] = [
-        |_| 0,
-        |size| -size.y,
-        |size| -size.x,
-        |size| -size.x * size.y,
-    ];
+    let area = |size: &Point| (size.x + GAP) * (size.y + GAP);
+    if sizes.iter().map(area).sum::<i32>() > paper.width * paper.height {
+        return None;
+    }
+    let mut tries = TRIES;
+    let mut page = Page::new(paper, sizes.len());
+    if page.fill(sizes, &mut tries) {
+        return Some(page.places);
+    }
+    let keys: [fn(Point) -> i32; 3] = [|size| -size.y, |size| -size.x, |size| -size.x * size.y];
     keys.into_iter().find_map(|key| {
         let mut order: Vec<usize> = (0..sizes.len()).collect();
         order.sort_by_key(|index| key(sizes[*index]));
-        let sorted: Vec<Point> = order.iter().map(|index| sizes[*index]).collect();
-        let found = shelves(&sorted, paper)?;
-        let mut places = vec![Point::new(0, 0); sizes.len()];
-        for (index, place) in order.into_iter().zip(found) {
-            places[index] = place;
-        }
-        Some(places)
+        let mut page = Page::new(paper, sizes.len());
+        order
+            .into_iter()
+            .all(|index| page.put(index, sizes[index]))
+            .then_some(page.places)
     })
 }
 
-/// Where the upper left corner of each goes: in their order, each as far up and then as far to the left as there is room.
-fn shelves(sizes: &[Point], paper: Paper) -> Option<Vec<Point>> {
-    let (right, bottom) = (paper.width - MARGIN, paper.height - MARGIN);
-    // The title block is there already.
-    let mut taken = vec![(
-        Point::new(paper.width - TITLE_WIDTH, paper.height - TITLE),
-        Point::new(paper.width, paper.height),
-    )];
-    let mut places = Vec::new();
-    for size in sizes {
+/// How many blocks may be put and taken away again while an order is looked for.
+const TRIES: u32 = 20_000;
+
+/// A page with some of the blocks on it.
+struct Page {
+    paper: Paper,
+    /// The blocks' places, by their number.
+    places: Vec<Point>,
+    done: Vec<bool>,
+    /// What is taken: the title block, then the blocks as they came.
+    taken: Vec<(Point, Point)>,
+}
+
+impl Page {
+    fn new(paper: Paper, blocks: usize) -> Self {
+        Self {
+            paper,
+            places: vec![Point::new(0, 0); blocks],
+            done: vec![false; blocks],
+            taken: vec![(
+                Point::new(paper.width - TITLE_WIDTH, paper.height - TITLE),
+                Point::new(paper.width, paper.height),
+            )],
+        }
+    }
+
+    /// Puts what is left, in the first order that fits.
+    fn fill(&mut self, sizes: &[Point], tries: &mut u32) -> bool {
+        let mut complete = true;
+        for index in 0..sizes.len() {
+            if self.done[index] {
+                continue;
+            }
+            complete = false;
+            if *tries == 0 {
+                return false;
+            }
+            *tries -= 1;
+            if self.put(index, sizes[index]) {
+                if self.fill(sizes, tries) {
+                    return true;
+                }
+                self.taken.pop();
+                self.done[index] = false;
+            }
+        }
+        complete
+    }
+
+    /// Puts one block as far up and then as far to the left as there is room; not, if there is none.
+    fn put(&mut self, index: usize, size: Point) -> bool {
+        let (right, bottom) = (self.paper.width - MARGIN, self.paper.height - MARGIN);
         let lines = |of: fn(Point) -> i32| -> BTreeSet<i32> {
-            let behind = taken[1..].iter().map(|(_, high)| of(*high) + GAP);
+            let behind = self.taken[1..].iter().map(|(_, high)| of(*high) + GAP);
             behind.chain([MARGIN]).collect()
         };
         let (columns, rows) = (lines(|point| point.x), lines(|point| point.y));
         let place = rows.iter().find_map(|y| {
             columns.iter().map(|x| Point::new(*x, *y)).find(|at| {
-                let far = *at + *size;
+                let far = *at + size;
                 far.x <= right
                     && far.y <= bottom
-                    && taken.iter().all(|(low, high)| {
+                    && self.taken.iter().all(|(low, high)| {
                         far.x + GAP <= low.x
                             || high.x + GAP <= at.x
                             || far.y + GAP <= low.y
                             || high.y + GAP <= at.y
                     })
             })
-        })?;
-        taken.push((place, place + *size));
-        places.push(place);
+        });
+        if let Some(place) = place {
+            self.taken.push((place, place + size));
+            self.places[index] = place;
+            self.done[index] = true;
+        }
+        place.is_some()
     }
-    Some(places)
 }
 
 #[cfg(test)]
@@ -114,7 +162,7 @@ mod tests {
             sizes in proptest::collection::vec((4..80i32, 4..60i32), 1..30)
         ) {
             let sizes: Vec<Point> = sizes.into_iter().map(|(x, y)| Point::new(x, y)).collect();
-            if let Some(places) = shelves(&sizes, PAPERS[2]) {
+            if let Some(places) = packed(&sizes, PAPERS[2]) {
                 let boxes: Vec<_> = places.iter().zip(&sizes).map(|(at, size)| (*at, *at + *size)).collect();
                 for (index, (low, high)) in boxes.iter().enumerate() {
                     proptest::prop_assert!(low.x >= MARGIN && low.y >= MARGIN);
@@ -130,7 +178,15 @@ mod tests {
     }
 
     #[test]
+    fn the_last_blocks_change_their_turn_before_a_larger_page_is_taken() {
+        let sizes = [(150, 100), (150, 100), (310, 20), (200, 80)].map(|(x, y)| Point::new(x, y));
+        let places = packed(&sizes, A3).unwrap();
+        assert_eq!(places[0], Point::new(MARGIN, MARGIN));
+        assert!(places[1].x > places[0].x && places[3].y > places[1].y);
+    }
+
+    #[test]
     fn what_no_page_holds_is_refused() {
-        assert_eq!(shelves(&[Point::new(900, 10)], PAPERS[3]), None);
+        assert_eq!(packed(&[Point::new(900, 10)], PAPERS[3]), None);
     }
 }

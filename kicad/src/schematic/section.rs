@@ -240,8 +240,8 @@ fn below(drawing: &mut Drawing, row: Drawing) {
     drawing.put(row, by);
 }
 
-/// What each part is there for, in the design's order; parts with the same note together.
-fn notes(plan: &Plan<'_>, inside: &BTreeSet<&str>) -> Vec<String> {
+/// What each part is there for as lines, in the design's order; parts with the same note together.
+fn notes(plan: &Plan<'_>, inside: &BTreeSet<&str>) -> Vec<Vec<String>> {
     let mut notes: Vec<(Vec<&str>, &str)> = Vec::new();
     for part in &plan.design.parts {
         if part.note.is_empty() || !inside.contains(part.reference) {
@@ -254,39 +254,65 @@ fn notes(plan: &Plan<'_>, inside: &BTreeSet<&str>) -> Vec<String> {
     }
     notes
         .into_iter()
-        .flat_map(|(parts, note)| wrapped(&format!("{}  {note}", parts.join(", "))))
+        .map(|(parts, note)| wrapped(&format!("{}  {note}", parts.join(", "))))
         .collect()
 }
 
-/// Lines of moderate length, the second and later ones set in.
+/// Lines of moderate length, the second and later ones set in, all about as long.
 fn wrapped(note: &str) -> Vec<String> {
+    let widest = wrapped_at(note, LINE);
+    let narrower = (LINE / 2..LINE).map(|line| wrapped_at(note, line));
+    let mut as_few = narrower.filter(|lines| lines.len() == widest.len());
+    as_few.next().unwrap_or(widest)
+}
+
+fn wrapped_at(note: &str, line: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in note.split(' ') {
+    let words: Vec<&str> = note.split(' ').collect();
+    for word in words.chunk_by(|one, other| is_unit_of(one, other)) {
+        let word = word.join(" ");
         let last = lines.len() - 1;
-        if lines[last].len() + word.len() > LINE {
+        if lines[last].len() + word.len() > line {
             lines.push(format!("    {word}"));
         } else {
             if !lines[last].is_empty() {
                 lines[last].push(' ');
             }
-            lines[last].push_str(word);
+            lines[last].push_str(&word);
         }
     }
     lines
 }
 
-/// Lines in as many columns as go side by side.
-fn columns(lines: &[String], width: i32) -> Vec<(String, Point)> {
-    let widest = lines.iter().map(|line| text_steps(line)).max().unwrap_or(1) + 3;
+/// Whether a line may not end between a number and this word.
+fn is_unit_of(number: &str, word: &str) -> bool {
+    let unit = word.trim_end_matches([';', ',', '.', ':', ')']);
+    number.ends_with(|last: char| last.is_ascii_digit())
+        && ["V", "A", "W", "Hz", "F", "H", "ohm", "s", "K"]
+            .into_iter()
+            .filter_map(|known| unit.strip_suffix(known))
+            .any(|prefix| matches!(prefix, "" | "p" | "n" | "u" | "m" | "k" | "M"))
+}
+
+/// Notes in as many columns as go side by side, none of them torn.
+fn columns(notes: &[Vec<String>], width: i32) -> Vec<(String, Point)> {
+    let lines = || notes.iter().flatten();
+    let widest = lines().map(|line| text_steps(line)).max().unwrap_or(1) + 3;
     let count = usize::try_from(width / widest).unwrap_or(1).clamp(1, 4);
-    let each = lines.len().div_ceil(count);
-    let mut x = 0;
-    lines
-        .chunks(each)
-        .map(|chunk| {
-            let at = Point::new(x, 0);
-            x += widest;
-            (chunk.join("\n"), at)
-        })
+    let each = lines().count().div_ceil(count);
+    let mut columns: Vec<Vec<&str>> = vec![Vec::new()];
+    for note in notes {
+        let last = columns.len() - 1;
+        if !columns[last].is_empty() && columns[last].len() + note.len() > each && last + 1 < count
+        {
+            columns.push(Vec::new());
+        }
+        let last = columns.len() - 1;
+        columns[last].extend(note.iter().map(String::as_str));
+    }
+    (0..)
+        .map(|index| Point::new(index * widest, 0))
+        .zip(columns)
+        .map(|(at, lines)| (lines.join("\n"), at))
         .collect()
 }

@@ -113,7 +113,12 @@ fn usb_c(on: &mut OnSheet<'_>) {
         "open drain: low is 20 V agreed",
     );
     on.r("R13", "100k", (PD_VBUS, "ADC_PD"), "20 V are 1.82 V");
-    on.r("R14", "10k", ("ADC_PD", GND), "1:11");
+    on.r(
+        "R14",
+        "10k",
+        ("ADC_PD", GND),
+        "with the upper one a divider by 11",
+    );
     on.decoupling("C27", "ADC_PD", "filter, 175 Hz");
 }
 
@@ -155,7 +160,12 @@ fn barrel(on: &mut OnSheet<'_>) {
         "at J6",
     );
     on.r("R15", "100k", (BARREL_IN, "ADC_BARREL"), "20 V are 1.82 V");
-    on.r("R16", "10k", ("ADC_BARREL", GND), "1:11");
+    on.r(
+        "R16",
+        "10k",
+        ("ADC_BARREL", GND),
+        "with the upper one a divider by 11",
+    );
     on.decoupling("C28", "ADC_BARREL", "filter, 175 Hz");
 }
 

@@ -144,7 +144,12 @@ fn bus(on: &mut OnSheet<'_>) {
         (V3V3, "RS485_A"),
         "idle: 3.3 V * 120 / 1240 = 0.32 V, more than the 0.2 V that a receiver asks for",
     );
-    on.r("R45", "560R", ("RS485_B", GND), "the other half");
+    on.r(
+        "R45",
+        "560R",
+        ("RS485_B", GND),
+        "the other half of the idle bias",
+    );
     let surge = Kind {
         symbol: "Diode:SM712_SOT23",
         footprint: "Package_TO_SOT_SMD:SOT-23",

@@ -169,7 +169,12 @@ fn identification(on: &mut OnSheet<'_>) {
     let pull = "asked for by the HAT specification";
     on.r("R34", "3k9", (PI_3V3, "PI_ID_SD"), pull);
     on.r("R35", "3k9", (PI_3V3, "PI_ID_SC"), pull);
-    on.r("R36", "10k", (PI_3V3, "EEPROM_WP"), "protected");
+    on.r(
+        "R36",
+        "10k",
+        (PI_3V3, "EEPROM_WP"),
+        "forbids writing unless JP2 is closed",
+    );
     on.solder_jumper(
         "JP2",
         "WRITE",

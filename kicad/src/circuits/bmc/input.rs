@@ -245,7 +245,12 @@ fn switches(on: &mut OnSheet<'_>) {
         (BUSBAR, "ADC_BUSBAR"),
         "20 V are 1.82 V at the controller",
     );
-    on.r("R21", "10k", ("ADC_BUSBAR", GND), "1:11");
+    on.r(
+        "R21",
+        "10k",
+        ("ADC_BUSBAR", GND),
+        "with R20 a divider by 11",
+    );
     on.decoupling("C28", "ADC_BUSBAR", "filter, 175 Hz");
 }
 

@@ -165,6 +165,6 @@ fn buck(on: &mut OnSheet<'_>) {
         (PI_5V, "ADC_PI_5V"),
         "5.1 V are 2.55 V at the controller",
     );
-    on.r("R30", "10k", ("ADC_PI_5V", GND), "1:2");
+    on.r("R30", "10k", ("ADC_PI_5V", GND), "with R29 a divider by 2");
     on.decoupling("C42", "ADC_PI_5V", "filter, 320 Hz");
 }
