@@ -96,8 +96,15 @@ pub struct Rack {
     pub socket: Socket,
     /// The fans.
     pub fan: Fan,
-    /// The network switch.
-    pub switch: Switch,
+    /// What their air has to do.
+    pub air: Air,
+    /// Patch cables.
+    pub patch: Patch,
+    /// Where the network switch lies.
+    pub bay: Bay,
+    /// The network switches that must fit, first choice first.
+    #[serde(rename = "switch")]
+    pub switches: Vec<Switch>,
     /// How parts are printed.
     pub print: Print,
 }
@@ -118,8 +125,12 @@ pub struct Print {
     pub bed: f64,
     /// Of the plastic, in g/cm3.
     pub density: f64,
-    /// What all parts may weigh, solid.
-    pub most_grams: f64,
+    /// What is solid from every face inwards.
+    pub shell: f64,
+    /// How much of the rest is filled, from 0 to 1.
+    pub infill: f64,
+    /// What all parts of a rack weigh.
+    pub grams: f64,
 }
 
 /// A tray.
@@ -209,7 +220,7 @@ pub struct Socket {
 }
 
 /// The fans.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fan {
     /// How many.
@@ -220,13 +231,92 @@ pub struct Fan {
     pub thickness: f64,
     /// Between mounting holes.
     pub hole_pitch: f64,
+    /// Maker and number, as in the bill of materials.
+    pub name: String,
+    /// Of one, in free air, in m3/h.
+    pub flow: f64,
+    /// Of one, without flow, in pascals.
+    pub pressure: f64,
+    /// The diameter of the frame's opening.
+    pub opening: f64,
+    /// The diameter of the hub.
+    pub hub: f64,
 }
 
-/// The network switch.
+/// What the air has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Air {
+    /// The power that becomes heat, in watts.
+    pub heat: Load,
+    /// How much warmer the air may become, in kelvins.
+    pub rise: Load,
+    /// The narrowest free area of the path, as a part of the fans' opening.
+    pub share: f64,
+    /// The discharge coefficient of a hole.
+    pub discharge: f64,
+    /// In kg/m3.
+    pub density: f64,
+    /// In J/(kg K).
+    pub capacity: f64,
+}
+
+/// In ordinary use, and at worst.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Load {
+    /// In ordinary use.
+    pub typical: f64,
+    /// With all trays computing on all cores.
+    pub worst: f64,
+}
+
+/// Patch cables.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Patch {
+    /// The least radius.
+    pub bend: f64,
+    /// How far a plug stands out of its jack.
+    pub plug: f64,
+    /// How far it goes in.
+    pub inside: f64,
+    /// A plug's width and height.
+    pub body: [f64; 2],
+    /// The length of a tray's cable, from end to end.
+    pub tray: f64,
+    /// The length of the backplane's cable.
+    pub backplane: f64,
+}
+
+/// Where the network switch lies.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bay {
+    /// How many ports a switch has.
+    pub ports: u32,
+    /// From a switch's sides to the middle of its outer ports.
+    pub margin: f64,
+    /// What the plug of its power needs behind it.
+    pub jack: f64,
+}
+
+impl Rack {
+    /// What takes every switch: width, depth, height.
+    #[must_use]
+    pub fn largest_switch(&self) -> [f64; 3] {
+        let sizes = self.switches.iter().map(|switch| switch.size);
+        sizes.fold([0.0; 3], |most, size| {
+            [0, 1, 2].map(|axis| f64::max(most[axis], size[axis]))
+        })
+    }
+}
+
+/// A network switch.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
-    /// What kind.
+    /// Maker and number, as in the bill of materials.
     pub name: String,
     /// Width, depth, height.
     pub size: [f64; 3],

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Writes the tables that are computed into docs/hardware/enclosure.md. A table ends at the first empty line behind its head.
+//! Writes the tables that are computed into docs/hardware/enclosure.md. A table ends at the first empty line behind its head. Needs
+//! OpenSCAD.
 //!
 //! `cargo run -p racklet-enclosure --example tables`
 
@@ -7,12 +8,17 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use racklet_enclosure::{layout, report};
+use racklet_enclosure::{layout, report, solids};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/hardware/enclosure.md");
     let mut text = fs::read_to_string(&path)?;
-    for table in report::computed(&layout()) {
+    let scratch = tempfile::tempdir()?;
+    let layout = layout();
+    let parts = solids::make(&layout, scratch.path())?;
+    let mut tables = report::computed(&layout);
+    tables.extend(report::measured(&layout, &parts));
+    for table in tables {
         let head = table.lines().next().ok_or("an empty table")?;
         let start = text
             .find(head)

@@ -3,6 +3,9 @@
 
 use racklet_boards::dimensions::Dimensions;
 
+use crate::air;
+use crate::cables;
+use crate::filament;
 use crate::latch;
 use crate::layout::Layout;
 use crate::mesh::{Aabb, Mesh};
@@ -11,6 +14,9 @@ use crate::solids::{Part, hosts};
 /// What a printer spans without support.
 const BRIDGE: f64 = 20.0;
 
+/// How far the middles of a header and its socket may be apart: pins of 0.64 mm in a HAT that is held by four screws.
+const HEADER: f64 = 0.3;
+
 /// Everything.
 #[must_use]
 pub fn all(layout: &Layout, parts: &[Part]) -> Vec<String> {
@@ -18,13 +24,15 @@ pub fn all(layout: &Layout, parts: &[Part]) -> Vec<String> {
     for part in parts {
         found.extend(printable(layout, part));
     }
-    found.extend(plastic(layout, parts));
+    found.extend(filament::check(layout, parts));
     found.extend(case(layout, parts));
     found.extend(latch::bears(layout));
     for host in hosts() {
         found.extend(mating(layout, &host));
         found.extend(slots(layout, parts, &host));
         found.extend(latch::holds(layout, parts, &host));
+        found.extend(air::check(layout, parts, &host));
+        found.extend(cables::check(layout, parts, &host));
     }
     found
 }
@@ -51,25 +59,6 @@ pub fn printable(layout: &Layout, part: &Part) -> Vec<String> {
     found
 }
 
-/// In grams, solid: the case and as many trays as there are slots, of the heaviest kind.
-#[must_use]
-pub fn grams(layout: &Layout, parts: &[Part]) -> f64 {
-    let weight = |part: &Part| part.printed.volume() / 1000.0 * layout.rack.print.density;
-    let (trays, case): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.count > 1);
-    let heaviest = trays
-        .iter()
-        .map(|part| weight(part) * f64::from(part.count))
-        .fold(0.0, f64::max);
-    heaviest + case.iter().map(|part| weight(part)).sum::<f64>()
-}
-
-/// All parts together are not heavier than `rack.toml` allows.
-#[must_use]
-pub fn plastic(layout: &Layout, parts: &[Part]) -> Option<String> {
-    let grams = grams(layout, parts);
-    (grams > layout.rack.print.most_grams).then(|| format!("all parts weigh {grams:.0} g"))
-}
-
 /// Parts of the case among each other and with what is bought; screws can be reached.
 #[must_use]
 pub fn case(layout: &Layout, parts: &[Part]) -> Vec<String> {
@@ -85,7 +74,15 @@ pub fn case(layout: &Layout, parts: &[Part]) -> Vec<String> {
             }
         }
     }
-    let mut bought = layout.bought();
+    let mut bought = layout.fan_boxes();
+    for switch in &layout.rack.switches {
+        let shape = layout.switch(switch);
+        bought.push((switch.name.clone(), shape));
+        bought.push((
+            format!("the power plug of {}", switch.name),
+            layout.power_plug(&shape),
+        ));
+    }
     bought.extend(layout.backplane(&layout.backplane.sockets));
     for (name, shape) in &bought {
         for part in &case {
@@ -159,6 +156,13 @@ pub fn mating(layout: &Layout, host: &Dimensions) -> Vec<String> {
                 host.name
             ));
         }
+    }
+    match layout.header_off(host) {
+        Some(off) if off.iter().all(|by| by.abs() <= HEADER) => {}
+        off => found.push(format!(
+            "{}: its header is {off:.2?} from the HAT's",
+            host.name
+        )),
     }
     let standoff = layout.standoff(host);
     let hanging = host

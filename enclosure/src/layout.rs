@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use racklet_boards::dimensions::{Dimensions, Rack, Wall};
+use racklet_boards::dimensions::{Dimensions, Rack, Switch, Wall};
 
 use crate::mesh::Aabb;
 
@@ -55,9 +55,10 @@ impl Layout {
         let zone = rack.tray.width + 2.0 * case.clearance;
         // Fans and plenum beside the trays, or the switch below all: the wider one decides.
         let beside = rack.fan.thickness + case.plenum + case.wall + zone;
-        let inner = beside.max(rack.switch.size[0] + 8.0 * case.clearance);
+        let switch = rack.largest_switch();
+        let inner = beside.max(switch[0] + 8.0 * case.clearance);
         let width = inner + 2.0 * case.wall;
-        let deck_z = rack.switch.size[2] + 2.0 * case.clearance + case.ledge + rack.print.fit;
+        let deck_z = switch[2] + 2.0 * case.clearance + case.ledge + rack.print.fit;
         let deck_top = deck_z + rack.print.plate;
         let board_rear = rack.tray.inset + 85.0;
         let tip = hat.edge.map_or(0.0, |edge| -edge.low[0]);
@@ -65,7 +66,8 @@ impl Layout {
         Self {
             width,
             height: deck_top + backplane.size[1],
-            depth: backplane_y + backplane.thickness + case.rear,
+            depth: (backplane_y + backplane.thickness + case.rear)
+                .max(SWITCH_Y + switch[1] + rack.bay.jack),
             zone_x: width - case.wall - zone,
             deck_z,
             slot_z: deck_top + case.strip,
@@ -115,6 +117,37 @@ impl Layout {
         }
     }
 
+    /// From the HAT's socket to the host's pins, along the host's x and y, if both have a header.
+    #[must_use]
+    pub fn header_off(&self, host: &Dimensions) -> Option<[f64; 2]> {
+        let middle = |board: &Dimensions| {
+            let header = board.bodies.iter().find(|body| body.name == "header")?;
+            Some([0, 1].map(|axis| {
+                f64::midpoint(header.low[axis], header.high[axis]) - board.holes[0][axis]
+            }))
+        };
+        let (socket, pins) = (middle(&self.hat)?, middle(host)?);
+        Some([0, 1].map(|axis| pins[axis] - socket[axis]))
+    }
+
+    /// The host's network jack in a slot: the middle of its face.
+    #[must_use]
+    pub fn jack(&self, host: &Dimensions, slot: u32) -> Option<[f64; 3]> {
+        let boards = self.boards(host, slot).into_iter();
+        let (_, shape) = boards.into_iter().find(|(name, _)| name == "ethernet")?;
+        let middle = |axis: usize| f64::midpoint(shape.low[axis], shape.high[axis]);
+        Some([middle(0), shape.low[1], middle(2)])
+    }
+
+    /// The backplane's network jack: the middle of its face, in the right wall.
+    #[must_use]
+    pub fn backplane_jack(&self) -> Option<[f64; 3]> {
+        let boxes = self.backplane(&[]).into_iter();
+        let (_, shape) = boxes.into_iter().find(|(name, _)| name == "network")?;
+        let middle = |axis: usize| f64::midpoint(shape.low[axis], shape.high[axis]);
+        Some([shape.high[0], middle(1), middle(2)])
+    }
+
     /// Boxes of the host and the HAT of a slot, by name; the tab is one of its own.
     #[must_use]
     pub fn boards(&self, host: &Dimensions, slot: u32) -> Vec<(String, Aabb)> {
@@ -139,8 +172,15 @@ impl Layout {
             self.lying(left, [0.0, 0.0], self.hat.size, [bottom, top]),
         ));
         for body in &self.hat.bodies {
-            let z = [top, top + body.height];
-            boxes.push((body.name.clone(), self.lying(left, body.low, body.high, z)));
+            let (name, z) = if body.height < 0.0 {
+                (
+                    format!("{} below the HAT", body.name),
+                    [bottom - body.below, bottom],
+                )
+            } else {
+                (body.name.clone(), [top, top + body.height])
+            };
+            boxes.push((name, self.lying(left, body.low, body.high, z)));
         }
         if let Some(edge) = self.hat.edge {
             let tab = self.lying(left, edge.low, edge.high, [bottom, top]);
@@ -208,20 +248,36 @@ impl Layout {
         boxes
     }
 
-    /// The switch in its bay and the fans on the left wall.
+    /// A switch in its bay.
     #[must_use]
-    pub fn bought(&self) -> Vec<(String, Aabb)> {
+    pub fn switch(&self, switch: &Switch) -> Aabb {
+        let [w, d, h] = switch.size;
+        let (left, z) = ((self.width - w) / 2.0, self.rack.case.clearance);
+        Aabb {
+            low: [left, SWITCH_Y, z],
+            high: [left + w, SWITCH_Y + d, z + h],
+        }
+    }
+
+    /// What the plug of its power takes behind it: where the jack is along its width is not known, so all of that.
+    #[must_use]
+    pub fn power_plug(&self, switch: &Aabb) -> Aabb {
+        let middle = f64::midpoint(switch.low[2], switch.high[2]);
+        Aabb {
+            low: [switch.low[0] + 5.0, switch.high[1], middle - 5.5],
+            high: [
+                switch.high[0] - 5.0,
+                switch.high[1] + self.rack.bay.jack,
+                middle + 5.5,
+            ],
+        }
+    }
+
+    /// The fans on the left wall.
+    #[must_use]
+    pub fn fan_boxes(&self) -> Vec<(String, Aabb)> {
         let rack = &self.rack;
-        let [w, d, h] = rack.switch.size;
-        let left = (self.width - w) / 2.0;
-        let z = rack.case.clearance;
-        let mut boxes = vec![(
-            "switch".to_owned(),
-            Aabb {
-                low: [left, SWITCH_Y, z],
-                high: [left + w, SWITCH_Y + d, z + h],
-            },
-        )];
+        let mut boxes = Vec::new();
         let (half, x) = (rack.fan.size / 2.0, rack.case.wall + rack.print.fit);
         for (index, z) in self.fan_z().into_iter().enumerate() {
             let low = [x, self.fan_y() - half, z - half];
@@ -234,6 +290,12 @@ impl Layout {
     fn fan_y(&self) -> f64 {
         // The processor of a Raspberry Pi is a third of its length from the SD card's edge.
         self.board_rear - 85.0 / 3.0
+    }
+
+    /// The fans' middles, as (y, z).
+    pub fn fans(&self) -> impl Iterator<Item = [f64; 2]> + use<> {
+        let y = self.fan_y();
+        self.fan_z().into_iter().map(move |z| [y, z])
     }
 
     fn fan_z(&self) -> Vec<f64> {

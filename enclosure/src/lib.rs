@@ -7,7 +7,10 @@ use std::path::Path;
 
 use racklet_boards::dimensions;
 
+pub mod air;
+pub mod cables;
 pub mod check;
+pub mod filament;
 pub mod latch;
 pub mod layout;
 pub mod mesh;

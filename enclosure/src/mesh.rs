@@ -221,6 +221,37 @@ impl Mesh {
             .find(|area| (area.high[0] - area.low[0]).min(area.high[1] - area.low[1]) > bridge)
     }
 
+    /// The lines of its section by the plane at `x`, as (y, z) and without order: closed outlines, if the surface is closed and has no
+    /// corner in the plane.
+    #[must_use]
+    pub fn section(&self, x: f64) -> Vec<[[f64; 2]; 2]> {
+        let cut = |triangle: &Triangle| {
+            let mut ends = Vec::new();
+            for side in 0..3 {
+                let (from, to) = (triangle[side], triangle[(side + 1) % 3]);
+                if (from[0] < x) != (to[0] < x) {
+                    let at = (x - from[0]) / (to[0] - from[0]);
+                    ends.push([1, 2].map(|axis| from[axis] + at * (to[axis] - from[axis])));
+                }
+            }
+            ends.try_into().ok()
+        };
+        self.triangles.iter().filter_map(cut).collect()
+    }
+
+    /// Where a section is solid along the line at `z`, as pieces of y in order.
+    #[must_use]
+    pub fn spans(section: &[[[f64; 2]; 2]], z: f64) -> Vec<[f64; 2]> {
+        let across = section
+            .iter()
+            .filter(|[from, to]| (from[1] < z) != (to[1] < z));
+        let mut at: Vec<f64> = across
+            .map(|[from, to]| from[0] + (z - from[1]) / (to[1] - from[1]) * (to[0] - from[0]))
+            .collect();
+        at.sort_by(f64::total_cmp);
+        at.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect()
+    }
+
     /// Whether solid and box have volume in common.
     #[must_use]
     pub fn meets_box(&self, shape: &Aabb) -> bool {

@@ -103,7 +103,8 @@ fn scene(layout: &Layout, apart: impl Fn(&str) -> [f64; 3], trays_out: f64) -> S
             solid(&name, &shape)
         ));
     }
-    for (name, shape) in layout.bought() {
+    let switch = ("switch".to_owned(), layout.switch(&layout.rack.switches[0]));
+    for (name, shape) in layout.fan_boxes().into_iter().chain([switch]) {
         let by = match name.as_str() {
             "switch" => [0.0, -trays_out, 0.0],
             _ => [-trays_out * 0.35, 0.0, 0.0],

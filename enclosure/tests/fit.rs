@@ -5,7 +5,7 @@
 use racklet_enclosure::layout::Layout;
 use racklet_enclosure::mesh::{Aabb, Mesh, block};
 use racklet_enclosure::solids::{self, Part};
-use racklet_enclosure::{check, latch, layout, report};
+use racklet_enclosure::{air, cables, check, filament, latch, layout, report};
 
 fn moved(parts: &[Part], name: &str, by: [f64; 3]) -> Vec<Part> {
     let mut parts = parts.to_vec();
@@ -19,6 +19,29 @@ fn says(found: &[String], what: &str) {
     assert!(
         found.iter().any(|line| line.contains(what)),
         "{what:?} is not in {found:#?}"
+    );
+}
+
+fn cables_and_switch_have_their_room(layout: &Layout, parts: &[Part]) {
+    let host = &solids::hosts()[0];
+    // A switch that is wider, higher or deeper than its bay.
+    for (axis, by) in [(0, 8.0), (1, 3.0), (2, 1.0)] {
+        let mut layout = layout.clone();
+        layout.rack.switches[0].size[axis] += by;
+        says(&check::case(&layout, parts), "TP-Link TL-SG108 and ");
+    }
+    // Plugs that are thicker than a tray's opening, ports at the very side.
+    let mut thick = layout.clone();
+    thick.rack.patch.body[1] = 26.0;
+    says(
+        &cables::check(&thick, parts, host),
+        "the plug of tray 5 is in tray-",
+    );
+    let mut aside = layout.clone();
+    aside.rack.bay.margin = 4.0;
+    says(
+        &cables::check(&aside, parts, host),
+        "the plug of port 1 is in left-wall",
     );
 }
 
@@ -61,7 +84,6 @@ fn the_enclosure_fits_and_each_fault_is_found() {
     let layout = layout();
     let parts = solids::make(&layout, scratch.path()).expect("the solids are made");
     assert_eq!(check::all(&layout, &parts), Vec::<String>::new());
-    println!("{:.0} g of plastic", check::grams(&layout, &parts));
 
     // A wall that has moved is in the way of trays, or in another part.
     let host = &solids::hosts()[0];
@@ -91,6 +113,8 @@ fn the_enclosure_fits_and_each_fault_is_found() {
     });
     says(&latch::holds(&layout, &blocked, host), "slot 5");
     the_latch_holds_and_lets_go(&layout, &parts);
+    the_document_has(&report::measured(&layout, &parts));
+    cables_and_switch_have_their_room(&layout, &parts);
 
     // A surface with a hole in it; a part larger than the bed.
     let mut torn = parts[0].clone();
@@ -101,8 +125,31 @@ fn the_enclosure_fits_and_each_fault_is_found() {
     says(&check::printable(&small, &parts[0]), "larger than the bed");
     small.rack.print.least_wall = 2.6;
     says(&check::printable(&small, &parts[1]), "a wall of");
-    small.rack.print.most_grams = 100.0;
-    assert!(check::plastic(&small, &parts).is_some());
+    small.rack.print.grams *= 1.02;
+    assert!(filament::check(&small, &parts).is_some());
+    let mut fewer = layout.clone();
+    fewer.rack.print.infill = 1.0;
+    assert!(filament::check(&fewer, &parts).is_some());
+
+    // Holes that are closed, a wall without holes, fans that are too weak.
+    let plate = |name: &str| {
+        let mut parts = parts.clone();
+        let part = parts.iter_mut().find(|part| part.name == name);
+        let part = part.expect("there is such a part");
+        part.placed = block(&part.placed.bounds());
+        parts
+    };
+    let airless = air::check(&layout, &plate("left-wall"), host);
+    says(&airless, "0 mm2 are free (out: grilles of the left wall)");
+    says(
+        &air::check(&layout, &plate("divider"), host),
+        "mm2 are free",
+    );
+    let mut weak = layout.clone();
+    weak.rack.fan.pressure = 8.0;
+    says(&air::check(&weak, &parts, host), "K warmer at worst");
+    weak.rack.fan.opening = 44.0;
+    says(&air::check(&weak, &parts, host), "are needed");
 
     // A host with a taller connector, a HAT with taller parts.
     let mut tall = host.clone();
@@ -148,6 +195,39 @@ fn a_moved_socket_a_moved_tab_and_a_low_standoff_are_found() {
     let mut moved = layout();
     moved.backplane.sockets[4][1] -= 0.2;
     says(&check::mating(&moved, host), "slot 5");
+    // One millimetre: a socket to each side, the card's edge, the HAT's header, the host's.
+    for by in [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]] {
+        let mut moved = layout();
+        for axis in [0, 1] {
+            moved.backplane.sockets[0][axis] += by[axis];
+        }
+        says(&check::mating(&moved, host), "slot 1 with");
+    }
+    let mut moved = layout();
+    let edge = moved.hat.edge.as_mut().expect("it has a tab");
+    (edge.low[1], edge.high[1]) = (edge.low[1] + 1.0, edge.high[1] + 1.0);
+    says(&check::mating(&moved, host), "slot 5 with");
+    for axis in [0, 1] {
+        let mut moved = layout();
+        let header = moved
+            .hat
+            .bodies
+            .iter_mut()
+            .find(|body| body.name == "header");
+        let header = header.expect("it has a header");
+        header.low[axis] += 1.0;
+        header.high[axis] += 1.0;
+        says(&check::mating(&moved, host), "header");
+        let mut other = host.clone();
+        let header = other.bodies.iter_mut().find(|body| body.name == "header");
+        let header = header.expect("it has a header");
+        header.low[axis] -= 1.0;
+        header.high[axis] -= 1.0;
+        says(&check::mating(&layout(), &other), "header");
+    }
+    let mut without = layout();
+    without.hat.bodies.retain(|body| body.name != "header");
+    says(&check::mating(&without, host), "header");
     let mut moved = layout();
     moved.backplane.sockets.pop();
     says(&check::mating(&moved, host), "4 sockets for 5 slots");
@@ -160,13 +240,17 @@ fn a_moved_socket_a_moved_tab_and_a_low_standoff_are_found() {
     says(&check::mating(&low, host), "below the board");
 }
 
-#[test]
-fn the_document_has_the_tables_of_today() {
+fn the_document_has(tables: &[String]) {
     let document = include_str!("../../docs/hardware/enclosure.md");
-    for table in report::computed(&layout()) {
+    for table in tables {
         assert!(
-            document.contains(&table),
+            document.contains(table),
             "run `cargo run -p racklet-enclosure --example tables` for:\n{table}"
         );
     }
+}
+
+#[test]
+fn the_document_has_what_is_computed() {
+    the_document_has(&report::computed(&layout()));
 }

@@ -2,9 +2,10 @@
 //! What a bill of materials must be: complete, dated, not stale, and within the price that is promised.
 
 use super::total::{self, Profile};
-use super::{Date, Entry, Parts};
+use super::{Date, Entry, Item, Parts};
 use crate::check::Fault;
 use crate::design::Design;
+use racklet_boards::dimensions::{self, Rack};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -19,6 +20,9 @@ pub const FULL_RACK: RangeInclusive<f64> = 590.0..=640.0;
 
 /// What a cheap rack may cost: the specification's target.
 pub const CHEAP_RACK: RangeInclusive<f64> = 400.0..=500.0;
+
+/// Filament that is bought for each that stays in parts: brims, and a part that failed.
+const WASTE: f64 = 1.05;
 
 /// All checks, as of a day.
 #[must_use]
@@ -72,6 +76,59 @@ pub fn faults(parts: &Parts, bmc: &Design, backplane: &Design, today: Date) -> V
                 format!("{} rack", profile.name()),
                 format!("costs {sum:.0} EUR, allowed are {least:.0} to {most:.0}"),
             ));
+        }
+    }
+    faults.extend(cases(parts, &dimensions::rack()));
+    faults
+}
+
+/// What is bought for the case is what the case was made for: the filament that its solids weigh, fans, switches and cables.
+fn cases(parts: &Parts, rack: &Rack) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut wrong = |key: &str, what: String| faults.push(Fault::at(key, what));
+    let item = |key: &str| parts.items.iter().find(|item| item.entry.key == key);
+    let kilograms = (rack.print.grams * WASTE / 10.0).ceil() / 100.0;
+    for (name, is) in item("filament").iter().flat_map(|item| &item.quantity) {
+        if (is - kilograms).abs() > 1e-9 {
+            let grams = rack.print.grams;
+            wrong(
+                "filament",
+                format!("{name} has {is} kg, the case and trays of {grams} g need {kilograms} kg"),
+            );
+        }
+    }
+    let called = |maker: &str, number: &str| format!("{maker} {number}");
+    for (key, fits) in [
+        ("fan", std::slice::from_ref(&rack.fan.name).to_vec()),
+        (
+            "switch",
+            rack.switches.iter().map(|it| it.name.clone()).collect(),
+        ),
+    ] {
+        let Some(Item { entry, .. }) = item(key) else {
+            continue;
+        };
+        let alternate = called(&entry.alternate.maker, &entry.alternate.number);
+        let bought = [called(&entry.maker, &entry.number), alternate];
+        // A fan's size is a standard; a switch's is not.
+        for name in &bought[..if key == "fan" { 1 } else { 2 }] {
+            if !fits.contains(name) {
+                wrong(key, format!("boards/rack.toml does not know a {name}"));
+            }
+        }
+    }
+    for (key, length) in [
+        ("patch-cable", rack.patch.tray),
+        ("patch-cable-backplane", rack.patch.backplane),
+    ] {
+        let length = format!("{} m", length / 1000.0);
+        if !item(key).is_some_and(|item| item.entry.number.contains(&length)) {
+            wrong(key, format!("is not of {length}, as the case's cables are"));
+        }
+    }
+    for key in ["filament", "fan", "switch"] {
+        if item(key).is_none() {
+            wrong(key, "is missing".to_owned());
         }
     }
     faults
@@ -216,6 +273,27 @@ mod tests {
         design.parts[0].bom = None;
         design.parts[1].bom = None;
         assert_eq!(unbought(&design).len(), 1, "the first is the edge itself");
+    }
+
+    #[test]
+    fn what_is_bought_for_the_case_is_what_the_case_was_made_for() {
+        let told = |spoil: fn(&mut Rack)| {
+            let mut rack = dimensions::rack();
+            spoil(&mut rack);
+            let faults = cases(&Parts::ours().unwrap(), &rack);
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(|_| ()), Vec::<String>::new());
+        let heavier = told(|rack| rack.print.grams += 20.0);
+        assert_eq!(heavier.len(), 3, "one for each profile: {heavier:?}");
+        assert!(heavier[0].starts_with("filament: "));
+        let other = told(|rack| rack.switches.truncate(1));
+        assert_eq!(
+            other,
+            ["switch: boards/rack.toml does not know a TP-Link TL-SF1008D"]
+        );
+        assert_eq!(told(|rack| rack.fan.name.clear()).len(), 1);
+        assert_eq!(told(|rack| rack.patch.tray = 250.0).len(), 1);
     }
 
     #[test]

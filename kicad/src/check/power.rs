@@ -372,6 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn the_cases_air_was_computed_with_this_power() {
+        let total = budget(&bmc::design(), &backplane::design()).total;
+        let heat = racklet_boards::dimensions::rack().air.heat;
+        for (is, stated) in [(total.typical, heat.typical), (total.worst, heat.worst)] {
+            assert!(
+                (is - stated).abs() < 0.1,
+                "{is} W, boards/rack.toml says {stated} W"
+            );
+        }
+    }
+
+    #[test]
     fn a_smaller_fuse_and_a_lower_limit_are_refused() {
         let mut design = backplane::design();
         part(&mut design, "F2").value = "5 A".to_owned();
