@@ -10,7 +10,9 @@ pub mod backplane;
 pub mod bmc;
 mod build;
 pub mod classes;
+mod efuse;
 mod rp2350;
+mod rs485;
 mod sensors;
 pub mod slot;
 

@@ -3,7 +3,8 @@
 
 use super::{Section, section};
 
-pub(super) const SECTIONS: &[Section] = &[
+/// Before the controller.
+pub(super) const BEFORE: &[Section] = &[
     section("input", "USB-C, asks for 20 V", &[("J5", 0), ("U5", 0)]),
     section("input", "Barrel jack, 9 to 20 V", &[("J6", 0), ("D4", 0)]),
     section("input", "Ideal diode of USB-C", &[("Q1", 3), ("U6", 0)]),
@@ -36,16 +37,10 @@ pub(super) const SECTIONS: &[Section] = &[
     ),
     section("supply", "The rack's Ethernet switch", &[("J8", 0)]),
     section("supply", "Test points", &[("TP2", 0)]),
-    section("controller", "USB, for recovery", &[("J2", 0), ("U3", 0)]),
-    section("controller", "Crystal", &[("Y1", 0)]),
-    section("controller", "Flash", &[("U2", 0)]),
-    section("controller", "Debug port, reset", &[("J3", 0)]),
-    section("controller", "Controller", &[("U1", 0)]),
-    section(
-        "controller",
-        "Core supply, decoupling",
-        &[("L1", 0), ("R1", 0)],
-    ),
+];
+
+/// Behind the controller.
+pub(super) const AFTER: &[Section] = &[
     section("network", "Jack with transformer", &[("J16", 0)]),
     section("network", "Clock", &[("Y2", 0)]),
     section("network", "Ethernet controller", &[("U13", 0)]),

@@ -3,7 +3,8 @@
 
 use super::{Section, section};
 
-pub(super) const SECTIONS: &[Section] = &[
+/// Before the controller.
+pub(super) const BEFORE: &[Section] = &[
     section(
         "input",
         "Slot: ground meets first, then busbar, signals, presence",
@@ -36,16 +37,10 @@ pub(super) const SECTIONS: &[Section] = &[
         &[("F1", 0), ("D1", 0), ("U4", 0)],
     ),
     section("supply", "The tray's voltage, test points", &[("R29", 0)]),
-    section("controller", "USB, for recovery", &[("J2", 0), ("U3", 0)]),
-    section("controller", "Crystal", &[("Y1", 0)]),
-    section("controller", "Flash", &[("U2", 0)]),
-    section("controller", "Debug port, reset", &[("J3", 0)]),
-    section("controller", "Controller", &[("U1", 0)]),
-    section(
-        "controller",
-        "Core supply, decoupling",
-        &[("L1", 0), ("R1", 0)],
-    ),
+];
+
+/// Behind the controller.
+pub(super) const AFTER: &[Section] = &[
     section("host", "Raspberry Pi", &[("J4", 0)]),
     section(
         "host",

@@ -17,13 +17,27 @@ pub struct Section {
     pub parts: &'static [(&'static str, u8)],
 }
 
+/// The controller's sheet is the same on both boards.
+const CONTROLLER: &[Section] = &[
+    section("controller", "USB, for recovery", &[("J2", 0), ("U3", 0)]),
+    section("controller", "Crystal", &[("Y1", 0)]),
+    section("controller", "Flash", &[("U2", 0)]),
+    section("controller", "Debug port, reset", &[("J3", 0)]),
+    section("controller", "Controller", &[("U1", 0)]),
+    section(
+        "controller",
+        "Core supply, decoupling",
+        &[("L1", 0), ("R1", 0)],
+    ),
+];
+
 /// The sections of a board's sheets; none for a board that is drawn without.
 #[must_use]
-pub fn sections(board: &str) -> &'static [Section] {
+pub fn sections(board: &str) -> Vec<Section> {
     match board {
-        "bmc" => bmc::SECTIONS,
-        "backplane" => backplane::SECTIONS,
-        _ => &[],
+        "bmc" => [bmc::BEFORE, CONTROLLER, bmc::AFTER].concat(),
+        "backplane" => [backplane::BEFORE, CONTROLLER, backplane::AFTER].concat(),
+        _ => Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::{BARREL_IN, PD_VBUS, VIN_OR, VIN_PROT, VIN_RACK};
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::efuse::ONE_WAY;
 use crate::circuits::sensors::{self, Sensor};
 use crate::design::OPEN;
 
@@ -176,12 +177,6 @@ fn ideal_diodes(on: &mut OnSheet<'_>) {
         value: "LM74700",
         bom: Some("lm74700"),
     };
-    let transistor = Kind {
-        symbol: "Transistor_FET:CSD18543Q3A",
-        footprint: "Package_SON:VSON-8_3.3x3.3mm_P0.65mm_NexFET",
-        value: "CSD18543Q3A",
-        bom: Some("csd18543q3a"),
-    };
     for (chip, fet, capacitor, source, gate, vcap, note, near) in [
         (
             "U6",
@@ -219,7 +214,7 @@ fn ideal_diodes(on: &mut OnSheet<'_>) {
         );
         on.part(
             fet,
-            &transistor,
+            &ONE_WAY,
             "8.1 mohm: 0.2 W at 5 A",
             &[
                 ("1", "S", source),

@@ -3,6 +3,7 @@
 
 use super::{BUSBAR, V5};
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::rs485::{self, Transceiver};
 use crate::circuits::sensors::{self, Sensor};
 use crate::circuits::slot::{CONTACTS, Signal, pad_name};
 use crate::design::OPEN;
@@ -98,40 +99,15 @@ pub(super) fn slots(on: &mut OnSheet<'_>) {
 }
 
 fn bus(on: &mut OnSheet<'_>) {
-    let kind = Kind {
-        symbol: "Interface_UART:THVD1450D",
-        footprint: "Package_SO:SOIC-8_3.9x4.9mm_P1.27mm",
-        value: "THVD1450D",
-        bom: Some("thvd1450"),
+    let place = Transceiver {
+        part: "U14",
+        note: "the bus's master",
+        capacitor: "C65",
+        capacitor_note: "at U14, pad 8",
+        listen: "R41",
+        idle: "R42",
     };
-    on.part(
-        "U14",
-        &kind,
-        "the bus's master",
-        &[
-            ("1", "RO", "RS485_RX"),
-            ("2", "~{RE}", "RS485_DE"),
-            ("3", "DE", "RS485_DE"),
-            ("4", "DI", "RS485_TX"),
-            ("5", "GND", GND),
-            ("6", "A", "RS485_A"),
-            ("7", "B", "RS485_B"),
-            ("8", "VCC", V3V3),
-        ],
-    );
-    on.decoupling("C65", V3V3, "at U14, pad 8");
-    on.r(
-        "R41",
-        "4k7",
-        ("RS485_DE", GND),
-        "listens in reset; below 8.2k because of erratum RP2350-E9",
-    );
-    on.r(
-        "R42",
-        "10k",
-        (V3V3, "RS485_RX"),
-        "idle while the receiver is off",
-    );
+    rs485::transceiver(on, &place);
     on.r(
         "R43",
         "120R",
@@ -150,22 +126,7 @@ fn bus(on: &mut OnSheet<'_>) {
         ("RS485_B", GND),
         "the other half of the idle bias",
     );
-    let surge = Kind {
-        symbol: "Diode:SM712_SOT23",
-        footprint: "Package_TO_SOT_SMD:SOT-23",
-        value: "SM712",
-        bom: Some("sm712"),
-    };
-    on.part(
-        "D6",
-        &surge,
-        "discharge at the sockets",
-        &[
-            ("1", "A1", "RS485_A"),
-            ("2", "A2", "RS485_B"),
-            ("3", "common", GND),
-        ],
-    );
+    rs485::surge(on, "D6", "discharge at the sockets");
     on.test_point("TP7", "RS485_A", "0.3 V above B while the bus is idle");
     on.test_point("TP8", "RS485_B", "0.3 V below A while the bus is idle");
     on.test_point("TP9", "1V1", "1.1 V, the controller's core");

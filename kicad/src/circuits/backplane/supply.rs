@@ -7,6 +7,7 @@
 use super::{BUSBAR, V5, VIN_RACK};
 use crate::circuits::always_on::{Branch, always_on};
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::efuse::{self, Efuse};
 use crate::design::OPEN;
 
 const C_1206: &str = "Capacitor_SMD:C_1206_3216Metric";
@@ -27,41 +28,17 @@ pub(super) fn supply(on: &mut OnSheet<'_>) {
 }
 
 fn efuse(on: &mut OnSheet<'_>) {
-    let kind = Kind {
-        symbol: "Power_Management:TPS26631PWP",
-        footprint: "Package_SO:HTSSOP-20-1EP_4.4x6.5mm_P0.65mm_EP3.4x6.5mm_Mask2.96x2.96mm_ThermalVias",
-        value: "TPS26631PWP",
-        bom: Some("tps26631"),
+    let place = Efuse {
+        part: "U8",
+        note: "eFuse: 8 V to 22.8 V, 5.2 A, 0.5 V/ms, tries again by itself",
+        system: VIN_RACK,
+        input: VIN_RACK,
+        output: BUSBAR,
+        // No blocking transistor: the ideal diodes are in front.
+        gate: OPEN,
+        drive: OPEN,
     };
-    on.part(
-        "U8",
-        &kind,
-        "eFuse: 8 V to 22.8 V, 5.2 A, 0.5 V/ms, tries again by itself",
-        &[
-            ("1", "IN", VIN_RACK),
-            ("2", "IN", VIN_RACK),
-            ("3", "IN", VIN_RACK),
-            // No blocking transistor: the ideal diodes are in front.
-            ("4", "B_GATE", OPEN),
-            ("5", "DRV", OPEN),
-            ("6", "IN_SYS", VIN_RACK),
-            ("7", "UVLO", "EFUSE_UVLO"),
-            ("8", "OVP", "EFUSE_OVP"),
-            ("9", "GND", GND),
-            ("10", "dVdT", "EFUSE_DVDT"),
-            ("11", "ILIM", "EFUSE_ILIM"),
-            ("12", "MODE", GND),
-            ("13", "~{SHDN}", "EFUSE_SHDN_N"),
-            ("14", "IMON", "EFUSE_IMON"),
-            ("15", "~{FLT}", "EFUSE_FAULT_N"),
-            ("16", "PGTH", GND),
-            ("17", "PGOOD", OPEN),
-            ("18", "OUT", BUSBAR),
-            ("19", "OUT", BUSBAR),
-            ("20", "OUT", BUSBAR),
-            ("21", "GND", GND),
-        ],
-    );
+    efuse::efuse(on, &place);
     on.c("C32", "100n", (VIN_RACK, GND), "at U8, pad 1");
     on.r(
         "R23",

@@ -2,7 +2,8 @@
 //! The management bus, and what a person or the rack sees of the board: temperature, slot, lights, button.
 
 use super::PI_5V;
-use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::build::{GND, OnSheet, V3V3};
+use crate::circuits::rs485::{self, Transceiver};
 use crate::circuits::sensors::{self, Sensor};
 
 pub(super) fn bus(on: &mut OnSheet<'_>) {
@@ -26,55 +27,19 @@ pub(super) fn bus(on: &mut OnSheet<'_>) {
 }
 
 fn transceiver(on: &mut OnSheet<'_>) {
-    let kind = Kind {
-        symbol: "Interface_UART:THVD1450D",
-        footprint: "Package_SO:SOIC-8_3.9x4.9mm_P1.27mm",
-        value: "THVD1450D",
-        bom: Some("thvd1450"),
+    let place = Transceiver {
+        part: "U13",
+        note: "RS-485, 3.3 V, fail-safe; 1/8 unit load, does not disturb the bus while unpowered",
+        capacitor: "C48",
+        capacitor_note: "at U13, pad 8",
+        listen: "R37",
+        idle: "R38",
     };
-    on.part(
-        "U13",
-        &kind,
-        "RS-485, 3.3 V, fail-safe; 1/8 unit load, does not disturb the bus while unpowered",
-        &[
-            ("1", "RO", "RS485_RX"),
-            ("2", "~{RE}", "RS485_DE"),
-            ("3", "DE", "RS485_DE"),
-            ("4", "DI", "RS485_TX"),
-            ("5", "GND", GND),
-            ("6", "A", "RS485_A"),
-            ("7", "B", "RS485_B"),
-            ("8", "VCC", V3V3),
-        ],
-    );
-    on.decoupling("C48", V3V3, "at U13, pad 8");
-    on.r(
-        "R37",
-        "4k7",
-        ("RS485_DE", GND),
-        "listens in reset; below 8.2k because of erratum RP2350-E9",
-    );
-    on.r(
-        "R38",
-        "10k",
-        (V3V3, "RS485_RX"),
-        "idle while the receiver is off",
-    );
-    let surge = Kind {
-        symbol: "Diode:SM712_SOT23",
-        footprint: "Package_TO_SOT_SMD:SOT-23",
-        value: "SM712",
-        bom: Some("sm712"),
-    };
-    on.part(
+    rs485::transceiver(on, &place);
+    rs485::surge(
+        on,
         "D5",
-        &surge,
         "discharge at the fingers, at J1; terminated on the backplane only",
-        &[
-            ("1", "A1", "RS485_A"),
-            ("2", "A2", "RS485_B"),
-            ("3", "common", GND),
-        ],
     );
 }
 

@@ -6,6 +6,7 @@
 
 use super::{BUSBAR, VIN_BUCK, VIN_FUSED};
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::efuse::{self, Efuse, ONE_WAY};
 use crate::circuits::sensors::{self, Sensor};
 use crate::circuits::slot::{CONTACTS, Signal, pad_name};
 use crate::design::OPEN;
@@ -74,51 +75,19 @@ fn edge(on: &mut OnSheet<'_>) {
 }
 
 fn efuse(on: &mut OnSheet<'_>) {
-    let kind = Kind {
-        symbol: "Power_Management:TPS26631PWP",
-        footprint: "Package_SO:HTSSOP-20-1EP_4.4x6.5mm_P0.65mm_EP3.4x6.5mm_Mask2.96x2.96mm_ThermalVias",
-        value: "TPS26631PWP",
-        bom: Some("tps26631"),
+    let place = Efuse {
+        part: "U5",
+        note: "eFuse: 8 V to 22.8 V, 3 A, 1 V/ms, tries again by itself",
+        system: BUSBAR,
+        input: "EFUSE_IN",
+        output: VIN_FUSED,
+        gate: "EFUSE_BGATE",
+        drive: "EFUSE_DRV",
     };
-    on.part(
-        "U5",
-        &kind,
-        "eFuse: 8 V to 22.8 V, 3 A, 1 V/ms, tries again by itself",
-        &[
-            ("1", "IN", "EFUSE_IN"),
-            ("2", "IN", "EFUSE_IN"),
-            ("3", "IN", "EFUSE_IN"),
-            ("4", "B_GATE", "EFUSE_BGATE"),
-            ("5", "DRV", "EFUSE_DRV"),
-            ("6", "IN_SYS", BUSBAR),
-            ("7", "UVLO", "EFUSE_UVLO"),
-            ("8", "OVP", "EFUSE_OVP"),
-            ("9", "GND", GND),
-            ("10", "dVdT", "EFUSE_DVDT"),
-            ("11", "ILIM", "EFUSE_ILIM"),
-            // Ground: tries again after a fault; open would latch, and a rack far away would need a hand.
-            ("12", "MODE", GND),
-            ("13", "~{SHDN}", "EFUSE_SHDN_N"),
-            ("14", "IMON", "EFUSE_IMON"),
-            ("15", "~{FLT}", "EFUSE_FAULT_N"),
-            // Power good is judged by the controller from the sensor's voltage.
-            ("16", "PGTH", GND),
-            ("17", "PGOOD", OPEN),
-            ("18", "OUT", VIN_FUSED),
-            ("19", "OUT", VIN_FUSED),
-            ("20", "OUT", VIN_FUSED),
-            ("21", "GND", GND),
-        ],
-    );
-    let blocking = Kind {
-        symbol: "Transistor_FET:CSD18543Q3A",
-        footprint: "Package_SON:VSON-8_3.3x3.3mm_P0.65mm_NexFET",
-        value: "CSD18543Q3A",
-        bom: Some("csd18543q3a"),
-    };
+    efuse::efuse(on, &place);
     on.part(
         "Q1",
-        &blocking,
+        &ONE_WAY,
         "blocks reverse polarity and current back into the busbar; 8.1 mohm, 0.09 W at 3.3 A",
         &[
             ("1", "S", BUSBAR),
