@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Drawings as KiCad 9 files.
+//! One function for each kind of thing on a sheet.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::{
-    Drawing, Label, Note, Placed, SheetBox, What,
-    connect::{ends, touches},
-    page::{A4, Paper},
-    root_uuid, sheet_file, sheet_uuid, symbol_uuid,
+use super::super::{
+    Label, Note, Placed, SheetBox, What, root_uuid, sheet_file, sheet_uuid, symbol_uuid,
 };
 use crate::{
     design::Design,
@@ -16,16 +11,11 @@ use crate::{
     uuid::uuid,
 };
 
-/// The version of the file format: KiCad 9.0.
-const VERSION: &str = "20250114";
-/// The date in the title blocks: the design's, not the day's.
-const DATE: &str = "2026-11-25";
-
-fn millimetres(steps: i32) -> f64 {
+pub(super) fn millimetres(steps: i32) -> f64 {
     f64::from(steps) * GRID
 }
 
-fn xy(point: Point) -> Sexpr {
+pub(super) fn xy(point: Point) -> Sexpr {
     list(
         "xy",
         [number(millimetres(point.x)), number(millimetres(point.y))],
@@ -37,11 +27,11 @@ fn at(point: Point, angle: f64) -> Sexpr {
     list("at", [number(x), number(y), number(angle)])
 }
 
-fn id(uuid: String) -> Sexpr {
+pub(super) fn id(uuid: String) -> Sexpr {
     list("uuid", [text(uuid)])
 }
 
-fn word(name: &str, value: &str) -> Sexpr {
+pub(super) fn word(name: &str, value: &str) -> Sexpr {
     list(name, [atom(value)])
 }
 
@@ -60,213 +50,14 @@ fn effects(justify: &[&str], hidden: bool) -> Sexpr {
     list("effects", items)
 }
 
-fn stroke() -> Sexpr {
+pub(super) fn stroke() -> Sexpr {
     list(
         "stroke",
         [list("width", [number(0.0)]), word("type", "default")],
     )
 }
 
-/// The file of one sheet.
-pub(super) fn sheet(design: &Design, index: usize, paper: Paper, drawing: &Drawing) -> String {
-    let sheet = design.sheets[index];
-    let path = format!(
-        "/{}/{}",
-        root_uuid(design.name),
-        sheet_uuid(design.name, sheet.name)
-    );
-    let mut items = head(
-        design,
-        &uuid(&[design.name, "file", sheet.name]),
-        paper,
-        sheet.title,
-        index + 2,
-    );
-    items.push(library(drawing));
-    items.extend(content(design, sheet.name, &path, drawing));
-    items.push(word("embedded_fonts", "no"));
-    list("kicad_sch", items).to_string()
-}
-
-/// The root file.
-pub(super) fn root(design: &Design, drawing: &Drawing) -> String {
-    let tallest = drawing
-        .sheets
-        .iter()
-        .map(|sheet| sheet.at.y + sheet.size.y)
-        .max();
-    let paper = match tallest {
-        Some(lowest) if lowest > 130 => super::page::A3,
-        _ => A4,
-    };
-    let mut items = head(design, &root_uuid(design.name), paper, design.title, 1);
-    items.push(list("lib_symbols", []));
-    items.extend(content(design, "root", "", drawing));
-    for (index, sheet) in drawing.sheets.iter().enumerate() {
-        items.push(sheet_box(design, sheet, index));
-    }
-    items.push(list(
-        "sheet_instances",
-        [list("path", [text("/"), list("page", [text("1")])])],
-    ));
-    items.push(word("embedded_fonts", "no"));
-    list("kicad_sch", items).to_string()
-}
-
-fn head(design: &Design, own: &str, paper: Paper, title: &str, page: usize) -> Vec<Sexpr> {
-    let comment = |index: i32, line: &str| list("comment", [atom(index.to_string()), text(line)]);
-    vec![
-        word("version", VERSION),
-        list("generator", [text("racklet")]),
-        list("generator_version", [text("9.0")]),
-        id(own.to_owned()),
-        list("paper", [text(paper.name)]),
-        list(
-            "title_block",
-            [
-                list("title", [text(title)]),
-                list("date", [text(DATE)]),
-                list("rev", [text(design.revision)]),
-                list("company", [text("Racklet")]),
-                comment(
-                    1,
-                    &format!(
-                        "{}, sheet {page} of {}",
-                        design.title,
-                        design.sheets.len() + 1
-                    ),
-                ),
-                comment(2, "Licence: CERN-OHL-P-2.0"),
-                comment(3, "Never fabricated yet"),
-            ],
-        ),
-    ]
-}
-
-/// The symbols that are used, each once, by name.
-fn library(drawing: &Drawing) -> Sexpr {
-    let used: BTreeMap<&str, &Sexpr> = drawing
-        .symbols
-        .iter()
-        .map(|placed| (&*placed.symbol.id, &placed.symbol.definition))
-        .collect();
-    list("lib_symbols", used.into_values().cloned())
-}
-
-fn content(design: &Design, sheet: &str, path: &str, drawing: &Drawing) -> Vec<Sexpr> {
-    let unique = |kind: &str, what: String| uuid(&[design.name, sheet, kind, &what]);
-    let mut items = Vec::new();
-    for (index, note) in drawing.notes.iter().enumerate() {
-        items.push(note_item(note, unique("note", index.to_string())));
-    }
-    for (low, high) in &drawing.frames {
-        let corner = |name: &str, point: &Point| {
-            list(
-                name,
-                [number(millimetres(point.x)), number(millimetres(point.y))],
-            )
-        };
-        items.push(list(
-            "rectangle",
-            [
-                corner("start", low),
-                corner("end", high),
-                list(
-                    "stroke",
-                    [list("width", [number(0.0)]), word("type", "dash")],
-                ),
-                list("fill", [word("type", "none")]),
-                id(unique("frame", format!("{low:?}"))),
-            ],
-        ));
-    }
-    for point in junctions(drawing) {
-        items.push(list(
-            "junction",
-            [
-                list(
-                    "at",
-                    [number(millimetres(point.x)), number(millimetres(point.y))],
-                ),
-                list("diameter", [number(0.0)]),
-                list("color", [0.0, 0.0, 0.0, 0.0].map(number)),
-                id(unique("junction", format!("{point:?}"))),
-            ],
-        ));
-    }
-    for point in &drawing.open {
-        items.push(list(
-            "no_connect",
-            [
-                list(
-                    "at",
-                    [number(millimetres(point.x)), number(millimetres(point.y))],
-                ),
-                id(unique("open", format!("{point:?}"))),
-            ],
-        ));
-    }
-    for (from, to) in wires(drawing) {
-        items.push(list(
-            "wire",
-            [
-                list("pts", [xy(from), xy(to)]),
-                stroke(),
-                id(unique("wire", format!("{from:?} {to:?}"))),
-            ],
-        ));
-    }
-    for label in &drawing.labels {
-        items.push(label_item(
-            label,
-            unique("label", format!("{} {:?}", label.net, label.at)),
-        ));
-    }
-    for (index, placed) in drawing.symbols.iter().enumerate() {
-        items.push(symbol_item(design, sheet, path, placed, index));
-    }
-    items
-}
-
-/// Wires without those that are there twice.
-fn wires(drawing: &Drawing) -> BTreeSet<(Point, Point)> {
-    drawing
-        .wires
-        .iter()
-        .map(|(from, to)| (*from.min(to), *from.max(to)))
-        .collect()
-}
-
-/// Where a dot belongs: three ends or more, or an end on a wire that passes.
-fn junctions(drawing: &Drawing) -> Vec<Point> {
-    let wires = wires(drawing);
-    let mut ways: BTreeMap<Point, usize> = BTreeMap::new();
-    for point in ends(drawing) {
-        ways.entry(point).or_default();
-    }
-    for (point, ways) in &mut ways {
-        for wire in wires.iter().filter(|wire| touches(*point, **wire)) {
-            *ways += if wire.0 == *point || wire.1 == *point {
-                1
-            } else {
-                2
-            };
-        }
-        for placed in &drawing.symbols {
-            let pins = placed.symbol.pins.iter();
-            *ways += usize::from(
-                pins.filter(|pin| pin.unit == placed.unit || pin.unit == 0)
-                    .any(|pin| placed.at + super::turned(pin.at, placed.turns) == *point),
-            );
-        }
-    }
-    ways.into_iter()
-        .filter(|(_, ways)| *ways > 2)
-        .map(|(point, _)| point)
-        .collect()
-}
-
-fn note_item(note: &Note, own: String) -> Sexpr {
+pub(super) fn note_item(note: &Note, own: String) -> Sexpr {
     list(
         "text",
         [
@@ -295,7 +86,7 @@ fn note_item(note: &Note, own: String) -> Sexpr {
     )
 }
 
-fn label_item(label: &Label, own: String) -> Sexpr {
+pub(super) fn label_item(label: &Label, own: String) -> Sexpr {
     let (angle, justify) = match label.side {
         Side::Right => (0.0, "left"),
         Side::Left => (180.0, "right"),
@@ -325,7 +116,13 @@ fn label_item(label: &Label, own: String) -> Sexpr {
     )
 }
 
-fn symbol_item(design: &Design, sheet: &str, path: &str, placed: &Placed, index: usize) -> Sexpr {
+pub(super) fn symbol_item(
+    design: &Design,
+    sheet: &str,
+    path: &str,
+    placed: &Placed,
+    index: usize,
+) -> Sexpr {
     let part = match placed.what {
         What::Part(reference) => design.part(reference),
         What::Rail(_) | What::Flag => None,
@@ -430,24 +227,22 @@ fn symbol_item(design: &Design, sheet: &str, path: &str, placed: &Placed, index:
             ],
         ));
     }
-    items.push(list(
-        "instances",
-        [list(
-            "project",
-            [
-                text(design.name),
-                list(
-                    "path",
-                    [
-                        text(path),
-                        list("reference", [text(reference)]),
-                        list("unit", [atom(placed.unit.to_string())]),
-                    ],
-                ),
-            ],
-        )],
+    items.push(instances(
+        design,
+        path,
+        [
+            list("reference", [text(reference)]),
+            list("unit", [atom(placed.unit.to_string())]),
+        ],
     ));
     list("symbol", items)
+}
+
+/// What a symbol or a sheet is where its file is used, which each of ours is once.
+fn instances(design: &Design, path: &str, what: impl IntoIterator<Item = Sexpr>) -> Sexpr {
+    let place = std::iter::once(text(path)).chain(what);
+    let project = [text(design.name), list("path", place)];
+    list("instances", [list("project", project)])
 }
 
 /// A number that no other rail or flag of the design has.
@@ -456,7 +251,7 @@ fn hidden_number(design: &Design, sheet: &str, index: usize) -> usize {
     (position.unwrap_or(0) + 1) * 1000 + index
 }
 
-fn sheet_box(design: &Design, sheet: &SheetBox, index: usize) -> Sexpr {
+pub(super) fn sheet_box(design: &Design, sheet: &SheetBox, index: usize) -> Sexpr {
     let own = sheet_uuid(design.name, sheet.name);
     let field = |name: &str, value: String, y: i32, justify: &str| {
         list(
@@ -518,21 +313,8 @@ fn sheet_box(design: &Design, sheet: &SheetBox, index: usize) -> Sexpr {
             ],
         ));
     }
-    items.push(list(
-        "instances",
-        [list(
-            "project",
-            [
-                text(design.name),
-                list(
-                    "path",
-                    [
-                        text(format!("/{}", root_uuid(design.name))),
-                        list("page", [text((index + 2).to_string())]),
-                    ],
-                ),
-            ],
-        )],
-    ));
+    let root = format!("/{}", root_uuid(design.name));
+    let page = list("page", [text((index + 2).to_string())]);
+    items.push(instances(design, &root, [page]));
     list("sheet", items)
 }
