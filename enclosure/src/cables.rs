@@ -28,7 +28,8 @@ pub struct Cable {
 }
 
 /// The middle of a port's face.
-fn port(layout: &Layout, switch: &Switch, port: u32) -> [f64; 3] {
+#[must_use]
+pub fn port(layout: &Layout, switch: &Switch, port: u32) -> [f64; 3] {
     let (shape, bay) = (layout.switch(switch), layout.rack.bay);
     let spread = switch.size[0] - 2.0 * bay.margin;
     let part = f64::from(port - 1) / f64::from(bay.ports - 1);

@@ -14,13 +14,17 @@ pub mod filament;
 pub mod latch;
 pub mod layout;
 pub mod mesh;
+pub mod models;
+pub mod picture;
+pub mod png;
 pub mod report;
 pub mod solids;
 pub mod sweep;
+pub mod vector;
 pub mod views;
 
 use layout::Layout;
-use solids::Failed;
+use solids::{Failed, Part};
 
 /// The rack as it is in `boards/`.
 ///
@@ -49,13 +53,16 @@ pub enum Unfit {
     },
 }
 
-/// Writes STL files and pictures into `out`, after all checks.
+/// Writes STL files and pictures into `out`, after all checks; and smaller pictures into the folder of documents, if one is named.
 ///
 /// # Errors
 /// [`Unfit`].
-pub fn generate(out: &Path) -> Result<(), Unfit> {
-    measured(out)?;
-    views::render(&layout(), out)?;
+pub fn generate(out: &Path, documents: Option<&Path>) -> Result<(), Unfit> {
+    let parts = measured(out)?;
+    views::render(&layout(), &parts, out, views::For::Release)?;
+    if let Some(documents) = documents {
+        views::render(&layout(), &parts, documents, views::For::Documents)?;
+    }
     Ok(())
 }
 
@@ -65,15 +72,15 @@ pub fn generate(out: &Path) -> Result<(), Unfit> {
 /// [`Unfit`].
 pub fn check() -> Result<(), Unfit> {
     let scratch = tempfile::tempdir().map_err(Unfit::Scratch)?;
-    measured(scratch.path())
+    measured(scratch.path()).map(drop)
 }
 
-fn measured(out: &Path) -> Result<(), Unfit> {
+fn measured(out: &Path) -> Result<Vec<Part>, Unfit> {
     let layout = layout();
     let parts = solids::make(&layout, out)?;
     let findings = check::all(&layout, &parts);
     if findings.is_empty() {
-        Ok(())
+        Ok(parts)
     } else {
         Err(Unfit::Found { findings })
     }

@@ -2,7 +2,8 @@
 //! Whether a solid can be slid into place from the front: not step by step but as a whole. Seen along the way, at each
 //! point of a fine raster, nothing of what stands still may begin before the last of what moves ends.
 
-use crate::mesh::{Mesh, Vec3};
+use crate::mesh::Mesh;
+use crate::vector::Vec3;
 
 /// Side of the raster's squares, a quarter of the least clearance.
 const STEP: f64 = 0.1;

@@ -1,145 +1,164 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pictures of the rack: closed, and taken apart. What is bought stands in them as boxes.
+//! Pictures of the rack: in use, from behind, taken apart, and a tray.
 
-use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use crate::layout::Layout;
-use crate::mesh::Aabb;
-use crate::solids::{CASE, Failed, hosts, run, write};
+use crate::models;
+use crate::picture::{self, Colour, Scene, View, colour};
+use crate::png;
+use crate::solids::{Failed, Part, hosts};
+use crate::vector::Vec3;
 
-const SIZE: &str = "--imgsize=1400,1200";
+/// Which tray is half out, and how far.
+const PULLED: (u32, f64) = (2, 58.0);
 
-/// Renders `rack.png`, `rack-exploded.png` and `tray.png` into `out`; the solids have been made there.
+/// What pictures are for: how large they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// A release, beside the solids.
+    Release,
+    /// The documents: small enough to be kept with them.
+    Documents,
+}
+
+/// Draws `rack.png`, `rack-rear.png`, `rack-exploded.png`, `tray.png` and `parts.png` for a release; for documents some of them, called
+/// `case...`.
 ///
 /// # Errors
-/// [`Failed`].
-pub fn render(layout: &Layout, out: &Path) -> Result<(), Failed> {
-    let apart = |part: &str| -> [f64; 3] {
-        match part {
-            "base" => [0.0, 0.0, -45.0],
-            "left-wall" => [-70.0, 0.0, 0.0],
-            "right-wall" => [70.0, 0.0, 0.0],
-            "rear-wall" => [0.0, 95.0, 0.0],
-            "top" => [0.0, 0.0, 75.0],
-            "front" => [-25.0, -95.0, 25.0],
-            "divider" => [-25.0, 0.0, 25.0],
-            _ => [0.0; 3],
-        }
+/// [`Failed::File`].
+pub fn render(layout: &Layout, parts: &[Part], out: &Path, reader: For) -> Result<(), Failed> {
+    let view = |around, above| View {
+        around,
+        above,
+        size: match reader {
+            For::Release => [1600, 1200],
+            For::Documents => [960, 720],
+        },
+        samples: if reader == For::Release { 2 } else { 3 },
+        coarse: if reader == For::Release { 1 } else { 4 },
     };
-    picture(out, "rack", &scene(layout, |_| [0.0; 3], 0.0), "62,0,-32")?;
-    picture(
-        out,
-        "rack-exploded",
-        &scene(layout, apart, 110.0),
-        "64,0,-36",
-    )?;
-    picture(
-        out,
-        "rack-rear",
-        &scene(layout, |_| [0.0; 3], 0.0),
-        "66,0,140",
-    )?;
-    picture(out, "tray", &one_tray(layout), "52,0,-32")
-}
-
-fn picture(out: &Path, name: &str, scene: &str, turn: &str) -> Result<(), Failed> {
-    let source = out.join("scad").join(format!("{name}.scad"));
-    write(&source, scene)?;
-    let mut command = Command::new("xvfb-run");
-    command.args([
-        "-a",
-        "openscad",
-        SIZE,
-        "--colorscheme=Tomorrow",
-        "--projection=p",
-        "--autocenter",
-        "--viewall",
-    ]);
-    command.arg(format!("--camera=0,0,0,{turn},500"));
-    run(
-        name,
-        command
-            .arg("-o")
-            .arg(out.join(format!("{name}.png")))
-            .arg(&source),
-    )
-}
-
-fn scene(layout: &Layout, apart: impl Fn(&str) -> [f64; 3], trays_out: f64) -> String {
-    let mut scene = String::from("// SPDX-License-Identifier: CERN-OHL-P-2.0\n");
-    let mut add = |line: String| writeln!(scene, "{line}").expect("strings grow");
-    for part in CASE {
-        let colour = if ["base", "top", "deck"].contains(&part) {
-            "#d9573f"
-        } else {
-            "#3c4450"
-        };
-        add(format!(
-            "translate({:?}) color(\"{colour}\") import(\"{part}.placed.stl\");",
-            apart(part)
-        ));
+    let whole = in_use(layout, parts);
+    let apart = apart(layout, parts);
+    let tray = tray(layout, parts);
+    let beds = beds(layout, parts);
+    let pictures = match reader {
+        For::Release => vec![
+            ("rack", &whole, view(33.0, 21.0)),
+            ("rack-rear", &whole, view(128.0, 24.0)),
+            ("rack-exploded", &apart, view(36.0, 24.0)),
+            ("tray", &tray, view(38.0, 32.0)),
+            ("parts", &beds, view(0.0, 55.0)),
+        ],
+        For::Documents => vec![
+            ("case", &whole, view(33.0, 21.0)),
+            ("case-apart", &apart, view(36.0, 24.0)),
+            ("case-tray", &tray, view(38.0, 32.0)),
+        ],
+    };
+    for (name, scene, view) in pictures {
+        let path = out.join(format!("{name}.png"));
+        let rows = picture::draw(scene, &view);
+        png::encode(view.size, &rows)
+            .and_then(|file| fs::write(&path, file))
+            .map_err(|source| Failed::File { path, source })?;
     }
+    Ok(())
+}
+
+fn colour_of(part: &str) -> Colour {
+    match part {
+        "base" | "top" | "deck" => colour(0xe0_5a_3c),
+        part if part.starts_with("tray") => colour(0xec_e8_e0),
+        _ => colour(0x4a_54_62),
+    }
+}
+
+/// A tray of the first choice of host, with its boards, in a slot and moved.
+fn put_tray(scene: &mut Scene, layout: &Layout, parts: &[Part], slot: u32, by: Vec3) {
     let hosts = hosts();
+    // The one that the power budget is for.
+    let host = hosts.last().expect("there are hosts");
+    let name = format!("tray-{}", host.name);
+    let down = layout.tray_z(slot) - layout.tray_z(1);
+    for part in parts.iter().filter(|part| part.name == name) {
+        let mesh = part.placed.moved([by[0], by[1], by[2] + down]);
+        scene.add(&mesh, colour_of(&name));
+    }
+    for (mesh, colour) in models::boards(layout, host, slot) {
+        scene.add(&mesh.moved(by), colour);
+    }
+}
+
+fn in_use(layout: &Layout, parts: &[Part]) -> Scene {
+    let mut scene = Scene::default();
+    for part in parts.iter().filter(|part| part.count == 1) {
+        scene.add(&part.placed, colour_of(&part.name));
+    }
     for slot in 1..=layout.rack.slots {
-        let host = &hosts[0];
-        let (down, forward) = (layout.tray_z(slot) - layout.tray_z(1), -trays_out);
-        add(format!(
-            "translate([0, {forward}, {down}]) color(\"#eceff1\") import(\"tray-{}.placed.stl\");",
-            host.name
-        ));
-        for (name, shape) in layout.boards(host, slot) {
-            add(format!(
-                "translate([0, {forward}, 0]) {}",
-                solid(&name, &shape)
-            ));
-        }
+        let out = if slot == PULLED.0 { PULLED.1 } else { 0.0 };
+        put_tray(&mut scene, layout, parts, slot, [0.0, -out, 0.0]);
     }
-    for (name, shape) in layout.backplane(&layout.backplane.sockets) {
-        add(format!(
-            "translate([0, {}, 0]) {}",
-            trays_out * 0.35,
-            solid(&name, &shape)
-        ));
+    let switch = models::switch(layout, &layout.rack.switches[0]);
+    let bought = models::backplane(layout)
+        .into_iter()
+        .chain(models::fans(layout));
+    for (mesh, colour) in bought.chain(switch) {
+        scene.add(&mesh, colour);
     }
-    let switch = ("switch".to_owned(), layout.switch(&layout.rack.switches[0]));
-    for (name, shape) in layout.fan_boxes().into_iter().chain([switch]) {
-        let by = match name.as_str() {
-            "switch" => [0.0, -trays_out, 0.0],
-            _ => [-trays_out * 0.35, 0.0, 0.0],
+    scene
+}
+
+fn apart(layout: &Layout, parts: &[Part]) -> Scene {
+    let mut scene = Scene::default();
+    for part in parts.iter().filter(|part| part.count == 1) {
+        let by = match part.name.as_str() {
+            "base" => [0.0, 0.0, -50.0],
+            "left-wall" => [-95.0, 0.0, 0.0],
+            "right-wall" => [110.0, 0.0, 0.0],
+            "rear-wall" => [0.0, 120.0, 0.0],
+            "top" => [0.0, 0.0, 60.0],
+            "front" => [-45.0, -70.0, 0.0],
+            _ => [0.0; 3],
         };
-        add(format!("translate({by:?}) {}", solid(&name, &shape)));
+        scene.add(&part.placed.moved(by), colour_of(&part.name));
     }
-    scene
-}
-
-fn one_tray(layout: &Layout) -> String {
-    let host = &hosts()[0];
-    let mut scene = format!(
-        "color(\"#eceff1\") import(\"tray-{}.placed.stl\");\n",
-        host.name
-    );
-    for (name, shape) in layout.boards(host, 1) {
-        writeln!(scene, "{}", solid(&name, &shape)).expect("strings grow");
+    for slot in 1..=layout.rack.slots {
+        put_tray(&mut scene, layout, parts, slot, [0.0, -130.0, 0.0]);
     }
-    scene
-}
-
-fn solid(name: &str, shape: &Aabb) -> String {
-    let colour = match name {
-        name if name.starts_with("raspberry") || name.starts_with("rp2350") => "#2e7d4f",
-        name if name.starts_with("usb") || name == "ethernet" || name == "network" => "#b0b5ba",
-        name if name.starts_with("socket") || name == "header" || name.starts_with("fan") => {
-            "#23262b"
+    let mut add = |models: Vec<models::Model>, by: Vec3| {
+        for (mesh, colour) in models {
+            scene.add(&mesh.moved(by), colour);
         }
-        "tab" => "#c9a227",
-        "switch" => "#5b7fa6",
-        _ => "#8a9097",
     };
-    let size = [0, 1, 2].map(|axis| shape.high[axis] - shape.low[axis]);
-    format!(
-        "translate({:.3?}) color(\"{colour}\") cube({size:.3?});",
-        shape.low
-    )
+    add(models::backplane(layout), [0.0, 45.0, 0.0]);
+    add(models::fans(layout), [-50.0, 0.0, 0.0]);
+    let switch = &layout.rack.switches[0];
+    add(models::switch(layout, switch), [0.0, -130.0, -25.0]);
+    scene
+}
+
+fn tray(layout: &Layout, parts: &[Part]) -> Scene {
+    let mut scene = Scene::default();
+    put_tray(&mut scene, layout, parts, 1, [0.0; 3]);
+    scene
+}
+
+/// Every part as it lies on the printer's bed, four beds in a row.
+fn beds(layout: &Layout, parts: &[Part]) -> Scene {
+    let mut scene = Scene::default();
+    for (part, index) in parts.iter().zip(0u32..) {
+        let bounds = part.printed.bounds();
+        let bed = layout.rack.print.bed;
+        let (column, row) = (f64::from(index % 4), f64::from(index / 4));
+        let middle = [0, 1].map(|axis| f64::midpoint(bounds.low[axis], bounds.high[axis]));
+        let to = [
+            column * bed - middle[0],
+            -row * bed - middle[1],
+            -bounds.low[2],
+        ];
+        scene.add(&part.printed.moved(to), colour_of(&part.name));
+    }
+    scene
 }

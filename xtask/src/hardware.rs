@@ -88,7 +88,7 @@ fn everything(arguments: &Arguments) -> Result<()> {
         judge(&kicad, &project)?;
     }
     if !arguments.no_outputs {
-        release_all(&kicad, &folder)?;
+        release_all(&kicad, &folder, !arguments.check)?;
         if !arguments.check {
             illustrate(&kicad, &folder)?;
         }
@@ -256,9 +256,13 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// The pictures that the documents show.
+fn documents() -> PathBuf {
+    paths::workspace().join("docs/hardware")
+}
+
+/// The pictures of boards that the documents show.
 fn illustrate(kicad: &Kicad, folder: &Path) -> Result<()> {
-    let documents = paths::workspace().join("docs/hardware");
+    let documents = documents();
     for project in Project::all(folder)? {
         if project.file("kicad_pcb").is_file() {
             let scratch = tempfile::tempdir()?;
@@ -269,10 +273,15 @@ fn illustrate(kicad: &Kicad, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn release_all(kicad: &Kicad, folder: &Path) -> Result<()> {
+/// The release folders; with the case's pictures for the documents, since its solids are made here.
+fn release_all(kicad: &Kicad, folder: &Path, with_documents: bool) -> Result<()> {
     let enclosure = paths::products()?.join("hardware/enclosure");
     step("trays and case: STL and pictures", "hw-stl", 60, || {
-        Ok(racklet_enclosure::generate(&paths::made(enclosure)?)?)
+        let documents = with_documents.then(documents);
+        Ok(racklet_enclosure::generate(
+            &paths::made(enclosure)?,
+            documents.as_deref(),
+        )?)
     })?;
     let ibom = ibom::IBOM.require()?.join("generate_interactive_bom");
     for project in Project::all(folder)? {
