@@ -114,10 +114,10 @@ fn core_supply(on: &mut OnSheet<'_>) {
     on.l(
         "L1",
         "3u3",
-        "Inductor_SMD:L_Murata_DFE201610P",
+        "racklet:L_Abracon_AOTA-B201610",
         "l-3u3-core",
         ("VREG_LX", V1V1),
-        "core regulator: the guide asks for this very part, its marked end towards VREG_LX",
+        "core regulator: the guide asks for this very part; its mark lies at 1V1, as on a Pico 2, not at VREG_LX",
     );
     let four_u7 = |on: &mut OnSheet<'_>, reference, net, note| {
         on.c_of(

@@ -146,7 +146,7 @@ fn clock(on: &mut OnSheet<'_>) {
     on.part(
         "Y2",
         &kind,
-        "+-30 ppm, 10 pF load",
+        "+-30 ppm, 18 pF load as the W5500 asks for",
         &[
             ("1", "1", "ETH_XI"),
             ("2", "G", GND),
@@ -157,11 +157,11 @@ fn clock(on: &mut OnSheet<'_>) {
     for (reference, net) in [("C53", "ETH_XI"), ("C54", "ETH_XO")] {
         on.c_of(
             reference,
-            "15p",
+            "30p",
             C_0402,
-            "c-15p-0402",
+            "c-30p-0402",
             (net, GND),
-            "load: 2 x (10 pF - 2.5 pF of the board)",
+            "load: 2 x (18 pF - 3 pF of chip and board)",
         );
     }
     on.r("R34", "1M", ("ETH_XI", "ETH_XO"), "starts the oscillator");

@@ -62,13 +62,13 @@ fn efuse(on: &mut OnSheet<'_>) {
         "R26",
         "3k48",
         ("EFUSE_ILIM", GND),
-        "limit 18 / 3.48 = 5.17 A, 4.8 to 5.6 A",
+        "limit 18 / 3.48 = 5.17 A, 4.8 to 5.6 A, twice that for milliseconds",
     );
     on.c(
         "C33",
         "100n",
         ("EFUSE_DVDT", GND),
-        "ramp 2 uA * 25 / 100 nF = 0.5 V/ms: 0.12 A into 240 uF",
+        "ramp 1 / (20.8 kohm * 100 nF) = 0.48 V/ms: 0.12 A into 240 uF",
     );
     on.r(
         "R27",

@@ -2,7 +2,8 @@
 //! From the card edge to the 5.1 V supply's input: surge, reverse polarity, inrush, short, energy.
 //!
 //! U5's numbers (TPS2663x datasheet, SLVSE94): thresholds of UVLO and OVP 1.2 V rising (UVLO 1.12 V falling), current
-//! limit 18 V / R(ILIM), output ramp 2 uA * 25 / C(dVdT), current monitor 27.9 uA/A.
+//! limit 18 V / R(ILIM), output ramp 1 / (20.8 kohm * C(dVdT)), current monitor 27.9 uA/A. For the first milliseconds of an
+//! overload this variant passes twice the limit (8.3.7.1.2).
 
 use super::{BUSBAR, VIN_BUCK, VIN_FUSED};
 use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
@@ -134,13 +135,13 @@ fn efuse(on: &mut OnSheet<'_>) {
         "R13",
         "6k04",
         ("EFUSE_ILIM", GND),
-        "limit 18 / 6.04 = 2.98 A; 20.4 W at 9 V and 91 % are 2.5 A",
+        "limit 18 / 6.04 = 2.98 A, twice that for milliseconds; 20.4 W at 9 V and 91 % are 2.5 A",
     );
     on.c(
         "C25",
         "47n",
         ("EFUSE_DVDT", GND),
-        "ramp 2 uA * 25 / 47 nF = 1.06 V/ms: 24 mA into 22 uF",
+        "ramp 1 / (20.8 kohm * 47 nF) = 1.02 V/ms: 23 mA into 22 uF",
     );
     on.r(
         "R14",
