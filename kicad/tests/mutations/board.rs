@@ -135,6 +135,26 @@ fn tracks_that_come_too_near_are_refused() {
 }
 
 #[test]
+fn a_signal_that_creeps_up_to_the_input_is_refused() {
+    let copies = spoilt(|board| {
+        let first = |name: &str| {
+            let number = net(board, name);
+            let mut tracks = board.iter().filter(|it| is(it, "segment"));
+            let start = tracks.find(|it| of_net(it, &number)).unwrap().get("start");
+            let spot = |index: usize| start.unwrap().items()[index].number().unwrap();
+            (number.clone(), (spot(1), spot(2)))
+        };
+        // From where the signal is to where the input is: KiCad takes a track that touches nothing for its neighbour's.
+        let ((console, from), (_, to)) = (first("CONSOLE_TX"), first("BUSBAR"));
+        board.push(track(&console, from, to, 0.15, OWN));
+    });
+    for copy in copies {
+        copy.refused(Link::Drc, &["[creepage]", "creepage at the input"]);
+        copy.refused(Link::Drc, &["[clearance]", "clearance of Input"]);
+    }
+}
+
+#[test]
 fn a_removed_decoupling_capacitor_is_refused() {
     let copies = spoilt(|board| board.retain(|item| !is_part(item, "C13")));
     for copy in copies {

@@ -84,7 +84,9 @@ fn a_gate_that_would_feed_a_tray_that_is_off_is_refused() {
 
 #[test]
 fn a_wrong_value_of_the_converters_divider_is_refused() {
-    refused("V", |bmc, _| part(bmc, "R26").value = "27k 0.1%".into());
+    refused("bmc tray's supply (V): ", |bmc, _| {
+        part(bmc, "R26").value = "27k 0.1%".into()
+    });
 }
 
 #[test]
