@@ -275,6 +275,8 @@ pub struct Load {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Patch {
+    /// A cable's diameter.
+    pub thickness: f64,
     /// The least radius.
     pub bend: f64,
     /// How far a plug stands out of its jack.

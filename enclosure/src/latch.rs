@@ -168,6 +168,12 @@ pub fn holds(layout: &Layout, parts: &[Part], host: &Dimensions) -> Vec<String> 
     };
     let (latch, clearance) = (layout.rack.latch, layout.rack.case.clearance);
     let mut found = Vec::new();
+    if !as_computed(layout, &tray.placed) {
+        found.push(format!(
+            "{name}: its arm is not {} mm thick and {} mm long",
+            latch.thickness, latch.length
+        ));
+    }
     for slot in 1..=layout.rack.slots {
         let down = layout.tray_z(slot) - layout.tray_z(1);
         let mut no = |what: String| found.push(format!("slot {slot} with {}: {what}", host.name));
@@ -205,6 +211,23 @@ pub fn holds(layout: &Layout, parts: &[Part], host: &Dimensions) -> Vec<String> 
         ));
     }
     found
+}
+
+/// Whether the arm of a tray in slot 1 is the one that was computed: solid just inside its sides and not outside of them, clamped where
+/// it should be.
+fn as_computed(layout: &Layout, tray: &Mesh) -> bool {
+    let (rack, latch) = (&layout.rack, layout.rack.latch);
+    let right = layout.zone_x + rack.case.clearance + rack.tray.width;
+    let left = right - latch.thickness;
+    let z = layout.tray_z(1) + rack.tray.plate / 2.0;
+    let root = latch.face + latch.length;
+    let solid = |x: f64, y: f64| tray.contains([x, y, z]);
+    [0.25, 0.5, 0.9].iter().all(|part| {
+        let y = root - part * latch.length + 0.5;
+        let inside = solid(left + 0.05, y) && solid(right - 0.05, y);
+        inside && !solid(left - 0.05, y) && (*part > 0.8 || !solid(right + 0.05, y))
+    }) && solid(left - 0.5, root + 1.5)
+        && !solid(left - 0.3, root - 1.0)
 }
 
 #[cfg(test)]

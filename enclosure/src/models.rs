@@ -10,7 +10,7 @@ use crate::cables;
 use crate::layout::Layout;
 use crate::mesh::{Aabb, Mesh, block};
 use crate::picture::{Colour, colour};
-use crate::vector::Vec3;
+use crate::vector::{Vec3, add, cross, dot, scale, sub, unit};
 
 /// A solid and its colour.
 pub type Model = (Mesh, Colour);
@@ -242,6 +242,82 @@ pub fn switch(layout: &Layout, switch: &Switch) -> Vec<Model> {
         ]);
     }
     models
+}
+
+/// The patch cables, but for that of a tray which is out, with their plugs.
+#[must_use]
+pub fn cables(layout: &Layout, host: &Dimensions, out: u32) -> Vec<Model> {
+    const COLOURS: [u32; 6] = [
+        0xf2_b1_34, 0x5b_c0_8f, 0x4f_a3_e3, 0xb0_7c_e8, 0xe8_6f_91, 0xb8_bf_c8,
+    ];
+    let patch = layout.rack.patch;
+    let Ok(cables) = cables::all(layout, host, &layout.rack.switches[0]) else {
+        return Vec::new();
+    };
+    let without = format!("tray {out}");
+    let mut models = Vec::new();
+    for (cable, hex) in cables.iter().zip(COLOURS) {
+        if cable.from == without {
+            continue;
+        }
+        models.push((tube(&cable.way, patch.thickness / 2.0), colour(hex)));
+        let ends = [
+            &cable.way[..2],
+            &[
+                cable.way[cable.way.len() - 1],
+                cable.way[cable.way.len() - 2],
+            ],
+        ];
+        for end in ends {
+            let out = unit(sub(end[1], end[0]));
+            for (far, wide, hex) in [(9.0, 0.92, 0xd9_df_e4), (patch.plug - 3.0, 0.72, hex)] {
+                let tip = add(end[0], scale(out, far));
+                let half = [0, 1, 2].map(|axis| {
+                    // Across: a plug is wider than high; along: nothing.
+                    let side = if axis == 2 {
+                        patch.body[1] * 0.8
+                    } else {
+                        patch.body[0]
+                    };
+                    side * wide / 2.0 * (1.0 - out[axis].abs())
+                });
+                let low = [0, 1, 2].map(|axis| f64::min(end[0][axis], tip[axis]) - half[axis]);
+                let high = [0, 1, 2].map(|axis| f64::max(end[0][axis], tip[axis]) + half[axis]);
+                models.push(boxed(low, high, hex));
+            }
+        }
+    }
+    models
+}
+
+/// A round solid along a way.
+fn tube(way: &[Vec3], radius: f64) -> Mesh {
+    const SIDES: u32 = 14;
+    let mut aside = [0.0, 0.0, 1.0];
+    let rings: Vec<Vec<Vec3>> = (0..way.len())
+        .map(|at| {
+            let (before, after) = (way[at.saturating_sub(1)], way[(at + 1).min(way.len() - 1)]);
+            let along = unit(sub(after, before));
+            // The same side goes along, turned as little as the way turns.
+            aside = unit(sub(aside, scale(along, dot(aside, along))));
+            let other = cross(along, aside);
+            let around = (0..SIDES).map(|side| {
+                let (sin, cos) = (f64::from(side) / f64::from(SIDES) * TAU).sin_cos();
+                let from = add(scale(aside, cos * radius), scale(other, sin * radius));
+                add(way[at], from)
+            });
+            around.collect()
+        })
+        .collect();
+    let mut triangles = Vec::new();
+    for pair in rings.windows(2) {
+        for side in 0..pair[0].len() {
+            let next = (side + 1) % pair[0].len();
+            let [a, b, c, d] = [pair[0][side], pair[0][next], pair[1][next], pair[1][side]];
+            triangles.extend([[a, b, c], [a, c, d]]);
+        }
+    }
+    Mesh::new(triangles)
 }
 
 /// The fans: a frame with a round opening, a hub, seven blades.

@@ -11,8 +11,8 @@ use crate::png;
 use crate::solids::{Failed, Part, hosts};
 use crate::vector::Vec3;
 
-/// Which tray is half out, and how far.
-const PULLED: (u32, f64) = (2, 58.0);
+/// Which tray is half out, and how far; the uppermost, before which no cable hangs.
+const PULLED: (u32, f64) = (1, 58.0);
 
 /// What pictures are for: how large they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,10 +101,13 @@ fn in_use(layout: &Layout, parts: &[Part]) -> Scene {
         put_tray(&mut scene, layout, parts, slot, [0.0, -out, 0.0]);
     }
     let switch = models::switch(layout, &layout.rack.switches[0]);
+    let hosts = hosts();
+    let host = hosts.last().expect("there are hosts");
+    let cables = models::cables(layout, host, PULLED.0);
     let bought = models::backplane(layout)
         .into_iter()
         .chain(models::fans(layout));
-    for (mesh, colour) in bought.chain(switch) {
+    for (mesh, colour) in bought.chain(switch).chain(cables) {
         scene.add(&mesh, colour);
     }
     scene

@@ -37,6 +37,11 @@ fn cables_and_switch_have_their_room(layout: &Layout, parts: &[Part]) {
         &cables::check(&thick, parts, host),
         "the plug of tray 5 is in tray-",
     );
+    let forward = moved(parts, "front", [60.0, -48.0, 0.0]);
+    says(
+        &cables::check(layout, &forward, host),
+        "the cable from tray 1 runs into front",
+    );
     let mut aside = layout.clone();
     aside.rack.bay.margin = 4.0;
     says(
@@ -59,6 +64,17 @@ fn the_latch_holds_and_lets_go(layout: &Layout, parts: &[Part]) {
     // A wall so near that the catch, drawn in, still runs into it.
     let near = moved(parts, "right-wall", [-0.5, 0.0, 0.0]);
     says(&holds(&near), "with its catch drawn in the tray runs into");
+    // A latch that was computed thinner or shorter than it is made.
+    for spoil in [
+        (|latch| latch.thickness -= 0.2) as fn(&mut racklet_boards::dimensions::Latch),
+        |latch| latch.thickness += 0.2,
+        |latch| latch.length += 3.0,
+        |latch| latch.length -= 3.0,
+    ] {
+        let mut other = layout.clone();
+        spoil(&mut other.rack.latch);
+        says(&latch::holds(&other, parts, host), "its arm is not");
+    }
     // An arm that is pressed further than its gap is wide, and a tray without a latch.
     let spoilt = |spoil: fn(&mut Option<latch::Solids>)| {
         let mut parts = parts.to_vec();

@@ -73,7 +73,7 @@ fn everything(arguments: &Arguments) -> Result<()> {
     step(
         "trays and case: closed, thick enough, without collisions",
         "hw-enclosure",
-        20,
+        45,
         || Ok(racklet_enclosure::check()?),
     )?;
     if arguments.check {
@@ -276,7 +276,7 @@ fn illustrate(kicad: &Kicad, folder: &Path) -> Result<()> {
 /// The release folders; with the case's pictures for the documents, since its solids are made here.
 fn release_all(kicad: &Kicad, folder: &Path, with_documents: bool) -> Result<()> {
     let enclosure = paths::products()?.join("hardware/enclosure");
-    step("trays and case: STL and pictures", "hw-stl", 60, || {
+    step("trays and case: STL and pictures", "hw-stl", 90, || {
         let documents = with_documents.then(documents);
         Ok(racklet_enclosure::generate(
             &paths::made(enclosure)?,
