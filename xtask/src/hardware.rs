@@ -24,7 +24,7 @@ use racklet_kicad::{
 };
 
 use crate::{
-    ibom, packages, paths,
+    hash, ibom, packages, paths,
     progress::{run as run_step, say, step},
 };
 
@@ -239,19 +239,24 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
         if link.is_of_the_board() && !has_board {
             continue;
         }
-        step(&format!("{name}: {}", link.title()), "hw-link", 5, || {
-            // A copy: KiCad leaves files beside what it reads.
-            let scratch = tempfile::tempdir()?;
-            let copy = project.copied(scratch.path())?;
-            let found = link.findings(kicad, &copy, &design)?;
-            ensure!(
-                found.is_empty(),
-                "{} findings:\n{}",
-                found.len(),
-                found.join("\n")
-            );
-            Ok(())
-        })?;
+        step(
+            &format!("{name}: {}", link.title()),
+            &format!("hw-{name}-{link:?}"),
+            5,
+            || {
+                // A copy: KiCad leaves files beside what it reads.
+                let scratch = tempfile::tempdir()?;
+                let copy = project.copied(scratch.path())?;
+                let found = link.findings(kicad, &copy, &design)?;
+                ensure!(
+                    found.is_empty(),
+                    "{} findings:\n{}",
+                    found.len(),
+                    found.join("\n")
+                );
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }
@@ -300,7 +305,29 @@ fn release_all(kicad: &Kicad, folder: &Path, with_documents: bool) -> Result<()>
                 &to,
             )?)
         })?;
-        say(&format!("  {}", paths::short(&to)));
     }
+    let whole = paths::products()?.join("hardware");
+    sums(&whole)?;
+    say(&format!("  {}", paths::short(&whole)));
     Ok(())
+}
+
+/// `SHA256SUMS` of all files of a release, as `sha256sum --check` reads it.
+fn sums(folder: &Path) -> Result<()> {
+    let to = folder.join("SHA256SUMS");
+    let mut lines = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).with_context(|| format!("list {}", next.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path != to {
+                let name = path.strip_prefix(folder)?.display();
+                lines.push(format!("{}  {name}\n", hash::of_file(&path)?));
+            }
+        }
+    }
+    lines.sort_by(|a, b| a[66..].cmp(&b[66..]));
+    fs::write(&to, lines.concat()).with_context(|| format!("write {}", to.display()))
 }
