@@ -16,7 +16,6 @@ pub mod layout;
 pub mod mesh;
 pub mod models;
 pub mod picture;
-pub mod png;
 pub mod report;
 pub mod solids;
 pub mod sweep;

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pictures of the rack: in use, from behind, taken apart, and a tray.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use crate::layout::Layout;
 use crate::models;
 use crate::picture::{self, Colour, Scene, View, colour};
-use crate::png;
 use crate::solids::{Failed, Part, hosts};
 use crate::vector::Vec3;
 
@@ -60,11 +59,26 @@ pub fn render(layout: &Layout, parts: &[Part], out: &Path, reader: For) -> Resul
     for (name, scene, view) in pictures {
         let path = out.join(format!("{name}.png"));
         let rows = picture::draw(scene, &view);
-        png::encode(view.size, &rows)
+        encode(view.size, &rows)
+            .map_err(io::Error::from)
             .and_then(|file| fs::write(&path, file))
             .map_err(|source| Failed::File { path, source })?;
     }
     Ok(())
+}
+
+/// A picture of eight bits each of red, green and blue as a PNG, which has no date and no name of a program in it.
+fn encode(size: [usize; 2], rows: &[u8]) -> Result<Vec<u8>, png::EncodingError> {
+    let side = |side: usize| u32::try_from(side).map_err(|_| png::EncodingError::LimitsExceeded);
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, side(size[0])?, side(size[1])?);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::High);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(rows)?;
+    writer.finish()?;
+    Ok(file)
 }
 
 fn colour_of(part: &str) -> Colour {

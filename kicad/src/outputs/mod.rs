@@ -15,6 +15,7 @@ use std::{
 
 use crate::{
     bom::{Parts, PartsError},
+    check::mechanics,
     cli::{Kicad, KicadError, Project, finish},
     design::Design,
     gerber::{Fabrication, ReadError, compare::Finding},
@@ -136,7 +137,7 @@ pub fn release(
     Ok(())
 }
 
-/// Pictures of both sides, `to/<board>-top.png` and `to/<board>-bottom.png`, of so many pixels.
+/// Pictures of both sides, `to/<board>-top.png` and `to/<board>-bottom.png`, of so many pixels; upright for an upright board.
 ///
 /// # Errors
 /// KiCad.
@@ -146,10 +147,16 @@ pub fn pictures(
     (width, height): (u32, u32),
     to: &Path,
 ) -> Result<(), OutputError> {
+    let is_upright =
+        mechanics::of_project(&project.name).is_some_and(|board| board.size[1] > board.size[0]);
+    let (width, height) = match is_upright {
+        true => (height, width),
+        false => (width, height),
+    };
     for side in ["top", "bottom"] {
         // Basic: the shadows of `high` take a minute each.
         let words = format!(
-            "pcb render --side {side} -w {width} -h {height} --zoom 1.1 --background opaque --quality basic -o"
+            "pcb render --side {side} -w {width} -h {height} --background opaque --quality basic -o"
         );
         let picture = to.join(format!("{}-{side}.png", project.name));
         kicad
