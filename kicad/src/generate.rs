@@ -98,6 +98,7 @@ pub fn boards(name: &str, dir: &Path) -> Result<(), BoardError> {
 /// What lays a circuit out.
 fn layout_of(design: &Design) -> Option<fn(&mut Draft<'_>)> {
     match design.name {
+        "backplane" => Some(layout::backplane::lay_out),
         "bmc" => Some(layout::bmc::lay_out),
         _ => None,
     }

@@ -309,16 +309,37 @@ impl<'d> OnSheet<'d> {
         self.part(reference, &kind, "mark for the placement machine", &[]);
     }
 
-    /// A hole for an M2.5 screw, not connected.
-    pub(super) fn hole(&mut self, reference: &'static str) {
+    /// A hole for a screw, not connected.
+    pub(super) fn hole(&mut self, reference: &'static str, screw: Screw) {
+        let (footprint, value, note) = match screw {
+            Screw::M25 => (
+                "MountingHole:MountingHole_2.7mm_M2.5",
+                "M2.5",
+                "screw M2.5, kept clear of copper",
+            ),
+            Screw::M3 => (
+                "MountingHole:MountingHole_3.2mm_M3",
+                "M3",
+                "screw M3, kept clear of copper",
+            ),
+        };
         let kind = Kind {
             symbol: "Mechanical:MountingHole",
-            footprint: "MountingHole:MountingHole_2.7mm_M2.5",
-            value: "M2.5",
+            footprint,
+            value,
             bom: None,
         };
-        self.part(reference, &kind, "screw M2.5, kept clear of copper", &[]);
+        self.part(reference, &kind, note, &[]);
     }
+}
+
+/// A mounting screw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Screw {
+    /// Of a HAT.
+    M25,
+    /// Of the backplane.
+    M3,
 }
 
 /// States what a net carries: continuous current in amperes and the highest voltage against ground in volts.

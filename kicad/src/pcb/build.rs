@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::geometry::{Bounds, Point, Shape, at, mm, nm};
 use super::{
     Board, Edge, Keepout, Place, PlacedPad, PlacedPart, Symbol, Text, Track, Via, Zone, labels,
+    stubs,
 };
 use crate::design::Design;
 use crate::footprints::{ALL, FootprintError, IN2, Layers, Library};
@@ -256,6 +257,15 @@ impl<'a> Draft<'a> {
     ) {
         let clearance = nm(self.design.net(net).class.clearance.max(0.2));
         let net = self.net(net);
+        // The name is what tells them apart when KiCad has filled them.
+        if self
+            .board
+            .zones
+            .iter()
+            .any(|it| (it.name.as_str(), it.layer) == (name, layer))
+        {
+            self.mistakes.push(format!("two areas called {name}"));
+        }
         self.board.zones.push(Zone {
             name: name.into(),
             net,
@@ -503,6 +513,7 @@ impl<'a> Draft<'a> {
                     .collect()
             }
         };
+        stubs::prune(&mut self.board);
         let hidden = labels::write(&mut self.board);
         if !overlaps.is_empty() {
             return Err((BuildError::Overlap(overlaps), Box::new(self.board)));

@@ -9,6 +9,7 @@ pub mod geometry;
 pub mod labels;
 pub mod netlist;
 pub mod rules;
+pub mod stubs;
 pub mod write;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::copper::{Copper, PadCopper};
 use crate::check::Fault;
 use crate::design::Design;
-use crate::pcb::geometry::{Bounds, Point, Shape, mm};
+use crate::pcb::geometry::{Bounds, Point, Shape, mm, nm};
 
 /// Distance of cells.
 const PITCH: i64 = 100_000;
@@ -32,6 +32,12 @@ pub struct Way<'a> {
 /// The narrowest copper of a way, in millimetres; at most `enough`.
 #[must_use]
 pub fn narrowest(copper: &Copper, way: &Way<'_>, enough: f64) -> f64 {
+    narrowest_beyond(copper, way, 0.0, enough)
+}
+
+/// The same, but for necks that are nearer than `neck` millimetres to the way's ends: pads are as narrow as their parts have them.
+#[must_use]
+pub fn narrowest_beyond(copper: &Copper, way: &Way<'_>, neck: f64, enough: f64) -> f64 {
     let layers = [copper.shapes(way.net, 0), copper.shapes(way.net, 3)];
     let all = layers.iter().flatten().map(Shape::bounds);
     let Some(bounds) = all.reduce(Bounds::and) else {
@@ -52,7 +58,8 @@ pub fn narrowest(copper: &Copper, way: &Way<'_>, enough: f64) -> f64 {
     }
     let cells_of = |(part, numbers): (&str, &[&str])| {
         let pads = copper.pads.iter();
-        flow.cells_of(pads.filter(|it| it.part == part && numbers.contains(&it.number.as_str())))
+        let pads = pads.filter(|it| it.part == part && numbers.contains(&it.number.as_str()));
+        flow.cells_of(pads, nm(neck))
     };
     let (sources, sinks) = (cells_of(way.from), cells_of(way.to));
     let mut wanted = 0;
@@ -150,13 +157,18 @@ impl Flow {
         }
     }
 
-    fn cells_of<'a>(&self, pads: impl Iterator<Item = &'a PadCopper>) -> Vec<usize> {
+    fn cells_of<'a>(&self, pads: impl Iterator<Item = &'a PadCopper>, neck: i64) -> Vec<usize> {
         let mut found = Vec::new();
         for pad in pads {
             for (layer, bit) in [(0, 1), (1, 8)] {
                 for shape in pad.copper.iter().filter(|_| pad.layers & bit != 0) {
-                    let cells = self.each(shape).into_iter();
-                    found.extend(cells.map(|cell| layer * self.plane() + cell));
+                    let reach = Shape {
+                        corners: shape.corners.clone(),
+                        radius: shape.radius + neck,
+                    };
+                    let cells = self.each(&reach).into_iter();
+                    let cells = cells.map(|cell| layer * self.plane() + cell);
+                    found.extend(cells.filter(|cell| self.copper[*cell]));
                 }
             }
         }
@@ -267,7 +279,7 @@ fn opposite(direction: usize) -> usize {
 mod tests {
     use super::*;
     use crate::check::layout::copper::TrackCopper;
-    use crate::pcb::geometry::{at, nm};
+    use crate::pcb::geometry::at;
 
     /// A strip between two pads.
     fn strip(width: f64) -> Copper {
@@ -308,6 +320,24 @@ mod tests {
         let mut broken = strip(2.0);
         broken.tracks[0].end = at(4.0, 0.0);
         assert_eq!(narrowest(&broken, &WAY, 3.0), 0.0);
+    }
+
+    #[test]
+    fn a_neck_at_a_pad_is_left_out_where_it_is_asked_for_and_one_further_on_is_not() {
+        let mut copper = strip(2.0);
+        let end = copper.tracks[0].end;
+        copper.tracks[0].end = at(8.0, 0.0);
+        copper.tracks.push(TrackCopper {
+            start: at(8.0, 0.0),
+            end,
+            width: nm(0.5),
+            ..copper.tracks[0].clone()
+        });
+        copper.pads[1].copper = vec![Shape::rectangle(nm(0.4), nm(0.4), 0).map(|p| p.plus(end))];
+        assert!(narrowest(&copper, &WAY, 3.0) < 0.9);
+        assert!(narrowest_beyond(&copper, &WAY, 1.5, 3.0) > 1.4);
+        copper.tracks[0].width = nm(0.5);
+        assert!(narrowest_beyond(&copper, &WAY, 1.5, 3.0) < 0.9);
     }
 
     #[test]

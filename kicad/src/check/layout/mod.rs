@@ -2,6 +2,7 @@
 //! What datasheets ask of a board's layout, checked on the `.kicad_pcb` as it is on disk: each rule a pure function from copper
 //! to faults, whatever drew that copper.
 
+pub mod backplane;
 pub mod bmc;
 pub mod copper;
 pub mod current;
@@ -15,6 +16,7 @@ use crate::design::Design;
 #[must_use]
 pub fn rules(copper: &copper::Copper, design: &Design) -> Vec<Fault> {
     match design.name {
+        "backplane" => backplane::rules(copper, design),
         "bmc" => bmc::rules(copper, design),
         other => vec![Fault::at(other, "nobody has written its layout's rules")],
     }

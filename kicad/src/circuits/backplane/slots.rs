@@ -2,7 +2,7 @@
 //! The five slots with bus and presence; fans, lights, display and temperature.
 
 use super::{BUSBAR, V5};
-use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::build::{GND, Kind, OnSheet, Screw, V3V3};
 use crate::circuits::rs485::{self, Transceiver};
 use crate::circuits::sensors::{self, Sensor};
 use crate::circuits::slot::{CONTACTS, Signal, pad_name};
@@ -258,7 +258,7 @@ pub(super) fn fans(on: &mut OnSheet<'_>) {
         on.fiducial(reference);
     }
     for reference in ["H1", "H2", "H3", "H4"] {
-        on.hole(reference);
+        on.hole(reference, Screw::M3);
     }
 }
 

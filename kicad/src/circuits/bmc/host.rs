@@ -5,7 +5,7 @@
 //! bears 5.5 V at any supply and its output none when its supply is gone (Ioff, SN74LVC1G125).
 
 use super::{PI_3V3, PI_5V};
-use crate::circuits::build::{GND, Kind, OnSheet, V3V3};
+use crate::circuits::build::{GND, Kind, OnSheet, Screw, V3V3};
 use crate::design::OPEN;
 
 /// The header: pad, the symbol's name, net.
@@ -74,7 +74,7 @@ pub(super) fn host(on: &mut OnSheet<'_>) {
         "high while the Pi runs; limits the current into an unpowered controller to 0.3 mA",
     );
     for reference in ["H1", "H2", "H3", "H4"] {
-        on.hole(reference);
+        on.hole(reference, Screw::M25);
     }
 }
 
