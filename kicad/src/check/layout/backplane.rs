@@ -2,7 +2,7 @@
 //! The layout rules of the backplane, each with the datasheet that has it.
 
 use super::copper::Copper;
-use super::current::{Way, narrowest, narrowest_beyond};
+use super::current::{Way, narrowest, narrowest_beyond, narrowest_to_all};
 use super::distance::{apart, close, decoupling, hot_loop, thermal_vias};
 use super::pairs::{impedance, matched, over_ground, quiet_below};
 use crate::check::Fault;
@@ -103,8 +103,25 @@ fn currents(copper: &Copper, design: &Design) -> Vec<Fault> {
         .iter()
         .map(|(way, current)| (way, width_for(*current)));
     let ways = whole.chain(parts);
-    ways.flat_map(|(way, needed)| narrow(copper, way, needed))
-        .collect()
+    let mut faults: Vec<Fault> = ways
+        .flat_map(|(way, needed)| narrow(copper, way, needed))
+        .collect();
+    faults.extend(trunk(copper, design));
+    faults
+}
+
+/// What the slots share carries all that the eFuse passes.
+fn trunk(copper: &Copper, design: &Design) -> Option<Fault> {
+    let needed = design.net("BUSBAR").class.width;
+    let slots = ["J11", "J12", "J13", "J14", "J15"].map(|slot| (slot, &CONTACTS[..]));
+    let efuse: (&str, &[&str]) = ("U8", &["18", "19", "20"]);
+    let found = narrowest_to_all(copper, "BUSBAR", efuse, &slots, NECK, needed);
+    if found + 1e-9 >= needed {
+        return None;
+    }
+    let what =
+        format!("{found:.1} mm of copper from U8 to all slots together, {needed:.2} are needed");
+    Some(Fault::at("BUSBAR", what))
 }
 
 fn narrow(copper: &Copper, way: &Way<'_>, needed: f64) -> Vec<Fault> {
@@ -305,6 +322,24 @@ mod tests {
                 &format!("of copper from {} to {}", way.from.0, way.to.0),
             );
         }
+    }
+
+    #[test]
+    fn a_trunk_that_carries_one_tray_and_not_five_is_refused() {
+        let mut copper = BOARD.clone();
+        assert_eq!(trunk(&copper, &design()), None);
+        // Both layers' areas gone, but for one track as wide as a tray needs it.
+        copper.filled.retain(|area| area.net != "BUSBAR");
+        let [from, to] = [("U8", "19"), ("J11", "a5")];
+        let mut track = copper.tracks[0].clone();
+        track.net = "BUSBAR".into();
+        track.layer = 0;
+        track.width = nm(1.5);
+        track.start = copper.pad(from.0, from.1).unwrap().centre;
+        track.end = copper.pad(to.0, to.1).unwrap().centre;
+        copper.tracks.push(track);
+        let fault = trunk(&copper, &design()).unwrap().to_string();
+        refused(&fault, "from U8 to all slots together");
     }
 
     #[test]

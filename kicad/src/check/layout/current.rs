@@ -38,7 +38,20 @@ pub fn narrowest(copper: &Copper, way: &Way<'_>, enough: f64) -> f64 {
 /// The same, but for necks that are nearer than `neck` millimetres to the way's ends: pads are as narrow as their parts have them.
 #[must_use]
 pub fn narrowest_beyond(copper: &Copper, way: &Way<'_>, neck: f64, enough: f64) -> f64 {
-    let layers = [copper.shapes(way.net, 0), copper.shapes(way.net, 3)];
+    narrowest_to_all(copper, way.net, way.from, &[way.to], neck, enough)
+}
+
+/// The same for a current that divides among several parts: what they share must carry all of it.
+#[must_use]
+pub fn narrowest_to_all(
+    copper: &Copper,
+    net: &str,
+    from: (&str, &[&str]),
+    to: &[(&str, &[&str])],
+    neck: f64,
+    enough: f64,
+) -> f64 {
+    let layers = [copper.shapes(net, 0), copper.shapes(net, 3)];
     let all = layers.iter().flatten().map(Shape::bounds);
     let Some(bounds) = all.reduce(Bounds::and) else {
         return 0.0;
@@ -50,18 +63,20 @@ pub fn narrowest_beyond(copper: &Copper, way: &Way<'_>, neck: f64, enough: f64) 
     {
         flow.cover(layer, shape);
     }
-    for (_, at) in copper.vias.iter().filter(|(net, _)| net == way.net) {
+    for (_, at) in copper.vias.iter().filter(|(on, _)| on == net) {
         flow.join(*at, VIA_CELLS);
     }
-    for pad in copper.pads.iter().filter(|it| it.net == way.net && it.hole) {
+    for pad in copper.pads.iter().filter(|it| it.net == net && it.hole) {
         flow.join(pad.centre, 4 * VIA_CELLS);
     }
-    let cells_of = |(part, numbers): (&str, &[&str])| {
-        let pads = copper.pads.iter();
-        let pads = pads.filter(|it| it.part == part && numbers.contains(&it.number.as_str()));
+    let cells_of = |ends: &[(&str, &[&str])]| {
+        let pads = copper.pads.iter().filter(|it| {
+            let mut ends = ends.iter();
+            ends.any(|(part, numbers)| it.part == *part && numbers.contains(&it.number.as_str()))
+        });
         flow.cells_of(pads, nm(neck))
     };
-    let (sources, sinks) = (cells_of(way.from), cells_of(way.to));
+    let (sources, sinks) = (cells_of(&[from]), cells_of(to));
     let mut wanted = 0;
     while mm(i64::try_from(wanted).unwrap_or(0) * PITCH) < enough {
         wanted += 1;
