@@ -3,16 +3,17 @@
 //!
 //! Lengths are in millimetres from the board's upper left corner, to the right and downwards.
 
+mod problem;
+
 use std::collections::BTreeMap;
 
-use super::geometry::{Bounds, Point, Shape, at, mm, nm};
+use super::geometry::{Point, Shape, at, mm, nm};
 use super::{
-    Board, Edge, Keepout, Place, PlacedPad, PlacedPart, Symbol, Text, Track, Via, Zone, labels,
-    stubs,
+    Board, Edge, Keepout, Place, PlacedPart, Symbol, Text, Track, Via, Zone, labels, stubs,
 };
 use crate::design::Design;
-use crate::footprints::{ALL, FootprintError, IN2, Layers, Library};
-use crate::route::{self, Item, Kind, Problem, Rule, TRACKS, Unrouted, ViaRule};
+use crate::footprints::{FootprintError, Layers, Library};
+use crate::route::{self, Unrouted, ViaRule};
 
 /// The one kind of via: ordinary at any house.
 pub const VIA: ViaRule = ViaRule {
@@ -341,137 +342,6 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What the router must do.
-    #[must_use]
-    pub fn problem(&self) -> Problem {
-        let board = &self.board;
-        let mut items = Vec::new();
-        let mut spans: BTreeMap<usize, Bounds> = BTreeMap::new();
-        for part in &board.parts {
-            for pad in part.pads() {
-                if pad.net != 0 {
-                    let bounds = Shape::disc(pad.centre, 0).bounds();
-                    spans
-                        .entry(pad.net)
-                        .and_modify(|span| *span = span.and(bounds))
-                        .or_insert(bounds);
-                }
-                items.extend(pad_items(&pad));
-                // Foreign tracks between the holes of a thermal pad would cut its plane's spokes.
-                let thermal =
-                    |other: &PlacedPad| other.hole.is_some() && other.number == pad.number;
-                let in_plane = board.zones.iter().any(|zone| {
-                    zone.net == pad.net
-                        && 1 << zone.layer == IN2
-                        && Shape::area(zone.outline.clone()).distance_to(pad.centre) <= 0.0
-                });
-                if pad.hole.is_none() && in_plane && part.pads().any(|other| thermal(&other)) {
-                    items.extend(pad.copper.iter().map(|shape| Item {
-                        shape: shape.clone(),
-                        layers: IN2,
-                        net: pad.net,
-                        kind: Kind::Keepout,
-                        hole: None,
-                    }));
-                }
-            }
-        }
-        let zones = board.zones.iter().enumerate();
-        let mut planes = Vec::new();
-        for (_, zone) in zones.filter(|(index, _)| !self.pours.contains(index)) {
-            planes.push(zone.net);
-            items.push(Item {
-                shape: Shape::area(zone.outline.clone()),
-                layers: 1 << zone.layer,
-                net: zone.net,
-                kind: if zone.solid { Kind::Zone } else { Kind::Plane },
-                hole: None,
-            });
-        }
-        items.extend(board.tracks.iter().map(|track| Item {
-            shape: Shape::line(track.start, track.end, track.width),
-            layers: 1 << track.layer,
-            net: track.net,
-            kind: Kind::Track,
-            hole: None,
-        }));
-        items.extend(board.vias.iter().map(|via| Item {
-            shape: Shape::disc(via.at, VIA.diameter / 2),
-            layers: ALL,
-            net: via.net,
-            kind: Kind::Track,
-            hole: Some(Shape::disc(via.at, VIA.drill / 2)),
-        }));
-        items.extend(board.keepouts.iter().filter(|it| it.tracks).map(|it| Item {
-            shape: Shape::area(it.outline.clone()),
-            layers: it.layers,
-            net: 0,
-            kind: Kind::Keepout,
-            hole: None,
-        }));
-        let nets = (0..board.nets.len()).map(|number| {
-            let class = self.design.net(board.intent[number]).class;
-            let span = spans.get(&number).map_or(0, |span| {
-                (span.high.x - span.low.x) + (span.high.y - span.low.y)
-            });
-            Rule {
-                width: self
-                    .widths
-                    .get(&number)
-                    .copied()
-                    .unwrap_or_else(|| nm(class.width.min(ROUTED))),
-                clearance: nm(class.clearance),
-                layers: TRACKS,
-                order: match self.orders.get(&number) {
-                    Some(order) => *order,
-                    // Pads find their planes while there is room beside them; then the short ways.
-                    None if planes.contains(&number) => 1_000,
-                    None => 1_000_000 + span,
-                },
-            }
-        });
-        let edges = edge_shapes(&board.outline);
-        let bounds = edges
-            .iter()
-            .map(Shape::bounds)
-            .reduce(Bounds::and)
-            .unwrap_or(Bounds {
-                low: Point::default(),
-                high: Point::default(),
-            });
-        Problem {
-            bounds,
-            pitch: nm(PITCH),
-            items,
-            nets: nets.collect(),
-            via: VIA,
-            edges,
-            edge_clearance: nm(EDGE_CLEARANCE),
-            hole_distance: nm(0.25),
-        }
-    }
-
-    fn add_paths(&mut self, problem: &Problem, paths: &[route::Path]) {
-        for path in paths {
-            let width = problem.nets[path.net].width;
-            let class = self.design.net(self.board.intent[path.net]).class;
-            for &(layer, start, end) in &path.tracks {
-                self.board.tracks.push(Track {
-                    net: path.net,
-                    layer,
-                    start,
-                    end,
-                    width,
-                    tap: width < nm(class.width),
-                });
-            }
-            self.board.vias.extend(path.vias.iter().map(|at| Via {
-                net: path.net,
-                at: *at,
-            }));
-        }
-    }
-
     /// Checks that all is placed, routes the rest and writes the references. With the error comes the board as far as it got.
     ///
     /// # Errors
@@ -531,31 +401,6 @@ impl<'a> Draft<'a> {
         }
         Ok(self.board)
     }
-}
-
-fn pad_items(pad: &PlacedPad) -> Vec<Item> {
-    pad.copper
-        .iter()
-        .map(|shape| {
-            let bounds = shape.bounds();
-            let area = mm(bounds.high.x - bounds.low.x) * mm(bounds.high.y - bounds.low.y);
-            // A bare hole needs more distance than copper does.
-            let shape = match &pad.hole {
-                Some(hole) if pad.net == 0 && pad.number.is_empty() => Shape {
-                    corners: hole.corners.clone(),
-                    radius: hole.radius + nm(0.05),
-                },
-                _ => shape.clone(),
-            };
-            Item {
-                shape,
-                layers: pad.layers,
-                net: pad.net,
-                kind: if area > 4.0 { Kind::WidePad } else { Kind::Pad },
-                hole: pad.hole.clone(),
-            }
-        })
-        .collect()
 }
 
 /// The outline as lines.
