@@ -23,23 +23,12 @@ pub fn grams(print: &Print, mesh: &Mesh) -> f64 {
 /// Grams of all parts of a rack, with as many trays as there are slots, of the heaviest kind.
 #[must_use]
 pub fn of_rack(layout: &Layout, parts: &[Part]) -> f64 {
-    sum(parts, |part| grams(&layout.rack.print, &part.printed))
-}
-
-/// The same, printed solid.
-#[must_use]
-pub fn of_rack_solid(layout: &Layout, parts: &[Part]) -> f64 {
-    sum(parts, |part| {
-        part.printed.volume() / 1000.0 * layout.rack.print.density
-    })
-}
-
-fn sum(parts: &[Part], weight: impl Fn(&Part) -> f64) -> f64 {
+    let weight = |part: &Part| grams(&layout.rack.print, &part.printed);
     let (trays, case): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.count > 1);
     let trays = trays
-        .iter()
+        .into_iter()
         .map(|part| weight(part) * f64::from(part.count));
-    trays.fold(0.0, f64::max) + case.iter().map(|part| weight(part)).sum::<f64>()
+    trays.fold(0.0, f64::max) + case.into_iter().map(weight).sum::<f64>()
 }
 
 /// What `rack.toml` says of the weight, and the bill of materials after it, is what the solids weigh.

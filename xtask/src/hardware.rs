@@ -88,10 +88,9 @@ fn everything(arguments: &Arguments) -> Result<()> {
         judge(&kicad, &project)?;
     }
     if !arguments.no_outputs {
-        release_all(&kicad, &folder, !arguments.check)?;
-        if !arguments.check {
-            illustrate(&kicad, &folder)?;
-        }
+        let documents = paths::workspace().join("docs/hardware");
+        let documents = (!arguments.check).then_some(&*documents);
+        release_all(&kicad, &folder, documents)?;
     }
     Ok(())
 }
@@ -261,31 +260,13 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
     Ok(())
 }
 
-fn documents() -> PathBuf {
-    paths::workspace().join("docs/hardware")
-}
-
-/// The pictures of boards that the documents show.
-fn illustrate(kicad: &Kicad, folder: &Path) -> Result<()> {
-    let documents = documents();
-    for project in Project::all(folder)? {
-        if project.file("kicad_pcb").is_file() {
-            let scratch = tempfile::tempdir()?;
-            let copy = project.copied(scratch.path())?;
-            outputs::pictures(kicad, &copy, (1000, 750), &documents)?;
-        }
-    }
-    Ok(())
-}
-
-/// The release folders; with the case's pictures for the documents, since its solids are made here.
-fn release_all(kicad: &Kicad, folder: &Path, with_documents: bool) -> Result<()> {
+/// The release folders, and the pictures that documents show if their folder is given.
+fn release_all(kicad: &Kicad, folder: &Path, documents: Option<&Path>) -> Result<()> {
     let enclosure = paths::products()?.join("hardware/enclosure");
     step("trays and case: STL and pictures", "hw-stl", 90, || {
-        let documents = with_documents.then(documents);
         Ok(racklet_enclosure::generate(
             &paths::made(enclosure)?,
-            documents.as_deref(),
+            documents,
         )?)
     })?;
     let ibom = ibom::IBOM.require()?.join("generate_interactive_bom");
@@ -305,6 +286,12 @@ fn release_all(kicad: &Kicad, folder: &Path, with_documents: bool) -> Result<()>
                 &to,
             )?)
         })?;
+        if let Some(documents) = documents {
+            // A copy: KiCad leaves files beside what it reads.
+            let scratch = tempfile::tempdir()?;
+            let copy = project.copied(scratch.path())?;
+            outputs::pictures(kicad, &copy, (1000, 750), documents)?;
+        }
     }
     let whole = paths::products()?.join("hardware");
     sums(&whole)?;

@@ -118,6 +118,21 @@ pub const CONTACTS: [Contact; 36] = {
     ]
 };
 
+/// The numbers of the busbar's contacts.
+pub const BUSBAR: [&str; 8] = {
+    let mut found = [""; 8];
+    let (mut count, mut index) = (0, 0);
+    while index < CONTACTS.len() {
+        if matches!(CONTACTS[index].signal, Signal::Busbar) {
+            found[count] = CONTACTS[index].number;
+            count += 1;
+        }
+        index += 1;
+    }
+    assert!(count == found.len(), "the busbar has eight contacts");
+    found
+};
+
 /// The name that KiCad's `Conn_02x18_Row_Letter_First` gives the pad of that number.
 pub(super) fn pad_name(number: &str) -> &'static str {
     NAMES

@@ -4,3 +4,10 @@
 
 pub mod backplane;
 pub mod bmc;
+mod rp2350;
+
+/// Layers by number, from the upper side.
+const F: u8 = 0;
+const IN1: u8 = 1;
+const IN2: u8 = 2;
+const B: u8 = 3;

@@ -13,7 +13,7 @@ mod search;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::pcb::geometry::{Bounds, Point, Shape};
+use crate::pcb::geometry::{Bounds, Point};
 use grid::{Cells, Grid, Map, Obstacles};
 pub use problem::{Item, Kind, Path, Problem, Rule, TRACKS, Unrouted, ViaRule};
 use search::{Node, Search};
@@ -92,8 +92,7 @@ pub fn route(problem: &Problem, rounds: usize) -> Result<Vec<Path>, Unrouted> {
         open.retain(|(other, _)| *other != net);
         open.extend(left_over.into_iter().map(|place| (net, place)));
     }
-    let mut laid: Vec<Path> = router.laid.into_values().collect();
-    prune(problem, &mut laid);
+    let laid: Vec<Path> = router.laid.into_values().collect();
     if open.is_empty() {
         Ok(laid)
     } else {
@@ -223,14 +222,8 @@ impl Router<'_> {
         }
         let items = tracks
             .iter()
-            .map(|&(layer, a, b)| Item {
-                shape: Shape::line(a, b, rule.width),
-                layers: 1 << layer,
-                net,
-                kind: Kind::Track,
-                hole: None,
-            })
-            .chain(vias.iter().map(|&at| via_at(self.problem, net, at)))
+            .map(|&(layer, a, b)| Item::track(net, layer, (a, b), rule.width))
+            .chain(vias.iter().map(|&at| Item::via(net, at, self.problem.via)))
             .collect();
         Path {
             net,
@@ -379,74 +372,6 @@ impl Router<'_> {
             if nodes.len() > before {
                 break;
             }
-        }
-    }
-}
-
-fn via_at(problem: &Problem, net: usize, at: Point) -> Item {
-    Item {
-        shape: Shape::disc(at, problem.via.diameter / 2),
-        layers: crate::footprints::ALL,
-        net,
-        kind: Kind::Track,
-        hole: Some(Shape::disc(at, problem.via.drill / 2)),
-    }
-}
-
-/// Takes away what leads nowhere: ends of ways whose other part was taken up, and vias that join nothing.
-fn prune(problem: &Problem, laid: &mut [Path]) {
-    loop {
-        let all: Vec<Item> = laid.iter().flat_map(|path| path.items.clone()).collect();
-        let touched = |item: &Item, at: Point| {
-            let own = |other: &&Item| {
-                other.net == item.net
-                    && other.layers & item.layers != 0
-                    && !(other.shape == item.shape && other.layers == item.layers)
-                    && other.shape.distance_to(at) <= 0.0
-            };
-            all.iter().any(|it| own(&it)) || problem.items.iter().any(|it| own(&it))
-        };
-        let mut gone = false;
-        for path in laid.iter_mut() {
-            let net = path.net;
-            let width = problem.nets[net].width;
-            path.tracks.retain(|&(layer, a, b)| {
-                let item = Item {
-                    shape: Shape::line(a, b, width),
-                    layers: 1 << layer,
-                    net,
-                    kind: Kind::Track,
-                    hole: None,
-                };
-                let keep = touched(&item, a) && touched(&item, b);
-                gone |= !keep;
-                keep
-            });
-            path.vias.retain(|&at| {
-                let via = via_at(problem, net, at);
-                let layers = (0..4).filter(|layer| {
-                    let on_layer = Item {
-                        layers: 1 << layer,
-                        ..via.clone()
-                    };
-                    touched(&on_layer, at)
-                });
-                let keep = layers.count() > 1;
-                gone |= !keep;
-                keep
-            });
-            let (tracks, vias) = (path.tracks.clone(), path.vias.clone());
-            path.items.retain(|item| match &item.hole {
-                Some(_) => vias
-                    .iter()
-                    .any(|&at| item.shape == via_at(problem, net, at).shape),
-                None => tracks.iter().any(|&(layer, a, b)| {
-                    item.layers == 1 << layer && item.shape == Shape::line(a, b, width)
-                }),
-            });
-        }
-        if !gone {
-            return;
         }
     }
 }

@@ -2,7 +2,7 @@
 //! What the router is given and what it gives.
 
 use super::search::Node;
-use crate::footprints::{B_CU, F_CU, IN2, Layers};
+use crate::footprints::{ALL, B_CU, F_CU, IN2, Layers};
 use crate::pcb::geometry::{Bounds, Point, Shape};
 
 /// The layers with tracks: both outer ones, and where those are full the lower inner one, at a price, whose planes then withdraw. The
@@ -82,6 +82,32 @@ pub struct Item {
     pub kind: Kind,
     /// Its hole.
     pub hole: Option<Shape>,
+}
+
+impl Item {
+    /// A track.
+    #[must_use]
+    pub fn track(net: usize, layer: u8, (start, end): (Point, Point), width: i64) -> Self {
+        Self {
+            shape: Shape::line(start, end, width),
+            layers: 1 << layer,
+            net,
+            kind: Kind::Track,
+            hole: None,
+        }
+    }
+
+    /// A via.
+    #[must_use]
+    pub fn via(net: usize, at: Point, via: ViaRule) -> Self {
+        Self {
+            shape: Shape::disc(at, via.diameter / 2),
+            layers: ALL,
+            net,
+            kind: Kind::Track,
+            hole: Some(Shape::disc(at, via.drill / 2)),
+        }
+    }
 }
 
 /// A connection that was laid.

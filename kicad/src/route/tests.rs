@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::footprints::{B_CU, F_CU, IN2, Layers};
-use crate::pcb::geometry::{at, nm};
+use crate::pcb::geometry::{Shape, at, nm};
 
 fn pad(x: f64, y: f64, net: usize) -> Item {
     Item {

@@ -3,36 +3,27 @@
 
 use super::copper::Copper;
 use super::current::{Way, narrowest, narrowest_beyond, narrowest_to_all};
-use super::distance::{apart, close, decoupling, hot_loop, thermal_vias};
-use super::pairs::{impedance, matched, over_ground, quiet_below};
+use super::distance::{apart, close, decoupling, hot_loop, no_longer, thermal_vias};
+use super::pairs::{impedance, matched, over_ground};
+use super::rp2350::{self, Usb};
 use crate::check::Fault;
 use crate::circuits::classes::width_for;
+use crate::circuits::slot::BUSBAR;
 use crate::design::Design;
-
-/// The busbar's contacts in a socket.
-const CONTACTS: [&str; 8] = ["a4", "a5", "a6", "a7", "b4", "b5", "b6", "b7"];
-
-const fn way(
-    net: &'static str,
-    from: (&'static str, &'static [&'static str]),
-    to: (&'static str, &'static [&'static str]),
-) -> Way<'static> {
-    Way { net, from, to }
-}
 
 /// From the connectors to the slots and the fans, piece by piece: as wide as the net's class.
 pub const WAYS: [Way<'static>; 11] = [
-    way("BARREL_IN", ("J6", &["1"]), ("Q2", &["1", "2", "3"])),
-    way("VIN_OR", ("Q1", &["5"]), ("F2", &["1"])),
-    way("VIN_OR", ("Q2", &["5"]), ("F2", &["1"])),
-    way("VIN_PROT", ("F2", &["2"]), ("R17", &["1"])),
-    way("VIN_RACK", ("R17", &["4"]), ("U8", &["1", "2", "3"])),
-    way("V5_SW", ("U10", &["5"]), ("L3", &["1"])),
-    way("5V", ("L3", &["2"]), ("F3", &["1"])),
-    way("5V", ("L3", &["2"]), ("J9", &["2"])),
-    way("5V", ("L3", &["2"]), ("J10", &["2"])),
-    way("SWITCH_5V", ("F3", &["2"]), ("J8", &["1"])),
-    way("AON_SW", ("U4", &["5"]), ("L2", &["1"])),
+    Way::new("BARREL_IN", ("J6", &["1"]), ("Q2", &["1", "2", "3"])),
+    Way::new("VIN_OR", ("Q1", &["5"]), ("F2", &["1"])),
+    Way::new("VIN_OR", ("Q2", &["5"]), ("F2", &["1"])),
+    Way::new("VIN_PROT", ("F2", &["2"]), ("R17", &["1"])),
+    Way::new("VIN_RACK", ("R17", &["4"]), ("U8", &["1", "2", "3"])),
+    Way::new("V5_SW", ("U10", &["5"]), ("L3", &["1"])),
+    Way::new("5V", ("L3", &["2"]), ("F3", &["1"])),
+    Way::new("5V", ("L3", &["2"]), ("J9", &["2"])),
+    Way::new("5V", ("L3", &["2"]), ("J10", &["2"])),
+    Way::new("SWITCH_5V", ("F3", &["2"]), ("J8", &["1"])),
+    Way::new("AON_SW", ("U4", &["5"]), ("L2", &["1"])),
 ];
 
 /// Pieces that carry less than the whole net does, with their current in amperes. A slot's eFuse limits it to what a tray may draw at
@@ -40,34 +31,34 @@ pub const WAYS: [Way<'static>; 11] = [
 /// are made for 5 A over the few tenths of a millimetre that they are long.
 pub const BRANCHES: [(Way<'static>, f64); 8] = [
     (
-        way("PD_VBUS", ("J5", &["A4", "A9"]), ("Q1", &["1", "2", "3"])),
+        Way::new("PD_VBUS", ("J5", &["A4", "A9"]), ("Q1", &["1", "2", "3"])),
         1.5,
     ),
     (
-        way("BUSBAR", ("U8", &["18", "19", "20"]), ("J11", &CONTACTS)),
+        Way::new("BUSBAR", ("U8", &["18", "19", "20"]), ("J11", &BUSBAR)),
         TRAY,
     ),
     (
-        way("BUSBAR", ("U8", &["18", "19", "20"]), ("J12", &CONTACTS)),
+        Way::new("BUSBAR", ("U8", &["18", "19", "20"]), ("J12", &BUSBAR)),
         TRAY,
     ),
     (
-        way("BUSBAR", ("U8", &["18", "19", "20"]), ("J13", &CONTACTS)),
+        Way::new("BUSBAR", ("U8", &["18", "19", "20"]), ("J13", &BUSBAR)),
         TRAY,
     ),
     (
-        way("BUSBAR", ("U8", &["18", "19", "20"]), ("J14", &CONTACTS)),
+        Way::new("BUSBAR", ("U8", &["18", "19", "20"]), ("J14", &BUSBAR)),
         TRAY,
     ),
     (
-        way("BUSBAR", ("U8", &["18", "19", "20"]), ("J15", &CONTACTS)),
+        Way::new("BUSBAR", ("U8", &["18", "19", "20"]), ("J15", &BUSBAR)),
         TRAY,
     ),
     (
-        way("VIN_RACK", ("R17", &["4"]), ("U10", &["3"])),
+        Way::new("VIN_RACK", ("R17", &["4"]), ("U10", &["3"])),
         1.6 * 5.0 / (9.0 * 0.85),
     ),
-    (way("VIN_RACK", ("R17", &["4"]), ("F1", &["1"])), 0.3),
+    (Way::new("VIN_RACK", ("R17", &["4"]), ("F1", &["1"])), 0.3),
 ];
 
 /// What a tray draws at most, in amperes.
@@ -85,7 +76,12 @@ pub fn rules(copper: &Copper, design: &Design) -> Vec<Fault> {
 fn places(copper: &Copper, design: &Design) -> Vec<Fault> {
     let mut faults = decoupling(copper, design);
     faults.extend(supplies(copper));
-    faults.extend(controller(copper));
+    // Full speed, 12 Mbit/s: the bend's 4 mm are 30 ps of an edge of 4 ns.
+    let usb = Usb {
+        differ: 4.0,
+        protection: 9.0,
+    };
+    faults.extend(rp2350::rules(copper, usb));
     faults.extend(network(copper));
     faults.extend(bus(copper));
     faults
@@ -113,7 +109,7 @@ fn currents(copper: &Copper, design: &Design) -> Vec<Fault> {
 /// What the slots share carries all that the eFuse passes.
 fn trunk(copper: &Copper, design: &Design) -> Option<Fault> {
     let needed = design.net("BUSBAR").class.width;
-    let slots = ["J11", "J12", "J13", "J14", "J15"].map(|slot| (slot, &CONTACTS[..]));
+    let slots = ["J11", "J12", "J13", "J14", "J15"].map(|slot| (slot, &BUSBAR[..]));
     let efuse: (&str, &[&str]) = ("U8", &["18", "19", "20"]);
     let found = narrowest_to_all(copper, "BUSBAR", efuse, &slots, NECK, needed);
     if found + 1e-9 >= needed {
@@ -160,34 +156,6 @@ fn supplies(copper: &Copper) -> Vec<Fault> {
     faults
 }
 
-/// Hardware design with RP2350: flash and crystal close, ground below the crystal, USB as a pair of 90 ohm.
-fn controller(copper: &Copper) -> Vec<Fault> {
-    let mut faults = close(copper, ("U1", "60"), ("U2", "1"), 15.0);
-    faults.extend(close(copper, ("U1", "21"), ("Y1", "1"), 8.0));
-    faults.extend(thermal_vias(copper, "U1", "61", 5));
-    for (nets, longest) in [(["XIN", "XOUT", "XOUT_R"], 12.0)] {
-        for net in nets {
-            faults.extend(no_longer(copper, net, longest));
-        }
-    }
-    faults.extend(quiet_below(copper, &["XOUT_R"]));
-    faults.extend(matched(copper, "USB_DM", "USB_DP", 0.5));
-    // Full speed, 12 Mbit/s: the bend's 4 mm are 30 ps of an edge of 4 ns.
-    faults.extend(matched(copper, "USB_CONN_DM", "USB_CONN_DP", 4.0));
-    faults.extend(impedance(copper, "USB_DM", "USB_DP", 90.0));
-    faults.extend(close(copper, ("U3", "4"), ("J2", "B7"), 9.0));
-    let nets = [
-        "USB_DM",
-        "USB_DP",
-        "USB_CONN_DM",
-        "USB_CONN_DP",
-        "XIN",
-        "XOUT_R",
-    ];
-    faults.extend(over_ground(copper, &nets));
-    faults
-}
-
 /// W5500: pairs of 100 ohm, short, equally long, without vias, over ground; the reference resistor and the crystal close.
 fn network(copper: &Copper) -> Vec<Fault> {
     let mut faults = matched(copper, "ETH_TXN", "ETH_TXP", 5.0);
@@ -202,8 +170,8 @@ fn network(copper: &Copper) -> Vec<Fault> {
     }
     faults.extend(over_ground(copper, &PAIRS));
     faults.extend(close(copper, ("U13", "10"), ("R31", "1"), 5.0));
-    for (net, longest) in [("ETH_XI", 15.0), ("ETH_XO", 15.0)] {
-        faults.extend(no_longer(copper, net, longest));
+    for net in ["ETH_XI", "ETH_XO"] {
+        faults.extend(no_longer(copper, net, 15.0));
     }
     faults.extend(close(copper, ("U13", "30"), ("Y2", "1"), 6.0));
     faults
@@ -228,33 +196,17 @@ fn bus(copper: &Copper) -> Vec<Fault> {
     faults
 }
 
-fn no_longer(copper: &Copper, net: &str, longest: f64) -> Vec<Fault> {
-    let length = copper.length(net);
-    if length > 0.0 && length <= longest {
-        return Vec::new();
-    }
-    let what = format!("{length:.1} mm long, {longest} are allowed");
-    vec![Fault::at(net, what)]
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, sync::LazyLock};
+    use std::sync::LazyLock;
 
+    use super::super::spoilt::{board, lines, refused, shift};
     use super::*;
     use crate::circuits::backplane::design;
     use crate::pcb::geometry::nm;
 
     /// The committed board.
-    static BOARD: LazyLock<Copper> = LazyLock::new(|| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("backplane/backplane.kicad_pcb");
-        Copper::read(&fs::read_to_string(&path).unwrap()).unwrap()
-    });
-
-    fn lines(faults: &[Fault]) -> String {
-        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        lines.join("\n")
-    }
+    static BOARD: LazyLock<Copper> = LazyLock::new(|| board("backplane"));
 
     /// What is said of the board's places and tracks after a change.
     fn changed(f: impl FnOnce(&mut Copper)) -> String {
@@ -263,21 +215,8 @@ mod tests {
         lines(&places(&copper, &design()))
     }
 
-    #[track_caller]
-    fn refused(faults: &str, says: &str) {
-        assert!(faults.contains(says), "{says}: {faults}");
-    }
-
     fn moved(part: &str, x: f64, y: f64) -> String {
-        changed(|copper| {
-            for pad in copper.pads.iter_mut().filter(|pad| pad.part == part) {
-                let corners = pad.copper.iter_mut().flat_map(|shape| &mut shape.corners);
-                for corner in corners.chain([&mut pad.centre]) {
-                    corner.x += nm(x);
-                    corner.y += nm(y);
-                }
-            }
-        })
+        changed(|copper| shift(copper, part, x, y))
     }
 
     #[test]

@@ -4,30 +4,21 @@
 use super::copper::Copper;
 use super::current::{Way, wide_enough};
 use super::distance::{apart, close, decoupling, hot_loop, thermal_vias};
-use super::pairs::{impedance, matched, over_ground, quiet_below};
+use super::pairs::matched;
+use super::rp2350::{self, Usb};
 use crate::check::Fault;
+use crate::circuits::slot::BUSBAR;
 use crate::design::Design;
 use crate::pcb::geometry::{Bounds, Shape, mm, nm};
 
-/// Fingers of the busbar.
-const FINGERS: [&str; 8] = ["a4", "a5", "a6", "a7", "b4", "b5", "b6", "b7"];
-
-const fn way(
-    net: &'static str,
-    from: (&'static str, &'static [&'static str]),
-    to: (&'static str, &'static [&'static str]),
-) -> Way<'static> {
-    Way { net, from, to }
-}
-
 /// From the fingers to the Pi, piece by piece.
 pub const WAYS: [Way<'static>; 6] = [
-    way("BUSBAR", ("J1", &FINGERS), ("Q1", &["1", "2", "3"])),
-    way("EFUSE_IN", ("Q1", &["5"]), ("U5", &["1", "2", "3"])),
-    way("VIN_FUSED", ("U5", &["18", "19", "20"]), ("R22", &["1"])),
-    way("VIN_BUCK", ("R22", &["4"]), ("C31", &["1"])),
-    way("BUCK_SW", ("U7", &["8"]), ("L3", &["1"])),
-    way("PI_5V", ("L3", &["2"]), ("J4", &["2", "4"])),
+    Way::new("BUSBAR", ("J1", &BUSBAR), ("Q1", &["1", "2", "3"])),
+    Way::new("EFUSE_IN", ("Q1", &["5"]), ("U5", &["1", "2", "3"])),
+    Way::new("VIN_FUSED", ("U5", &["18", "19", "20"]), ("R22", &["1"])),
+    Way::new("VIN_BUCK", ("R22", &["4"]), ("C31", &["1"])),
+    Way::new("BUCK_SW", ("U7", &["8"]), ("L3", &["1"])),
+    Way::new("PI_5V", ("L3", &["2"]), ("J4", &["2", "4"])),
 ];
 
 /// The fingers slide along contacts, and their ends are bevelled: neither holes nor tracks there, only at the roots.
@@ -77,80 +68,38 @@ pub fn rules(copper: &Copper, design: &Design) -> Vec<Fault> {
     faults.extend(thermal_vias(copper, "U5", "21", 6));
     faults.extend(close(copper, ("U6", "10"), ("R23", "2"), 3.0));
     faults.extend(close(copper, ("U6", "9"), ("R24", "2"), 3.0));
-    // Hardware design with RP2350: flash and crystal close, ground below the crystal, USB as a pair of 90 ohm.
-    faults.extend(close(copper, ("U1", "60"), ("U2", "1"), 15.0));
-    faults.extend(close(copper, ("U1", "21"), ("Y1", "1"), 8.0));
-    faults.extend(thermal_vias(copper, "U1", "61", 5));
-    for net in ["XIN", "XOUT", "XOUT_R"] {
-        let length = copper.length(net);
-        if length > 12.0 || length == 0.0 {
-            let what = format!("{length:.1} mm long, 12 are allowed");
-            faults.push(Fault::at(net, what));
-        }
-    }
-    faults.extend(quiet_below(copper, &["XOUT_R"]));
-    faults.extend(matched(copper, "USB_DM", "USB_DP", 0.5));
-    faults.extend(matched(copper, "USB_CONN_DM", "USB_CONN_DP", 2.0));
-    faults.extend(impedance(copper, "USB_DM", "USB_DP", 90.0));
-    faults.extend(close(copper, ("U3", "4"), ("J2", "B7"), 5.0));
+    let usb = Usb {
+        differ: 2.0,
+        protection: 5.0,
+    };
+    faults.extend(rp2350::rules(copper, usb));
     // RS-485: surge protection between fingers and transceiver, both lines together.
     faults.extend(close(copper, ("D5", "1"), ("J1", "a14"), 8.0));
     faults.extend(matched(copper, "RS485_A", "RS485_B", 8.0));
-    faults.extend(over_ground(
-        copper,
-        &[
-            "USB_DM",
-            "USB_DP",
-            "USB_CONN_DM",
-            "USB_CONN_DP",
-            "XIN",
-            "XOUT_R",
-        ],
-    ));
     faults.extend(wide_enough(copper, design, &WAYS));
     faults
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, sync::LazyLock};
+    use std::sync::LazyLock;
 
+    use super::super::spoilt::{board, lines, refused, shift};
     use super::*;
     use crate::circuits::bmc::design;
 
     /// The committed board.
-    static BOARD: LazyLock<Copper> = LazyLock::new(|| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bmc/bmc.kicad_pcb");
-        Copper::read(&fs::read_to_string(&path).unwrap()).unwrap()
-    });
-
-    fn said(copper: &Copper) -> String {
-        let faults = rules(copper, &design());
-        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        lines.join("\n")
-    }
+    static BOARD: LazyLock<Copper> = LazyLock::new(|| board("bmc"));
 
     /// What is said of the board after a change.
     fn changed(f: impl FnOnce(&mut Copper)) -> String {
         let mut copper = BOARD.clone();
         f(&mut copper);
-        said(&copper)
-    }
-
-    #[track_caller]
-    fn refused(faults: &str, says: &str) {
-        assert!(faults.contains(says), "{says}: {faults}");
+        lines(&rules(&copper, &design()))
     }
 
     fn moved(part: &str, x: f64) -> String {
-        changed(|copper| {
-            for pad in copper.pads.iter_mut().filter(|pad| pad.part == part) {
-                pad.centre.x += nm(x);
-                for corner in pad.copper.iter_mut().flat_map(|shape| &mut shape.corners) {
-                    corner.x += nm(x);
-                }
-            }
-        })
+        changed(|copper| shift(copper, part, x, 0.0))
     }
 
     #[test]

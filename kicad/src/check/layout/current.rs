@@ -29,6 +29,18 @@ pub struct Way<'a> {
     pub to: (&'a str, &'a [&'a str]),
 }
 
+impl<'a> Way<'a> {
+    /// A path of a net, from one part's pads to another's.
+    #[must_use]
+    pub const fn new(
+        net: &'a str,
+        from: (&'a str, &'a [&'a str]),
+        to: (&'a str, &'a [&'a str]),
+    ) -> Self {
+        Self { net, from, to }
+    }
+}
+
 /// The narrowest copper of a way, in millimetres; at most `enough`.
 #[must_use]
 pub fn narrowest(copper: &Copper, way: &Way<'_>, enough: f64) -> f64 {

@@ -106,6 +106,17 @@ pub fn close(copper: &Copper, one: (&str, &str), two: (&str, &str), most: f64) -
     )]
 }
 
+/// A net has tracks, of at most `longest` millimetres together.
+#[must_use]
+pub fn no_longer(copper: &Copper, net: &str, longest: f64) -> Vec<Fault> {
+    let length = copper.length(net);
+    if length > 0.0 && length <= longest {
+        return Vec::new();
+    }
+    let what = format!("{length:.1} mm long, {longest} are allowed");
+    vec![Fault::at(net, what)]
+}
+
 /// The plated holes and vias of a thermal pad.
 #[must_use]
 pub fn thermal_vias(copper: &Copper, part: &str, pad: &str, least: usize) -> Vec<Fault> {

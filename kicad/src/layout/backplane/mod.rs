@@ -17,13 +17,8 @@ mod supply;
 
 use racklet_boards::dimensions::{self, Dimensions};
 
+use crate::layout::{B, F, IN1, IN2};
 use crate::pcb::build::Draft;
-
-/// Layers by number.
-const F: u8 = 0;
-const IN1: u8 = 1;
-const IN2: u8 = 2;
-const B: u8 = 3;
 
 /// Copper of planes to the board's edge.
 const INSET: f64 = 0.5;
@@ -66,12 +61,6 @@ pub const PLACE_1_TO_MIDDLE: f64 = 9.5;
 pub fn sockets(board: &Dimensions) -> Vec<(f64, f64)> {
     let middles = board.sockets.iter().map(|at| from_trays(board, *at));
     middles.map(|(x, y)| (x - PLACE_1_TO_MIDDLE, y)).collect()
-}
-
-fn table(on: &mut Draft<'_>, parts: &[(&str, f64, f64, f64)]) {
-    for &(reference, x, y, angle) in parts {
-        on.put(reference, x, y, angle);
-    }
 }
 
 /// Vias in rows and columns.

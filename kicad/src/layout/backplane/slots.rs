@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The five sockets on the trays' side, the busbar's trunk with its branches, and the bus.
 
-use super::{B, F, field, rectangle, table};
+use super::{field, rectangle};
+use crate::layout::{B, F};
 use crate::pcb::build::Draft;
 
 /// The trunk of the busbar on the lower side.
@@ -75,21 +76,18 @@ fn trunk(on: &mut Draft<'_>, x: f64, sockets: &[(f64, f64)], bottom: f64, below:
 
 /// From slot 1, with the transceiver, to slot 5, with the termination.
 fn bus(on: &mut Draft<'_>, top: f64, bottom: f64) {
-    table(
-        on,
-        &[
-            ("U14", 59.6, 30.0, 180.0),
-            ("C65", 59.0, 33.6, 180.0),
-            ("R41", 59.0, 26.0, 0.0),
-            ("R42", 62.2, 26.0, 0.0),
-            ("D6", 56.9, 22.4, 270.0),
-            ("TP7", 56.0, 35.6, 0.0),
-            ("TP8", 58.4, 37.4, 0.0),
-            ("R43", 55.9, 136.0, 0.0),
-            ("R44", 55.9, 134.2, 180.0),
-            ("R45", 55.9, 137.8, 0.0),
-        ],
-    );
+    on.put_all(&[
+        ("U14", 59.6, 30.0, 180.0),
+        ("C65", 59.0, 33.6, 180.0),
+        ("R41", 59.0, 26.0, 0.0),
+        ("R42", 62.2, 26.0, 0.0),
+        ("D6", 56.9, 22.4, 270.0),
+        ("TP7", 56.0, 35.6, 0.0),
+        ("TP8", 58.4, 37.4, 0.0),
+        ("R43", 55.9, 136.0, 0.0),
+        ("R44", 55.9, 134.2, 180.0),
+        ("R45", 55.9, 137.8, 0.0),
+    ]);
     for (net, x, stub) in [("RS485_A", BUS.0, STUBS.0), ("RS485_B", BUS.1, STUBS.1)] {
         on.run(net, B, 0.25, &[(x, top + stub), (x, bottom + stub)]);
     }
@@ -120,12 +118,9 @@ fn bus(on: &mut Draft<'_>, top: f64, bottom: f64) {
 }
 
 fn expander(on: &mut Draft<'_>) {
-    table(
-        on,
-        &[
-            ("U12", 41.5, 66.0, 0.0),
-            ("C66", 44.6, 60.8, 0.0),
-            ("R46", 39.4, 60.8, 0.0),
-        ],
-    );
+    on.put_all(&[
+        ("U12", 41.5, 66.0, 0.0),
+        ("C66", 44.6, 60.8, 0.0),
+        ("R46", 39.4, 60.8, 0.0),
+    ]);
 }

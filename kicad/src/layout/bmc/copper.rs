@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The BMC board's planes, and what carries amperes.
 
-use super::{B, F, IN1, IN2, Tab};
+use super::Tab;
+use crate::layout::{B, F, IN1, IN2};
 use crate::pcb::build::Draft;
 
 /// The board within its clearance to the edge; the inner planes end before the fingers' bevel.

@@ -12,13 +12,11 @@ mod places;
 use racklet_boards::dimensions::{self, Dimensions};
 
 use crate::footprints::ALL;
+use crate::layout::rp2350::Frame;
 use crate::pcb::build::Draft;
 
-/// Layers by number.
-const F: u8 = 0;
-const IN1: u8 = 1;
-const IN2: u8 = 2;
-const B: u8 = 3;
+/// The controller, with USB towards the lower edge.
+const CHIP: Frame = Frame::new((44.0, 32.0), 2);
 
 /// Lays the board out.
 pub fn lay_out(on: &mut Draft<'_>) {

@@ -134,6 +134,13 @@ impl<'a> Draft<'a> {
         self.put_on(reference, x, y, angle, false);
     }
 
+    /// Puts parts on the upper side.
+    pub fn put_all(&mut self, parts: &[(&str, f64, f64, f64)]) {
+        for &(reference, x, y, angle) in parts {
+            self.put(reference, x, y, angle);
+        }
+    }
+
     /// Puts a part on the lower side; `angle` as KiCad shows it.
     pub fn put_below(&mut self, reference: &str, x: f64, y: f64, angle: f64) {
         self.put_on(reference, x, y, angle, true);
@@ -363,26 +370,18 @@ impl<'a> Draft<'a> {
         }
         let overlaps = overlaps(&self.board);
         let problem = self.problem();
-        let result = route::route(&problem, rounds);
-        let open = match result {
-            Ok(paths) => {
-                self.add_paths(&problem, &paths);
-                Vec::new()
-            }
-            Err(Unrouted { open, laid }) => {
-                self.add_paths(&problem, &laid);
-                open.iter()
-                    .map(|(net, place)| {
-                        format!(
-                            "{} at {:.1}, {:.1}",
-                            self.board.intent[*net],
-                            mm(place.x) - ORIGIN.0,
-                            mm(place.y) - ORIGIN.1
-                        )
-                    })
-                    .collect()
-            }
+        let (laid, open) = match route::route(&problem, rounds) {
+            Ok(laid) => (laid, Vec::new()),
+            Err(Unrouted { open, laid }) => (laid, open),
         };
+        self.add_paths(&problem, &laid);
+        let open: Vec<String> = open
+            .iter()
+            .map(|(net, place)| {
+                let (x, y) = (mm(place.x) - ORIGIN.0, mm(place.y) - ORIGIN.1);
+                format!("{} at {x:.1}, {y:.1}", self.board.intent[*net])
+            })
+            .collect();
         stubs::prune(&mut self.board);
         let hidden = labels::write(&mut self.board);
         if !overlaps.is_empty() {

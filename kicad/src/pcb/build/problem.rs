@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Draft, EDGE_CLEARANCE, PITCH, ROUTED, VIA, edge_shapes};
-use crate::footprints::{ALL, IN2};
+use crate::footprints::IN2;
 use crate::pcb::geometry::{Bounds, Point, Shape, mm, nm};
 use crate::pcb::{PlacedPad, Track, Via};
 use crate::route::{self, Item, Kind, Problem, Rule, TRACKS};
@@ -57,20 +57,11 @@ impl Draft<'_> {
                 hole: None,
             });
         }
-        items.extend(board.tracks.iter().map(|track| Item {
-            shape: Shape::line(track.start, track.end, track.width),
-            layers: 1 << track.layer,
-            net: track.net,
-            kind: Kind::Track,
-            hole: None,
+        items.extend(board.tracks.iter().map(|track| {
+            let ends = (track.start, track.end);
+            Item::track(track.net, track.layer, ends, track.width)
         }));
-        items.extend(board.vias.iter().map(|via| Item {
-            shape: Shape::disc(via.at, VIA.diameter / 2),
-            layers: ALL,
-            net: via.net,
-            kind: Kind::Track,
-            hole: Some(Shape::disc(via.at, VIA.drill / 2)),
-        }));
+        items.extend(board.vias.iter().map(|it| Item::via(it.net, it.at, VIA)));
         items.extend(board.keepouts.iter().filter(|it| it.tracks).map(|it| Item {
             shape: Shape::area(it.outline.clone()),
             layers: it.layers,
