@@ -36,9 +36,6 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// The longest `follow`, in seconds.
 pub const MAX_FOLLOW: u64 = 20;
 
-const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
-const END: &str = "-----END SSH SIGNATURE-----";
-
 /// A request as both sides see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -82,10 +79,6 @@ pub fn signature_to_header(armored: &str) -> String {
         .collect()
 }
 
-fn header_to_signature(value: &str) -> Vec<u8> {
-    format!("{BEGIN}\n{}\n{END}\n", value.trim()).into_bytes()
-}
-
 /// Why a request is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -118,7 +111,7 @@ pub fn authorise(
     if skew > MAX_SKEW {
         return Err(Denied::Clock(skew));
     }
-    let signature = SshSig::parse(&header_to_signature(signature))
+    let signature = SshSig::parse_line(signature.trim())
         .map_err(|error| Denied::Signature(error.to_string()))?;
     let key = signature
         .verify(namespace::API, &canonical_request(request))

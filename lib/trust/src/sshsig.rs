@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! SSHSIG: the signatures of `ssh-keygen -Y sign` and of Git's `gpg.format=ssh`.
 //!
-//! Source: OpenSSH's PROTOCOL.sshsig and, for FIDO keys, PROTOCOL.u2f. Only the armored form is read: it is what both tools write.
+//! Source: OpenSSH's PROTOCOL.sshsig and, for FIDO keys, PROTOCOL.u2f. Only the armored form is read, and only in the spelling that
+//! both tools write: inside a commit, these bytes are signed by nobody and yet part of the commit's name.
 //! It deliberately knows no `allowed_signers` file; who may sign is the trust root's business.
 
 use alloc::{string::String, vec::Vec};
@@ -20,6 +21,8 @@ pub const MAX_ARMORED: usize = 4096;
 
 const MAGIC: &[u8; 6] = b"SSHSIG";
 const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
+/// Characters of base64 in a line of the armor; the last has what is left.
+const LINE: usize = 70;
 const END: &str = "-----END SSH SIGNATURE-----";
 /// FIDO flag: somebody touched the token.
 const USER_PRESENT: u8 = 1;
@@ -30,6 +33,11 @@ pub enum SignatureError {
     /// Not one armored SSHSIG version 1, or with something behind it.
     #[error("not an SSH signature (as `ssh-keygen -Y sign` writes it)")]
     Malformed,
+    /// A signature, but not spelt as both tools write it: other line lengths or line ends, or white space around it.
+    #[error(
+        "not spelt as `ssh-keygen -Y sign` writes it (lines of {LINE}, nothing around them); sign again"
+    )]
+    Spelling,
     /// The key in it is not acceptable.
     #[error("its key is refused: {0}")]
     Key(#[from] KeyError),
@@ -64,6 +72,22 @@ enum Hash {
     Sha512,
 }
 
+impl Hash {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    fn digest(self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Sha256 => Sha256::digest(message).to_vec(),
+            Self::Sha512 => Sha512::digest(message).to_vec(),
+        }
+    }
+}
+
 /// A parsed signature: a claim until [`SshSig::verify`] says otherwise.
 #[derive(Debug, Clone)]
 pub struct SshSig {
@@ -91,8 +115,62 @@ impl SshSig {
             .and_then(|rest| rest.strip_suffix(END))
             .ok_or(SignatureError::Malformed)?;
         let base64: String = body.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-        let blob = Base64::decode_vec(&base64).map_err(|_| SignatureError::Malformed)?;
+        let signature = Self::parse_line(&base64)?;
+        match signature.to_armored() == armored {
+            true => Ok(signature),
+            false => Err(SignatureError::Spelling),
+        }
+    }
+
+    /// Parses the armor's base64 alone, in one line: what fits into a header of HTTP.
+    ///
+    /// # Errors
+    /// As [`SshSig::parse`].
+    pub fn parse_line(base64: &str) -> Result<Self, SignatureError> {
+        if base64.len() > MAX_ARMORED {
+            return Err(SignatureError::Malformed);
+        }
+        let blob = Base64::decode_vec(base64).map_err(|_| SignatureError::Malformed)?;
         Self::from_blob(&blob)
+    }
+
+    /// The one spelling of this signature, which is the only one that [`SshSig::parse`] takes.
+    #[must_use]
+    pub fn to_armored(&self) -> String {
+        let mut armored = String::from(BEGIN);
+        for (index, c) in Base64::encode_string(&self.to_blob()).chars().enumerate() {
+            if index % LINE == 0 {
+                armored.push('\n');
+            }
+            armored.push(c);
+        }
+        armored.push('\n');
+        armored.push_str(END);
+        armored.push('\n');
+        armored
+    }
+
+    fn to_blob(&self) -> Vec<u8> {
+        let mut inner = Vec::with_capacity(128);
+        wire::put_string(&mut inner, self.key.algorithm().as_bytes());
+        wire::put_string(&mut inner, &self.signature.to_bytes());
+        if let Some((flags, counter)) = self.token {
+            inner.push(flags);
+            inner.extend_from_slice(&counter.to_be_bytes());
+        }
+        let mut blob = Vec::with_capacity(256);
+        blob.extend_from_slice(MAGIC);
+        blob.extend_from_slice(&1u32.to_be_bytes());
+        for field in [
+            &*self.key.to_blob(),
+            self.namespace.as_bytes(),
+            b"",
+            self.hash.name().as_bytes(),
+            &inner,
+        ] {
+            wire::put_string(&mut blob, field);
+        }
+        blob
     }
 
     fn from_blob(blob: &[u8]) -> Result<Self, SignatureError> {
@@ -102,7 +180,7 @@ impl SshSig {
         }
         let key = PublicKey::from_blob(reader.string()?)?;
         let namespace = text(reader.string()?)?;
-        let _reserved = reader.string()?;
+        let reserved = reader.string()?;
         let hash = match reader.string()? {
             b"sha256" => Hash::Sha256,
             b"sha512" => Hash::Sha512,
@@ -112,7 +190,7 @@ impl SshSig {
             }
         };
         let mut signature = Reader::new(reader.string()?);
-        if !reader.is_empty() || namespace.is_empty() || !_reserved.is_empty() {
+        if !reader.is_empty() || namespace.is_empty() || !reserved.is_empty() {
             return Err(SignatureError::Malformed);
         }
         if signature.string()? != key.algorithm().as_bytes() {
@@ -185,48 +263,26 @@ pub fn to_be_signed(namespace: &str, message: &[u8]) -> Vec<u8> {
 /// Wraps a raw Ed25519 signature over [`to_be_signed`] as an armored SSHSIG of `key`.
 #[must_use]
 pub fn armor(key: &PublicKey, namespace: &str, signature: &[u8; 64]) -> String {
-    let mut inner = Vec::with_capacity(96);
-    wire::put_string(&mut inner, key.algorithm().as_bytes());
-    wire::put_string(&mut inner, signature);
-    let mut blob = Vec::with_capacity(256);
-    blob.extend_from_slice(MAGIC);
-    blob.extend_from_slice(&1u32.to_be_bytes());
-    for field in [
-        &*key.to_blob(),
-        namespace.as_bytes(),
-        b"",
-        b"sha512",
-        &inner,
-    ] {
-        wire::put_string(&mut blob, field);
-    }
-    let mut armored = String::from(BEGIN);
-    for (index, c) in Base64::encode_string(&blob).chars().enumerate() {
-        if index % 70 == 0 {
-            armored.push('\n');
-        }
-        armored.push(c);
-    }
-    armored.push('\n');
-    armored.push_str(END);
-    armored.push('\n');
-    armored
+    let signature = SshSig {
+        key: key.clone(),
+        namespace: namespace.into(),
+        hash: Hash::Sha512,
+        signature: Signature::from_bytes(signature),
+        token: None,
+    };
+    signature.to_armored()
 }
 
 fn signed_data(namespace: &str, hash: Hash, message: &[u8]) -> Vec<u8> {
     let mut signed = Vec::with_capacity(128);
     signed.extend_from_slice(MAGIC);
-    wire::put_string(&mut signed, namespace.as_bytes());
-    wire::put_string(&mut signed, b"");
-    match hash {
-        Hash::Sha256 => {
-            wire::put_string(&mut signed, b"sha256");
-            wire::put_string(&mut signed, &Sha256::digest(message));
-        }
-        Hash::Sha512 => {
-            wire::put_string(&mut signed, b"sha512");
-            wire::put_string(&mut signed, &Sha512::digest(message));
-        }
+    for field in [
+        namespace.as_bytes(),
+        b"",
+        hash.name().as_bytes(),
+        &hash.digest(message),
+    ] {
+        wire::put_string(&mut signed, field);
     }
     signed
 }
@@ -288,21 +344,54 @@ mod tests {
     fn the_real_ssh_keygen_accepts_what_we_armor() {
         let folder = tempfile::tempdir().unwrap();
         let pair = Keypair::new(7);
+        let token = pair.token();
         let signers = folder.path().join("signers");
-        fs::write(&signers, alloc::format!("me {}\n", pair.public())).unwrap();
+        fs::write(
+            &signers,
+            alloc::format!("me {}\nme {token}\n", pair.public()),
+        )
+        .unwrap();
         let signature = folder.path().join("sig");
-        fs::write(&signature, pair.sign(NAMESPACE, b"hello")).unwrap();
         let message = folder.path().join("message");
         fs::write(&message, "hello").unwrap();
-        let output = Command::new("ssh-keygen")
-            .args(["-Y", "verify", "-I", "me", "-n", NAMESPACE, "-f"])
-            .arg(&signers)
-            .arg("-s")
-            .arg(&signature)
-            .stdin(fs::File::open(&message).unwrap())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
+        for armored in [
+            pair.sign(NAMESPACE, b"hello"),
+            pair.sign_as_token(NAMESPACE, b"hello", 1),
+        ] {
+            fs::write(&signature, armored).unwrap();
+            let output = Command::new("ssh-keygen")
+                .args(["-Y", "verify", "-I", "me", "-n", NAMESPACE, "-f"])
+                .arg(&signers)
+                .arg("-s")
+                .arg(&signature)
+                .stdin(fs::File::open(&message).unwrap())
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+    }
+
+    #[test]
+    fn a_signature_has_one_spelling() {
+        let pair = Keypair::new(1);
+        for good in [
+            pair.sign(NAMESPACE, b"hello"),
+            pair.sign_as_token(NAMESPACE, b"hello", 1),
+        ] {
+            let text = core::str::from_utf8(&good).unwrap();
+            assert_eq!(SshSig::parse(&good).unwrap().to_armored(), text);
+            let (first, rest) = text.split_at(text.find('\n').unwrap() + 1 + LINE);
+            for other in [
+                text.replace('\n', "\r\n"),
+                alloc::format!("{text}\n"),
+                text.trim_end().into(),
+                alloc::format!("{first}{}", rest.replacen('\n', "", 1)),
+                alloc::format!("{first}\n{rest}"),
+            ] {
+                let refused = SshSig::parse(other.as_bytes()).unwrap_err();
+                assert_eq!(refused, SignatureError::Spelling, "{other}");
+            }
+        }
     }
 
     #[test]
@@ -333,6 +422,38 @@ mod tests {
         assert_eq!(SshSig::parse(&two).unwrap_err(), SignatureError::Malformed);
     }
 
+    #[test]
+    fn no_byte_of_the_blob_is_without_meaning() {
+        let pair = Keypair::new(1);
+        for armored in [
+            pair.sign(NAMESPACE, b"hello"),
+            pair.sign_as_token(NAMESPACE, b"hello", 1),
+        ] {
+            let blob = SshSig::parse(&armored).unwrap().to_blob();
+            let holds = |blob: &[u8]| {
+                SshSig::from_blob(blob).is_ok_and(|s| s.verify(NAMESPACE, b"hello").is_ok())
+            };
+            assert!(holds(&blob));
+            for at in 0..=blob.len() {
+                for byte in [0, 1, 2, 4, 0x80, 0xff] {
+                    let mut longer = blob.clone();
+                    longer.insert(at, byte);
+                    assert!(!holds(&longer), "{byte} added at {at}");
+                    if let Some(old) = blob.get(at) {
+                        let mut changed = blob.clone();
+                        changed[at] ^= byte;
+                        assert!(byte == 0 || !holds(&changed), "{old} ^ {byte} at {at}");
+                    }
+                }
+                if at < blob.len() {
+                    let mut shorter = blob.clone();
+                    shorter.remove(at);
+                    assert!(!holds(&shorter), "{at} removed");
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn no_changed_byte_of_a_signature_is_accepted(at in 0usize..290, flip in 1u8..) {
@@ -340,14 +461,15 @@ mod tests {
             let at = at % armored.len();
             armored[at] ^= flip;
             let outcome = SshSig::parse(&armored).map(|s| s.verify(NAMESPACE, b"hello").is_ok());
-            // White space at the end and line ends inside are not part of the signature.
-            prop_assert!(!outcome.unwrap_or(false) || armored[at].is_ascii_whitespace());
+            prop_assert!(!outcome.unwrap_or(false));
         }
 
         #[test]
-        fn any_bytes_are_refused_without_panic(bytes: Vec<u8>) {
-            let _ = SshSig::from_blob(&bytes);
+        fn any_bytes_are_refused_or_read_back(bytes: Vec<u8>) {
             let _ = SshSig::parse(&bytes);
+            if let Ok(signature) = SshSig::from_blob(&bytes) {
+                prop_assert_eq!(signature.to_blob(), bytes);
+            }
         }
     }
 }

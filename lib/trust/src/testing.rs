@@ -15,6 +15,9 @@ use crate::{
     sshsig, wire,
 };
 
+/// The key type of a FIDO token.
+const TOKEN: &[u8] = b"sk-ssh-ed25519@openssh.com";
+
 pub(crate) struct Keypair(SigningKey);
 
 impl Keypair {
@@ -23,9 +26,19 @@ impl Keypair {
     }
 
     pub(crate) fn public(&self) -> PublicKey {
+        Self::key(&[b"ssh-ed25519", self.0.verifying_key().as_bytes()])
+    }
+
+    /// The same key material, as if it were in a FIDO token.
+    pub(crate) fn token(&self) -> PublicKey {
+        Self::key(&[TOKEN, self.0.verifying_key().as_bytes(), b"ssh:"])
+    }
+
+    fn key(fields: &[&[u8]]) -> PublicKey {
         let mut blob = Vec::new();
-        wire::put_string(&mut blob, b"ssh-ed25519");
-        wire::put_string(&mut blob, self.0.verifying_key().as_bytes());
+        for field in fields {
+            wire::put_string(&mut blob, field);
+        }
         PublicKey::from_blob(&blob).unwrap()
     }
 
@@ -36,27 +49,32 @@ impl Keypair {
 
     /// What a FIDO token does with its flags byte set to `flags`.
     pub(crate) fn sign_as_token(&self, namespace: &str, message: &[u8], flags: u8) -> Vec<u8> {
-        const ALGORITHM: &[u8] = b"sk-ssh-ed25519@openssh.com";
         let mut outer = Sha256::digest("ssh:").to_vec();
         outer.push(flags);
         outer.extend_from_slice(&9u32.to_be_bytes());
         outer.extend_from_slice(&Sha256::digest(sshsig::to_be_signed(namespace, message)));
-        let mut key = Vec::new();
-        for field in [ALGORITHM, self.0.verifying_key().as_bytes(), b"ssh:"] {
-            wire::put_string(&mut key, field);
-        }
         let mut inner = Vec::new();
-        wire::put_string(&mut inner, ALGORITHM);
+        wire::put_string(&mut inner, TOKEN);
         wire::put_string(&mut inner, &self.0.sign(&outer).to_bytes());
         inner.push(flags);
         inner.extend_from_slice(&9u32.to_be_bytes());
         let mut blob = b"SSHSIG\0\0\0\x01".to_vec();
-        for field in [&*key, namespace.as_bytes(), b"", b"sha512", &inner] {
+        for field in [
+            &*self.token().to_blob(),
+            namespace.as_bytes(),
+            b"",
+            b"sha512",
+            &inner,
+        ] {
             wire::put_string(&mut blob, field);
         }
+        let base64 = Base64::encode_string(&blob);
         let mut armored = b"-----BEGIN SSH SIGNATURE-----\n".to_vec();
-        armored.extend_from_slice(Base64::encode_string(&blob).as_bytes());
-        armored.extend_from_slice(b"\n-----END SSH SIGNATURE-----\n");
+        for line in base64.as_bytes().chunks(70) {
+            armored.extend_from_slice(line);
+            armored.push(b'\n');
+        }
+        armored.extend_from_slice(b"-----END SSH SIGNATURE-----\n");
         armored
     }
 }
@@ -85,10 +103,14 @@ pub(crate) fn trust_root(version: u64, roles: Roles) -> Verified<TrustRoot> {
     Verified::baked(&root.to_canonical()).unwrap()
 }
 
-/// Puts the signature where Git puts it: behind the committer line.
+/// A commit, signed as Git does it.
 pub(crate) fn signed_commit(unsigned: &str, pair: &Keypair, header: &str) -> Vec<u8> {
-    let signature = pair.sign("git", unsigned.as_bytes());
-    let signature = core::str::from_utf8(&signature).unwrap().trim_end();
+    with_signature(unsigned, &pair.sign("git", unsigned.as_bytes()), header)
+}
+
+/// Puts a signature where Git puts it: behind all other headers.
+pub(crate) fn with_signature(unsigned: &str, armored: &[u8], header: &str) -> Vec<u8> {
+    let signature = core::str::from_utf8(armored).unwrap().trim_end();
     let (headers, message) = unsigned.split_once("\n\n").unwrap();
     let signature = signature.replace('\n', "\n ");
     alloc::format!("{headers}\n{header} {signature}\n\n{message}").into_bytes()
