@@ -3,8 +3,10 @@
 
 use crate::files;
 use crate::options::Options;
-use racklet_api::boot::Handoff;
+use racklet_api::boot::{Handoff, Head};
 use racklet_api::tray::{TrayConfig, TrayError};
+use racklet_trust::commit::ObjectId;
+use racklet_trust::floors::Floors;
 use racklet_trust::root::RootError;
 use racklet_trust::{Digest, TrustRoot, Verified};
 use std::io;
@@ -60,8 +62,25 @@ impl Given {
         self.handoff.payload.manifest.parse().ok()
     }
 
-    /// Accepted commits up to the one the bootstrap saw.
-    pub(crate) fn generation(&self) -> u64 {
-        self.handoff.head.as_ref().map_or(0, |head| head.generation)
+    /// What the bootstrap never goes below, as far as heads are concerned.
+    pub(crate) fn floors(&self) -> Floors {
+        let Handoff {
+            head,
+            trust_root,
+            time_floor,
+            ..
+        } = &self.handoff;
+        floors(head.as_ref(), *trust_root, *time_floor)
+    }
+}
+
+/// Floors as programs tell them each other.
+pub(crate) fn floors(head: Option<&Head>, trust_root: u64, time: u64) -> Floors {
+    let head = head.and_then(|head| Some((ObjectId::from_hex(&head.commit)?, head.generation)));
+    Floors {
+        trust_root,
+        head,
+        time,
+        ..Floors::default()
     }
 }

@@ -9,6 +9,7 @@ use racklet_api::rack::{Problem, is_object_file};
 use racklet_fetch::limits::Limits;
 use racklet_fetch::rack::Fetched;
 use racklet_trust::commit::{Commit, ObjectId};
+use racklet_trust::floors::Floors;
 use racklet_trust::history::{Accepted, Head, Rejected, Repository, follow};
 use racklet_trust::{TrustRoot, Verified};
 use serde::Serialize;
@@ -162,16 +163,13 @@ impl Check {
                     .to_owned(),
             );
         }
-        let start = Accepted {
-            head: None,
-            generation: 0,
-            root: baked,
-        };
+        let start = Accepted::nothing(baked, Floors::default());
         let first = follow(objects, &start, name(begin)?).map_err(refusal)?;
         let accepted = Accepted {
             head: Some(first.id),
             generation: first.generation,
             root: first.root.clone(),
+            floors: first.floors(),
         };
         let verified = follow(objects, &accepted, name(head)?).map_err(refusal)?;
 
@@ -200,6 +198,7 @@ impl Check {
                 head: Some(before.id),
                 generation: before.generation,
                 root: before.root.clone(),
+                floors: before.floors(),
             };
             let after = follow(objects, &accepted, name(head)?).map_err(|error| chain(&error))?;
             report.good.push(format!(
@@ -244,6 +243,7 @@ fn strict(rack: &Rack, head: &Verified<Head>) -> Result<(), String> {
         head: Some(head.id),
         generation: head.generation,
         root: head.root.clone(),
+        floors: head.floors(),
     };
     Fetched::from_pack(pack.as_slice(), head.id, &Limits::RACK)
         .map_err(|error| chain(&error))?

@@ -15,7 +15,7 @@ mod bring;
 mod pace;
 
 use crate::console::{Once, say};
-use crate::handoff::Given;
+use crate::handoff::{self, Given};
 use crate::init;
 use crate::options::Options;
 use crate::shared::{Shared, unix_time};
@@ -25,7 +25,7 @@ use pace::Pace;
 use racklet_api::boot::Head;
 use racklet_api::error::chain;
 use racklet_api::http::Rejection;
-use racklet_api::init::Op;
+use racklet_api::init::{Op, Response};
 use racklet_api::rack::{self, Name, Problems, TrayDesired, UnknownTray};
 use racklet_fetch::cache::Cache;
 use racklet_fetch::disk::Files;
@@ -35,6 +35,7 @@ use racklet_fetch::rack::{FetchError, Outcome, RackStore, RackTree, Rejected};
 use racklet_fetch::remote::{Remote, RemoteConfig, RemoteError};
 use racklet_fetch::tls::{SystemClock, TlsError};
 use racklet_fetch::url::UrlError;
+use racklet_trust::floors::Floors;
 use racklet_trust::history::Accepted;
 use std::io;
 use std::sync::Arc;
@@ -179,13 +180,9 @@ impl Source {
 
     /// Begins with what was in force before: the server may be away for long.
     fn reopen(&mut self) {
-        match self.store.reopen(&self.given.root, &Limits::RACK) {
+        let floors = self.floors();
+        match self.store.reopen(&self.given.root, &floors, &Limits::RACK) {
             Ok(None) => say("no rack repository is kept here yet"),
-            Ok(Some(tree)) if tree.head().generation < self.given.generation() => {
-                say(
-                    "the kept rack repository is older than what the bootstrap accepted: fetching it anew",
-                );
-            }
             Ok(Some(tree)) => match self.judge(&tree) {
                 Ok(desired) => {
                     say(&format!(
@@ -205,6 +202,25 @@ impl Source {
                 chain(&error)
             )),
         }
+    }
+
+    /// What was accepted before, by the bootstrap or by a daemon before this one: `init` remembers it for as long as the tray runs,
+    /// whatever became of the card.
+    fn floors(&mut self) -> Floors {
+        let mut floors = self.given.floors();
+        match init::ask(&self.options.socket("init"), Op::Status) {
+            Ok(Response { status, .. }) => {
+                if let Some(known) = status.and_then(|status| status.floors) {
+                    let known = handoff::floors(known.head.as_ref(), known.trust_root, known.time);
+                    floors.raise(&known);
+                }
+            }
+            Err(error) => self.init_trouble.say(&format!(
+                "ask for the floors: {}; going by those of the bootstrap",
+                chain(&error)
+            )),
+        }
+        floors
     }
 
     fn look(&mut self) -> Result<Look, LookError> {
@@ -254,14 +270,10 @@ impl Source {
                 Outcome::New(fetched) => fetched,
                 Outcome::Unchanged => return Ok(Look::StillRejected),
             };
-        let before = self.accepted.as_ref().map_or_else(
-            || Accepted {
-                head: None,
-                generation: self.given.generation().saturating_sub(1),
-                root: self.given.root.clone(),
-            },
-            RackTree::accepted,
-        );
+        let before = match &self.accepted {
+            Some(tree) => tree.accepted(),
+            None => Accepted::nothing(self.given.root.clone(), self.floors()),
+        };
         let tree = match fetched.verify(&before) {
             Ok(tree) => tree,
             Err(rejected) => {

@@ -3,6 +3,8 @@
 //! two neighbours (`init`, `netd`) are stand-ins.
 
 use anyhow::{Context, Result, bail, ensure};
+use racklet_api::boot::{Handoff, Head};
+use racklet_api::init::{self, FloorsReport};
 use racklet_api::net;
 use racklet_fetch::publish;
 use racklet_tests::process::{git, output};
@@ -52,6 +54,8 @@ pub(crate) struct Tray {
     daemon: Option<Child>,
     /// What `init` was told.
     pub(crate) told: Arc<Mutex<Vec<Value>>>,
+    /// What `init` remembers of heads, when it is asked.
+    pub(crate) floors: Arc<Mutex<Option<FloorsReport>>>,
 }
 
 impl Tray {
@@ -66,6 +70,7 @@ impl Tray {
             artifact: String::new(),
             daemon: None,
             told: Arc::default(),
+            floors: Arc::default(),
         };
         for folder in ["keys", "handoff", "guest", "run"] {
             fs::create_dir(tray.path(folder))?;
@@ -122,6 +127,11 @@ impl Tray {
 
     /// What the bootstrap would have left behind.
     fn hand_over(&self) -> Result<()> {
+        self.hand_over_with(None, 1)
+    }
+
+    /// The same, with what it accepted and the newest signed time that it knows.
+    pub(crate) fn hand_over_with(&self, head: Option<Head>, time_floor: u64) -> Result<()> {
         let handoff = self.path("handoff");
         fs::write(handoff.join("trust-root.json"), self.root()?.to_canonical())?;
         let identity = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
@@ -132,7 +142,7 @@ impl Tray {
         });
         fs::write(handoff.join("tray.json"), tray.to_string())?;
         let given = json!({
-            "v": 1, "head": null, "trustRoot": 1, "timeFloor": 1, "time": {"unix": 1, "source": "rtc"}, "boot": null,
+            "v": 1, "head": head, "trustRoot": 1, "timeFloor": time_floor, "time": {"unix": 1, "source": "rtc"}, "boot": null,
             "payload": {"manifest": "00".repeat(32), "name": "stable", "version": 1, "fallback": null},
             "lease": null, "persistent": true,
         });
@@ -144,8 +154,22 @@ impl Tray {
     }
 
     fn start_neighbours(&self) -> Result<()> {
-        let told = Arc::clone(&self.told);
+        let (told, floors) = (Arc::clone(&self.told), Arc::clone(&self.floors));
+        let handoff: Handoff =
+            serde_json::from_slice(&fs::read(self.path("handoff/handoff.json"))?)?;
         answer(&self.path("run/init.sock"), move |asked| {
+            if asked["op"] == "status" {
+                let status = init::Status {
+                    tray: "tray-1".into(),
+                    rack: RACK.into(),
+                    handoff: handoff.clone(),
+                    floors: floors.lock().expect("lock").clone(),
+                    marked_good: false,
+                    uptime: 1,
+                    services: BTreeMap::new(),
+                };
+                return json!({"v": 1, "ok": true, "status": status});
+            }
             told.lock().expect("lock").push(asked);
             json!({"v": 1, "ok": true})
         })?;

@@ -3,7 +3,6 @@
 //! done and told.
 
 mod decide;
-mod floor;
 mod kexec;
 mod network;
 mod payload;

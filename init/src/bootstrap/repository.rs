@@ -16,7 +16,6 @@ use racklet_trust::digest::Hex;
 use racklet_trust::history::Accepted;
 use racklet_trust::{Digest, TrustRoot, Verified};
 
-use super::floor::{self, BelowFloor, Seen};
 use crate::console::Topic;
 use crate::state::State;
 use racklet_api::error::Chain;
@@ -49,12 +48,6 @@ pub(crate) enum RepositoryError {
         #[source]
         #[from]
         Rejected,
-    ),
-    #[error("{0}")]
-    BelowFloor(
-        #[source]
-        #[from]
-        BelowFloor,
     ),
 }
 
@@ -97,15 +90,8 @@ impl Repository {
     ) -> Result<Self, RepositoryError> {
         let remote = RemoteConfig::of_tray(&tray.repository, Arc::new(SystemClock))?;
         let store = RackStore::new(Files, state.folder("git/rack"));
-        let tree = match store.reopen(&root, &Limits::RACK) {
-            Ok(Some(tree)) => match floor::judge(&seen(&tree, true), state.floors()) {
-                Ok(()) => Some(tree),
-                Err(error) => {
-                    REPOSITORY.failed(format_args!("the kept head: {error}"), "fetch it anew");
-                    None
-                }
-            },
-            Ok(None) => None,
+        let tree = match store.reopen(&root, state.floors(), &Limits::RACK) {
+            Ok(kept) => kept,
             Err(error) => {
                 REPOSITORY.failed(Chain(&error), "fetch it anew");
                 None
@@ -158,21 +144,11 @@ impl Repository {
             }
             return Ok(());
         };
-        let floor_head = state.floors().head;
         let accepted = match &self.tree {
             Some(tree) => tree.accepted(),
-            None => {
-                let same = floor_head.is_some_and(|(id, _)| id == fetched.head());
-                let generation = floor_head.map_or(0, |(_, generation)| generation);
-                Accepted {
-                    head: None,
-                    generation: generation.saturating_sub(u64::from(same)),
-                    root: self.root.clone(),
-                }
-            }
+            None => Accepted::nothing(self.root.clone(), state.floors().clone()),
         };
         let tree = fetched.verify(&accepted)?;
-        floor::judge(&seen(&tree, accepted.head.is_some()), state.floors())?;
         let commits = tree.head().generation.saturating_sub(accepted.generation);
         REPOSITORY.say(format_args!(
             "head {} accepted, signed under trust root {}{}",
@@ -190,7 +166,7 @@ impl Repository {
                 "go on; the next boot fetches it again",
             );
         }
-        if let Err(error) = state.raise(&floors_of(&tree)) {
+        if let Err(error) = state.raise(&tree.head().floors()) {
             REPOSITORY.failed(Chain(&error), "go on; the floors hold for this boot");
         }
         self.tree = Some(tree);
@@ -237,27 +213,6 @@ pub(crate) fn wanted(tree: &RackTree, tray: &TrayConfig) -> Result<Wanted, NoPin
         payload: desired.release.ok_or_else(unknown)?,
         images,
     })
-}
-
-fn seen(tree: &RackTree, descends: bool) -> Seen {
-    let head = tree.head();
-    Seen {
-        id: head.id,
-        generation: head.generation,
-        time: head.time,
-        trust_root: head.root.version(),
-        descends,
-    }
-}
-
-fn floors_of(tree: &RackTree) -> racklet_trust::floors::Floors {
-    let head = tree.head();
-    racklet_trust::floors::Floors {
-        trust_root: head.root.version(),
-        head: Some((head.id, head.generation)),
-        time: head.time,
-        ..Default::default()
-    }
 }
 
 /// As much of a commit's name as people look at.

@@ -16,8 +16,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use racklet_api::boot::Handoff;
-use racklet_api::init::{Op, Response, SOCKET, ServiceStatus, Status};
+use racklet_api::boot::{Handoff, Head};
+use racklet_api::init::{FloorsReport, Op, Response, SOCKET, ServiceStatus, Status};
 use racklet_api::tray::TrayConfig;
 use racklet_linux::child::{self, Kill};
 use racklet_linux::clock;
@@ -231,27 +231,30 @@ impl Supervisor {
                 head,
                 trust_root,
                 time,
-            } => {
-                let Some(id) = ObjectId::from_hex(&head.commit) else {
-                    return (
-                        Response::refused("the head is not a commit's name"),
-                        Event::Tick,
-                    );
-                };
-                let head = Some((id, head.generation));
-                let raised = self.state.raise(&Floors {
-                    trust_root,
-                    head,
-                    time,
-                    ..Floors::default()
-                });
-                match raised {
-                    Ok(()) => (Response::done(), Event::Tick),
-                    Err(error) => (Response::refused(Chain(&error)), Event::Tick),
-                }
-            }
+            } => (self.raise(&head, trust_root, time), Event::Tick),
             Op::Reboot => (Response::done(), Event::Leave(Leave::Reboot)),
             Op::Poweroff => (Response::done(), Event::Leave(Leave::Poweroff)),
+        }
+    }
+
+    /// Remembers a head that the hypervisor accepted. The hypervisor judges by the same floors; a daemon that lost or never had them
+    /// is stopped here.
+    fn raise(&mut self, head: &Head, trust_root: u64, time: u64) -> Response {
+        let Some(id) = ObjectId::from_hex(&head.commit) else {
+            return Response::refused("the head is not a commit's name");
+        };
+        let by = Floors {
+            trust_root,
+            head: Some((id, head.generation)),
+            time,
+            ..Floors::default()
+        };
+        if let Err(lower) = self.state.floors().judge(&by) {
+            return Response::refused(lower);
+        }
+        match self.state.raise(&by) {
+            Ok(()) => Response::done(),
+            Err(error) => Response::refused(Chain(&error)),
         }
     }
 
@@ -278,6 +281,7 @@ impl Supervisor {
             tray: self.tray.tray.clone(),
             rack: self.tray.rack.clone(),
             handoff: self.handoff.clone(),
+            floors: Some(report(self.state.floors())),
             marked_good: self.core.marked_good(),
             uptime: clock::since_boot().as_secs(),
             services: services.collect::<BTreeMap<_, _>>(),
@@ -439,6 +443,17 @@ impl Supervisor {
             Leave::Poweroff => "everything stopped; switching off",
         });
         how
+    }
+}
+
+fn report(floors: &Floors) -> FloorsReport {
+    FloorsReport {
+        head: floors.head.map(|(id, generation)| Head {
+            commit: id.to_string(),
+            generation,
+        }),
+        trust_root: floors.trust_root,
+        time: floors.time,
     }
 }
 

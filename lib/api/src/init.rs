@@ -45,7 +45,8 @@ pub enum Op {
         /// For people: what it is doing or why it cannot.
         message: String,
     },
-    /// The hypervisor verified and accepted a newer head: remember it, never accept an older one again.
+    /// The hypervisor verified and accepted a newer head: remember it, never accept an older one again. Refused where it would lower
+    /// what is remembered.
     Raise {
         /// The accepted head.
         head: Head,
@@ -108,12 +109,27 @@ pub struct Status {
     pub rack: String,
     /// What the bootstrap handed over.
     pub handoff: Handoff,
+    /// What this tray never goes below, as far as heads are concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floors: Option<FloorsReport>,
     /// Whether this boot has been marked good.
     pub marked_good: bool,
     /// Seconds since the kernel started.
     pub uptime: u64,
     /// The services by name.
     pub services: BTreeMap<String, ServiceStatus>,
+}
+
+/// The floors of heads. Those of payloads concern `init` and the bootstrap alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FloorsReport {
+    /// The newest accepted head.
+    pub head: Option<Head>,
+    /// Version of the newest accepted trust root; 0 before any.
+    pub trust_root: u64,
+    /// Newest signed time, Unix seconds.
+    pub time: u64,
 }
 
 /// How one service is.

@@ -16,12 +16,13 @@
 //! # let (ca, trust_root, now) = (String::new(), Vec::new(), 0u64);
 //! use racklet_fetch::{disk::Files, limits::Limits, progress::Silent, rack::{self, Outcome, RackStore}};
 //! use racklet_fetch::{remote::{Remote, RemoteConfig}, tls::Authorities};
-//! use racklet_trust::{TrustRoot, Verified, history::Accepted};
+//! use racklet_trust::{TrustRoot, Verified, floors::Floors, history::Accepted};
 //!
 //! let root = Verified::<TrustRoot>::baked(&trust_root)?;
 //! let limits = Limits::RACK;
 //! let store = RackStore::new(Files, "/state/git/rack");
-//! let kept = store.reopen(&root, &limits)?; // an error is reported, and the boot goes on without
+//! let floors = Floors::default(); // as they are kept beside it
+//! let kept = store.reopen(&root, &floors, &limits)?; // an error is reported, and the boot goes on without
 //!
 //! let mut config = RemoteConfig::new("https://git.example.org/rack.git".parse()?, std::sync::Arc::new(now));
 //! config.authorities = Authorities::Pem(ca.into_bytes());
@@ -30,7 +31,7 @@
 //! let tree = match rack::fetch(&mut remote, "refs/heads/main", snapshot, &limits, &mut Silent)? {
 //!     Outcome::Unchanged => kept.expect("only a kept head is unchanged"),
 //!     Outcome::New(fetched) => {
-//!         let accepted = kept.map_or(Accepted { head: None, generation: 0, root }, |tree| tree.accepted());
+//!         let accepted = kept.map_or_else(|| Accepted::nothing(root, floors), |tree| tree.accepted());
 //!         let tree = fetched.verify(&accepted)?;
 //!         store.keep(&tree)?;
 //!         tree

@@ -24,6 +24,7 @@ use std::{
 use gix_hash::{Kind as Format, ObjectId};
 use racklet_trust::{
     TrustRoot, Verified, commit,
+    floors::Floors,
     history::{self, Accepted, Head},
 };
 
@@ -107,6 +108,7 @@ impl std::fmt::Debug for Fetched {
 #[derive(Clone)]
 pub struct RackTree {
     head: Verified<Head>,
+    floors: Floors,
     files: BTreeMap<String, Vec<u8>>,
     snapshot: Snapshot,
 }
@@ -332,8 +334,11 @@ fn judge(
         approvals.get(&id).cloned().unwrap_or_default(),
         objects,
     );
+    let mut floors = accepted.floors.clone();
+    floors.raise(&head.floors());
     Ok(RackTree {
         head,
+        floors,
         files,
         snapshot,
     })
@@ -353,6 +358,7 @@ impl RackTree {
             head: Some(self.head.id),
             generation: self.head.generation,
             root: self.head.root.clone(),
+            floors: self.floors.clone(),
         }
     }
 
@@ -414,14 +420,15 @@ impl<D: Disk> RackStore<D> {
         self.folder.join("head")
     }
 
-    /// Reads the kept head and verifies it under `root` (the baked trust root, or a later one), as on a first boot. `None` when there
-    /// is none. The caller compares [`Head::generation`] with its floor.
+    /// Reads the kept head and verifies it under `root` (the baked trust root, or a later one), as on a first boot, and `floors`.
+    /// `None` when there is none.
     ///
     /// # Errors
     /// [`ReopenError`] with the reason.
     pub fn reopen(
         &self,
         root: &Verified<TrustRoot>,
+        floors: &Floors,
         limits: &Limits,
     ) -> Result<Option<RackTree>, ReopenError> {
         let bytes = match self.disk.read(&self.file(), Snapshot::max_size(limits)) {
@@ -431,12 +438,10 @@ impl<D: Disk> RackStore<D> {
         };
         let snapshot =
             Snapshot::decode(&bytes).map_err(|error| ReopenError::Damaged(self.file(), error))?;
-        let accepted = Accepted {
-            head: None,
-            generation: snapshot.generation().saturating_sub(1),
-            root: root.clone(),
-        };
-        Ok(Some(snapshot.to_fetched(limits).verify(&accepted)?))
+        let accepted = Accepted::kept(root.clone(), snapshot.generation(), floors.clone());
+        let mut tree = snapshot.to_fetched(limits).verify(&accepted)?;
+        tree.floors.raise(floors);
+        Ok(Some(tree))
     }
 
     /// Keeps an accepted head in place of the one before.

@@ -11,7 +11,7 @@ use racklet_fetch::{
     progress::Silent,
     rack::{self, Outcome, RackStore, RackTree},
 };
-use racklet_trust::{Digest, TrustRoot, Verified, manifest::Kind};
+use racklet_trust::{Digest, TrustRoot, Verified, floors::Floors, manifest::Kind};
 use support::{
     disk::MemDisk,
     git::{Place, Repository},
@@ -277,7 +277,7 @@ fn a_power_cut_while_a_head_is_kept_leaves_the_old_head_or_the_new_one() {
     let mut seen = [false, false];
     for (what, left) in disk.cuts().iter() {
         let tree = RackStore::new(left, "/state/git/rack")
-            .reopen(&world.root, &Limits::RACK)
+            .reopen(&world.root, &Floors::default(), &Limits::RACK)
             .unwrap_or_else(|error| panic!("{what}: {error}"))
             .unwrap();
         let is_new = tree.head().id == second.head().id;

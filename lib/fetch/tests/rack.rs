@@ -11,6 +11,7 @@ use racklet_fetch::{
     progress::Silent,
     rack::{self, Fetched, Outcome, RackStore, RackTree},
 };
+use racklet_trust::floors::Floors;
 use support::{
     git::{Place, Repository},
     server::Server,
@@ -126,13 +127,13 @@ fn the_kept_head_is_there_without_a_network() {
     let store = RackStore::new(Files, place.dir.path().join("state/git/rack"));
     assert!(
         store
-            .reopen(&place.baked(&["config"]), LIMITS)
+            .reopen(&place.baked(&["config"]), &Floors::default(), LIMITS)
             .unwrap()
             .is_none()
     );
     store.keep(&tree).unwrap();
     let again = store
-        .reopen(&place.baked(&["config"]), LIMITS)
+        .reopen(&place.baked(&["config"]), &Floors::default(), LIMITS)
         .unwrap()
         .unwrap();
     assert_eq!(
@@ -144,7 +145,7 @@ fn the_kept_head_is_there_without_a_network() {
         tree.files().collect::<Vec<_>>()
     );
     let error = store
-        .reopen(&place.baked(&["someone-else"]), LIMITS)
+        .reopen(&place.baked(&["someone-else"]), &Floors::default(), LIMITS)
         .unwrap_err();
     assert!(
         support::chain(&error).contains(&repository.head()),

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a tray never goes below: trust-root version, accepted head, payload versions, signed time.
 //!
-//! Floors only rise: whatever is merged into them, in whatever order, none of them sinks. Where and how they are kept
-//! is `init`'s business.
+//! Floors only rise: whatever is merged into them, in whatever order, none of them sinks. [`crate::history::follow`] holds each head
+//! against them. Where and how they are kept is `init`'s business.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::commit::ObjectId;
+use crate::{commit::ObjectId, history::Head};
 
 /// The largest encoded form that is read, in bytes.
 pub const MAX_SIZE: usize = 64 * 1024;
@@ -31,6 +31,40 @@ pub struct Floors {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the floors are not of the form {TYPE}")]
 pub struct BadFloors;
+
+/// Why a properly signed head is refused all the same: somebody shows an old state of the rack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BelowFloor {
+    /// Its trust root was replaced before.
+    #[error(
+        "head {head} has trust root {found}, below this tray's floor {floor}: an old state of the rack"
+    )]
+    TrustRoot {
+        /// The head on offer.
+        head: ObjectId,
+        /// The version of its trust root.
+        found: u64,
+        /// The version accepted before.
+        floor: u64,
+    },
+    /// No more commits were accepted up to it than up to another.
+    #[error(
+        "head {head} is of generation {found}, not above this tray's floor {floor}: an old state of the rack"
+    )]
+    Generation {
+        /// The head on offer.
+        head: ObjectId,
+        /// Its generation.
+        found: u64,
+        /// The generation accepted before.
+        floor: u64,
+    },
+    /// Nothing proves its place in the history, and its date does not speak for it.
+    #[error(
+        "head {0} was signed before the newest commit this tray has accepted: an old state of the rack; push a new commit"
+    )]
+    Time(ObjectId),
+}
 
 const TYPE: &str = "racklet.dev/floors/v1";
 
@@ -69,6 +103,45 @@ impl Floors {
             }
             let floor = self.payloads.entry(name.clone()).or_default();
             *floor = (*floor).max(*version);
+        }
+    }
+
+    /// The generation of the newest accepted head; 0 before any.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.head.map_or(0, |(_, generation)| generation)
+    }
+
+    /// Whether raising these floors to `by` lowers none of them, and forgets no head. Time is no reason: a clock may go back between
+    /// two commits.
+    ///
+    /// # Errors
+    /// [`BelowFloor`] with what would be lowered.
+    pub fn judge(&self, by: &Self) -> Result<(), BelowFloor> {
+        let Some((head, found)) = by.head else {
+            return Ok(());
+        };
+        if by.trust_root < self.trust_root {
+            return Err(BelowFloor::TrustRoot {
+                head,
+                found: by.trust_root,
+                floor: self.trust_root,
+            });
+        }
+        match self.head {
+            Some((newest, floor)) if found < floor || (found == floor && head != newest) => {
+                Err(BelowFloor::Generation { head, found, floor })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Judges a head whose descent from the floor's was not proved: its signed date is all there is. The same second passes, since
+    /// commits may be made within one.
+    pub(crate) fn judge_date(&self, head: &Head) -> Result<(), BelowFloor> {
+        match self.head {
+            Some(_) if head.time < self.time => Err(BelowFloor::Time(head.id)),
+            _ => Ok(()),
         }
     }
 
@@ -183,5 +256,21 @@ mod tests {
         let mut now = floors(0, Some((1, 4)), 0, 0);
         now.raise(&floors(0, Some((2, 4)), 0, 0));
         assert_eq!(now.head, floors(0, Some((1, 4)), 0, 0).head);
+    }
+
+    #[test]
+    fn floors_are_never_asked_to_sink() {
+        let now = floors(2, Some((5, 50)), 1000, 0);
+        for (by, good) in [
+            (floors(2, Some((5, 50)), 900, 0), true),
+            (floors(2, Some((6, 51)), 900, 0), true),
+            (floors(3, Some((6, 51)), 1000, 0), true),
+            (floors(1, Some((6, 51)), 2000, 0), false),
+            (floors(2, Some((4, 49)), 2000, 0), false),
+            (floors(2, Some((6, 50)), 2000, 0), false),
+        ] {
+            assert_eq!(now.judge(&by).is_ok(), good, "{by:?}");
+        }
+        assert_eq!(Floors::default().judge(&now), Ok(()));
     }
 }

@@ -7,7 +7,12 @@
 //!        └ its trust root decides c1       at `accepted`
 //! ```
 //!
-//! The rule is a pure function over a [`Repository`], so that the CLI, PID 1 and the hypervisor say the same of the same history.
+//! The rule is a pure function over a [`Repository`], so that the CLI, PID 1 and the hypervisor say the same of the same history. It
+//! knows the floors, too: whoever follows a head cannot forget them.
+//!
+//! A head whose descent from the floor's head is not proved (nothing is accepted yet, the kept head was lost, or only an older one is
+//! left) has to be above the floors by its own signed date, and nobody but a key of the newest trust root may have signed it once the
+//! floors know that root.
 //! Fetching, hashing and bounding objects is the store's business.
 
 use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
@@ -15,6 +20,7 @@ use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use crate::{
     Verified,
     commit::{Commit, CommitError, ObjectId},
+    floors::{BelowFloor, Floors},
     root::{RootError, TrustRoot, Unauthorised},
 };
 
@@ -67,12 +73,39 @@ pub trait Repository {
 /// The head that was accepted last, with what was believed there.
 #[derive(Debug, Clone)]
 pub struct Accepted {
-    /// Its commit; `None` on a tray's first boot with an image that names none.
+    /// Its commit; `None` where there is none, or where it is lost: the next head is then judged alone.
     pub head: Option<ObjectId>,
-    /// The number of commits verified on the way to it.
+    /// Its generation, [`Head::generation`].
     pub generation: u64,
     /// The trust root in force there.
     pub root: Verified<TrustRoot>,
+    /// What nothing accepted from now on may be below.
+    pub floors: Floors,
+}
+
+impl Accepted {
+    /// No head is at hand: a tray's first boot, or one whose kept head is lost.
+    #[must_use]
+    pub fn nothing(root: Verified<TrustRoot>, floors: Floors) -> Self {
+        Self {
+            head: None,
+            generation: floors.generation(),
+            root,
+            floors,
+        }
+    }
+
+    /// To judge again a head that was accepted here as number `generation` and kept. Its date does not matter: it was accepted for
+    /// its descent.
+    #[must_use]
+    pub fn kept(root: Verified<TrustRoot>, generation: u64, floors: Floors) -> Self {
+        Self {
+            head: None,
+            generation: generation.saturating_sub(1),
+            root,
+            floors: Floors { time: 0, ..floors },
+        }
+    }
 }
 
 /// A head that may be followed.
@@ -88,6 +121,19 @@ pub struct Head {
     pub root: Verified<TrustRoot>,
     /// The newest committer's date among the commits verified, Unix time in seconds.
     pub time: u64,
+}
+
+impl Head {
+    /// What a tray that accepts this head never goes below again.
+    #[must_use]
+    pub fn floors(&self) -> Floors {
+        Floors {
+            trust_root: self.root.version(),
+            head: Some((self.id, self.generation)),
+            time: self.time,
+            ..Floors::default()
+        }
+    }
 }
 
 /// Why a head is not followed.
@@ -154,6 +200,9 @@ pub enum Rejected<E> {
         /// The head accepted before.
         accepted: ObjectId,
     },
+    /// Properly signed, and older than what was accepted here before.
+    #[error(transparent)]
+    BelowFloor(#[from] BelowFloor),
     /// More than [`MAX_COMMITS`].
     #[error("more than {MAX_COMMITS} commits since the accepted head")]
     TooLong,
@@ -168,10 +217,11 @@ fn chain(error: &RootError) -> alloc::string::String {
 
 /// Decides whether `head` may follow `accepted`.
 ///
-/// On a first boot, and when a kept head is read back (`accepted.head` is `None`), the head is judged alone: by the newest trust root
-/// that its tree leads to from the one accepted, or by the one before that, since the head may be the very commit that brought the
-/// newest. It cannot authorise itself, since every step there needs root keys. The holder of a key that the newest root removed gains
-/// nothing by this: without a history to hold against it, such a head could as well have left the newest root out.
+/// Where no head is at hand (`accepted.head` is `None`), the new one is judged alone: by the newest trust root that its tree leads to
+/// from the one accepted, or by the one before that, since the head may be the very commit that brought the newest. It cannot authorise
+/// itself, since every step there needs root keys. With floors below the newest root, the holder of a key that this root removed gains
+/// nothing: such a head could as well have left the newest root out. With floors that know the newest root, the commit that brought it
+/// was accepted before, so only the newest root's keys count.
 ///
 /// # Errors
 /// [`Rejected`] with the reason; the accepted head stays in force.
@@ -181,54 +231,23 @@ pub fn follow<R: Repository>(
     head: ObjectId,
 ) -> Result<Verified<Head>, Rejected<R::Error>> {
     let walk = Walk { repository };
-    let Some(base) = accepted.head else {
-        let commit = walk.commit(head)?;
-        let (root, before) = walk.roots_behind(head, &commit, &accepted.root)?;
-        walk.authorise(head, &commit, &root)
-            .or_else(|refused| walk.authorise(head, &commit, &before).map_err(|_| refused))?;
-        return Ok(Verified::new(Head {
-            id: head,
-            tree: commit.tree(),
-            generation: accepted.generation.saturating_add(1),
-            root,
-            time: commit.time(),
-        }));
+    let floors = &accepted.floors;
+    let commit = walk.commit(head)?;
+    let (mut found, proven) = match accepted.head {
+        None => (walk.alone(accepted, head, &commit)?, false),
+        Some(base) => walk.descend(accepted, base, head, &commit)?,
     };
-    let order = walk.commits_since(base, head)?;
-    let mut roots = BTreeMap::from([(base, accepted.root.clone())]);
-    let mut time = 0;
-    for (id, commit) in &order {
-        let mut newest: Option<Verified<TrustRoot>> = None;
-        for parent in commit.parents() {
-            let before = roots.get(parent).ok_or(Rejected::Missing(*parent))?;
-            walk.authorise(*id, commit, before)?;
-            let (behind, _) = walk.roots_behind(*id, commit, before)?;
-            if newest
-                .as_ref()
-                .is_none_or(|root| root.version() < behind.version())
-            {
-                newest = Some(behind);
-            }
+    if floors.head.is_some_and(|(id, _)| id == head) {
+        found.generation = floors.generation();
+    } else if !proven {
+        if found.root.version() <= floors.trust_root {
+            walk.authorise(head, &commit, &found.root)?;
         }
-        roots.insert(*id, newest.ok_or(Rejected::Missing(*id))?);
-        time = time.max(commit.time());
+        floors.judge(&found.floors())?;
+        floors.judge_date(&found)?;
     }
-    let tree = match order.last() {
-        Some((_, commit)) => commit.tree(),
-        None => {
-            let commit = walk.commit(head)?;
-            time = commit.time();
-            commit.tree()
-        }
-    };
-    let root = roots.remove(&head).ok_or(Rejected::Missing(head))?;
-    Ok(Verified::new(Head {
-        id: head,
-        tree,
-        generation: accepted.generation.saturating_add(order.len() as u64),
-        root,
-        time,
-    }))
+    floors.judge(&found.floors())?;
+    Ok(Verified::new(found))
 }
 
 /// The trust root in force behind a commit, and the one that it followed.
@@ -239,6 +258,72 @@ struct Walk<'a, R> {
 }
 
 impl<R: Repository> Walk<'_, R> {
+    /// The head by itself, without a look at what is behind it.
+    fn alone(
+        &self,
+        accepted: &Accepted,
+        id: ObjectId,
+        commit: &Commit,
+    ) -> Result<Head, Rejected<R::Error>> {
+        let (root, before) = self.roots_behind(id, commit, &accepted.root)?;
+        self.authorise(id, commit, &root)
+            .or_else(|refused| self.authorise(id, commit, &before).map_err(|_| refused))?;
+        Ok(Head {
+            id,
+            tree: commit.tree(),
+            generation: accepted.generation.saturating_add(1),
+            root,
+            time: commit.time(),
+        })
+    }
+
+    /// The head with every commit behind it down to `base`; and whether that proves it to be no older than the floor's head.
+    fn descend(
+        &self,
+        accepted: &Accepted,
+        base: ObjectId,
+        head: ObjectId,
+        commit: &Commit,
+    ) -> Result<(Head, bool), Rejected<R::Error>> {
+        let order = self.commits_since(base, head)?;
+        let mut roots = BTreeMap::from([(base, accepted.root.clone())]);
+        let mut time = commit.time();
+        for (id, commit) in &order {
+            let mut newest: Option<Verified<TrustRoot>> = None;
+            for parent in commit.parents() {
+                let before = roots.get(parent).ok_or(Rejected::Missing(*parent))?;
+                self.authorise(*id, commit, before)?;
+                let (behind, _) = self.roots_behind(*id, commit, before)?;
+                if newest
+                    .as_ref()
+                    .is_none_or(|root| root.version() < behind.version())
+                {
+                    newest = Some(behind);
+                }
+            }
+            roots.insert(*id, newest.ok_or(Rejected::Missing(*id))?);
+            time = time.max(commit.time());
+        }
+        let counted = accepted.generation.saturating_add(order.len() as u64);
+        let floor = accepted.floors.generation();
+        let through = |(newest, _)| roots.contains_key(&newest);
+        let passed = accepted.floors.head.is_some_and(through);
+        let proven = passed || accepted.generation >= floor;
+        let generation = match accepted.generation < floor && (passed || counted >= floor) {
+            // It was counted another way than the floor's head, and is the newest from now on.
+            true => counted.max(floor.saturating_add(1)),
+            false => counted,
+        };
+        let found = Head {
+            id: head,
+            tree: commit.tree(),
+            generation,
+            root: roots.remove(&head).ok_or(Rejected::Missing(head))?,
+            time,
+        };
+        Ok((found, proven))
+    }
+
     fn commit(&self, id: ObjectId) -> Result<Commit, Rejected<R::Error>> {
         let raw = self
             .repository

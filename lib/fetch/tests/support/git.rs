@@ -9,6 +9,7 @@ use std::{
 use racklet_trust::{
     PublicKey, TrustRoot, Verified,
     digest::Hex,
+    floors::Floors,
     history::Accepted,
     root::{RoleKeys, Roles},
 };
@@ -123,11 +124,7 @@ impl Place {
     }
 
     pub fn first_boot(&self, config: &[&str]) -> Accepted {
-        Accepted {
-            head: None,
-            generation: 0,
-            root: self.baked(config),
-        }
+        Accepted::nothing(self.baked(config), Floors::default())
     }
 }
 

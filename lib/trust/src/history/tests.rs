@@ -98,6 +98,7 @@ fn accepted(head: Option<ObjectId>) -> Accepted {
         head,
         generation: 10,
         root: trust_root(1, roles(1, &[1])),
+        floors: Floors::default(),
     }
 }
 
@@ -307,4 +308,123 @@ fn an_endless_history_is_refused_with_a_bound() {
             .unwrap_err()
             .contains("more than 10000 commits")
     );
+}
+
+/// A base of generation 10 is long forgotten; the floors know what came up to generation 20.
+fn remembered(trust_root: u64, newest: ObjectId, time: u64) -> Floors {
+    Floors {
+        trust_root,
+        head: Some((newest, 20)),
+        time,
+        ..Floors::default()
+    }
+}
+
+/// The time of the commit that was made as number `n`.
+fn moment(n: u64) -> u64 {
+    1_790_000_000 + n
+}
+
+fn under(
+    memory: &Memory,
+    base: Option<ObjectId>,
+    floors: &Floors,
+    head: ObjectId,
+) -> Result<u64, String> {
+    let mut before = accepted(base);
+    before.floors = floors.clone();
+    if base.is_none() {
+        before = Accepted::nothing(before.root, before.floors);
+    }
+    follow(memory, &before, head)
+        .map(|head| head.generation)
+        .map_err(|error| format!("{error}"))
+}
+
+#[test]
+fn without_a_kept_head_nothing_older_than_the_floors_is_followed() {
+    let mut memory = Memory::default();
+    let old = memory.make(&[], 1, "old");
+    let newest = memory.make(&[old], 1, "newest");
+    let next = memory.make(&[newest], 1, "next");
+    let floors = remembered(1, newest, moment(1));
+    let refused = under(&memory, None, &floors, old).unwrap_err();
+    assert!(refused.contains("an old state of the rack"), "{refused}");
+    assert_eq!(
+        under(&memory, None, &floors, newest),
+        Ok(20),
+        "it is the floor"
+    );
+    assert_eq!(under(&memory, None, &floors, next), Ok(21));
+    let beyond = Floors {
+        trust_root: 2,
+        ..floors
+    };
+    let refused = under(&memory, None, &beyond, next).unwrap_err();
+    assert!(refused.contains("below this tray's floor 2"), "{refused}");
+}
+
+#[test]
+fn an_older_kept_head_leads_over_the_floors_head_or_to_a_later_date() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let mut way = Vec::from([base]);
+    for n in 1..=12 {
+        way.push(memory.make(&[way[n - 1]], 1, "on the way"));
+    }
+    // Counted from the base of generation 10, the floor's head would be of 15.
+    let floors = remembered(1, way[5], moment(5));
+    assert_eq!(under(&memory, Some(base), &floors, way[12]), Ok(22));
+    assert_eq!(under(&memory, Some(base), &floors, way[6]), Ok(21));
+    assert_eq!(under(&memory, Some(base), &floors, way[5]), Ok(20));
+    for old in [base, way[4]] {
+        let refused = under(&memory, Some(base), &floors, old).unwrap_err();
+        assert!(refused.contains("an old state of the rack"), "{refused}");
+    }
+    // The floor's head is unknown to everybody else: a spelling of commit 10 that only this tray was shown.
+    let floors = remembered(1, name(b"respelled"), moment(10));
+    assert_eq!(under(&memory, Some(base), &floors, way[10]), Ok(21));
+    assert_eq!(under(&memory, Some(base), &floors, way[11]), Ok(21));
+    let refused = under(&memory, Some(base), &floors, way[9]).unwrap_err();
+    assert!(refused.contains("generation 19"), "{refused}");
+    assert_eq!(under(&memory, None, &floors, way[10]), Ok(21), "alone");
+    let refused = under(&memory, None, &floors, way[9]).unwrap_err();
+    assert!(refused.contains("signed before the newest"), "{refused}");
+}
+
+#[test]
+fn a_clock_that_went_back_between_two_commits_does_no_harm_where_descent_is_proved() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let next = memory.make(&[base], 1, "next");
+    let floors = Floors {
+        head: Some((base, 10)),
+        time: moment(1000),
+        ..Floors::default()
+    };
+    assert_eq!(under(&memory, Some(base), &floors, next), Ok(11));
+    assert!(under(&memory, None, &floors, next).is_err(), "alone");
+}
+
+#[test]
+fn a_removed_key_counts_no_more_where_only_the_floors_are_left() {
+    let mut memory = Memory::default();
+    let both = [first(), document(2, roles(1, &[2]), &[1, 2])];
+    let base = memory.make(&[], 1, "base");
+    let rotated = memory.make_with(&[base], 1, "rotate", &both);
+    let honest = memory.make_with(&[rotated], 2, "honest", &both);
+    let stolen = memory.make_with(&[rotated], 1, "by the removed key", &both);
+    let beside = memory.make_with(&[base], 1, "brings the root again", &both);
+    let knows = remembered(2, honest, moment(2));
+    for (base, head) in [(None, stolen), (None, beside), (Some(base), beside)] {
+        let refused = under(&memory, base, &knows, head).unwrap_err();
+        assert!(refused.contains("not a config key"), "{refused}");
+    }
+    // The commit that brought the root was signed by the old key, as it had to be; it is the very head accepted before.
+    let floors = remembered(2, rotated, moment(1));
+    assert_eq!(under(&memory, None, &floors, rotated), Ok(20));
+    assert_eq!(under(&memory, None, &floors, honest), Ok(21));
+    // Floors that do not know the newest root: the head may be the one that brings it.
+    let floors = remembered(1, base, moment(0));
+    assert_eq!(under(&memory, None, &floors, rotated), Ok(21));
 }
