@@ -15,7 +15,8 @@ use racklet_trust::Digest;
 
 use crate::state::boots::TRIES;
 
-/// How long the network and the server are waited for when a payload in the cache could start instead.
+/// How long network, questions, repository and payload are waited for, all together and from the first attempt on, when a payload
+/// in the cache could start instead.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often they are tried in that time, at most.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -53,6 +54,8 @@ pub(crate) enum Attempt {
 pub(crate) struct Observed<'a> {
     /// Time since PID 1 began.
     pub(crate) elapsed: Duration,
+    /// Time since the first attempt began.
+    pub(crate) asking: Duration,
     /// Attempts made.
     pub(crate) attempts: u32,
     /// How the newest ended.
@@ -103,7 +106,7 @@ pub(crate) fn next(seen: &Observed<'_>) -> Next {
         Attempt::Passing | Attempt::Lasting => {
             let patient = seen.attempt == Attempt::Passing
                 && seen.attempts < ATTEMPTS
-                && seen.elapsed < PATIENCE;
+                && seen.asking < PATIENCE;
             if !patient && let Some((best, why)) = best(seen) {
                 return Next::Boot(best, why);
             }
@@ -113,6 +116,12 @@ pub(crate) fn next(seen: &Observed<'_>) -> Next {
         return Next::Wait;
     }
     last_resort(seen).map_or(Next::Reboot, |digest| Next::Boot(digest, Why::LastResort))
+}
+
+/// How long an attempt that begins now may take. `None` when nothing could start instead: then each of its steps has a bound of its
+/// own, and [`GIVE_UP`] is looked at between attempts.
+pub(crate) fn time_left(seen: &Observed<'_>) -> Option<Duration> {
+    best(seen).map(|_| PATIENCE.saturating_sub(seen.asking))
 }
 
 /// The best payload that has not failed too often.
@@ -185,6 +194,7 @@ mod tests {
         let elapsed = Duration::from_secs(seconds);
         next(&Observed {
             elapsed,
+            asking: elapsed,
             attempts,
             attempt,
             pinned: pinned.map(digest),
@@ -222,6 +232,29 @@ mod tests {
             decide(Attempt::Passing, 1, PATIENCE.as_secs(), Some(1), &cached),
             boot
         );
+    }
+
+    #[test]
+    fn an_attempt_has_an_end_exactly_when_something_could_start_instead() {
+        let left = |asking, candidates: &[Candidate]| {
+            time_left(&Observed {
+                elapsed: Duration::from_secs(500),
+                asking: Duration::from_secs(asking),
+                attempts: 1,
+                attempt: Attempt::Passing,
+                pinned: Some(digest(1)),
+                candidates,
+            })
+        };
+        let usable = [candidate(1, 0, false)];
+        assert_eq!(left(0, &usable), Some(PATIENCE));
+        assert_eq!(left(12, &usable), Some(PATIENCE - Duration::from_secs(12)));
+        assert_eq!(left(400, &usable), Some(Duration::ZERO));
+        // Another than the pinned one will do.
+        assert_eq!(left(0, &[candidate(2, 0, false)]), Some(PATIENCE));
+        // What never came up keeps nobody from waiting for something better.
+        assert_eq!(left(0, &[candidate(1, TRIES, false)]), None);
+        assert_eq!(left(0, &[]), None);
     }
 
     #[test]

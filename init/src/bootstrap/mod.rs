@@ -8,18 +8,17 @@ mod network;
 mod payload;
 mod phases;
 mod repository;
+mod signs;
 mod time;
 
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use racklet_api::boot::{BootInfo, Handoff, Head, PayloadReport};
 use racklet_api::tray::TrayConfig;
-use racklet_fetch::progress::{Phase, Progress};
 use racklet_linux::clock;
-use racklet_linux::watchdog::Watchdog;
 use racklet_net::backoff::{Backoff, Random};
 use racklet_trust::root::RootError;
 use racklet_trust::{Digest, TrustRoot, Verified};
@@ -35,13 +34,12 @@ use payload::{Judge, PAYLOAD, Payloads};
 use phases::Phases;
 use racklet_api::error::{Chain, chain};
 use repository::{REPOSITORY, Repository, RepositoryError, Wanted, digest_of};
+use signs::SignsOfLife;
 use time::Time;
 
 const INIT: Topic = Topic("init");
 const NETWORK: Topic = Topic("network");
 const BOOT: Topic = Topic("boot");
-/// Longer than any single step may take without a sign of life.
-const WATCHDOG_S: u32 = 120;
 /// How long one attempt waits for the network.
 const NETWORK_WAIT: Duration = Duration::from_secs(15);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -124,6 +122,8 @@ struct Bootstrap<'a> {
     repository: Repository,
     payloads: Payloads,
     wanted: Option<Wanted>,
+    /// When the first attempt began.
+    asking: Option<Duration>,
     attempts: u32,
     attempt: Attempt,
     /// Why it failed, until that is told.
@@ -165,7 +165,8 @@ impl<'a> Bootstrap<'a> {
                 Payloads::open(&state, &tray.board).map_err(Fatal::Cache)?
             }
         };
-        let repository = Repository::open(tray, root, &state)?;
+        let mut repository = Repository::open(tray, root, &state)?;
+        repository.remote.pulse = signs.pulse();
         let wanted = repository
             .tree
             .as_ref()
@@ -183,6 +184,7 @@ impl<'a> Bootstrap<'a> {
             repository,
             payloads,
             wanted,
+            asking: None,
             attempts: 0,
             attempt: Attempt::None,
             failed: None,
@@ -205,11 +207,20 @@ impl<'a> Bootstrap<'a> {
     }
 
     fn decide(&self) -> Next {
+        self.observed(decide::next)
+    }
+
+    /// What `ask` says to what is known now.
+    fn observed<T>(&self, ask: impl FnOnce(&Observed<'_>) -> T) -> T {
         let candidates =
             self.payloads
                 .candidates(self.judge(), self.state().boots(), &self.spoiled);
-        decide::next(&Observed {
-            elapsed: clock::since_boot().saturating_sub(self.began),
+        let now = clock::since_boot();
+        ask(&Observed {
+            elapsed: now.saturating_sub(self.began),
+            asking: self
+                .asking
+                .map_or(Duration::ZERO, |since| now.saturating_sub(since)),
             attempts: self.attempts,
             attempt: self.attempt,
             pinned: self
@@ -257,8 +268,13 @@ impl<'a> Bootstrap<'a> {
     /// Learns the newest head and gets what it pins.
     fn attempt(&mut self) {
         self.attempts += 1;
+        self.asking.get_or_insert_with(clock::since_boot);
+        // Before what could not be loaded gets another chance: as long as that is all there is, nothing can start instead.
+        let end = self
+            .observed(decide::time_left)
+            .map(|left| clock::since_boot() + left);
         self.spoiled.clear();
-        self.attempt = match self.learn_and_fetch() {
+        self.attempt = match self.learn_and_fetch(end) {
             Ok(()) => Attempt::Done,
             Err(failed) => {
                 let kind = if failed.lasting {
@@ -273,7 +289,8 @@ impl<'a> Bootstrap<'a> {
         self.signs.give();
     }
 
-    fn learn_and_fetch(&mut self) -> Result<(), Failed> {
+    /// All of it until `end`, on the clock since boot, where there is one.
+    fn learn_and_fetch(&mut self, end: Option<Duration>) -> Result<(), Failed> {
         self.phases.enter("network");
         let signs = &mut self.signs;
         let network = match &mut self.network {
@@ -281,7 +298,9 @@ impl<'a> Bootstrap<'a> {
             empty => empty
                 .insert(Network::open(self.tray).map_err(|error| passing(NETWORK, Chain(&error)))?),
         };
-        let up = network.wait(clock::since_boot() + NETWORK_WAIT, &mut || signs.give());
+        let until = clock::since_boot() + NETWORK_WAIT;
+        let until = end.map_or(until, |end| until.min(end));
+        let up = network.wait(until, &mut || signs.give());
         up.map_err(|error| passing(NETWORK, Chain(&error)))?;
 
         self.phases.enter("time");
@@ -296,7 +315,9 @@ impl<'a> Bootstrap<'a> {
             reason: Chain(error).to_string(),
             lasting: error.is_lasting(),
         };
+        let finish_by = end.map(|end| Instant::now() + end.saturating_sub(clock::since_boot()));
         let mut remote = self.repository.connect().map_err(|error| failed(&error))?;
+        remote.finish_by(finish_by);
         let state = self
             .state
             .as_mut()
@@ -341,6 +362,9 @@ impl<'a> Bootstrap<'a> {
                 .floors(),
             now: self.time.trusted_now(),
         };
+        if let Some(other) = &mut other {
+            other.finish_by(finish_by);
+        }
         let remote = other.as_mut().unwrap_or(&mut remote);
         let fetched = self
             .payloads
@@ -476,53 +500,5 @@ fn fallback(why: Why) -> Option<String> {
             "the pinned payload was started {TRIES} times and never healthy"
         )),
         Why::LastResort => Some("the last resort: every payload here has failed before".to_owned()),
-    }
-}
-
-/// Feeds the watchdog while there is progress, and tells of long transfers.
-struct SignsOfLife {
-    watchdog: Option<Watchdog>,
-    told: Duration,
-}
-
-impl SignsOfLife {
-    fn begin() -> Self {
-        let watchdog = Watchdog::arm(WATCHDOG_S).unwrap_or_else(|error| {
-            INIT.failed(
-                format_args!("arm the watchdog: {error}"),
-                "go on without it",
-            );
-            None
-        });
-        if let Some(dog) = &watchdog {
-            INIT.say(format_args!("watchdog armed, {} s", dog.seconds()));
-        }
-        Self {
-            watchdog,
-            told: clock::since_boot(),
-        }
-    }
-
-    fn give(&mut self) {
-        if let Some(dog) = &mut self.watchdog {
-            // One that cannot be fed resets the machine: that is its purpose.
-            let _ = dog.feed();
-        }
-    }
-}
-
-impl Progress for SignsOfLife {
-    fn report(&mut self, phase: Phase, bytes: u64) {
-        let now = clock::since_boot();
-        if now.saturating_sub(self.told) < Duration::from_secs(5) {
-            return;
-        }
-        self.told = now;
-        self.give();
-        let doing = match phase {
-            Phase::Receiving => "receiving",
-            Phase::Assembling => "putting together",
-        };
-        BOOT.say(format_args!("{doing}: {}", size(bytes)));
     }
 }

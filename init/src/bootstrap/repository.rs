@@ -74,7 +74,8 @@ pub(crate) enum NoPin {
 /// The conversation with the server and what was accepted so far.
 pub(crate) struct Repository {
     branch: String,
-    remote: RemoteConfig,
+    /// How its server is spoken to.
+    pub(crate) remote: RemoteConfig,
     store: RackStore<Files>,
     root: Verified<TrustRoot>,
     /// The accepted head, once there is one.

@@ -4,157 +4,32 @@
 //! No compression, no cookies, no proxies, no caching. A redirect is an error that names where it leads, so that [`crate::remote`] can
 //! decide; everything else that is not the Git answer asked for is an error with the reason.
 
+mod error;
 mod head;
 
 use std::{
     io::{self, BufRead, Read, Write},
-    net::SocketAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+pub use self::error::HttpError;
 pub(crate) use self::head::fuzz_head;
 use self::head::{Framing, Head, check, parse};
 use crate::{
     limits::Timeouts,
-    stream::{self, Resolve, Tls},
+    pulse::Pulse,
+    stream::{self, Resolve, Tls, Until},
     url::HttpsUrl,
 };
 
 /// Longest head of an answer, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
+/// Interim answers (1xx) before the answer itself. Nothing that was asked for has any; some proxies send one or two.
+const MAX_INTERIM: usize = 8;
 /// How much is read from TLS at once: its largest record.
 const BUFFER: usize = 16 * 1024;
-
-/// Why a request brought no usable answer.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// DNS.
-    #[error("the address of {host} cannot be found")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// The resolver's words.
-        source: io::Error,
-    },
-    /// DNS knows the name, but no address.
-    #[error("{0} has no address")]
-    NoAddress(String),
-    /// TCP.
-    #[error("no connection to {address}")]
-    Connect {
-        /// The last address tried.
-        address: SocketAddr,
-        /// The kernel's words.
-        source: io::Error,
-    },
-    /// The certificate or the handshake.
-    #[error("TLS: {}", explain(.0))]
-    Tls(rustls::Error),
-    /// The connection broke.
-    #[error("the connection was cut")]
-    Cut(#[source] io::Error),
-    /// 3xx.
-    #[error(
-        "the server redirects to {location:?} (status {status}); use that address if you trust it"
-    )]
-    Redirect {
-        /// 301 and the like.
-        status: u16,
-        /// Where to.
-        location: String,
-    },
-    /// Neither 2xx nor 3xx.
-    #[error("the server answered {status} {reason}{}", hint(*.status))]
-    Status {
-        /// 404 and the like.
-        status: u16,
-        /// The server's words, cut.
-        reason: String,
-    },
-    /// An answer that is not from a Git server.
-    #[error(
-        "the answer is {found:?} instead of {expected:?}: this is no Git server with smart HTTP; a captive portal or a proxy may be answering in its place"
-    )]
-    NotGit {
-        /// `Content-Type` found, cut.
-        found: String,
-        /// The one expected.
-        expected: &'static str,
-    },
-    /// Not HTTP, or more of it than anybody needs.
-    #[error("the answer is not proper HTTP: {0}")]
-    Malformed(&'static str),
-    /// A body beyond its bound.
-    #[error("the answer is larger than {0} bytes")]
-    TooLarge(u64),
-    /// Too little in too long.
-    #[error("the server is too slow: {bytes} bytes in {} seconds", window.as_secs_f32())]
-    Stalled {
-        /// What came.
-        bytes: u64,
-        /// In which time.
-        window: Duration,
-    },
-    /// The whole of it took too long.
-    #[error("the answer was not complete after {} seconds", .0.as_secs_f32())]
-    TotalTime(Duration),
-}
-
-fn hint(status: u16) -> &'static str {
-    match status {
-        401 | 403 => ": the credentials in the tray configuration are missing or not accepted",
-        404 => ": there is no such repository, or it needs credentials",
-        429 | 503 => ": it is overloaded",
-        _ => "",
-    }
-}
-
-fn explain(error: &rustls::Error) -> String {
-    use rustls::CertificateError as C;
-    let rustls::Error::InvalidCertificate(certificate) = error else {
-        return error.to_string();
-    };
-    let text = match certificate {
-        C::Expired | C::ExpiredContext { .. } => "the server's certificate has expired",
-        C::NotValidYet | C::NotValidYetContext { .. } => {
-            "the server's certificate is not valid yet"
-        }
-        C::NotValidForName | C::NotValidForNameContext { .. } => {
-            "the server's certificate is for another name"
-        }
-        C::UnknownIssuer => {
-            "the server's certificate comes from an authority that is not trusted here"
-        }
-        _ => "the server's certificate is refused",
-    };
-    format!("{text} ({error})")
-}
-
-impl HttpError {
-    /// Recovers what [`stream`] and this module put into an [`io::Error`].
-    pub(crate) fn from_io(error: io::Error) -> Self {
-        let kind = error.kind();
-        match error.downcast::<Self>() {
-            Ok(ours) => ours,
-            Err(error) => match error.downcast::<rustls::Error>() {
-                Ok(tls) => Self::Tls(tls),
-                Err(error) => Self::Cut(if kind == io::ErrorKind::UnexpectedEof {
-                    kind.into()
-                } else {
-                    error
-                }),
-            },
-        }
-    }
-}
-
-impl From<HttpError> for io::Error {
-    fn from(error: HttpError) -> Self {
-        Self::other(error)
-    }
-}
 
 /// One connection, made when first needed and made anew when the server dropped it.
 #[derive(Debug)]
@@ -163,6 +38,9 @@ pub(crate) struct Client {
     authorization: Option<String>,
     timeouts: Timeouts,
     resolver: Arc<dyn Resolve>,
+    pulse: Arc<dyn Pulse>,
+    /// When everything must be done.
+    end: Option<Instant>,
     open: Option<Open>,
     /// Bytes on the wire over closed connections.
     received: u64,
@@ -198,6 +76,8 @@ pub(crate) struct Request<'a> {
     pub(crate) expected: &'static str,
     /// Largest body.
     pub(crate) limit: u64,
+    /// When its answer must be complete.
+    pub(crate) until: Until,
 }
 
 impl Client {
@@ -206,12 +86,15 @@ impl Client {
         authorization: Option<String>,
         timeouts: Timeouts,
         resolver: Arc<dyn Resolve>,
+        pulse: Arc<dyn Pulse>,
     ) -> Self {
         Self {
             config,
             authorization,
             timeouts,
             resolver,
+            pulse,
+            end: None,
             open: None,
             received: 0,
             sent: 0,
@@ -227,6 +110,20 @@ impl Client {
         (self.received + received, self.sent + sent)
     }
 
+    /// Whatever is asked from now on is done by then, or not at all.
+    pub(crate) fn finish_by(&mut self, end: Option<Instant>) {
+        self.end = end;
+    }
+
+    /// The end of something that begins now and may take `span`.
+    pub(crate) fn within(&self, span: Duration) -> Until {
+        Until::within(self.pulse.now(), span, self.end)
+    }
+
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
     fn close(&mut self) {
         if let Some(open) = self.open.take() {
             self.received += open.tls.sock.received;
@@ -236,9 +133,12 @@ impl Client {
 
     /// Sends `request` and reads the answer's head.
     pub(crate) fn send(&mut self, request: &Request<'_>) -> Result<Body<'_>, HttpError> {
+        if self.open.as_mut().is_some_and(|open| !open.is_idle()) {
+            self.close();
+        }
         let reused = self.open.is_some();
         let head = match self.exchange(request) {
-            // The server may have dropped an idle connection at any time: that says nothing about this request.
+            // The server may drop an idle connection at any time: that says nothing about this request.
             Err(HttpError::Cut(_)) if reused => {
                 self.close();
                 self.exchange(request)
@@ -273,13 +173,20 @@ impl Client {
         let open = match &mut self.open {
             Some(open) => open,
             none => none.insert(Open {
-                tls: stream::connect(request.url, &self.config, &self.timeouts, &*self.resolver)?,
+                tls: stream::connect(
+                    request.url,
+                    &self.config,
+                    &self.timeouts,
+                    &self.resolver,
+                    &self.pulse,
+                    request.until,
+                )?,
                 buffer: vec![0; BUFFER],
                 start: 0,
                 end: 0,
             }),
         };
-        open.tls.sock.restart();
+        open.tls.sock.restart(request.until);
         let mut text = format!(
             "{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: git/2.47 (racklet {})\r\nGit-Protocol: version=2\r\nAccept: {}\r\n",
             if request.post.is_some() {
@@ -306,19 +213,34 @@ impl Client {
             .write_all(&bytes)
             .and_then(|()| open.tls.flush())
             .map_err(HttpError::from_io)?;
-        loop {
+        for _ in 0..=MAX_INTERIM {
             let (head, used) = open.head()?;
-            if head.status / 100 != 1 {
+            // 101 is no interim answer: it ends HTTP, which nobody asked for.
+            if head.status / 100 != 1 || head.status == 101 {
                 return Ok((head, used));
             }
             open.start += used;
         }
+        Err(HttpError::Malformed(
+            "more than 8 interim answers come before it",
+        ))
     }
 }
 
 impl Open {
     fn available(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
+    }
+
+    /// Whether the connection is open and nothing has come on it since the last answer's end. What did come belongs to no
+    /// question: taken for the answer to the next one, a server could answer before it is asked.
+    fn is_idle(&mut self) -> bool {
+        if self.start < self.end || self.tls.sock.read_at_once(true).is_err() {
+            return false;
+        }
+        let read = self.tls.read(&mut self.buffer);
+        let waits = matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        waits && self.tls.sock.read_at_once(false).is_ok()
     }
 
     /// Reads more behind what is there. False at the connection's proper end.
@@ -481,7 +403,12 @@ impl Read for Body<'_> {
 
 impl Drop for Body<'_> {
     fn drop(&mut self) {
-        if !self.keep || self.framing != Framing::Done {
+        let surplus = self
+            .client
+            .open
+            .as_ref()
+            .is_some_and(|open| open.start < open.end);
+        if !self.keep || self.framing != Framing::Done || surplus {
             self.client.close();
         }
     }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bytes from a Git server, and what it takes to believe them.
 //!
-//! - [`remote`]: a server, spoken to in Git's protocol version 2 over HTTPS ([`http`], [`tls`], [`stream`]), blocking and bounded by
-//!   [`limits`]. Packs are read by [`pack`].
+//! - [`remote`]: a server, spoken to in Git's protocol version 2 over HTTPS ([`http`], [`tls`], [`stream`]), blocking, bounded by
+//!   [`limits`] and by the clock of a [`pulse`]. Packs are read by [`pack`].
 //! - [`rack`]: the rack repository, from a server to files that may be parsed, and the store it is kept in.
 //! - [`cache`]: payloads and artifacts, fetched against what is here already, verified, kept.
 //! - [`chunk`], [`publish`]: pieces of payloads and artifacts, and how they are laid out.
 //! - [`disk`]: the file operations underneath, so that tests can cut the power.
 //!
 //! The crate decides nothing about trust: that is `racklet-trust`, whose verdicts it asks for before it parses or keeps anything. It
-//! runs no event loop, starts no thread and no program, and has no global state.
+//! runs no event loop, starts no program, and has no global state. Its only thread is one for each name that is looked up: the
+//! C library's resolver keeps no deadline.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -71,6 +72,7 @@ pub mod pack;
 mod pkt;
 pub mod progress;
 pub mod publish;
+pub mod pulse;
 pub mod rack;
 pub mod remote;
 mod snapshot;

@@ -68,13 +68,16 @@ impl Limits {
     };
 }
 
-/// Patience. What is too slow is dropped with a reason.
+/// Patience by phase. What is too slow is dropped with a reason. An end for everything together is set with
+/// [`crate::remote::Remote::finish_by`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For one address to take the connection.
+    /// For one address to take the connection, at most; less when many addresses share little time.
     pub connect: Duration,
-    /// For one request and its whole answer.
-    pub total: Duration,
+    /// For the small questions: what the server can do and where its refs point, both together, with name, connection and handshake.
+    pub questions: Duration,
+    /// For one pack and its request, from the first byte to the last.
+    pub pack: Duration,
     /// Within each such span ...
     pub window: Duration,
     /// ... at least so many bytes must arrive while an answer is not complete.
@@ -85,7 +88,9 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            total: Duration::from_secs(1800),
+            // A few hundred bytes each way: an honest server on a slow line takes a second or two.
+            questions: Duration::from_secs(25),
+            pack: Duration::from_secs(1800),
             window: Duration::from_secs(30),
             minimum: 4096,
         }

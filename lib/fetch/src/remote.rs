@@ -4,7 +4,7 @@
 //! A [`Remote`] is one conversation: the first use asks for the server's capabilities, later ones reuse answer and connection. What
 //! comes back is a claim.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use gix_hash::{Kind as Format, ObjectId};
 
@@ -14,7 +14,8 @@ use crate::{
     pack::{self, Objects, PackError, Place},
     pkt::{Line, Lines, SideBand, put},
     progress::{Phase, Progress},
-    stream::{Resolve, SystemResolver},
+    pulse::{Pulse, Untold},
+    stream::{Resolve, SystemResolver, Until},
     tls::{self, Authorities, ClientCertificate, Clock, Credentials, TlsError, Token},
     url::{HttpsUrl, UrlError},
 };
@@ -34,6 +35,8 @@ pub struct RemoteConfig {
     pub timeouts: Timeouts,
     /// How names become addresses.
     pub resolver: Arc<dyn Resolve>,
+    /// By which clock patience goes, and who is told that there is waiting.
+    pub pulse: Arc<dyn Pulse>,
 }
 
 impl RemoteConfig {
@@ -73,6 +76,7 @@ impl RemoteConfig {
             clock,
             timeouts: Timeouts::default(),
             resolver: Arc::new(SystemResolver),
+            pulse: Arc::new(Untold),
         }
     }
 }
@@ -134,6 +138,8 @@ pub struct Remote {
     url: HttpsUrl,
     client: Client,
     format: Option<Format>,
+    /// Set by the question for the capabilities: the listing behind it shares its time.
+    questions: Option<Until>,
 }
 
 const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
@@ -161,9 +167,22 @@ impl Remote {
                 authorization,
                 config.timeouts.clone(),
                 config.resolver.clone(),
+                config.pulse.clone(),
             ),
             format: None,
+            questions: None,
         })
+    }
+
+    /// Whatever is asked from now on must be done by `end`: names, connections, questions and packs, all together.
+    pub fn finish_by(&mut self, end: Option<Instant>) {
+        self.client.finish_by(end);
+        self.questions = None;
+    }
+
+    /// When the small questions that begin now must be answered.
+    fn for_questions(&self) -> Until {
+        self.client.within(self.client.timeouts().questions)
     }
 
     /// Bytes received so far, TLS included.
@@ -186,12 +205,14 @@ impl Remote {
         if let Some(format) = self.format {
             return Ok(format);
         }
-        let format = self.capabilities()?;
+        let until = self.for_questions();
+        let format = self.capabilities(until)?;
         self.format = Some(format);
+        self.questions = Some(until);
         Ok(format)
     }
 
-    fn capabilities(&mut self) -> Result<Format, RemoteError> {
+    fn capabilities(&mut self, until: Until) -> Result<Format, RemoteError> {
         for _ in 0..=MAX_REDIRECTS {
             let url = self.url.clone();
             let sent = self.client.send(&Request {
@@ -200,6 +221,7 @@ impl Remote {
                 post: None,
                 expected: ADVERTISEMENT,
                 limit: MAX_CAPABILITIES,
+                until,
             });
             match sent {
                 Err(HttpError::Redirect { location, .. }) => {
@@ -230,13 +252,15 @@ impl Remote {
     /// [`RemoteError`] with the reason.
     pub fn list(&mut self, prefixes: &[&str], limits: &Limits) -> Result<Vec<Ref>, RemoteError> {
         let format = self.format()?;
+        let until = self.questions.take();
+        let until = until.unwrap_or_else(|| self.for_questions());
         let mut request = Self::command("ls-refs", format);
         for prefix in prefixes {
             put(&mut request, &format!("ref-prefix {prefix}"));
         }
         request.extend_from_slice(b"0000");
         let limit = MAX_CAPABILITIES + 256 * limits.refs as u64;
-        let mut lines = Lines::new(self.post(&request, limit)?);
+        let mut lines = Lines::new(self.post(&request, limit, until)?);
         let mut refs = Vec::new();
         loop {
             let line = lines.next()?;
@@ -303,7 +327,8 @@ impl Remote {
         }
         put(&mut request, "done");
         request.extend_from_slice(b"0000");
-        let mut lines = Lines::new(self.post(&request, limits.response)?);
+        let until = self.client.within(self.client.timeouts().pack);
+        let mut lines = Lines::new(self.post(&request, limits.response, until)?);
         loop {
             let line = lines.next()?;
             match line.text() {
@@ -340,13 +365,14 @@ impl Remote {
         Ok(objects)
     }
 
-    fn post(&mut self, body: &[u8], limit: u64) -> Result<Body<'_>, RemoteError> {
+    fn post(&mut self, body: &[u8], limit: u64, until: Until) -> Result<Body<'_>, RemoteError> {
         let sent = self.client.send(&Request {
             url: &self.url,
             suffix: "/git-upload-pack",
             post: Some(("application/x-git-upload-pack-request", body)),
             expected: "application/x-git-upload-pack-result",
             limit,
+            until,
         });
         match sent {
             Err(HttpError::Redirect { location, .. }) => Err(RemoteError::Redirect(location)),

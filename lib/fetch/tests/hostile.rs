@@ -171,7 +171,7 @@ fn a_server_that_trickles_is_dropped() {
         "{error}"
     );
     config.timeouts = Timeouts {
-        total: Duration::from_millis(400),
+        questions: Duration::from_millis(400),
         minimum: 0,
         ..Timeouts::default()
     };

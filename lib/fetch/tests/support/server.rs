@@ -40,6 +40,8 @@ impl Request {
 }
 
 type Answer = Box<dyn Fn(&Request, Vec<u8>) -> Vec<u8> + Send>;
+/// Gets the request, Git's honest answer, and what sends bytes; that says false when nobody listens any more.
+type Script = dyn Fn(&Request, Vec<u8>, &mut dyn FnMut(&[u8]) -> bool) + Send + Sync;
 
 /// What to do with Git's whole answer (head and body) before it is sent.
 pub enum Mode {
@@ -47,6 +49,8 @@ pub enum Mode {
     Edit(Answer),
     /// One byte after another, with a pause between them.
     Trickle(Duration),
+    /// Sends what it likes, and the connection stays open.
+    Script(Arc<Script>),
 }
 
 pub struct Server {
@@ -151,6 +155,13 @@ impl Server {
         self.set(Mode::Edit(Box::new(answer)));
     }
 
+    pub fn script(
+        &self,
+        script: impl Fn(&Request, Vec<u8>, &mut dyn FnMut(&[u8]) -> bool) + Send + Sync + 'static,
+    ) {
+        self.set(Mode::Script(Arc::new(script)));
+    }
+
     pub fn config(&self, repository: &str) -> RemoteConfig {
         let url = format!("https://127.0.0.1:{}/{repository}", self.port)
             .parse()
@@ -158,7 +169,7 @@ impl Server {
         let mut config = RemoteConfig::new(url, Arc::new(NOW));
         config.authorities = Authorities::Pem(self.ca.clone().into_bytes());
         config.timeouts = Timeouts {
-            total: Duration::from_secs(120),
+            pack: Duration::from_secs(120),
             ..Timeouts::default()
         };
         config
@@ -194,12 +205,28 @@ fn serve(
             .unwrap()
             .push(format!("{} {}", request.method, request.target));
         let honest = git(&request, root);
+        let mut script = None;
         let (bytes, pause) = match &*mode.lock().unwrap() {
             Mode::Honest => (honest, None),
             Mode::Edit(edit) => (edit(&request, honest), None),
             Mode::Trickle(pause) => (honest, Some(*pause)),
+            Mode::Script(how) => {
+                script = Some(how.clone());
+                (honest, None)
+            }
         };
         let tls = stream.get_mut();
+        if let Some(script) = script {
+            let mut listens = true;
+            script(&request, bytes, &mut |bytes| {
+                listens = tls.write_all(bytes).and_then(|()| tls.flush()).is_ok();
+                listens
+            });
+            if !listens {
+                return;
+            }
+            continue;
+        }
         match pause {
             None => {
                 if tls.write_all(&bytes).and_then(|()| tls.flush()).is_err() {

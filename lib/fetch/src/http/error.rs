@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Why a request brought no usable answer, in words for a console.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+/// Why a request brought no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// DNS.
+    #[error("the address of {host} cannot be found")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's words.
+        source: io::Error,
+    },
+    /// DNS knows the name, but no address.
+    #[error("{0} has no address")]
+    NoAddress(String),
+    /// TCP.
+    #[error("no connection to {address}")]
+    Connect {
+        /// The last address tried.
+        address: SocketAddr,
+        /// The kernel's words.
+        source: io::Error,
+    },
+    /// The certificate or the handshake.
+    #[error("TLS: {}", explain(.0))]
+    Tls(rustls::Error),
+    /// The connection broke.
+    #[error("the connection was cut")]
+    Cut(#[source] io::Error),
+    /// 3xx.
+    #[error(
+        "the server redirects to {location:?} (status {status}); use that address if you trust it"
+    )]
+    Redirect {
+        /// 301 and the like.
+        status: u16,
+        /// Where to.
+        location: String,
+    },
+    /// Neither 2xx nor 3xx.
+    #[error("the server answered {status} {reason}{}", hint(*.status))]
+    Status {
+        /// 404 and the like.
+        status: u16,
+        /// The server's words, cut.
+        reason: String,
+    },
+    /// An answer that is not from a Git server.
+    #[error(
+        "the answer is {found:?} instead of {expected:?}: this is no Git server with smart HTTP; a captive portal or a proxy may be answering in its place"
+    )]
+    NotGit {
+        /// `Content-Type` found, cut.
+        found: String,
+        /// The one expected.
+        expected: &'static str,
+    },
+    /// Not HTTP, or more of it than anybody needs.
+    #[error("the answer is not proper HTTP: {0}")]
+    Malformed(&'static str),
+    /// A body beyond its bound.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(u64),
+    /// Too little in too long.
+    #[error("the server is too slow: {bytes} bytes in {} seconds", window.as_secs_f32())]
+    Stalled {
+        /// What came.
+        bytes: u64,
+        /// In which time.
+        window: Duration,
+    },
+    /// The whole of it took too long.
+    #[error("the answer was not complete after {} seconds", .0.as_secs_f32())]
+    TotalTime(Duration),
+    /// The time for the whole conversation is over: [`crate::remote::Remote::finish_by`].
+    #[error("the server was not done in the time that there was for it")]
+    NoTimeLeft,
+    /// The caller's [`crate::pulse::Pulse`] wants no more of it.
+    #[error("the request was called off for something more urgent")]
+    CalledOff,
+}
+
+fn hint(status: u16) -> &'static str {
+    match status {
+        401 | 403 => ": the credentials in the tray configuration are missing or not accepted",
+        404 => ": there is no such repository, or it needs credentials",
+        429 | 503 => ": it is overloaded",
+        _ => "",
+    }
+}
+
+fn explain(error: &rustls::Error) -> String {
+    use rustls::CertificateError as C;
+    let rustls::Error::InvalidCertificate(certificate) = error else {
+        return error.to_string();
+    };
+    let text = match certificate {
+        C::Expired | C::ExpiredContext { .. } => "the server's certificate has expired",
+        C::NotValidYet | C::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet"
+        }
+        C::NotValidForName | C::NotValidForNameContext { .. } => {
+            "the server's certificate is for another name"
+        }
+        C::UnknownIssuer => {
+            "the server's certificate comes from an authority that is not trusted here"
+        }
+        _ => "the server's certificate is refused",
+    };
+    format!("{text} ({error})")
+}
+
+impl HttpError {
+    /// Recovers what [`stream`] and this module put into an [`io::Error`].
+    pub(crate) fn from_io(error: io::Error) -> Self {
+        let kind = error.kind();
+        match error.downcast::<Self>() {
+            Ok(ours) => ours,
+            Err(error) => match error.downcast::<rustls::Error>() {
+                Ok(tls) => Self::Tls(tls),
+                Err(error) => Self::Cut(if kind == io::ErrorKind::UnexpectedEof {
+                    kind.into()
+                } else {
+                    error
+                }),
+            },
+        }
+    }
+}
+
+impl From<HttpError> for io::Error {
+    fn from(error: HttpError) -> Self {
+        Self::other(error)
+    }
+}
