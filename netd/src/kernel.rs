@@ -165,8 +165,14 @@ impl Kernel {
             Action::CreateTap { name, uid } => {
                 tap::create(name, *uid).map_err(|error| ApplyError::Tap(name.clone(), error))?;
                 let index = self.index(name)?;
-                // The tray's own address on a port would be one more way around the bridge.
-                let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+                // A tap is a port and no place to speak IP or ARP: the bridge passes frames to reserved group addresses
+                // to it without a look at the filter.
+                for (file, value) in [
+                    (format!("ipv6/conf/{name}/disable_ipv6"), "1"),
+                    (format!("ipv4/conf/{name}/arp_ignore"), "8"),
+                ] {
+                    let _ = fs::write(format!("/proc/sys/net/{file}"), value);
+                }
                 let result = if mtu == USUAL_MTU {
                     Ok(())
                 } else {

@@ -3,7 +3,7 @@
 //!
 //! - `bridge racklet`: a tap may send only from its own MAC and IP addresses; what claims another's is dropped before it
 //!   reaches anybody. A tap without rules can send nothing.
-//! - `inet racklet`: taps reach nothing of the tray but echo and neighbour discovery; nothing is forwarded but from
+//! - `inet racklet`: guests reach nothing of the tray but echo and neighbour discovery; nothing is forwarded but from
 //!   networks with NAT to the outside, and answers; source addresses are replaced on the way out.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -25,6 +25,23 @@ const ETHER_IPV6: u16 = 0x86dd;
 /// Ethernet and IPv4 in an ARP header, with their address lengths.
 const ARP_KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const ECHO_REQUEST: u8 = 8;
+const HOP_BY_HOP: u8 = 0;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+/// What may stand between the IPv6 header and what it carries (IANA's list, less ESP, behind which nobody can read): hop by
+/// hop, routing, fragment, authentication, destination, mobility, HIP, Shim6.
+const EXTENSION_HEADERS: [u8; 8] = [
+    HOP_BY_HOP,
+    43,
+    FRAGMENT,
+    51,
+    DESTINATION_OPTIONS,
+    135,
+    139,
+    140,
+];
+/// From router solicitation to redirect.
+const NEIGHBOUR_DISCOVERY: [u8; 5] = [133, 134, 135, 136, 137];
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
@@ -52,6 +69,11 @@ pub(crate) fn tables(desired: &Desired) -> [Table; 2] {
 }
 
 fn bridge_chains(desired: &Desired) -> Vec<Chain> {
+    let chain = |name, rules| Chain {
+        name,
+        attachment: None,
+        rules,
+    };
     let mut chains = Vec::new();
     let mut entry = Vec::new();
     for (workload, tap) in &desired.taps {
@@ -60,11 +82,28 @@ fn bridge_chains(desired: &Desired) -> Vec<Chain> {
             is(Meta::InputName(name.clone())),
             Expression::Verdict(Verdict::Goto(name.clone())),
         ]);
-        chains.push(Chain {
-            name,
-            attachment: None,
-            rules: tap_rules(tap),
-        });
+        let v6 = own_v6(tap);
+        let v6_chain = format!("{name}.v6");
+        let mut rules = tap_rules(tap);
+        if !v6.is_empty() {
+            // From nowhere: is the address that is going to be mine free?
+            rules.push(accept_if(vec![
+                carries(ETHER_IPV6),
+                equal(Base::Network, 6, &[ICMPV6]),
+                equal(Base::Network, 8, &[0; 16]),
+                equal(Base::Network, 40, &[NEIGHBOUR_SOLICITATION]),
+            ]));
+            rules.extend(v6.iter().map(|address| {
+                vec![
+                    carries(ETHER_IPV6),
+                    equal(Base::Network, 8, &address.octets()),
+                    Expression::Verdict(Verdict::Goto(v6_chain.clone())),
+                ]
+            }));
+            chains.push(chain(v6_chain, v6_rules(&v6)));
+        }
+        rules.push(drop_if(vec![]));
+        chains.push(chain(name, rules));
     }
     entry.push(drop_if(vec![is(Meta::InputPrefix(names::TAP.into()))]));
     chains.push(Chain {
@@ -80,67 +119,111 @@ fn bridge_chains(desired: &Desired) -> Vec<Chain> {
     chains
 }
 
-/// What one tap may send; the rest is dropped.
+/// A workload's IPv6 addresses, with the link-local one; none without an address of its own.
+fn own_v6(tap: &Tap) -> Vec<Ipv6Addr> {
+    let mut own: Vec<Ipv6Addr> = tap
+        .addresses
+        .iter()
+        .filter_map(|address| match address {
+            IpAddr::V6(v6) => Some(*v6),
+            IpAddr::V4(_) => None,
+        })
+        .collect();
+    if !own.is_empty() {
+        own.push(link_local(tap.mac.0));
+    }
+    own
+}
+
+/// What one tap may send beside IPv6.
 fn tap_rules(tap: &Tap) -> Vec<Vec<Expression>> {
     let mac = tap.mac.0;
     let mut rules = vec![drop_if(vec![differ(Base::Link, 6, &mac)])];
-    let mut v6: Vec<Ipv6Addr> = Vec::new();
-    for address in &tap.addresses {
-        match address {
-            IpAddr::V4(v4) => {
-                let own = v4.octets();
-                let arp = |sender: [u8; 4]| {
-                    vec![
-                        carries(ETHER_ARP),
-                        equal(Base::Network, 0, &ARP_KIND),
-                        equal(Base::Network, 8, &mac),
-                        equal(Base::Network, 14, &sender),
-                    ]
-                };
-                rules.push(accept_if(arp(own)));
-                // A probe (RFC 5227): is the address that is going to be mine free?
-                let mut probe = arp([0; 4]);
-                probe.push(equal(Base::Network, 24, &own));
-                rules.push(accept_if(probe));
-                rules.push(accept_if(vec![
-                    carries(ETHER_IPV4),
-                    equal(Base::Network, 12, &own),
-                ]));
-            }
-            IpAddr::V6(address) => v6.push(*address),
-        }
+    let v4 = tap.addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(v4) => Some(v4.octets()),
+        IpAddr::V6(_) => None,
+    });
+    for own in v4 {
+        let arp = |sender: [u8; 4]| {
+            vec![
+                carries(ETHER_ARP),
+                equal(Base::Network, 0, &ARP_KIND),
+                equal(Base::Network, 8, &mac),
+                equal(Base::Network, 14, &sender),
+            ]
+        };
+        rules.push(accept_if(arp(own)));
+        // A probe (RFC 5227): is the address that is going to be mine free?
+        let mut probe = arp([0; 4]);
+        probe.push(equal(Base::Network, 24, &own));
+        rules.push(accept_if(probe));
+        rules.push(accept_if(vec![
+            carries(ETHER_IPV4),
+            equal(Base::Network, 12, &own),
+        ]));
     }
-    if !v6.is_empty() {
-        v6.push(link_local(mac));
-        rules.extend(v6_rules(&v6));
-    }
-    rules.push(drop_if(vec![]));
     rules
 }
 
+/// What may leave a tap with a source address that is its own; ends with a drop.
+///
+/// Only packets in which the rules know what stands where: kind and target of a message are read at fixed places, behind at
+/// most one header of 8 bytes. Longer chains could end in another frame, or in bytes behind the packet's own end, and be
+/// put together by the receiver as something that the rules never saw (RFC 7113). A workload is no router and speaks for
+/// no neighbour.
 fn v6_rules(own: &[Ipv6Addr]) -> Vec<Vec<Expression>> {
-    let icmp = |kind: u8| {
-        vec![
-            carries(ETHER_IPV6),
-            is(Meta::Transport(ICMPV6)),
-            equal(Base::Transport, 0, &[kind]),
-        ]
+    let first = |kind: u8| equal(Base::Network, 6, &[kind]);
+    let second = |kind: u8| equal(Base::Network, 40, &[kind]);
+    let none_of = |offset, kinds: &[u8]| -> Vec<Expression> {
+        let differing = |kind: &u8| differ(Base::Network, offset, &[*kind]);
+        kinds.iter().map(differing).collect()
     };
-    // A workload is no router, and speaks for no neighbour.
-    let mut rules = vec![drop_if(icmp(ROUTER_ADVERTISEMENT)), drop_if(icmp(REDIRECT))];
-    let mut foreign = icmp(NEIGHBOUR_ADVERTISEMENT);
-    foreign.extend(own.iter().map(|a| differ(Base::Transport, 8, &a.octets())));
-    rules.push(drop_if(foreign));
-    // Duplicate address detection comes from nowhere.
-    let mut detection = icmp(NEIGHBOUR_SOLICITATION);
-    detection.push(equal(Base::Network, 8, &[0; 16]));
-    rules.push(accept_if(detection));
-    for address in own {
-        rules.push(accept_if(vec![
-            carries(ETHER_IPV6),
-            equal(Base::Network, 8, &address.octets()),
-        ]));
+    let carried = |offset| {
+        [
+            none_of(offset, &EXTENSION_HEADERS),
+            none_of(offset, &[ICMPV6]),
+        ]
+        .concat()
+    };
+    let rule = |parts: &[&[Expression]]| accept_if(parts.concat());
+    let routers = [ROUTER_ADVERTISEMENT, REDIRECT, NEIGHBOUR_ADVERTISEMENT];
+    let mut rules = vec![
+        rule(&[&carried(6)]),
+        rule(&[&[first(ICMPV6)], &none_of(40, &routers)]),
+    ];
+    rules.extend(own.iter().map(|address| {
+        let kind = equal(Base::Network, 40, &[NEIGHBOUR_ADVERTISEMENT]);
+        let target = equal(Base::Network, 48, &address.octets());
+        rule(&[&[first(ICMPV6), kind, target]])
+    }));
+    // Neighbour discovery never comes in fragments (RFC 6980); what a fragment behind the first one holds is no kind.
+    let behind = Expression::Bytes {
+        base: Base::Network,
+        offset: 42,
+        mask: vec![0xff, 0xf8],
+        value: vec![0, 0],
+        equal: false,
+    };
+    rules.extend([
+        rule(&[&[first(FRAGMENT)], &carried(40)]),
+        rule(&[&[first(FRAGMENT), second(ICMPV6), behind]]),
+        rule(&[
+            &[first(FRAGMENT), second(ICMPV6)],
+            &none_of(48, &NEIGHBOUR_DISCOVERY),
+        ]),
+    ]);
+    // Multicast listeners' reports stand behind an option (RFC 3810).
+    for options in [HOP_BY_HOP, DESTINATION_OPTIONS] {
+        let eight_bytes = equal(Base::Network, 41, &[0]);
+        rules.extend([
+            rule(&[&[first(options)], &carried(40)]),
+            rule(&[
+                &[first(options), second(ICMPV6), eight_bytes],
+                &none_of(48, &routers),
+            ]),
+        ]);
     }
+    rules.push(drop_if(vec![]));
     rules
 }
 
@@ -176,6 +259,9 @@ fn input() -> Chain {
         ])
     };
     let rules = vec![
+        // A bridge hands frames to its reserved group addresses (01:80:c2:00:00:02 to 0f) to the port they came in by, and
+        // not even its own filter sees all of them. Nothing of a guest belongs here.
+        drop_if(vec![is(Meta::InputPrefix(names::TAP.into()))]),
         accept_if(vec![Expression::IsNot(Meta::InputPrefix(
             names::BRIDGE.into(),
         ))]),

@@ -9,9 +9,9 @@ use racklet_linux::tap;
 
 use crate::place::{network, on_a_tray, port};
 
-const OWN_MAC: [u8; 6] = [2, 0x52, 0x4b, 0, 0, 10];
-const OTHER_MAC: [u8; 6] = [2, 0x52, 0x4b, 0, 0, 11];
-const OWN: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 10);
+pub(crate) const OWN_MAC: [u8; 6] = [2, 0x52, 0x4b, 0, 0, 10];
+pub(crate) const OTHER_MAC: [u8; 6] = [2, 0x52, 0x4b, 0, 0, 11];
+pub(crate) const OWN: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 10);
 const OTHER: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 11);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 1);
 
@@ -43,14 +43,42 @@ fn arp(mac: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     bytes
 }
 
-/// ICMPv6 of a type, with 20 bytes that begin at offset 4.
-fn icmp6(source: Ipv6Addr, kind: u8, target: Ipv6Addr) -> Vec<u8> {
-    let mut bytes = vec![0x60, 0, 0, 0, 0, 24, 58, 255];
+/// An IPv6 packet to the neighbour, its first header of this kind.
+fn ipv6(source: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).expect("short");
+    let mut bytes = vec![0x60, 0, 0, 0];
+    bytes.extend(length.to_be_bytes());
+    bytes.extend([next, 255]);
     bytes.extend(source.octets());
     bytes.extend(v6("fd00:80::11").octets());
-    bytes.extend([kind, 0, 0, 0, 0, 0, 0, 0]);
-    bytes.extend(target.octets());
+    bytes.extend(payload);
     bytes
+}
+
+/// ICMPv6 of a type, with an address at offset 8.
+fn message6(kind: u8, target: Ipv6Addr) -> Vec<u8> {
+    [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat()
+}
+
+fn icmp6(source: Ipv6Addr, kind: u8, target: Ipv6Addr) -> Vec<u8> {
+    ipv6(source, 58, &message6(kind, target))
+}
+
+/// One fragment of a packet whose fragmented part begins with a header of the kind `next`. `offset` in units of 8 bytes.
+fn fragment(source: Ipv6Addr, next: u8, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
+    let place = (offset << 3 | u16::from(more)).to_be_bytes();
+    let header = [next, 0, place[0], place[1], 0, 0, 0, 7];
+    ipv6(source, 44, &[&header[..], payload].concat())
+}
+
+/// Bytes of the frame behind the end of its packet.
+fn padded(packet: Vec<u8>, padding: &[u8]) -> Vec<u8> {
+    [&packet, padding].concat()
+}
+
+/// Destination options that are padding only, before a header of the kind `next`.
+const fn options(next: u8) -> [u8; 8] {
+    [next, 0, 1, 4, 0, 0, 0, 0]
 }
 
 #[test]
@@ -70,6 +98,41 @@ fn only_frames_with_the_guests_own_addresses_leave_its_tap() {
         ("own link-local", own(0x86dd, icmp6(own_link, 135, own6))),
         ("own advertisement", own(0x86dd, icmp6(own6, 136, own6))),
         ("address detection", own(0x86dd, icmp6(none, 135, own6))),
+        ("own ping", own(0x86dd, icmp6(own6, 128, own6))),
+        (
+            "own ping behind options",
+            own(
+                0x86dd,
+                ipv6(own6, 60, &[&options(58)[..], &message6(128, own6)].concat()),
+            ),
+        ),
+        (
+            "multicast listener's report",
+            own(
+                0x86dd,
+                ipv6(
+                    own_link,
+                    0,
+                    &[&[58, 0, 5, 2, 0, 0, 1, 0][..], &message6(143, none)].concat(),
+                ),
+            ),
+        ),
+        (
+            "first fragment of a long ping",
+            own(0x86dd, fragment(own6, 58, 0, true, &message6(128, own6))),
+        ),
+        (
+            "last fragment of a long ping",
+            own(0x86dd, fragment(own6, 58, 3, false, &[134; 16])),
+        ),
+        (
+            "first fragment of a datagram",
+            own(0x86dd, fragment(own6, 17, 0, true, &[0; 16])),
+        ),
+        (
+            "last fragment of a datagram",
+            own(0x86dd, fragment(own6, 17, 2, false, &[134; 16])),
+        ),
     ];
     let tagged = [&[0, 5, 8, 0][..], &ipv4(OWN)].concat();
     let foreign = v6("fd00:80::11");
@@ -106,6 +169,88 @@ fn only_frames_with_the_guests_own_addresses_leave_its_tap() {
             own(0x86dd, icmp6(own_link, 134, own6)),
         ),
         ("redirect", own(0x86dd, icmp6(own_link, 137, own6))),
+        (
+            "router advertisement behind options",
+            own(
+                0x86dd,
+                ipv6(
+                    own_link,
+                    60,
+                    &[&options(58)[..], &message6(134, own6)].concat(),
+                ),
+            ),
+        ),
+        (
+            "first fragment with the options before an advertisement",
+            own(0x86dd, fragment(own_link, 60, 0, true, &options(58))),
+        ),
+        (
+            "last fragment with the advertisement behind options",
+            own(
+                0x86dd,
+                fragment(own_link, 60, 1, false, &message6(134, own6)),
+            ),
+        ),
+        (
+            "first fragment of an advertisement",
+            own(
+                0x86dd,
+                fragment(own_link, 58, 0, true, &message6(134, own6)[..16]),
+            ),
+        ),
+        (
+            "the same, alone in its fragment",
+            own(
+                0x86dd,
+                fragment(own_link, 58, 0, false, &message6(134, own6)),
+            ),
+        ),
+        (
+            "first fragment of an advertisement for a neighbour to be named",
+            own(
+                0x86dd,
+                fragment(own6, 58, 0, true, &message6(136, foreign)[..8]),
+            ),
+        ),
+        // What stands behind a packet's end is padding to the receiver and must not be taken for a part of it.
+        (
+            "fragment whose padding looks like a ping behind the options",
+            own(
+                0x86dd,
+                padded(
+                    fragment(own_link, 60, 0, true, &options(58)),
+                    &message6(128, own6),
+                ),
+            ),
+        ),
+        (
+            "fragment whose padding looks like a datagram behind the options",
+            own(
+                0x86dd,
+                padded(fragment(own_link, 60, 0, true, &options(60)), &options(17)),
+            ),
+        ),
+        (
+            "fragment whose padding names the own address as advertised",
+            own(
+                0x86dd,
+                padded(
+                    fragment(own6, 58, 0, true, &message6(136, own6)[..8]),
+                    &own6.octets(),
+                ),
+            ),
+        ),
+        (
+            "fragment behind hop-by-hop options",
+            own(
+                0x86dd,
+                ipv6(
+                    own_link,
+                    0,
+                    &[&options(44)[..], &[60, 0, 0, 1, 0, 0, 0, 7], &options(58)].concat(),
+                ),
+            ),
+        ),
         ("VLAN tag", own(0x8100, tagged)),
         ("spanning tree and other kinds", own(0x88cc, vec![1; 40])),
         ("cut short", own(0x0800, vec![0x45])),

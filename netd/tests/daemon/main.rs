@@ -3,6 +3,7 @@
 
 mod frames;
 mod place;
+mod reserved;
 
 use std::fs;
 use std::io::{Read, Write};

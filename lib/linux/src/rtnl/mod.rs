@@ -45,6 +45,8 @@ const IFLA_PROTINFO: u16 = 12;
 const BRIDGE_FORWARD_DELAY: u16 = 1;
 const BRIDGE_STP: u16 = 5;
 const BRIDGE_MULTICAST_SNOOPING: u16 = 23;
+const BRIDGE_MULTI_BOOLOPT: u16 = 46;
+const NO_LINK_LOCAL_LEARNING: u32 = 1;
 const VETH_INFO_PEER: u16 = 1;
 const PORT_GUARD: u16 = 5;
 const PORT_PROTECT: u16 = 6;
@@ -159,6 +161,10 @@ impl Rtnl {
                 data.u32(BRIDGE_STP, 0);
                 // Without a querier on the bridge snooping would drop IPv6 neighbour discovery after a while.
                 data.u8(BRIDGE_MULTICAST_SNOOPING, 0);
+                // struct br_boolopt_multi: value, mask. Frames to 01:80:c2:00:00:0x pass no filter: their sender's address
+                // must not teach the bridge that a neighbour lives there.
+                let option = NO_LINK_LOCAL_LEARNING.to_ne_bytes();
+                data.bytes(BRIDGE_MULTI_BOOLOPT, &[option, option].concat());
             });
         })
     }
