@@ -125,6 +125,7 @@ impl Daemon {
                     ));
                 }
                 self.desired = desired;
+                self.protect();
                 Response::done()
             }
             Err(error) => {
@@ -140,9 +141,19 @@ impl Daemon {
         }
     }
 
+    /// Keeps DHCP from giving the tray what its own guests have.
+    fn protect(&mut self) {
+        let v4 = self.desired.in_use().filter_map(|address| match address {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        });
+        self.uplink.set_taken(v4.collect());
+    }
+
     /// Puts the kernel into the state that was last accepted.
     pub(crate) fn restore(&mut self) -> Result<(), ApplyError> {
         let mtu = self.mtu();
+        self.protect();
         self.kernel.apply(&self.desired, mtu).map(drop)
     }
 

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 
 use racklet_linux::netlink::NetlinkError;
 use racklet_linux::nft::{self, Table};
-use racklet_linux::rtnl::{Link, Rtnl};
+use racklet_linux::rtnl::{Link, Route, Rtnl};
 use racklet_linux::tap::{self, TapError};
 
 use crate::model::{Desired, read_network, read_tap};
@@ -86,6 +87,7 @@ impl Kernel {
     fn observe(&mut self) -> Result<Vec<Observed>, ApplyError> {
         let links = self.rtnl.links().map_err(ApplyError::Observe)?;
         let addresses = self.rtnl.addresses().map_err(ApplyError::Observe)?;
+        let routes = self.rtnl.routes().map_err(ApplyError::Observe)?;
         let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
         let ours = links.iter().filter(|link| {
             link.name.starts_with(names::BRIDGE) || link.name.starts_with(names::TAP)
@@ -104,10 +106,15 @@ impl Kernel {
                     .iter()
                     .filter(|found| found.interface == link.index && found.permanent)
                     .filter(|found| match found.address {
-                        std::net::IpAddr::V6(v6) => !v6.is_unicast_link_local(),
-                        std::net::IpAddr::V4(_) => true,
+                        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+                        IpAddr::V4(_) => true,
                     })
                     .map(|found| (found.address, found.prefix_length))
+                    .collect(),
+                hosts: routes
+                    .iter()
+                    .filter(|route| **route == host_route(link.index, route.destination))
+                    .map(|route| route.destination)
                     .collect(),
             })
             .collect())
@@ -206,12 +213,32 @@ impl Kernel {
                 let index = self.index(name)?;
                 ("switch on", name, self.rtnl.set_up(index, true))
             }
+            Action::AddHost(name, host) => {
+                let route = host_route(self.index(name)?, *host);
+                ("route a guest to", name, self.rtnl.set_route(&route))
+            }
+            Action::DeleteHost(name, host) => {
+                let route = host_route(self.index(name)?, *host);
+                ("take a route from", name, self.rtnl.delete_route(&route))
+            }
         };
         result.map_err(|source| ApplyError::Change {
             doing,
             name: name.clone(),
             source,
         })
+    }
+}
+
+/// The route to one guest. Its metric is below all that DHCP (100 and on) and routers (256, 1024) are given.
+fn host_route(interface: u32, host: IpAddr) -> Route {
+    Route {
+        destination: host,
+        prefix_length: if host.is_ipv4() { 32 } else { 128 },
+        gateway: None,
+        interface,
+        metric: 1,
+        protocol: Route::OURS,
     }
 }
 

@@ -127,6 +127,15 @@ impl Desired {
         Ok(())
     }
 
+    /// Addresses in use on the tray's own networks: gateways' and guests'.
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = IpAddr> {
+        let gateways = self.networks.values().flat_map(|network| &network.gateways);
+        let guests = self.taps.values().flat_map(|tap| &tap.addresses);
+        gateways
+            .map(|gateway| gateway.address)
+            .chain(guests.copied())
+    }
+
     fn check_network(
         &self,
         network: &Name,
@@ -156,7 +165,12 @@ impl Desired {
                     ));
                 }
             }
-            if let Some(theirs) = uplink.iter().find(|cidr| overlap(cidr, gateway)) {
+            // A network that is there stays, whatever an uplink is given later.
+            let is_new = self
+                .networks
+                .get(network)
+                .is_none_or(|known| !known.gateways.contains(gateway));
+            if let Some(theirs) = uplink.iter().find(|cidr| is_new && overlap(cidr, gateway)) {
                 return Err(Refused::OverlapsUplink(network.clone(), *gateway, *theirs));
             }
         }

@@ -19,6 +19,8 @@ pub(crate) struct Observed {
     pub(crate) up: bool,
     /// Without link-local ones.
     pub(crate) addresses: Vec<(IpAddr, u8)>,
+    /// Single addresses that this project routes to it.
+    pub(crate) hosts: Vec<IpAddr>,
 }
 
 /// One change, by interface name. They are made in order.
@@ -42,6 +44,9 @@ pub(crate) enum Action {
         bridge: String,
     },
     SetUp(String),
+    /// What is for this guest goes to this bridge and nowhere else.
+    AddHost(String, IpAddr),
+    DeleteHost(String, IpAddr),
 }
 
 /// What has to change.
@@ -79,6 +84,17 @@ pub(crate) fn actions(desired: &Desired, observed: &[Observed]) -> Vec<Action> {
             actions.push(Action::AddAddress(bridge.clone(), *address, *length));
         }
         up(&mut actions, &bridge, found);
+        // The longest prefix there is: no route or subnet that DHCP or a router names can lead what is for a guest away from
+        // it, whichever came first. After switching on, before which the kernel takes no route.
+        let guests = desired.taps.values().filter(|tap| tap.network == *name);
+        let wanted: Vec<IpAddr> = guests
+            .flat_map(|tap| tap.addresses.iter().copied())
+            .collect();
+        let has = found.map_or(&[][..], |link| &link.hosts);
+        let stale = has.iter().filter(|host| !wanted.contains(host));
+        actions.extend(stale.map(|host| Action::DeleteHost(bridge.clone(), *host)));
+        let missing = wanted.iter().filter(|host| !has.contains(host));
+        actions.extend(missing.map(|host| Action::AddHost(bridge.clone(), *host)));
     }
     for (workload, tap) in &desired.taps {
         let name = names::tap(workload);
@@ -151,6 +167,7 @@ mod tests {
             master: None,
             up: false,
             addresses: vec![],
+            hosts: vec![],
         };
         match action {
             Action::Delete(name) => {
@@ -183,6 +200,17 @@ mod tests {
                 find(observed, &tap).master = Some(bridge);
             }
             Action::SetUp(name) => find(observed, &name).up = true,
+            Action::AddHost(name, host) => {
+                let bridge = find(observed, &name);
+                assert!(
+                    bridge.up,
+                    "the kernel refuses routes of interfaces that are off"
+                );
+                bridge.hosts.push(host);
+            }
+            Action::DeleteHost(name, host) => {
+                find(observed, &name).hosts.retain(|found| *found != host);
+            }
         }
     }
 
@@ -211,13 +239,17 @@ mod tests {
     }
 
     #[test]
-    fn a_new_address_changes_the_note_and_keeps_the_tap() {
+    fn a_new_address_changes_the_note_and_the_route_and_keeps_the_tap() {
         let (mut desired, observed) = steady();
         let moved = port("web", 10, &["10.80.0.99"]);
         desired.attach(&lan(), &moved, &[]).expect("fits");
         let actions = actions(&desired, &observed);
         assert!(
-            matches!(&actions[..], [Action::SetAlias(name, _)] if name == "rkt-web"),
+            matches!(
+                &actions[..],
+                [Action::DeleteHost(_, old), Action::AddHost(_, new), Action::SetAlias(name, _)]
+                    if name == "rkt-web" && old.to_string() == "10.80.0.10" && new.to_string() == "10.80.0.99"
+            ),
             "{actions:?}"
         );
     }
@@ -249,6 +281,7 @@ mod tests {
             master: None,
             up: false,
             addresses: vec![],
+            hosts: vec![],
         };
         observed.push(half);
         assert_eq!(

@@ -123,6 +123,12 @@ impl Card {
         self.dhcp.as_ref().map(|dhcp| dhcp.socket.as_fd())
     }
 
+    pub(crate) fn set_taken(&mut self, taken: &[Ipv4Addr]) {
+        if let Some(dhcp) = &mut self.dhcp {
+            dhcp.client.set_taken(taken.to_vec());
+        }
+    }
+
     pub(crate) fn next_wake(&self) -> Option<Duration> {
         if self.dirty {
             return Some(Duration::ZERO);

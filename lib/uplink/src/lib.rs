@@ -13,7 +13,7 @@ mod plan;
 mod resolv;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,6 +64,7 @@ pub struct Uplink {
     monitor: Monitor,
     cards: BTreeMap<u32, Card>,
     dns: DnsTable,
+    taken: Vec<Ipv4Addr>,
     written: Option<String>,
     started: bool,
 }
@@ -78,6 +79,7 @@ impl Uplink {
             rtnl: Rtnl::open()?,
             cards: BTreeMap::new(),
             dns: DnsTable::default(),
+            taken: Vec::new(),
             written: None,
             started: false,
         })
@@ -132,6 +134,15 @@ impl Uplink {
         self.dns.expire(now);
         self.write_resolv_conf(&mut events);
         Ok(events)
+    }
+
+    /// Addresses that no card may get from DHCP from now on, since they are in use on this tray's own networks: the kernel
+    /// would keep what is for them to itself.
+    pub fn set_taken(&mut self, taken: Vec<Ipv4Addr>) {
+        for card in self.cards.values_mut() {
+            card.set_taken(&taken);
+        }
+        self.taken = taken;
     }
 
     /// Whether some card has a carrier and an address that is of use beyond the link.
@@ -299,7 +310,8 @@ impl Uplink {
             return;
         }
         match card::adopt(&self.settings, &link, &mut self.rtnl, now) {
-            Ok(card) => {
+            Ok(mut card) => {
+                card.set_taken(&self.taken);
                 events.push(Event::new(
                     &link.name,
                     What::Found {

@@ -4,6 +4,7 @@
 mod frames;
 mod place;
 mod reserved;
+mod routes;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -194,8 +194,18 @@ impl Place {
             .collect()
     }
 
+    /// Whether netd answers.
+    pub(crate) fn answers(&self) -> bool {
+        self.try_ask(Op::Status).is_some()
+    }
+
     /// A real DHCP server on the outside.
     pub(crate) fn start_dhcp_server(&mut self) {
+        self.start_dhcp_server_with(&[]);
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_dhcp_server_with(&mut self, more: &[&str]) {
         let leases = self.path("leases");
         let child = inside(&self.outside, || {
             Command::new("/usr/sbin/dnsmasq")
@@ -208,6 +218,7 @@ impl Place {
                 .args(["--user=root", "--pid-file=", "--no-ping"])
                 .arg("--dhcp-range=192.0.2.50,192.0.2.99,255.255.255.0,600")
                 .arg(format!("--dhcp-leasefile={}", leases.display()))
+                .args(more)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()

@@ -113,6 +113,9 @@ pub enum Refused {
     /// Gives another address than the one asked for.
     #[error("{0} is not the address that was asked for")]
     OtherAddress(Ipv4Addr),
+    /// The address is in use behind the client itself.
+    #[error("{0} belongs to a microVM or its gateway on this tray")]
+    Taken(Ipv4Addr),
     /// The lease in it cannot be used.
     #[error("unusable lease")]
     Unusable(#[from] Unusable),
@@ -154,6 +157,8 @@ pub struct Client {
     backoff: Backoff,
     phase: Phase,
     held: Option<Held>,
+    /// Addresses that a lease must not give.
+    taken: Vec<Ipv4Addr>,
     xid: u32,
     /// When the present search or renewal began, for `secs`.
     began: Duration,
@@ -176,6 +181,7 @@ impl Client {
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             phase: Phase::Selecting,
             held: None,
+            taken: Vec::new(),
             xid,
             began: now,
             asked: now,
@@ -221,6 +227,11 @@ impl Client {
             None => Phase::Selecting,
         };
         self.begin(now, now);
+    }
+
+    /// From now on no lease with one of these addresses is taken; they are in use behind this host. The lease in use stays.
+    pub fn set_taken(&mut self, taken: Vec<Ipv4Addr>) {
+        self.taken = taken;
     }
 
     /// When [`Self::poll`] must be called again at the latest.
@@ -276,11 +287,19 @@ impl Client {
         if !matches!(self.phase, Phase::Selecting) {
             return Err(Refused::Unasked);
         }
-        let offer = Lease::judge(message)?;
+        let offer = self.judge(message)?;
         self.phase = Phase::Requesting { offer, tries: 0 };
         self.backoff.reset();
         self.wake = Some(now);
         Ok(())
+    }
+
+    fn judge(&self, message: &Message) -> Result<Lease, Refused> {
+        let lease = Lease::judge(message)?;
+        if self.taken.contains(&lease.address) {
+            return Err(Refused::Taken(lease.address));
+        }
+        Ok(lease)
     }
 
     fn acknowledged(&mut self, now: Duration, message: &Message) -> Result<(), Refused> {
@@ -291,7 +310,7 @@ impl Client {
             (Phase::Rebooting { .. } | Phase::Rebinding, Some(held)) => (held.lease.address, None),
             _ => return Err(Refused::Unasked),
         };
-        let lease = Lease::judge(message)?;
+        let lease = self.judge(message)?;
         if server.is_some_and(|server| server != lease.server) {
             return Err(Refused::Server);
         }

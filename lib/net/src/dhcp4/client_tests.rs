@@ -66,6 +66,22 @@ fn bound() -> Client {
 }
 
 #[test]
+fn an_address_of_a_guest_is_not_taken_and_another_servers_offer_is() {
+    let mut client = client();
+    let (discover, _) = said(&mut client, Duration::ZERO);
+    client.set_taken(vec![ADDRESS]);
+    let mut offer = answer(&discover, Kind::Offer);
+    assert_eq!(
+        client.receive(Duration::ZERO, &offer.encode()),
+        Err(Refused::Taken(ADDRESS))
+    );
+    offer.yiaddr = [192, 168, 7, 21].into();
+    assert_eq!(client.receive(Duration::ZERO, &offer.encode()), Ok(()));
+    let (request, _) = said(&mut client, Duration::ZERO);
+    assert_eq!(request.options[&option::REQUESTED], [192, 168, 7, 21]);
+}
+
+#[test]
 fn four_messages_give_a_lease() {
     let mut client = client();
     let (discover, output) = said(&mut client, Duration::ZERO);
