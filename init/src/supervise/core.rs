@@ -5,8 +5,13 @@
 //!   service:   Waiting(until) ──due──> Running ──ended──> Waiting(back-off)
 //!   tray:      Up ──reboot, poweroff, SIGTERM──> StoppingKeeper ──ended──> StoppingWorkloads ──grace──> StoppingServices ──> Leave
 //!              (the keeper is the service that would start again the workloads that are being stopped)
-//!   goodness:  netd and hypervisor healthy without a break for SETTLE ──> MarkGood, once
+//!   goodness:  netd and hypervisor healthy without a break for SETTLE ──> MarkGood ──worked──> Yes
+//!                                                                            ^    └──failed──> Unkept(until) ─┐
+//!                                                                            └──────────── due, back-off ─────┘
 //! ```
+//!
+//! At one moment nothing is asked for twice: whatever fails is tried again later, never at once. Otherwise the caller, which
+//! feeds back what came of each action, would go round without ever feeding the watchdog.
 
 use std::time::Duration;
 
@@ -19,6 +24,10 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Waits between tries to mark the boot good, doubling from the first to the last: a card that refuses writes now seldom
+/// takes them a second later, and each try writes to it.
+const FIRST_MARK_WAIT: Duration = Duration::from_secs(30);
+const LAST_MARK_WAIT: Duration = Duration::from_secs(600);
 /// What workloads get to stop by themselves, then services.
 pub(crate) const WORKLOAD_GRACE: Duration = Duration::from_secs(20);
 const SERVICE_GRACE: Duration = Duration::from_secs(5);
@@ -115,10 +124,17 @@ pub(crate) struct Core {
     began: Duration,
 }
 
+/// Whether this boot is good, and whether that is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Good {
+    /// It was not healthy for long enough.
     NotYet,
-    Asked,
+    /// It is, and marking it has begun; with the wait before the next try if this one fails.
+    Asked(Duration),
+    /// It is, and could not be marked: tried again at this time, with the wait after that. Health does not count any more,
+    /// since what is at fault is the card.
+    Unkept(Duration, Duration),
+    /// It is, and that was kept.
     Yes,
 }
 
@@ -177,7 +193,7 @@ impl Core {
                     self.stop_services(how, now, &mut actions);
                 }
             }
-            Event::MarkedGood(worked) => self.good = if worked { Good::Yes } else { Good::NotYet },
+            Event::MarkedGood(worked) => self.marked(worked, now),
             Event::Leave(_) | Event::Tick => {}
         }
         self.time(now, &mut actions);
@@ -191,11 +207,12 @@ impl Core {
             _ => None,
         });
         let phase = match self.phase {
-            Phase::Up => self
-                .healthy_since
-                .filter(|_| self.good == Good::NotYet)
-                .map(|since| since + SETTLE)
-                .or_else(|| (self.good == Good::NotYet).then(|| self.began + UNHEALTHY_LIMIT)),
+            Phase::Up => match (self.good, self.healthy_since) {
+                (Good::NotYet, Some(since)) => Some(since + SETTLE),
+                (Good::NotYet, None) => Some(self.began + UNHEALTHY_LIMIT),
+                (Good::Unkept(at, _), _) => Some(at),
+                (Good::Asked(_) | Good::Yes, _) => None,
+            },
             Phase::StoppingKeeper(_, until, _)
             | Phase::StoppingWorkloads(_, until)
             | Phase::StoppingServices(_, until, _) => Some(until),
@@ -297,6 +314,7 @@ impl Core {
                     }
                 }
                 self.judge_health(now, actions);
+                self.mark_again(now, actions);
             }
             Phase::StoppingKeeper(how, until, killed) => {
                 let keeper = &self.services[self.keeper].run;
@@ -347,9 +365,27 @@ impl Core {
         }
         let since = *self.healthy_since.get_or_insert(now);
         if self.good == Good::NotYet && now.saturating_sub(since) >= SETTLE {
-            self.good = Good::Asked;
+            self.good = Good::Asked(FIRST_MARK_WAIT);
             actions.push(Action::MarkGood);
         }
+    }
+
+    fn mark_again(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if let Good::Unkept(at, wait) = self.good
+            && at <= now
+        {
+            self.good = Good::Asked(wait);
+            actions.push(Action::MarkGood);
+        }
+    }
+
+    fn marked(&mut self, worked: bool, now: Duration) {
+        self.good = match self.good {
+            _ if worked => Good::Yes,
+            Good::Asked(wait) => Good::Unkept(now + wait, (wait * 2).min(LAST_MARK_WAIT)),
+            // Nobody asked.
+            other => other,
+        };
     }
 }
 

@@ -2,6 +2,7 @@
 //! The supervisor's rules, one sentence each.
 
 use super::*;
+use proptest::prelude::*;
 
 const NETD: Id = 0;
 const HYPERVISOR: Id = 1;
@@ -116,14 +117,49 @@ fn flapping_health_does_not_count() {
 }
 
 #[test]
-fn marking_good_is_tried_again_when_it_failed() {
+fn a_mark_that_fails_waits_longer_each_time_and_never_asks_at_once() {
     let mut core = running();
     healthy(&mut core, at(0));
-    assert_eq!(core.step(at(10), Event::Tick, 0), [Action::MarkGood]);
-    assert_eq!(
-        core.step(at(11), Event::MarkedGood(false), 0),
-        [Action::MarkGood]
+    let (mut now, mut waits) = (at(5), Vec::new());
+    for _ in 0..7 {
+        assert_eq!(core.step(now, Event::Tick, 0), [Action::MarkGood]);
+        assert_eq!(
+            core.step(now, Event::MarkedGood(false), 0),
+            [],
+            "what failed is not tried again at the same moment"
+        );
+        let next = core.wake().expect("tried again");
+        assert_eq!(core.step(next - at(1), Event::Tick, 0), [], "too early");
+        waits.push((next - now).as_secs());
+        now = next;
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 480, 600, 600]);
+    assert!(!core.marked_good());
+    core.step(now, Event::Tick, 0);
+    core.step(now, Event::MarkedGood(true), 0);
+    assert!(core.marked_good());
+    assert_eq!(core.step(at(9999), Event::Tick, 0), [], "once only");
+}
+
+#[test]
+fn a_boot_that_was_healthy_and_cannot_be_marked_stays_up_whatever_comes() {
+    let mut core = running();
+    healthy(&mut core, at(0));
+    core.step(at(5), Event::Tick, 0);
+    core.step(at(5), Event::MarkedGood(false), 0);
+    core.step(
+        at(6),
+        Event::Health(HYPERVISOR, false, "no server".into()),
+        0,
     );
+    // The card is at fault, not this boot: it is marked when the card takes it, and nothing is stopped for it.
+    for second in (10..UNHEALTHY_LIMIT.as_secs() * 3).step_by(10) {
+        for action in core.step(at(second), Event::Tick, 0) {
+            assert_eq!(action, Action::MarkGood);
+            core.step(at(second), Event::MarkedGood(false), 0);
+        }
+    }
+    assert!(!core.leaving());
 }
 
 #[test]
@@ -230,4 +266,77 @@ fn restarts_are_spread_but_never_by_more_than_half() {
         pause > FIRST_WAIT && pause < FIRST_WAIT * 3 / 2,
         "{pause:?}"
     );
+}
+
+/// What happens to a tray in one step of the test below.
+#[derive(Debug, Clone)]
+enum Fate {
+    Pass(u64),
+    End(u32),
+    Health(Id, bool),
+    Settle,
+    Leave,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        3 => (0_u64..700).prop_map(Fate::Pass),
+        2 => (10_u32..20).prop_map(Fate::End),
+        3 => (0_usize..2, any::<bool>()).prop_map(|(id, healthy)| Fate::Health(id, healthy)),
+        3 => Just(Fate::Settle),
+        1 => Just(Fate::Leave),
+    ]
+}
+
+proptest! {
+    /// The caller feeds back what came of each action before it looks at the clock or the watchdog again. So at a clock that
+    /// stands still, with everything failing, the core must fall silent, and must not want to be woken for what is past.
+    #[test]
+    fn whatever_fails_the_core_falls_silent_until_time_has_passed(
+        fates in proptest::collection::vec(fate(), 0..40),
+        starts_fail in any::<bool>(),
+        marks_fail in any::<bool>(),
+    ) {
+        let mut core = Core::new(2, HYPERVISOR, at(0));
+        let (mut now, mut pid) = (at(0), 10);
+        for fate in fates {
+            let event = match fate {
+                Fate::Pass(seconds) => {
+                    now += at(seconds);
+                    Event::Tick
+                }
+                Fate::End(pid) => Event::Ended(pid, Ended::Code(1)),
+                Fate::Health(id, healthy) => Event::Health(id, healthy, String::new()),
+                Fate::Settle => {
+                    healthy(&mut core, now);
+                    now += SETTLE;
+                    Event::Tick
+                }
+                Fate::Leave => Event::Leave(Leave::Reboot),
+            };
+            let mut events = vec![event, Event::Tick];
+            let mut asked = 0;
+            while let Some(event) = events.pop() {
+                for action in core.step(now, event, 7) {
+                    asked += 1;
+                    prop_assert!(asked <= 20, "still asking: {action:?}");
+                    match action {
+                        Action::Start(id) if starts_fail => {
+                            events.push(Event::NotStarted(id, "no".into()));
+                        }
+                        Action::Start(id) => {
+                            pid += 1;
+                            events.push(Event::Started(id, pid));
+                        }
+                        Action::MarkGood => events.push(Event::MarkedGood(!marks_fail)),
+                        Action::StopWorkloads => events.push(Event::WorkloadsStopped),
+                        _ => {}
+                    }
+                }
+            }
+            if let Some(wake) = core.wake() {
+                prop_assert!(wake > now, "wants to be woken at {wake:?}, and it is {now:?}");
+            }
+        }
+    }
 }

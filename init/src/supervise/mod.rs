@@ -35,7 +35,7 @@ use crate::pid1;
 use crate::state::State;
 use api::Asked;
 use core::{Action, Core, Event, Run};
-use racklet_api::error::Chain;
+use racklet_api::error::{Chain, chain};
 
 const INIT: Topic = Topic("init");
 const HEALTH: Topic = Topic("health");
@@ -63,6 +63,7 @@ struct Supervisor {
     core: Core,
     inputs: Sender<Input>,
     watchdog: Option<Watchdog>,
+    unkept: Unkept,
 }
 
 /// Runs the second role. Returns how to leave, with everything stopped and unmounted.
@@ -109,6 +110,7 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
         core,
         inputs,
         watchdog,
+        unkept: Unkept::default(),
     };
     supervisor.floors_from_handoff();
     let how = supervisor.work(&received);
@@ -376,40 +378,38 @@ impl Supervisor {
             HEALTH.failed("the handoff does not name its payload", "nothing is marked");
             return true;
         };
-        let mut worked = true;
         let boots = self.state.boots().clone().healthy(payload);
         let name = self.handoff.payload.name.clone();
         let floors = Floors {
             payloads: [(name, self.handoff.payload.version)].into(),
             ..Floors::default()
         };
-        if let Err(error) = self
+        // Both are tried, whatever comes of the first: they lie on different partitions, and either alone is worth having.
+        let kept = self
             .state
             .keep_boots(boots)
-            .and_then(|()| self.state.raise(&floors))
-        {
-            HEALTH.failed(Chain(&error), "try again");
-            worked = false;
-        }
+            .and_then(|()| self.state.raise(&floors));
         let slot = match &self.handoff.boot {
             None => Ok("there is no slot to mark (started without the bootloader)".to_owned()),
             Some(boot) => slots::mark_good(boot),
         };
-        match slot {
-            Ok(text) if worked => {
-                let payload = &self.handoff.payload;
-                HEALTH.say(format_args!(
-                    "this boot is good: payload {}-{}; {text}",
-                    payload.name, payload.version
-                ));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                HEALTH.failed(Chain(&error), "try again");
-                worked = false;
-            }
+        let trouble: Vec<String> = [
+            kept.err().map(|error| chain(&error)),
+            slot.as_ref().err().map(|error| chain(error)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if let Ok(text) = slot
+            && trouble.is_empty()
+        {
+            let payload = &self.handoff.payload;
+            HEALTH.say(format_args!(
+                "this boot is good: payload {}-{}; {text}",
+                payload.name, payload.version
+            ));
         }
-        worked
+        self.unkept.said(trouble.join("; "))
     }
 
     /// When the state partition lost them, what the bootstrap verified still holds.
@@ -454,6 +454,24 @@ fn report(floors: &Floors) -> FloorsReport {
         }),
         trust_root: floors.trust_root,
         time: floors.time,
+    }
+}
+
+/// What keeps a good boot from being marked, said when it changes and not at every try.
+#[derive(Debug, Default)]
+struct Unkept(String);
+
+impl Unkept {
+    /// Takes in what is in the way now, nothing if empty; true when nothing is.
+    fn said(&mut self, trouble: String) -> bool {
+        if trouble != self.0 && !trouble.is_empty() {
+            HEALTH.failed(
+                format_args!("this boot is good, which cannot be kept: {trouble}"),
+                "go on as it is, and try again from time to time",
+            );
+        }
+        self.0 = trouble;
+        self.0.is_empty()
     }
 }
 
