@@ -44,6 +44,8 @@ pub(crate) struct State {
 #[derive(Debug)]
 struct Kept<T> {
     value: T,
+    /// Whether the value is on the disk. One that could not be written is written by the next try, though it is no news.
+    stored: bool,
     files: twin::Files,
     loaded: twin::Loaded,
 }
@@ -105,10 +107,21 @@ impl State {
     }
 
     fn load(root: &Path, persistent: bool) -> Self {
-        let floors = Kept::load(root, "floors", |bytes| {
-            Floors::decode(bytes).unwrap_or_default()
+        // Floors only rise, so each copy may add to them: an older one that reads again after the newer one was written
+        // without it, too.
+        let floors = Kept::load(root, "floors", |copies| {
+            let mut floors = Floors::default();
+            for copy in copies {
+                floors.raise(&Floors::decode(copy).unwrap_or_default());
+            }
+            floors
         });
-        let boots = Kept::load(root, "boots", Boots::decode);
+        let boots = Kept::load(root, "boots", |copies| {
+            copies
+                .first()
+                .map(|copy| Boots::decode(copy))
+                .unwrap_or_default()
+        });
         Self {
             root: root.to_owned(),
             persistent,
@@ -131,7 +144,7 @@ impl State {
     pub(crate) fn raise(&mut self, by: &Floors) -> Result<(), KeepError> {
         let mut raised = self.floors.value.clone();
         raised.raise(by);
-        if raised == self.floors.value {
+        if self.floors.stored && raised == self.floors.value {
             return Ok(());
         }
         let bytes = raised.encode();
@@ -147,7 +160,7 @@ impl State {
 
     /// Replaces the record of starts; it is on the disk when this returns.
     pub(crate) fn keep_boots(&mut self, boots: Boots) -> Result<(), KeepError> {
-        if boots == self.boots.value {
+        if self.boots.stored && boots == self.boots.value {
             return Ok(());
         }
         let bytes = boots.encode();
@@ -176,36 +189,24 @@ impl State {
     }
 }
 
-impl<T> Kept<T> {
-    fn load(root: &Path, name: &'static str, decode: impl FnOnce(&[u8]) -> T) -> Self
-    where
-        T: Default,
-    {
+impl<T: Default> Kept<T> {
+    /// Reads both copies; `decode` is given the bodies of the good ones, the newest first.
+    fn load(root: &Path, name: &'static str, decode: impl FnOnce(&[Vec<u8>]) -> T) -> Self {
         let mut files = twin::Files::new(root, name);
-        let loaded = match twin::load(&mut files) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                STATE.failed(
-                    format_args!("read the {name}: {error}"),
-                    "begin without them",
-                );
-                twin::Loaded::default()
-            }
+        let loaded = twin::load(&mut files);
+        let next = if loaded.lost() {
+            "begin without them"
+        } else {
+            "use the other copy"
         };
-        if loaded.damaged > 0 {
-            let next = if loaded.body.is_some() {
-                "use the other copy"
-            } else {
-                "begin without them"
-            };
-            STATE.failed(
-                format_args!("{} of 2 copies of the {name} damaged", loaded.damaged),
-                next,
-            );
+        for (copy, damage) in loaded.damage.iter().enumerate() {
+            if let Some(damage) = damage {
+                STATE.failed(format_args!("copy {copy} of the {name} {damage}"), next);
+            }
         }
-        let value = loaded.body.as_deref().map(decode).unwrap_or_default();
         Self {
-            value,
+            value: decode(&loaded.bodies),
+            stored: true,
             files,
             loaded,
         }
@@ -214,7 +215,10 @@ impl<T> Kept<T> {
     fn keep(&mut self, value: T, bytes: Vec<u8>) -> io::Result<()> {
         // What is in memory rises even when the disk is full: this boot must not go back either.
         self.value = value;
-        twin::store(&mut self.files, &mut self.loaded, bytes)
+        self.stored = false;
+        twin::store(&mut self.files, &mut self.loaded, bytes)?;
+        self.stored = true;
+        Ok(())
     }
 }
 
@@ -368,6 +372,78 @@ mod tests {
             claim(folder.path(), "aa"),
             Err(Unusable::OwnerDamaged)
         ));
+    }
+
+    #[test]
+    fn what_could_not_be_kept_is_kept_by_the_next_try() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let mut state = State::load(&folder.path().join("not there yet"), false);
+        let (floors, payload) = (
+            Floors {
+                time: 50,
+                ..Floors::default()
+            },
+            Digest::of(b"payload"),
+        );
+        let boots = state.boots().clone().healthy(payload);
+        for _ in 0..2 {
+            state.raise(&floors).expect_err("there is no such folder");
+            state.keep_boots(boots.clone()).expect_err("nor for this");
+        }
+        assert_eq!(state.floors().time, 50, "it holds for this boot");
+        fs::create_dir(folder.path().join("not there yet")).expect("creates");
+        state.raise(&floors).expect("keeps");
+        state.keep_boots(boots).expect("keeps");
+        let state = State::load(&folder.path().join("not there yet"), false);
+        assert_eq!(
+            (state.floors().time, state.boots().good()),
+            (50, Some(payload))
+        );
+    }
+
+    #[test]
+    fn floors_are_never_lowered_by_a_copy_that_could_not_be_read_for_a_while() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let floors = |time, trust_root| Floors {
+            time,
+            trust_root,
+            ..Floors::default()
+        };
+        let mut state = State::load(folder.path(), false);
+        state.raise(&floors(50, 3)).expect("keeps");
+        state.raise(&floors(60, 3)).expect("keeps");
+        for lost in [&["floors.0"][..], &["floors.1"], &["floors.0", "floors.1"]] {
+            // A folder in a file's place opens and does not read, like a file whose sector is bad.
+            let at = |name: &str| folder.path().join(name);
+            for name in lost {
+                fs::rename(at(name), at("aside").with_extension(&name[7..])).expect("renames");
+                fs::create_dir(at(name)).expect("creates");
+            }
+            let state = State::load(folder.path(), false);
+            let expected = match lost {
+                ["floors.0"] => 60,
+                ["floors.1"] => 50,
+                _ => 0,
+            };
+            assert_eq!(
+                (state.floors().time, state.floors.loaded.lost()),
+                (expected, expected == 0)
+            );
+            for name in lost {
+                fs::remove_dir(at(name)).expect("removes");
+                fs::rename(at("aside").with_extension(&name[7..]), at(name)).expect("renames");
+            }
+        }
+        // Lower ones, written while nothing could be read, lower nothing once it can.
+        let held = fs::read(folder.path().join("floors.1")).expect("reads");
+        fs::write(folder.path().join("floors.1"), "racklet-twin 1 garbage").expect("writes");
+        fs::remove_file(folder.path().join("floors.0")).expect("removes");
+        let mut state = State::load(folder.path(), false);
+        assert!(state.floors.loaded.lost(), "and that is said");
+        state.raise(&floors(10, 1)).expect("keeps");
+        fs::write(folder.path().join("floors.1"), held).expect("writes");
+        let state = State::load(folder.path(), false);
+        assert_eq!((state.floors().time, state.floors().trust_root), (60, 3));
     }
 
     #[test]
