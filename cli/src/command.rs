@@ -10,6 +10,7 @@ pub(crate) mod package;
 mod pinned;
 pub(crate) mod plan;
 pub(crate) mod publish;
+mod refs;
 pub(crate) mod schema;
 pub(crate) mod setup;
 pub(crate) mod signing;

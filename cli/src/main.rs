@@ -8,6 +8,7 @@
 
 mod command;
 mod git;
+mod history;
 mod identity;
 mod interrupt;
 mod objects;

@@ -5,6 +5,7 @@
 //! repository cannot show us another object than a tray would get.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -48,7 +49,11 @@ pub(crate) enum ObjectError {
 pub(crate) struct Objects {
     repository: git::Repository,
     pipes: RefCell<Pipes>,
+    /// The trust documents of the tree `trust` read last: almost every commit has the one of its parent.
+    documents: RefCell<Documents>,
 }
+
+type Documents = Option<(ObjectId, BTreeMap<u64, Option<RootDocument>>)>;
 
 struct Pipes {
     child: Child,
@@ -96,6 +101,7 @@ impl Objects {
                 input,
                 output,
             }),
+            documents: RefCell::new(None),
         })
     }
 
@@ -246,6 +252,29 @@ impl Objects {
     }
 }
 
+impl Objects {
+    fn read_document(
+        &self,
+        trust_tree: &ObjectId,
+        version: u64,
+    ) -> Result<Option<RootDocument>, ObjectError> {
+        let tree = trust_tree.to_string();
+        let Some(bytes) = self.file(&tree, &format!("{version}/root.json"))? else {
+            return Ok(None);
+        };
+        let signatures = match self.at(&tree, &format!("{version}/signatures"))? {
+            Some(folder) if folder.is_tree => {
+                let files = self.files(&folder.id, &|path| {
+                    path.ends_with(".sig") && !path.contains('/')
+                })?;
+                files.into_iter().map(|(_, contents)| contents).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(Some(RootDocument { bytes, signatures }))
+    }
+}
+
 impl Repository for Objects {
     type Error = ObjectError;
 
@@ -276,19 +305,16 @@ impl Repository for Objects {
         trust_tree: &ObjectId,
         version: u64,
     ) -> Result<Option<RootDocument>, ObjectError> {
-        let tree = trust_tree.to_string();
-        let Some(bytes) = self.file(&tree, &format!("{version}/root.json"))? else {
-            return Ok(None);
+        let mut known = self.documents.borrow_mut();
+        let (_, documents) = match &mut *known {
+            Some(known) if known.0 == *trust_tree => known,
+            other => other.insert((*trust_tree, BTreeMap::new())),
         };
-        let signatures = match self.at(&tree, &format!("{version}/signatures"))? {
-            Some(folder) if folder.is_tree => {
-                let files = self.files(&folder.id, &|path| {
-                    path.ends_with(".sig") && !path.contains('/')
-                })?;
-                files.into_iter().map(|(_, contents)| contents).collect()
-            }
-            _ => Vec::new(),
-        };
-        Ok(Some(RootDocument { bytes, signatures }))
+        if let Some(document) = documents.get(&version) {
+            return Ok(document.clone());
+        }
+        let document = self.read_document(trust_tree, version)?;
+        documents.insert(version, document.clone());
+        Ok(document)
     }
 }

@@ -7,12 +7,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use racklet_api::rack::{Problem, Problems, RackState, is_object_file, load};
-use racklet_trust::{PublicKey, Role, TrustRoot, Verified};
+use racklet_trust::history::Head;
+use racklet_trust::{Digest, PublicKey, Role, TrustRoot, Verified};
 
 use crate::git::Repository;
+use crate::history::{Judge, Judged, Refusal};
+use crate::objects::Objects;
 
 /// Where the certificate authority of the rack's Git server is kept, when it has its own.
 pub(crate) const CA_FILE: &str = "ca.pem";
+
+/// Git's setting that holds the SHA-256 of `trust/1/root.json`: what everything in this clone is judged from. It stands in
+/// `.git/config`, into which nothing comes from a server.
+pub(crate) const PIN: &str = "racklet.root";
+
+/// How far back a head is looked for that trays accept, where the newest waits for approval.
+const LOOK_BACK: usize = 32;
 
 /// Which rack repository a command is about.
 #[derive(Debug, Clone, clap::Args)]
@@ -20,13 +30,30 @@ pub(crate) struct RackArgument {
     /// The rack repository; the one around the current folder when left out
     #[arg(long, value_name = "DIR", env = "RACKLET_RACK", global = false)]
     rack: Option<PathBuf>,
+    /// The SHA-256 of the rack's first trust root, for scripts; the one that `racklet rack setup` kept when left out
+    #[arg(long, value_name = "FINGERPRINT", env = "RACKLET_ROOT", value_parser = fingerprint)]
+    root: Option<Digest>,
+}
+
+/// `sha256:<64 hex digits>`, with or without the first word.
+pub(crate) fn fingerprint(text: &str) -> Result<Digest, String> {
+    text.strip_prefix("sha256:")
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| {
+            "write sha256: and 64 lower-case hexadecimal digits, as `racklet trust show` prints them"
+                .to_owned()
+        })
 }
 
 impl RackArgument {
     pub(crate) fn open(&self) -> anyhow::Result<Rack> {
         let start = self.rack.as_deref().unwrap_or(Path::new("."));
         let repository = Repository::discover(start)?;
-        let rack = Rack { repository };
+        let rack = Rack {
+            repository,
+            named: self.root,
+        };
         if !rack.path("rack.yaml").exists() {
             bail!(
                 "{} is a Git repository but not a rack's: it has no rack.yaml\nname the rack repository with --rack DIR or make one with `racklet rack init`",
@@ -46,6 +73,8 @@ impl RackArgument {
 #[derive(Debug, Clone)]
 pub(crate) struct Rack {
     pub(crate) repository: Repository,
+    /// The trust root named on the command line.
+    pub(crate) named: Option<Digest>,
 }
 
 /// One version of the trust root as it lies in the work tree.
@@ -92,23 +121,115 @@ impl Rack {
         Ok(all)
     }
 
-    /// The trust root in force: version 1 as it lies here, and every later one that follows from it by signatures.
-    /// Versions that do not (yet) follow are given back as pending, with the reason.
-    pub(crate) fn trust(&self) -> anyhow::Result<(Verified<TrustRoot>, Option<Pending>)> {
-        let mut files = self.root_files()?.into_iter();
-        let first = files.next().context("no trust root")?;
-        let mut root = Verified::<TrustRoot>::baked(&first.bytes)
-            .with_context(|| first.folder.join("root.json").display().to_string())?;
-        for next in files {
-            match root.advance(&next.bytes, &next.signatures) {
-                Ok(advanced) => root = advanced,
-                Err(error) => {
-                    let reason = chain(&error);
-                    return Ok((root, Some((next, reason))));
-                }
+    /// What everything here is judged from.
+    pub(crate) fn pin(&self) -> anyhow::Result<Digest> {
+        if let Some(named) = self.named {
+            return Ok(named);
+        }
+        let Some(kept) = self.repository.config(PIN) else {
+            bail!(
+                "this clone does not say yet which trust root to believe: run `racklet rack setup` once, or name it with --root FINGERPRINT"
+            )
+        };
+        fingerprint(&kept).map_err(|hint| anyhow::anyhow!("git config {PIN} is {kept}: {hint}"))
+    }
+
+    /// The full name of what is checked out.
+    fn checked_out(&self) -> anyhow::Result<String> {
+        self.repository
+            .commit("HEAD")
+            .context("the repository has no commit yet")
+    }
+
+    /// `revision` (a full name), when the rack's keys signed it and all before it.
+    pub(crate) fn judge(
+        &self,
+        objects: &Objects,
+        revision: &str,
+    ) -> anyhow::Result<Result<Judged, Refusal>> {
+        let judge = Judge {
+            repository: &self.repository,
+            objects,
+            pin: self.pin()?,
+        };
+        Ok(judge.judge(revision))
+    }
+
+    /// What is checked out, when the rack's keys signed it and all before it. Nothing of a tree is believed before.
+    pub(crate) fn head(&self) -> anyhow::Result<Verified<Head>> {
+        let objects = Objects::open(&self.repository)?;
+        let judged = self.judge(&objects, &self.checked_out()?)?;
+        Ok(judged.map_err(refused)?.head)
+    }
+
+    /// The newest commit on the way back from `HEAD` that the rack's keys signed: `HEAD` itself, or the one below it while it
+    /// waits for approval. That something newer is left out is said.
+    pub(crate) fn newest(&self) -> anyhow::Result<Verified<Head>> {
+        let objects = Objects::open(&self.repository)?;
+        let head = self.checked_out()?;
+        let refusal = match self.judge(&objects, &head)? {
+            Ok(judged) => return Ok(judged.head),
+            Err(refusal) => refusal,
+        };
+        let before = self.repository.text([
+            "rev-list",
+            "--first-parent",
+            "--skip=1",
+            &format!("--max-count={LOOK_BACK}"),
+            &head,
+        ])?;
+        for id in before.lines() {
+            if let Ok(judged) = self.judge(&objects, id)? {
+                eprintln!(
+                    "not believed: {refusal}\ngoing by {id}, the newest commit that the rack's keys signed"
+                );
+                return Ok(judged.head);
             }
         }
-        Ok((root, None))
+        Err(refused(refusal))
+    }
+
+    /// The trust root that root keys lead to from the pinned one, whoever signed the commit that brings it. For judging a
+    /// commit that is not good yet.
+    pub(crate) fn vouched(
+        &self,
+        objects: &Objects,
+        revision: &str,
+    ) -> anyhow::Result<Verified<TrustRoot>> {
+        let judge = Judge {
+            repository: &self.repository,
+            objects,
+            pin: self.pin()?,
+        };
+        judge.vouched(revision).map_err(refused)
+    }
+
+    /// The trust root in force at the newest commit that the rack's keys signed, and the version that is being prepared in the
+    /// work tree.
+    pub(crate) fn trust(&self) -> anyhow::Result<(Verified<TrustRoot>, Option<Pending>)> {
+        let root = self.newest()?.root.clone();
+        let pending = self.pending(&root)?;
+        Ok((root, pending))
+    }
+
+    /// The version after `root`, when it lies in the work tree, and why it does not count.
+    pub(crate) fn pending(&self, root: &Verified<TrustRoot>) -> anyhow::Result<Option<Pending>> {
+        let next = self
+            .root_files()?
+            .into_iter()
+            .find(|files| files.version == root.version() + 1);
+        let Some(files) = next else { return Ok(None) };
+        let reason = match root.advance(&files.bytes, &files.signatures) {
+            Ok(_) => "it is signed, and not committed yet".to_owned(),
+            Err(error) => chain(&error),
+        };
+        Ok(Some((files, reason)))
+    }
+
+    /// The rack objects of a commit.
+    pub(crate) fn files_of(&self, head: &Verified<Head>) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        let objects = Objects::open(&self.repository)?;
+        Ok(objects.files(&head.tree.to_string(), &is_object_file)?)
     }
 
     /// The files of the work tree that Git would commit and that are rack objects.
@@ -147,10 +268,10 @@ impl Rack {
             .map_err(|problems| anyhow::anyhow!("the rack repository is not valid:\n{problems}"))
     }
 
-    /// What the valid files of the work tree say, and the problems of those left out: somebody in the middle of an edit, or
-    /// whose mistake is pushed already, wants to ask trays all the same.
+    /// What the valid files of the newest signed commit say, and the problems of those left out: whose mistake is pushed
+    /// already wants to ask trays all the same. The work tree is not asked: nobody vouches for a tray's key there.
     pub(crate) fn valid_part(&self) -> anyhow::Result<(RackState, Vec<Problem>)> {
-        let mut files = self.work_tree()?;
+        let mut files = self.files_of(&self.newest()?)?;
         let mut left_out: Vec<Problem> = Vec::new();
         loop {
             let problems = match parse(&files) {
@@ -214,6 +335,12 @@ pub(crate) fn key_for(
             list(&root.role(role).keys)
         )
     })
+}
+
+fn refused(refusal: Refusal) -> anyhow::Error {
+    anyhow::Error::new(refusal).context(
+        "what is checked out is not what the rack's keys signed, so nothing in it is believed",
+    )
 }
 
 fn list(keys: &[PublicKey]) -> String {

@@ -114,9 +114,10 @@ What runs on this rack. Trays fetch this repository, check the signature of ever
     git commit -a        # signed: commit.gpgsign is on
     git push
 
-## After cloning it elsewhere
+## On another machine
 
-    racklet rack setup   # has Git sign commits with your key
+    git clone --single-branch URL
+    racklet rack setup   # asks for the fingerprint of the rack's root, has Git sign commits with your key
 
 The private keys of trays stay with whoever ran `racklet rack init` (`~/.local/share/racklet/`): keep a copy of them.
 "

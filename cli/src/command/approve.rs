@@ -36,12 +36,13 @@ pub(crate) struct Approve {
 impl Approve {
     pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
         let rack = self.rack.open()?;
-        let (root, _) = rack.trust()?;
         let id = rack
             .repository
             .commit(&self.revision)
             .with_context(|| format!("{} is not a commit here", self.revision))?;
         let objects = Objects::open(&rack.repository)?;
+        // The commit is not good yet: that is why it is approved. Its keys are those that root keys vouch for.
+        let root = rack.vouched(&objects, &id)?;
         let name = ObjectId::from_hex(&id).context("an object name")?;
         let raw = objects
             .commit(&name)?

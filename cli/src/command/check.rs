@@ -8,14 +8,13 @@ use clap::Args;
 use racklet_api::rack::{Problem, is_object_file};
 use racklet_fetch::limits::Limits;
 use racklet_fetch::rack::Fetched;
-use racklet_trust::commit::{Commit, ObjectId};
-use racklet_trust::floors::Floors;
-use racklet_trust::history::{Accepted, Head, Rejected, Repository, follow};
-use racklet_trust::{TrustRoot, Verified};
+use racklet_trust::Verified;
+use racklet_trust::history::Head;
 use serde::Serialize;
 
 use super::pinned;
-use crate::objects::{ObjectError, Objects};
+use crate::history::{Judge, Refusal, accepted};
+use crate::objects::Objects;
 use crate::output::{Output, count};
 use crate::rack::{Rack, RackArgument, parse};
 use racklet_api::error::chain;
@@ -63,7 +62,7 @@ impl Check {
         let head = head.with_context(|| format!("{revision} is not a commit here"))?;
         report.head = Some(head.clone());
 
-        let root = match self.history(&rack, &objects, &head, &mut report) {
+        let root = match self.history(&rack, &objects, &head, &mut report)? {
             Ok(verified) => {
                 report.commits = Some(verified.generation);
                 report.good.push(format!(
@@ -75,9 +74,13 @@ impl Check {
                 }
                 verified.root.clone()
             }
-            Err(reason) => {
-                report.refusals.push(reason);
-                rack.trust()?.0
+            Err(refusal) => {
+                report.refusals.push(refusal.to_string());
+                match rack.vouched(&objects, &head) {
+                    Ok(root) => root,
+                    // Of another rack: nothing else in it is worth a word.
+                    Err(_) => return Ok(report.finish(output)),
+                }
             }
         };
         report.trust_root = Some(root.version());
@@ -121,106 +124,65 @@ impl Check {
                 pinned::check(&rack, &objects, &root, &state, &mut report)?;
             }
         }
-        report.ok = report.problems.is_empty() && report.refusals.is_empty();
-        output.answer(&report.text(), &report);
-        Ok(if report.ok {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(report.finish(output))
     }
 
-    /// The history rule, from the first commit on, and then again from what trays accepted last.
+    /// The history rule from the pinned trust root on, and then again from what trays accepted last.
     fn history(
         &self,
         rack: &Rack,
         objects: &Objects,
         head: &str,
         report: &mut Report,
-    ) -> Result<Verified<Head>, String> {
-        let name =
-            |id: &str| ObjectId::from_hex(id).ok_or_else(|| format!("{id} is not an object name"));
-        let first = rack
-            .repository
-            .text(["rev-list", "--max-parents=0", head])
-            .map_err(|error| error.to_string())?;
-        if first.lines().count() != 1 {
-            return Err(
-                "the history has several beginnings: a merge brought in another repository"
-                    .to_owned(),
-            );
-        }
-        // In a shallow clone Git shows a beginning where the commit itself names parents.
-        let raw = Repository::commit(objects, &name(&first)?).map_err(|error| chain(&error))?;
-        let shallow = raw
-            .and_then(|raw| Commit::parse(&raw).ok())
-            .is_some_and(|commit| !commit.parents().is_empty());
-        let begin = if shallow { head } else { first.as_str() };
-        let baked = baked(rack, objects, begin)?;
-        if shallow {
+    ) -> anyhow::Result<Result<Verified<Head>, Refusal>> {
+        let judged = match rack.judge(objects, head)? {
+            Ok(judged) => judged,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if judged.shallow {
             report.warnings.push(
                 "this clone is shallow: only the newest commit was checked (git fetch --unshallow)"
                     .to_owned(),
             );
         }
-        let start = Accepted::nothing(baked, Floors::default());
-        let first = follow(objects, &start, name(begin)?).map_err(refusal)?;
-        let accepted = Accepted {
-            head: Some(first.id),
-            generation: first.generation,
-            root: first.root.clone(),
-            floors: first.floors(),
+        let Some(last) = self.last(rack) else {
+            return Ok(Ok(judged.head));
         };
-        let verified = follow(objects, &accepted, name(head)?).map_err(refusal)?;
-
-        let upstream = rack
+        let id = rack
             .repository
-            .text([
-                "rev-parse",
-                "--abbrev-ref",
-                "--symbolic-full-name",
-                "@{upstream}",
-            ])
-            .ok();
-        let last = self.accepted.clone().or(if self.revision.is_none() {
-            upstream
-        } else {
-            None
-        });
-        if let Some(last) = last {
-            let id = rack
-                .repository
-                .commit(&last)
-                .ok_or_else(|| format!("{last} is not a commit here"))?;
-            let before = follow(objects, &accepted, name(&id)?)
-                .map_err(|error| format!("{last}: {}", chain(&error)))?;
-            let accepted = Accepted {
-                head: Some(before.id),
-                generation: before.generation,
-                root: before.root.clone(),
-                floors: before.floors(),
-            };
-            let after = follow(objects, &accepted, name(head)?).map_err(|error| chain(&error))?;
-            report.good.push(format!(
-                "follows {last} by {}",
-                count(after.generation - before.generation, "new commit")
-            ));
-        }
-        Ok(verified)
+            .commit(&last)
+            .with_context(|| format!("{last} is not a commit here"))?;
+        let judge = Judge {
+            repository: &rack.repository,
+            objects,
+            pin: rack.pin()?,
+        };
+        Ok(judge.since(&id, head).map(|new| {
+            report
+                .good
+                .push(format!("follows {last} by {}", count(new, "new commit")));
+            judged.head
+        }))
     }
-}
 
-/// What the history rule says, and what to do where something is only missing.
-fn refusal(error: Rejected<ObjectError>) -> String {
-    let mut text = chain(&error);
-    if let Rejected::Unauthorised { id, error } = &error
-        && error.valid > 0
-    {
-        text.push_str(&format!(
-            "\n         another config key approves it with: racklet approve {id}"
-        ));
+    /// What trays accepted last, as far as it can be known here.
+    fn last(&self, rack: &Rack) -> Option<String> {
+        let upstream = || {
+            rack.repository
+                .text([
+                    "rev-parse",
+                    "--abbrev-ref",
+                    "--symbolic-full-name",
+                    "@{upstream}",
+                ])
+                .ok()
+        };
+        match &self.accepted {
+            Some(named) => Some(named.clone()),
+            None if self.revision.is_none() => upstream(),
+            None => None,
+        }
     }
-    text
 }
 
 /// Reads the head's tree with the code that trays read it with: sizes, names, and nothing but plain files and folders.
@@ -239,55 +201,23 @@ fn strict(rack: &Rack, head: &Verified<Head>) -> Result<(), String> {
             input.write_all(&listed)
         })
         .map_err(|error| chain(&error))?;
-    let accepted = Accepted {
-        head: Some(head.id),
-        generation: head.generation,
-        root: head.root.clone(),
-        floors: head.floors(),
-    };
     Fetched::from_pack(pack.as_slice(), head.id, &Limits::RACK)
         .map_err(|error| chain(&error))?
-        .verify(&accepted)
+        .verify(&accepted(head))
         .map_err(|error| chain(&error))?;
     Ok(())
 }
 
-/// The trust root that an image made at `commit` would carry.
-fn baked(rack: &Rack, objects: &Objects, commit: &str) -> Result<Verified<TrustRoot>, String> {
-    let tree = objects
-        .commit_tree(commit)
-        .map_err(|error| chain(&error))?
-        .ok_or("the first commit is missing")?;
-    let tree = ObjectId::from_hex(&tree).ok_or("a tree without a name")?;
-    let none = || {
-        format!(
-            "commit {commit} has no trust/1/root.json: {} is not a rack repository",
-            rack.repository.path().display()
-        )
-    };
-    let trust = objects
-        .trust_tree(&tree)
-        .map_err(|error| chain(&error))?
-        .ok_or_else(none)?;
-    let document = |version| {
-        objects
-            .root_document(&trust, version)
-            .map_err(|error| chain(&error))
-    };
-    let first = document(1)?.ok_or_else(none)?;
-    let mut root = Verified::<TrustRoot>::baked(&first.bytes)
-        .map_err(|error| format!("trust/1/root.json: {}", chain(&error)))?;
-    while let Some(next) = document(root.version() + 1)? {
-        root = root
-            .advance(&next.bytes, &next.signatures)
-            .map_err(|error| {
-                format!("trust/{}/root.json: {}", root.version() + 1, chain(&error))
-            })?;
-    }
-    Ok(root)
-}
-
 impl Report {
+    fn finish(mut self, output: Output) -> ExitCode {
+        self.ok = self.problems.is_empty() && self.refusals.is_empty();
+        output.answer(&self.text(), &self);
+        match self.ok {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }
+    }
+
     fn text(&self) -> String {
         let mut lines = Vec::new();
         lines.extend(self.good.iter().map(|line| format!("ok       {line}")));

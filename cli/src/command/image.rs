@@ -10,12 +10,15 @@ use clap::{Args, Subcommand};
 use racklet_api::tray::{Cidr, ClientCertificate, NetworkConfig, Repository, Secret, TrayConfig};
 use racklet_image::disk::{self, Spec};
 use racklet_image::package::Package;
+use racklet_trust::Verified;
+use racklet_trust::history::Head;
 use racklet_trust::manifest::Kind;
 use serde_json::json;
 
 use crate::identity;
+use crate::objects::Objects;
 use crate::output::{Output, size};
-use crate::rack::{CA_FILE, Rack, RackArgument};
+use crate::rack::{CA_FILE, Rack, RackArgument, parse};
 
 /// Images to write to a card.
 #[derive(Subcommand)]
@@ -93,7 +96,11 @@ impl Build {
     fn run(self, output: Output) -> anyhow::Result<()> {
         let _guard = crate::interrupt::guard();
         let rack = self.rack.open()?;
-        let state = rack.state()?;
+        let head = signed(&rack, &self.tray)?;
+        let root = head.root.clone();
+        let files = rack.files_of(&head)?;
+        let state = parse(&files)
+            .map_err(|problems| anyhow::anyhow!("the rack repository is not valid:\n{problems}"))?;
         let Some((_, tray)) = state
             .trays
             .iter()
@@ -119,7 +126,6 @@ impl Build {
             );
         }
         let board = racklet_boards::find(&tray.board)?;
-        let root = committed_root(&rack)?;
         let id = root.rack().to_string();
 
         let bootloader_path = found(
@@ -144,7 +150,7 @@ impl Build {
             board: board.name.clone(),
             built: built(&rack, &bootstrap)?,
             arguments: board.kernel.arguments.clone(),
-            repository: self.repository(&rack)?,
+            repository: self.repository(&rack, &head)?,
             network: NetworkConfig {
                 interface: self.interface.clone(),
                 addresses: self.address.clone(),
@@ -171,9 +177,11 @@ impl Build {
         let image = disk::build(&spec, &self.output)
             .with_context(|| format!("build {}", self.output.display()))?;
         let place = self.output.display();
+        let pin = rack.pin()?;
         let text = format!(
             "built the image of {} in {place}
   board       {}
+  root        sha256:{pin}, trust root version {}
   repository  {}
   bootstrap   {} version {}
   size        {}
@@ -183,6 +191,7 @@ It holds the tray's private key: keep it as you keep a key.
 next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync status=progress",
             self.tray,
             board.name,
+            root.version(),
             config.repository.url,
             bootstrap.manifest().name,
             bootstrap.manifest().version,
@@ -191,12 +200,12 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
         );
         output.answer(
             &text,
-            &json!({ "image": self.output, "tray": self.tray, "board": board.name, "size": image.size, "sha256": image.sha256.to_string() }),
+            &json!({ "image": self.output, "tray": self.tray, "board": board.name, "root": format!("sha256:{pin}"), "trustRoot": root.version(), "size": image.size, "sha256": image.sha256.to_string() }),
         );
         Ok(())
     }
 
-    fn repository(&self, rack: &Rack) -> anyhow::Result<Repository> {
+    fn repository(&self, rack: &Rack, head: &Head) -> anyhow::Result<Repository> {
         let url = match &self.url {
             Some(url) => url.clone(),
             None => origin(rack)?,
@@ -211,7 +220,12 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
         let read = |path: &Path| {
             fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
         };
-        let ca = rack.path(CA_FILE);
+        // As it is signed: whoever could exchange it could show trays another server.
+        let ca = Objects::open(&rack.repository)?.file(&head.tree.to_string(), CA_FILE)?;
+        let ca = ca
+            .map(String::from_utf8)
+            .transpose()
+            .with_context(|| format!("{CA_FILE} is not text"))?;
         let client = match (&self.client_certificate, &self.client_key) {
             (Some(certificate), Some(key)) => Some(ClientCertificate {
                 certificate: read(certificate)?,
@@ -222,7 +236,7 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
         Ok(Repository {
             url,
             branch,
-            ca: if ca.exists() { Some(read(&ca)?) } else { None },
+            ca,
             token: self
                 .token_file
                 .as_deref()
@@ -251,17 +265,24 @@ fn origin(rack: &Rack) -> anyhow::Result<String> {
         })
 }
 
-/// The trust root in force, which must be what is committed: an image with another one would follow nothing.
-fn committed_root(
-    rack: &Rack,
-) -> anyhow::Result<racklet_trust::Verified<racklet_trust::TrustRoot>> {
-    let changes = rack
-        .repository
-        .text(["status", "--porcelain", "--", "trust"])?;
+/// What is checked out, when the rack's keys signed it. What goes into the image must not be different in the work tree: the image
+/// would not be what the user sees.
+fn signed(rack: &Rack, tray: &str) -> anyhow::Result<Verified<Head>> {
+    let file = format!("trays/{tray}.yaml");
+    let changes = rack.repository.text([
+        "status",
+        "--porcelain",
+        "--",
+        "trust",
+        CA_FILE,
+        file.as_str(),
+    ])?;
     if !changes.is_empty() {
-        bail!("trust/ has changes that are not committed; commit or remove them first:\n{changes}");
+        bail!(
+            "what goes into the image has changes that are not committed, so nobody signed them; commit or remove them first:\n{changes}"
+        );
     }
-    Ok(rack.trust()?.0)
+    rack.head()
 }
 
 /// The newest time that the inputs have: the tray's clock will not be believed to be before it.

@@ -9,13 +9,14 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use racklet_trust::digest::Hex;
 use racklet_trust::root::{RoleKeys, Roles};
-use racklet_trust::{Role, TrustRoot, namespace};
+use racklet_trust::{Digest, Role, TrustRoot, namespace};
 use serde::Serialize;
 
-use super::setup::{AddTray, Setup, fetch_approvals, set_allowed_signers, set_up_signing};
+use super::refs;
+use super::setup::{AddTray, Setup, set_allowed_signers, set_up_signing};
 use crate::git::Repository;
 use crate::output::Output;
-use crate::rack::{self, CA_FILE};
+use crate::rack::{self, CA_FILE, PIN};
 use crate::ssh::{self, Key};
 use crate::{identity, template};
 
@@ -96,6 +97,7 @@ enum ObjectFormat {
 struct Made {
     directory: PathBuf,
     rack: String,
+    root: String,
     commit: String,
     identities: Vec<PathBuf>,
 }
@@ -246,7 +248,9 @@ impl Init {
             .or(keys[1].first());
         set_up_signing(&repository, signer.context("no config key")?)?;
         repository.run(["remote", "add", "origin", &self.repository])?;
-        fetch_approvals(&repository)?;
+        refs::configure(&repository)?;
+        let pin = format!("sha256:{}", Digest::of(&bytes));
+        repository.set_config(PIN, &pin)?;
         if self.ca.is_some() {
             let place = std::path::absolute(self.directory.join(CA_FILE))?;
             repository.set_config(
@@ -272,6 +276,7 @@ impl Init {
         let text = format!(
             "made rack {name} in {directory}
   id      {rack}
+  root    {pin}
   commit  {commit}, signed
   keys    {keys}
 
@@ -289,6 +294,7 @@ next:
             &Made {
                 directory: self.directory,
                 rack,
+                root: pin,
                 commit,
                 identities,
             },

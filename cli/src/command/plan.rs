@@ -28,6 +28,8 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
         let rack = self.rack.open()?;
+        // A plan that begins with what somebody else wrote would mislead.
+        rack.newest()?;
         let objects = Objects::open(&rack.repository)?;
         let dirty = !rack.repository.text(["status", "--porcelain"])?.is_empty();
         let head = rack

@@ -2,17 +2,18 @@
 //! `racklet rack setup` and `add-tray`: a clone that signs, and one more tray.
 
 use std::fs;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use racklet_fetch::rack::APPROVALS;
-use racklet_trust::{Role, TrustRoot};
+use racklet_trust::{Digest, Role, TrustRoot};
 
 use super::init::write;
+use super::refs;
 use crate::git::Repository;
 use crate::output::Output;
-use crate::rack::{CA_FILE, RackArgument};
+use crate::rack::{CA_FILE, PIN, Rack, RackArgument};
 use crate::ssh::Key;
 use crate::{identity, template};
 
@@ -32,6 +33,7 @@ pub(crate) struct Setup {
     /// Your key; the only one you have that may change the rack when left out
     #[arg(long)]
     key: Option<String>,
+    // `--root` says without a question which trust root to keep.
     #[command(flatten)]
     rack: RackArgument,
 }
@@ -45,7 +47,7 @@ impl AddTray {
         if rack.path(&file).exists() {
             bail!("{} exists already", rack.path(&file).display());
         }
-        let (root, _) = rack.trust()?;
+        let root = rack.head()?.root.clone();
         let (public, path) = identity::make(&root.rack().to_string(), &self.name)?;
         write(
             rack.repository.path(),
@@ -68,11 +70,8 @@ impl AddTray {
 impl Setup {
     pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
         let rack = self.rack.open()?;
-        let (root, _) = rack.trust()?;
-        let key = rack.key(self.key.as_deref(), &root, Role::Config)?;
-        set_up_signing(&rack.repository, &key)?;
-        fetch_approvals(&rack.repository)?;
-        set_allowed_signers(&rack.repository, &root)?;
+        let pin = self.pin(&rack, output)?;
+        rack.repository.set_config(PIN, &format!("sha256:{pin}"))?;
         let ca = rack.path(CA_FILE);
         if ca.exists()
             && let Ok(url) = rack.repository.text(["remote", "get-url", "origin"])
@@ -80,12 +79,68 @@ impl Setup {
             rack.repository
                 .set_config(&format!("http.{url}.sslCAInfo"), &ca.display().to_string())?;
         }
-        let text = format!("commits are signed with {}", key.shown());
+        refs::configure(&rack.repository)?;
+        refs::fetch(&rack, output);
+        let root = rack.head()?.root.clone();
+        let key = rack.key(self.key.as_deref(), &root, Role::Config)?;
+        set_up_signing(&rack.repository, &key)?;
+        set_allowed_signers(&rack.repository, &root)?;
+        let text = format!(
+            "everything here is judged from root sha256:{pin}\ncommits are signed with {}",
+            key.shown()
+        );
         output.answer(
             &text,
-            &serde_json::json!({ "key": key.public.fingerprint() }),
+            &serde_json::json!({ "root": format!("sha256:{pin}"), "key": key.public.fingerprint() }),
         );
         Ok(())
+    }
+
+    /// The trust root to believe from now on: the one named, the one pinned already, or the one here if the user says so.
+    fn pin(&self, rack: &Rack, output: Output) -> anyhow::Result<Digest> {
+        let files = rack.root_files()?;
+        let first = files.first().context("no trust root")?;
+        let found = Digest::of(&first.bytes);
+        let known = match rack.named {
+            Some(named) => Some(named),
+            None => rack
+                .repository
+                .config(PIN)
+                .map(|_| rack.pin())
+                .transpose()?,
+        };
+        match known {
+            Some(pin) if pin == found => return Ok(pin),
+            Some(pin) => bail!(
+                "trust/1/root.json is sha256:{found}, not sha256:{pin}: this is another rack, or somebody exchanged its keys"
+            ),
+            None => {}
+        }
+        let root = TrustRoot::parse(&first.bytes).context("trust/1/root.json")?;
+        if !io::stdin().is_terminal() {
+            bail!(
+                "nobody is here to say whether trust/1/root.json, sha256:{found}, is the rack's: name its fingerprint with --root FINGERPRINT (`racklet trust show` prints it where the rack was made)"
+            );
+        }
+        let keys: Vec<String> = root
+            .role(Role::Root)
+            .keys
+            .iter()
+            .map(|key| format!("  {}", key.fingerprint()))
+            .collect();
+        eprint!(
+            "The rack's trust root here is\n  sha256:{found}\nwith the root keys\n{}\nWhoever made the rack sees the same fingerprint in `racklet trust show`. Ask them by another way than this repository.\nIs it the same (yes or no)? ",
+            keys.join("\n")
+        );
+        let mut answer = String::new();
+        io::stdin()
+            .read_line(&mut answer)
+            .context("read the answer")?;
+        if answer.trim() != "yes" {
+            bail!("not set up: without `yes` this trust root is not believed");
+        }
+        output.note("");
+        Ok(found)
     }
 }
 
@@ -101,21 +156,6 @@ pub(super) fn set_up_signing(repository: &Repository, key: &Key) -> anyhow::Resu
     }
     if repository.config("user.email").is_none() {
         repository.set_config("user.email", "racklet@localhost")?;
-    }
-    Ok(())
-}
-
-/// So that `racklet check` sees what others approved after an ordinary `git fetch`.
-pub(super) fn fetch_approvals(repository: &Repository) -> anyhow::Result<()> {
-    if repository.config("remote.origin.url").is_none() {
-        return Ok(());
-    }
-    let wanted = format!("+{APPROVALS}*:{APPROVALS}*");
-    let present = repository
-        .text(["config", "--get-all", "remote.origin.fetch"])
-        .unwrap_or_default();
-    if !present.lines().any(|line| line == wanted) {
-        repository.run(["config", "--local", "--add", "remote.origin.fetch", &wanted])?;
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(crate) enum Trust {
     /// Make, sign and commit the next version
     ///
     /// Version N+1 counts when enough root keys of version N and enough of its own have signed it. If your keys do not
-    /// suffice, commit or send the folder trust/<N+1> to the others and have them run `racklet trust sign`.
+    /// suffice, send the folder trust/<N+1> to the others, before it is committed, and have them run `racklet trust sign`.
     Rotate(Rotate),
     /// Sign the version that is being prepared
     Sign {
@@ -101,7 +101,8 @@ impl Trust {
             }
             Trust::Sign { signing, rack } => {
                 let rack = rack.open()?;
-                let (root, pending) = rack.trust()?;
+                let root = rack.head()?.root.clone();
+                let pending = rack.pending(&root)?;
                 let (files, _) = pending.context("no version of the trust root is being prepared; make one with `racklet trust rotate`")?;
                 sign(&rack, &root, files, &signing, output)
             }
@@ -125,8 +126,8 @@ pub(crate) fn change(
     output: Output,
 ) -> anyhow::Result<()> {
     let _guard = crate::interrupt::guard();
-    let (root, pending) = rack.trust()?;
-    if let Some((files, _)) = pending {
+    let root = rack.head()?.root.clone();
+    if let Some((files, _)) = rack.pending(&root)? {
         bail!(
             "version {} is being prepared already; finish it with `racklet trust sign` or remove {}",
             files.version,
@@ -319,10 +320,12 @@ fn commit(rack: &Rack, root: &TrustRoot, inside: &str, version: u64) -> anyhow::
 }
 
 fn show(rack: &Rack, output: Output) -> anyhow::Result<()> {
-    let (root, pending) = rack.trust()?;
+    let root = rack.head()?.root.clone();
+    let pending = rack.pending(&root)?;
+    let pin = rack.pin()?;
     let known = ssh::available();
     let mut text = format!(
-        "rack {}, trust root version {}\n",
+        "rack {}, trust root version {}\nroot sha256:{pin}\n",
         root.rack(),
         root.version()
     );
@@ -372,7 +375,7 @@ fn show(rack: &Rack, output: Output) -> anyhow::Result<()> {
         pending.map(|(files, reason)| json!({ "version": files.version, "reason": reason }));
     output.answer(
         &text,
-        &json!({ "rack": root.rack().to_string(), "version": root.version(), "roles": roles, "pending": pending }),
+        &json!({ "rack": root.rack().to_string(), "root": format!("sha256:{pin}"), "version": root.version(), "roles": roles, "pending": pending }),
     );
     Ok(())
 }

@@ -278,7 +278,7 @@ fn a_shallow_clone_says_how_little_was_checked() {
     run(&mut world.git("rack", &["push", "-q", "-u", "origin", "main"]));
     let from = format!("file://{}", world.path("server.git").display());
     run(&mut world.git(".", &["clone", "-q", "--depth=1", &from, "shallow"]));
-    let said = run(&mut world.racklet_in("shallow", &["check"]));
+    let said = run(&mut world.racklet_in("shallow", &["check", "--root", &world.root()]));
     assert!(
         said.contains("only the newest commit was checked"),
         "{said}"

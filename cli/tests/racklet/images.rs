@@ -43,9 +43,7 @@ fn small_pe() -> Vec<u8> {
 /// A rack with everything an image needs.
 fn world() -> World {
     let world = World::with_rack();
-    world.write("boot.efi", small_pe());
-    world.build("bootstrap", "bootstrap", 1);
-    world.in_rack(&["bootstrap", "sign", "../bootstrap"]);
+    with_parts(&world);
     world
 }
 
@@ -62,6 +60,14 @@ const BUILD: [&str; 8] = [
 
 fn build<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&BUILD, more].concat()
+}
+
+/// Makes the parts of an image and says how to build one from them.
+pub(crate) fn with_parts(world: &World) -> Vec<&'static str> {
+    world.write("boot.efi", small_pe());
+    world.build("bootstrap", "bootstrap", 1);
+    world.in_rack(&["bootstrap", "sign", "../bootstrap"]);
+    build(&["-o", "../a.img"])
 }
 
 #[test]

@@ -257,7 +257,10 @@ fn two_of_two_config_keys_commit_by_approval() {
     // Another clone sees them after `git fetch`.
     run(&mut world.git("rack", &["push", "-q", "origin", "main"]));
     run(&mut world.git(".", &["clone", "-q", "server.git", "clone"]));
-    run(&mut world.racklet_in("clone", &["rack", "setup", "--key", "../ben"]));
+    run(&mut world.racklet_in(
+        "clone",
+        &["rack", "setup", "--key", "../ben", "--root", &world.root()],
+    ));
     run(&mut world.git("clone", &["fetch", "-q"]));
     run(&mut world.racklet_in("clone", &["check"]));
 }

@@ -12,4 +12,5 @@ mod keys;
 mod packages;
 mod racks;
 mod trays;
+mod trusting;
 mod world;

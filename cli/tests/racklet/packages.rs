@@ -379,7 +379,9 @@ fn publishing_onto_what_somebody_else_published_keeps_the_clone_whole() {
     world.artifact("artifact", b"theirs");
     world.in_rack(&["artifact", "sign", "../artifact"]);
     let publish = ["artifact", "publish", "../artifact"];
-    run(&mut world.racklet_in("clone", &publish));
+    let root = world.root();
+    let theirs = [&publish[..], &["--root", &root]].concat();
+    run(&mut world.racklet_in("clone", &theirs));
     world.artifact("artifact", b"mine");
     world.in_rack(&["artifact", "sign", "../artifact"]);
     world.in_rack(&publish);

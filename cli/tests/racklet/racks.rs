@@ -211,7 +211,7 @@ fn a_clone_is_set_up_and_trays_are_added() {
     let world = World::with_rack();
     run(&mut world.git("rack", &["push", "-q", "origin", "main"]));
     run(&mut world.git(".", &["clone", "-q", "server.git", "clone"]));
-    run(&mut world.racklet_in("clone", &["rack", "setup"]));
+    run(&mut world.racklet_in("clone", &["rack", "setup", "--root", &world.root()]));
     run(&mut world.racklet_in(
         "clone",
         &["rack", "add-tray", "tray-2", "--board", "qemu-x86_64"],

@@ -149,6 +149,7 @@ fn status_and_sync_reach_the_tray_with_a_signed_request() {
 fn logs_are_read_to_their_end_from_the_tray_that_runs_the_workload() {
     let world = World::with_rack();
     world.web(&world.artifact("artifact", b"x"));
+    world.commit("web");
     let address = serve(&world, &identity(&world), 2, answer);
     run_config(&world, &address);
     assert_eq!(
@@ -170,6 +171,8 @@ fn a_mistake_in_the_work_tree_does_not_keep_a_tray_from_being_asked() {
         "rack/workloads/web.yaml",
         file.replace("kind: MicroVM", "kind: MicroWM"),
     );
+    // Committed already, which is worse: what lies in the work tree alone is not even looked at.
+    world.commit("web");
     let address = serve(&world, &identity(&world), 1, answer);
     let said = world.in_rack(&["status", "tray-1", "--address", &address]);
     assert!(said.contains("working on it"), "{said}");

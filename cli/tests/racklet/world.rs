@@ -142,6 +142,12 @@ impl World {
         said
     }
 
+    /// The fingerprint of the rack's first trust root, as its maker sees it.
+    pub(crate) fn root(&self) -> String {
+        let config = ["config", "--get", "racklet.root"];
+        run(&mut self.git("rack", &config)).trim().to_owned()
+    }
+
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
@@ -151,6 +157,21 @@ impl World {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, contents).unwrap();
         path
+    }
+
+    /// Somebody without any key of the rack changes what the server has, and the rack is pulled.
+    pub(crate) fn attack(&self, change: impl FnOnce(&Self)) {
+        run(&mut self.git("rack", &["push", "-q", "-u", "origin", "main"]));
+        run(&mut self.git(".", &["clone", "-q", "server.git", "eve"]));
+        change(self);
+        run(&mut self.git("eve", &["add", "-A"]));
+        let eve = ["-c", "user.name=eve", "-c", "user.email=eve@h"];
+        run(&mut self.git(
+            "eve",
+            &[&eve[..], &["commit", "-q", "--no-gpg-sign", "-m", "evil"]].concat(),
+        ));
+        run(&mut self.git("eve", &["push", "-q", "origin", "main"]));
+        run(&mut self.git("rack", &["pull", "-q", "--ff-only"]));
     }
 
     pub(crate) fn commit(&self, message: &str) {
