@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `racklet payload`, `artifact` and `bootstrap`: build, sign, verify, publish and pin.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -44,6 +45,9 @@ pub(crate) enum Artifact {
     ///
     /// An archive may be compressed with gzip or zstd, and `-` reads it from standard input, so that a container becomes
     /// a workload with: podman export NAME | racklet artifact build --from - --name web -o web
+    ///
+    /// File capabilities are kept. What an image does not keep (ACLs, SELinux labels, other extended attributes) is
+    /// counted in the answer.
     Build(ArtifactBuild),
     /// Add your signature
     Sign(Sign),
@@ -270,7 +274,7 @@ impl KernelBuild {
             bar.inc(count)
         })?;
         bar.finish_and_clear();
-        report(&built, output);
+        output.answer(&report(&built, ""), &summary(&built));
         Ok(())
     }
 }
@@ -333,18 +337,28 @@ impl ArtifactBuild {
             bar.inc(count)
         })?;
         bar.finish_and_clear();
-        report(&built, output);
+        let mut lines = String::new();
+        let mut omitted = Vec::new();
+        for (what, count, first) in tree.left_out() {
+            let what = what.text();
+            let files = crate::output::count(u64::try_from(count)?, "file");
+            let _ = write!(lines, "\n  left out  {what} of {files}, first {first:?}");
+            omitted.push(json!({"what": what, "count": count, "first": first}));
+        }
+        let mut value = summary(&built);
+        value["omitted"] = omitted.into();
+        output.answer(&report(&built, &lines), &value);
         Ok(())
     }
 }
 
-/// What was built and what to do with it.
-fn report(built: &Package, output: Output) {
+/// What was built, `remarks` on it (each a line with its end in front), and what to do next.
+fn report(built: &Package, remarks: &str) -> String {
     let manifest = built.manifest();
     let place = built.directory().display();
     let raw: u64 = manifest.files.iter().map(|file| file.size).sum();
-    let text = format!(
-        "built {} {} version {} in {place}\n  manifest  sha256:{}\n  size      {}, {} to fetch\n\nnext: racklet {} sign {place}",
+    format!(
+        "built {} {} version {} in {place}\n  manifest  sha256:{}\n  size      {}, {} to fetch{remarks}\n\nnext: racklet {} sign {place}",
         manifest.kind,
         manifest.name,
         manifest.version,
@@ -352,8 +366,7 @@ fn report(built: &Package, output: Output) {
         size(raw),
         size(built.transfer_size()),
         manifest.kind,
-    );
-    output.answer(&text, &summary(built));
+    )
 }
 
 pub(crate) fn summary(package: &Package) -> serde_json::Value {

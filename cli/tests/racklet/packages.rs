@@ -269,6 +269,59 @@ fn an_archive_on_standard_input_gives_what_the_directory_gives() {
 }
 
 #[test]
+fn what_an_image_does_not_keep_is_said_with_a_count() {
+    let world = World::with_rack();
+    world.write("root/etc/x", "1");
+    let made = Command::new("tar")
+        .args([
+            "--format=posix",
+            "--pax-option=SCHILY.acl.access:=user::rw-",
+        ])
+        .arg("-cf")
+        .arg(world.path("acl.tar"))
+        .arg("-C")
+        .arg(world.path("root"))
+        .arg("etc/x")
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let build = ["artifact", "build", "--from", "../acl.tar", "--name", "web"];
+    let said = world.in_rack(&[&build[..], &["-o", "../text"]].concat());
+    assert!(
+        said.contains("left out  access control lists of 1 file, first \"etc/x\""),
+        "{said}"
+    );
+    let value = world.json(&[&build[..], &["-o", "../json"]].concat());
+    assert_eq!(value["omitted"][0]["count"], 1);
+    assert_eq!(value["omitted"][0]["first"], "etc/x");
+}
+
+#[test]
+fn what_is_no_root_file_system_is_refused_with_what_to_do() {
+    let world = World::with_rack();
+    let refused = |from: &str| {
+        world.refused(&[
+            "artifact", "build", "--from", from, "--name", "web", "-o", "../p",
+        ])
+    };
+    world.write("root.tar.xz", b"\xfd7zXZ\0\0\x04 and so on");
+    let said = refused("../root.tar.xz");
+    assert!(
+        said.contains("xz") && said.contains("gzip or zstd"),
+        "{said}"
+    );
+    world.write("layout/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+    world.write("layout/index.json", "{}");
+    let said = refused("../layout");
+    assert!(said.contains("podman export"), "{said}");
+    world.write("root/proc", "a file");
+    let said = refused("../root");
+    assert!(said.contains("/proc is not a folder"), "{said}");
+    assert!(!world.path("p").exists());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn wrong_inputs_are_refused_with_what_to_do() {
     let world = World::with_rack();
     world.write("text", "hello");

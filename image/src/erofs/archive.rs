@@ -11,6 +11,8 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::compression::{self, Compression, Unread};
+use super::judge::NotARoot;
 use super::tar::{Reader, TarError};
 use super::tree::{Content, Kind, MAX_CONTENT, Metadata, Tree, TreeError};
 
@@ -48,9 +50,15 @@ pub enum ArchiveError {
         "the archive expands to more than {MAX_RATIO} times its size; if that is meant, expand it yourself first"
     )]
     Ratio,
+    /// Not an archive that we read.
+    #[error(transparent)]
+    Unread(#[from] Unread),
     /// The archive itself.
     #[error(transparent)]
     Tar(#[from] TarError),
+    /// An archive of something else.
+    #[error(transparent)]
+    NotARoot(#[from] NotARoot),
     /// A layer of a container image.
     #[error(
         "{0}: whiteout of a container image's layer; pack the whole root file system (podman export, docker export)"
@@ -74,25 +82,23 @@ pub enum ArchiveError {
 
 /// Reads the whole archive. Also says when its newest entry was changed.
 pub fn from_archive(mut input: File, options: ArchiveOptions) -> Result<(Tree, u64), ArchiveError> {
-    let mut magic = Vec::new();
+    let mut head = Vec::new();
     Read::by_ref(&mut input)
-        .take(4)
-        .read_to_end(&mut magic)
+        .take(compression::HEAD)
+        .read_to_end(&mut head)
         .map_err(ArchiveError::Expand)?;
+    let compression = compression::of(&head)?;
     let rewound = input.seek(SeekFrom::Start(0)).is_ok();
     let consumed = Cell::new(0);
-    let compressed = magic.clone();
-    let source = |input| source(magic, input, rewound, &consumed);
-    let file = match (compressed.as_slice(), rewound) {
-        ([0x1f, 0x8b, ..], _) => {
-            expand(flate2::read::MultiGzDecoder::new(source(input)), &consumed)?
-        }
-        ([0x28, 0xb5, 0x2f, 0xfd], _) => {
+    let source = |input| source(head, input, rewound, &consumed);
+    let file = match compression {
+        Compression::Gzip => expand(flate2::read::MultiGzDecoder::new(source(input)), &consumed)?,
+        Compression::Zstd => {
             let decoder = zstd::stream::read::Decoder::new(source(input));
             expand(decoder.map_err(ArchiveError::Expand)?, &consumed)?
         }
-        (_, true) => input,
-        (_, false) => expand(source(input), &consumed)?,
+        Compression::None if rewound => input,
+        Compression::None => expand(source(input), &consumed)?,
     };
     let file = Arc::new(file);
     let length = file.metadata().map_err(ArchiveError::Expand)?.len();
@@ -109,8 +115,15 @@ pub fn from_archive(mut input: File, options: ArchiveOptions) -> Result<(Tree, u
         {
             return Err(ArchiveError::Whiteout(shown()));
         }
+        for what in entry.attributes.left_out() {
+            tree.leave_out(what, &entry.path);
+        }
+        let capability = entry.attributes.capability.clone();
         if entry.kind == b'1' {
             tree.link(&entry.path, &entry.link)?;
+            if capability.is_some() {
+                tree.set_capability(&entry.path, capability);
+            }
             continue;
         }
         let kind = match entry.kind {
@@ -153,26 +166,18 @@ pub fn from_archive(mut input: File, options: ArchiveOptions) -> Result<(Tree, u
             mode: u16::try_from(entry.mode & 0o7777).expect("twelve bits"),
             uid: owner(entry.uid)?,
             gid: owner(entry.gid)?,
-            capability: if matches!(kind, Kind::File(_)) {
-                entry.capability.clone()
-            } else {
-                None
-            },
+            capability,
         };
         newest = newest.max(entry.mtime);
         tree.add(&entry.path, metadata, kind)?;
     }
+    tree.judge()?;
     Ok((tree, newest))
 }
 
 /// The whole input, whether or not it could be rewound after its first bytes were looked at. Counts what is taken.
-fn source(
-    magic: Vec<u8>,
-    input: File,
-    rewound: bool,
-    consumed: &Cell<u64>,
-) -> BufReader<impl Read> {
-    let seen = if rewound { Vec::new() } else { magic };
+fn source(head: Vec<u8>, input: File, rewound: bool, consumed: &Cell<u64>) -> BufReader<impl Read> {
+    let seen = if rewound { Vec::new() } else { head };
     let input = io::Cursor::new(seen).chain(input);
     BufReader::with_capacity(1 << 16, Counted { input, consumed })
 }

@@ -11,10 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::attribute::{Attributes, LeftOut, MAX_CAPABILITY};
+use super::judge::NotARoot;
 use super::tree::{Content, Kind, Metadata, Tree, TreeError};
-
-/// A capability attribute is at most 24 bytes (`struct vfs_ns_cap_data`).
-pub(super) const MAX_CAPABILITY: usize = 24;
 
 /// How a directory is read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,6 +41,12 @@ pub enum DirectoryError {
     /// A socket.
     #[error("{}: a socket; sockets are made by the programs that listen on them, so leave it out", .0.display())]
     Socket(PathBuf),
+    /// A capability that no kernel accepts.
+    #[error("{}: its file capability is malformed; set it anew (setcap) or remove it (setcap -r)", .0.display())]
+    Capability(PathBuf),
+    /// A directory of something else.
+    #[error(transparent)]
+    NotARoot(#[from] NotARoot),
     /// An entry that no image takes.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -63,7 +68,8 @@ pub fn from_directory(
     let mut newest = 0;
     let mut hard_links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut stack = vec![PathBuf::new()];
-    tree.add(b".", metadata(root, &top, options)?, Kind::Directory)?;
+    let meta = metadata(&mut tree, b".", root, &top, options)?;
+    tree.add(b".", meta, Kind::Directory)?;
     while let Some(relative) = stack.pop() {
         let directory = root.join(&relative);
         let read = |source| DirectoryError::Read {
@@ -124,18 +130,25 @@ pub fn from_directory(
             } else {
                 return Err(DirectoryError::Socket(path));
             };
-            tree.add(inside, metadata(&path, &found, options)?, kind)?;
+            let meta = metadata(&mut tree, inside, &path, &found, options)?;
+            tree.add(inside, meta, kind)?;
         }
     }
+    tree.judge()?;
     Ok((tree, newest))
 }
 
+/// What an image keeps of an entry; the rest is remarked in `tree`.
 fn metadata(
+    tree: &mut Tree,
+    inside: &[u8],
     path: &Path,
     found: &fs::Metadata,
     options: DirectoryOptions,
 ) -> Result<Metadata, DirectoryError> {
-    let mut mode = u16::try_from(found.mode() & 0o7777).expect("twelve bits");
+    let mut attributes = attributes(path)?;
+    let whole = u16::try_from(found.mode() & 0o7777).expect("twelve bits");
+    let mut mode = whole;
     let (mut uid, mut gid) = (found.uid(), found.gid());
     if !options.keep_owners {
         // A user's set-id program must not become root's by being packed.
@@ -147,25 +160,54 @@ fn metadata(
         }
         (uid, gid) = (0, 0);
     }
-    let capability = if found.is_file() {
-        let mut value = [0; MAX_CAPABILITY];
-        match rustix::fs::lgetxattr(path, c"security.capability", &mut value) {
-            Ok(length) => Some(value[..length].to_vec()),
-            Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP) => None,
-            Err(error) => {
-                return Err(DirectoryError::Read {
-                    path: path.to_owned(),
-                    source: error.into(),
-                });
-            }
-        }
-    } else {
-        None
-    };
+    if mode != whole {
+        attributes.leave_out(LeftOut::SetId);
+    }
+    for what in attributes.left_out() {
+        tree.leave_out(what, inside);
+    }
     Ok(Metadata {
         mode,
         uid,
         gid,
-        capability,
+        capability: attributes.capability,
     })
+}
+
+fn attributes(path: &Path) -> Result<Attributes, DirectoryError> {
+    let read = |error: rustix::io::Errno| DirectoryError::Read {
+        path: path.to_owned(),
+        source: error.into(),
+    };
+    let mut attributes = Attributes::default();
+    // Most files have none: ask for the length first.
+    let length = match rustix::fs::llistxattr_query(path) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::NOTSUP) => 0,
+        Err(error) => return Err(read(error)),
+    };
+    let mut names = vec![0; length];
+    let length = rustix::fs::llistxattr(path, &mut names).map_err(read)?;
+    for name in names[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
+        let mut value = [0; MAX_CAPABILITY];
+        let length = if name == b"security.capability" {
+            match rustix::fs::lgetxattr(path, name, &mut value) {
+                Ok(length) => length,
+                // Longer than any capability.
+                Err(rustix::io::Errno::RANGE) => {
+                    return Err(DirectoryError::Capability(path.to_owned()));
+                }
+                Err(error) => return Err(read(error)),
+            }
+        } else {
+            0
+        };
+        attributes
+            .set(name, &value[..length])
+            .map_err(|_| DirectoryError::Capability(path.to_owned()))?;
+    }
+    Ok(attributes)
 }

@@ -5,6 +5,8 @@
 
 use std::io::{self, Read};
 
+use super::attribute::{Attributes, Malformed};
+
 const BLOCK: u64 = 512;
 /// Names, link targets and pax records of one entry.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -23,6 +25,12 @@ pub enum TarError {
     /// It ends in the middle.
     #[error("the archive ends in the middle of an entry, at byte {0}; it was probably cut short")]
     Truncated(u64),
+    /// More than zeros behind its end.
+    #[error(
+        "more data behind the archive's end, at byte {0}: of several archives in a row only the first would count; \
+         join them (tar --concatenate), or cut the rest off"
+    )]
+    Behind(u64),
     /// A header that is none.
     #[error("byte {at}: {what}; is this a tar archive?")]
     Header {
@@ -54,7 +62,7 @@ pub(super) struct Entry {
     pub(super) mtime: u64,
     pub(super) major: u32,
     pub(super) minor: u32,
-    pub(super) capability: Option<Vec<u8>>,
+    pub(super) attributes: Attributes,
     /// Where the contents are.
     pub(super) offset: u64,
 }
@@ -75,7 +83,7 @@ struct Pax {
     uid: Option<u64>,
     gid: Option<u64>,
     mtime: Option<u64>,
-    capability: Option<Vec<u8>>,
+    attributes: Attributes,
     sparse: bool,
 }
 
@@ -153,7 +161,7 @@ impl<R: Read> Reader<R> {
             entry.uid = pax.uid.unwrap_or(entry.uid);
             entry.gid = pax.gid.unwrap_or(entry.gid);
             entry.mtime = pax.mtime.unwrap_or(entry.mtime);
-            entry.capability = pax.capability;
+            entry.attributes = pax.attributes;
             // Links carry a size in some old archives but never contents.
             if !matches!(entry.kind, b'0' | b'\0' | b'7') {
                 entry.size = 0;
@@ -200,10 +208,29 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// Behind a block of zeros nothing may follow but zeros: what is there would be lost.
+    fn end(&mut self) -> Result<(), TarError> {
+        let mut block = vec![0; 1 << 16];
+        loop {
+            let at = self.position;
+            let count = self
+                .input
+                .read(&mut block)
+                .map_err(|source| TarError::Read { at, source })?;
+            if count == 0 {
+                return Ok(());
+            }
+            if let Some(first) = block[..count].iter().position(|byte| *byte != 0) {
+                return Err(TarError::Behind(at + first as u64));
+            }
+            self.position += count as u64;
+        }
+    }
+
     fn header(&mut self) -> Result<Option<Vec<u8>>, TarError> {
         let start = self.position;
         match self.read(512) {
-            Ok(block) if block.iter().all(|byte| *byte == 0) => Ok(None),
+            Ok(block) if is_zero(&block) => self.end().map(|()| None),
             Ok(block) => Ok(Some(block)),
             // Without its end marker, but at the end of an entry: tar itself accepts that.
             Err(TarError::Truncated(at)) if at == start && start > 0 => Ok(None),
@@ -216,8 +243,16 @@ impl<R: Read> Reader<R> {
     }
 }
 
-fn parse(header: &[u8], at: u64) -> Result<Entry, TarError> {
-    let wrong = |what| TarError::Header { at, what };
+/// Whether this is the header of an entry.
+pub(super) fn is_header(block: &[u8]) -> bool {
+    block.len() == 512 && !is_zero(block) && is_summed(block)
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    block.iter().all(|byte| *byte == 0)
+}
+
+fn is_summed(header: &[u8]) -> bool {
     let sum: u32 = header
         .iter()
         .enumerate()
@@ -229,7 +264,12 @@ fn parse(header: &[u8], at: u64) -> Result<Entry, TarError> {
             }
         })
         .sum();
-    if number(&header[148..156]) != Some(u64::from(sum)) {
+    number(&header[148..156]) == Some(u64::from(sum))
+}
+
+fn parse(header: &[u8], at: u64) -> Result<Entry, TarError> {
+    let wrong = |what| TarError::Header { at, what };
+    if !is_summed(header) {
         return Err(wrong("wrong header checksum"));
     }
     let posix = &header[257..263] == b"ustar\0";
@@ -254,7 +294,7 @@ fn parse(header: &[u8], at: u64) -> Result<Entry, TarError> {
         mtime: number(&header[136..148]).unwrap_or(0),
         major: small(329..337, "device number is not a number")?,
         minor: small(337..345, "device number is not a number")?,
-        capability: None,
+        attributes: Attributes::default(),
         offset: 0,
     })
 }
@@ -325,14 +365,11 @@ impl Pax {
                             .unwrap_or(0),
                     );
                 }
-                b"SCHILY.xattr.security.capability" => {
-                    if value.len() > super::directory::MAX_CAPABILITY {
-                        return Err(wrong());
-                    }
-                    self.capability = Some(value.to_vec());
-                }
                 _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
-                _ => {}
+                _ => self
+                    .attributes
+                    .pax(key, value)
+                    .map_err(|Malformed| wrong())?,
             }
         }
         Ok(())

@@ -210,6 +210,39 @@ fn tar_and_directory_give_the_same_image() {
 }
 
 #[test]
+fn what_a_folder_has_and_an_image_does_not_keep_is_counted() {
+    let work = tempfile::tempdir().unwrap();
+    let (note, theirs) = (work.path().join("note"), work.path().join("theirs"));
+    fs::write(&note, "").unwrap();
+    fs::write(&theirs, "").unwrap();
+    let kept = rustix::fs::lsetxattr(&note, c"user.note", b"x", rustix::fs::XattrFlags::empty());
+    let root = fs::metadata(&note).unwrap().uid() == 0;
+    if root {
+        std::os::unix::fs::chown(&theirs, Some(33), Some(33)).unwrap();
+    }
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o4755)).unwrap();
+    let count = |keep_owners| {
+        let options = DirectoryOptions {
+            keep_owners,
+            ..DirectoryOptions::default()
+        };
+        let (tree, _) = from_directory(work.path(), options).unwrap();
+        let left_out = tree.left_out();
+        left_out
+            .map(|(what, count, first)| (what, count, first.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    // Some file systems of build machines have no such attributes.
+    let mut expected = Vec::new();
+    if kept.is_ok() {
+        expected.push((LeftOut::User, 1, "note".to_owned()));
+    }
+    assert_eq!(count(true), expected);
+    expected.push((LeftOut::SetId, 1, "theirs".to_owned()));
+    assert_eq!(count(false), expected);
+}
+
+#[test]
 fn the_order_of_entries_does_not_matter() {
     let build = |names: &[&str]| {
         let mut tree = Tree::new(false);

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::attribute::{LeftOut, Remarks};
+
 /// Entries in one image; bounds the memory a hostile archive can make us use (about 200 bytes an entry).
 pub const MAX_ENTRIES: usize = 1 << 20;
 /// Bytes of file contents in one image: what fits on a tray's card several times over is a mistake.
@@ -168,6 +170,7 @@ pub struct Tree {
     pub(super) inodes: Vec<Inode>,
     devices: bool,
     content: u64,
+    remarks: Remarks,
 }
 
 impl Tree {
@@ -182,6 +185,7 @@ impl Tree {
             inodes: vec![root],
             devices,
             content: 0,
+            remarks: Remarks::default(),
         }
     }
 
@@ -199,9 +203,26 @@ impl Tree {
         matches!(&self.inodes[0].body, Body::Directory(children) if children.is_empty())
     }
 
+    /// What its source had and the image does not: what, of how many entries, and the first of them.
+    pub fn left_out(&self) -> impl Iterator<Item = (LeftOut, usize, &str)> {
+        self.remarks.iter()
+    }
+
+    pub(super) fn leave_out(&mut self, what: LeftOut, path: &[u8]) {
+        self.remarks.add(what, path);
+    }
+
     /// Adds an entry. Missing parents are made (`root:root`, 0755); a second entry for a path replaces the first, as
     /// tar does, unless one of them is a directory and the other is not.
-    pub fn add(&mut self, path: &[u8], metadata: Metadata, kind: Kind) -> Result<(), TreeError> {
+    pub fn add(
+        &mut self,
+        path: &[u8],
+        mut metadata: Metadata,
+        kind: Kind,
+    ) -> Result<(), TreeError> {
+        if !matches!(kind, Kind::File(_)) && metadata.capability.take().is_some() {
+            self.leave_out(LeftOut::OddCapability, path);
+        }
         let shown = || String::from_utf8_lossy(path).into_owned();
         match &kind {
             Kind::Symlink(target)
@@ -258,19 +279,26 @@ impl Tree {
         Ok(())
     }
 
+    /// Gives the file that `path` names this capability: archives may say it with any of a file's names.
+    pub(super) fn set_capability(&mut self, path: &[u8], capability: Option<Vec<u8>>) {
+        let found = self.find(path).ok().flatten();
+        match found.map(|index| &mut self.inodes[index]) {
+            Some(Inode {
+                metadata,
+                body: Body::Other(Kind::File(_)),
+                ..
+            }) => metadata.capability = capability,
+            _ => self.leave_out(LeftOut::OddCapability, path),
+        }
+    }
+
     /// Adds `path` as another name of `target`, which must be a file that is already there.
     pub fn link(&mut self, path: &[u8], target: &[u8]) -> Result<(), TreeError> {
         let refused = || TreeError::HardLink {
             path: String::from_utf8_lossy(path).into_owned(),
             target: String::from_utf8_lossy(target).into_owned(),
         };
-        let mut index = 0;
-        for name in components(target)? {
-            let Body::Directory(children) = &self.inodes[index].body else {
-                return Err(refused());
-            };
-            index = *children.get(name).ok_or_else(refused)?;
-        }
+        let index = self.find(target)?.ok_or_else(refused)?;
         if matches!(self.inodes[index].body, Body::Directory(_)) {
             return Err(refused());
         }
@@ -289,6 +317,20 @@ impl Tree {
             self.inodes[previous].links -= 1;
         }
         Ok(())
+    }
+
+    fn find(&self, path: &[u8]) -> Result<Option<usize>, TreeError> {
+        let mut index = 0;
+        for name in components(path)? {
+            let Body::Directory(children) = &self.inodes[index].body else {
+                return Ok(None);
+            };
+            match children.get(name) {
+                Some(child) => index = *child,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(index))
     }
 
     fn push(&mut self, inode: Inode) -> Result<usize, TreeError> {
