@@ -270,6 +270,23 @@ impl Tray {
         self.process.check()
     }
 
+    /// Waits until the machine has switched itself off.
+    ///
+    /// # Errors
+    /// When it does not within `bound`: with the end of the console; or when QEMU itself failed.
+    pub fn wait_until_off(&mut self, bound: Duration) -> Result<()> {
+        let Self {
+            process, console, ..
+        } = self;
+        let ended = until("the machine switches off", bound, || process.ended());
+        let status =
+            ended.with_context(|| format!("{}\n{}", self.name, tail(console.path(), 25)))?;
+        if !status.success() {
+            bail!("QEMU ended: {status}");
+        }
+        Ok(())
+    }
+
     /// Pulls the plug: whatever the machine had not written is lost.
     pub fn cut_power(mut self) {
         self.process.kill();

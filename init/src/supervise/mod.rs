@@ -3,6 +3,7 @@
 //! everything down in order. What to do when is decided in [`core`]; here it is done.
 
 mod api;
+mod button;
 mod core;
 mod log;
 mod slots;
@@ -90,6 +91,10 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
     if let Err(error) = signal_thread {
         pid1::fatal(format_args!("start a thread: {error}"));
     }
+    let to_main = inputs.clone();
+    button::watch(move || {
+        let _ = to_main.send(Input::Signal(Signal::Power));
+    });
     let to_main = inputs.clone();
     let served = fs::create_dir_all(VMS).and_then(|()| {
         api::serve(Path::new(SOCKET), move |asked| {

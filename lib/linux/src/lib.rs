@@ -2,6 +2,7 @@
 //! Safe faces of the system calls that Racklet's programs need and that neither `std` nor `rustix` offers as they stand.
 //! One module per matter; no policy, nothing about racks.
 
+pub mod acpi;
 pub mod block;
 pub mod child;
 pub mod clock;

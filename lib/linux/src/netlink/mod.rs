@@ -15,6 +15,7 @@ use rustix::net::{self, AddressFamily, Protocol, RecvFlags, SendFlags, SocketFla
 use codec::{Message, Request};
 
 const SOL_NETLINK: i32 = 270;
+const NETLINK_ADD_MEMBERSHIP: i32 = 1;
 const NETLINK_CAP_ACK: i32 = 10;
 const NETLINK_EXT_ACK: i32 = 11;
 const SOL_SOCKET: i32 = 1;
@@ -106,7 +107,7 @@ impl AsFd for Socket {
 }
 
 impl Socket {
-    /// Opens a socket of a netlink `protocol` (0 routes, 12 netfilter), a member of the multicast `groups` (a bit mask).
+    /// Opens a socket of a netlink `protocol` (0 routes, 12 netfilter, 16 generic), a member of the multicast `groups` (a bit mask).
     pub(crate) fn open(protocol: u32, groups: u32) -> Result<Self, NetlinkError> {
         let protocol = core::num::NonZeroU32::new(protocol).map(Protocol::from_raw);
         let fd = net::socket_with(
@@ -130,6 +131,12 @@ impl Socket {
             sequence: 0,
             buffer: vec![0; RECEIVE_BUFFER],
         })
+    }
+
+    /// Becomes a member of one more multicast group, by its number: those of generic families do not fit a mask.
+    pub(crate) fn join(&mut self, group: u32) -> Result<(), NetlinkError> {
+        let group = i32::try_from(group).map_err(|_| NetlinkError::Malformed)?;
+        set_option(&self.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
     }
 
     /// Sends one request and waits until the kernel has done it.

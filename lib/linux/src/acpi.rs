@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The machine's power button, as ACPI tells of it: messages of the generic netlink family `acpi_event`
+//! (Linux 6.12, `drivers/acpi/event.c` and `button.c`). It needs no input devices in the kernel.
+
+use std::io;
+
+use crate::netlink::codec::{Attributes, Message, Request};
+use crate::netlink::{NetlinkError, Socket};
+
+const NETLINK_GENERIC: u32 = 16;
+/// The family that knows the others (linux/genetlink.h).
+const CONTROLLER: u16 = 0x10;
+const GET_FAMILY: u8 = 3;
+const FAMILY_ID: u16 = 1;
+const FAMILY_NAME: u16 = 2;
+const GROUPS: u16 = 7;
+const GROUP_NAME: u16 = 1;
+const GROUP_ID: u16 = 2;
+const EVENT: u16 = 1;
+/// `struct acpi_genl_event` begins with `char device_class[20]`.
+const CLASS: usize = 20;
+const POWER_BUTTON: &[u8] = b"button/power";
+
+/// A subscription to the power button.
+#[derive(Debug)]
+pub struct PowerButton {
+    socket: Socket,
+    family: u16,
+}
+
+impl PowerButton {
+    /// Subscribes; `None` where the kernel has no ACPI events. Works in the machine's own network namespace only.
+    pub fn listen() -> Result<Option<Self>, NetlinkError> {
+        let mut socket = Socket::open(NETLINK_GENERIC, 0)?;
+        let families = socket.dump(&Request::new(CONTROLLER, 0, &[GET_FAMILY, 1, 0, 0]))?;
+        let Some((family, group)) = families.iter().find_map(events) else {
+            return Ok(None);
+        };
+        socket.join(group)?;
+        Ok(Some(Self { socket, family }))
+    }
+
+    /// Waits until it is pressed.
+    pub fn pressed(&mut self) -> Result<(), NetlinkError> {
+        loop {
+            match self.socket.receive() {
+                Ok(messages) => {
+                    if messages
+                        .iter()
+                        .any(|message| is_press(message, self.family))
+                    {
+                        return Ok(());
+                    }
+                }
+                // The socket's own time limit, meant for answers: nothing happened for a while.
+                Err(NetlinkError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The family's number and its group's, if this describes the family of ACPI events.
+fn events(message: &Message) -> Option<(u16, u32)> {
+    let (_, attributes) = message.parts::<4>()?;
+    (attributes.text(FAMILY_NAME)? == "acpi_event").then_some(())?;
+    let family = u16::from_ne_bytes(attributes.array(FAMILY_ID)?);
+    let group = attributes
+        .nest(GROUPS)?
+        .map(|(_, group)| Attributes(group))
+        .find(|group| group.text(GROUP_NAME).as_deref() == Some("acpi_mc_group"))?;
+    Some((family, group.u32(GROUP_ID)?))
+}
+
+fn is_press(message: &Message, family: u16) -> bool {
+    message.kind == family
+        && message
+            .parts::<4>()
+            .and_then(|(_, attributes)| attributes.get(EVENT))
+            .and_then(|event| event.get(..CLASS))
+            .and_then(|class| class.split(|byte| *byte == 0).next())
+            == Some(POWER_BUTTON)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(request: Request) -> Message {
+        let bytes = request.finish(0).expect("is small");
+        Message::split(&bytes).expect("is netlink").remove(0)
+    }
+
+    #[test]
+    fn the_family_of_acpi_events_is_found_by_its_name() {
+        let family = |name: &str, group: &str| {
+            let mut request = Request::new(CONTROLLER, 0, &[1, 2, 0, 0]);
+            request.text(FAMILY_NAME, name);
+            request.bytes(FAMILY_ID, &27_u16.to_ne_bytes());
+            request.nest(GROUPS, |groups| {
+                for (number, name) in [(1, "other"), (2, group)] {
+                    groups.nest(number, |one| {
+                        one.u32(GROUP_ID, 40 + u32::from(number));
+                        one.text(GROUP_NAME, name);
+                    });
+                }
+            });
+            events(&read(request))
+        };
+        assert_eq!(family("acpi_event", "acpi_mc_group"), Some((27, 42)));
+        assert_eq!(family("thermal", "acpi_mc_group"), None);
+        assert_eq!(family("acpi_event", "another"), None);
+    }
+
+    #[test]
+    fn only_the_power_button_of_this_family_counts() {
+        let event = |kind: u16, class: &[u8]| {
+            let mut request = Request::new(kind, 0, &[1, 1, 0, 0]);
+            let mut data = class.to_vec();
+            data.resize(44, 0);
+            request.bytes(EVENT, &data);
+            is_press(&read(request), 27)
+        };
+        assert!(event(27, b"button/power"));
+        assert!(!event(27, b"button/sleep"));
+        assert!(!event(27, b"button/power2"));
+        assert!(!event(28, b"button/power"));
+        let mut short = Request::new(27, 0, &[1, 1, 0, 0]);
+        short.bytes(EVENT, b"button/power");
+        assert!(!is_press(&read(short), 27));
+    }
+
+    #[test]
+    fn a_kernel_with_or_without_acpi_is_no_error() {
+        PowerButton::listen().expect("asks the kernel");
+    }
+}
