@@ -2,8 +2,8 @@
 //! Git commits: the few header lines that decide about trust, and the signature over them.
 //!
 //! Git signs the object without its signature header (`gpgsig`, in a SHA-256 repository `gpgsig-sha256`), in the namespace `git`.
-//! This module reads exactly that and refuses every object that two readers could take for two things, or that is a second spelling
-//! of a signed commit. It does not hash objects: that an object has the name it was asked for by is the object store's promise.
+//! This module reads exactly that and refuses every object that two readers could take for two things (what `git fsck --strict` calls
+//! an error, and more), or that is a second spelling of a signed commit. It does not hash objects: that an object has the name it was asked for by is the object store's promise.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -19,6 +19,10 @@ use crate::{
 pub const MAX_SIZE: usize = 64 * 1024;
 /// The most parents of a commit; an octopus of more is refused.
 pub const MAX_PARENTS: usize = 16;
+
+/// Dates are below this, Unix time in seconds: the year 36812, with room for sums in any reader. A date counts for good, as the
+/// tray's time floor, so one that no clock can reach would keep every certificate from ever being valid again.
+pub const MAX_TIME: u64 = 1 << 40;
 
 /// The name of a Git object.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +87,9 @@ pub enum CommitError {
     /// Longer than [`MAX_SIZE`].
     #[error("the commit object is longer than 64 KiB")]
     TooLarge,
+    /// A byte of zero, where many a reader takes the object to end.
+    #[error("the commit object holds a NUL byte")]
+    Nul,
     /// A header line that is missing, out of order, repeated or malformed; the text names it.
     #[error("the commit object's {0} line is missing, repeated or malformed")]
     Header(&'static str),
@@ -121,11 +128,12 @@ impl Commit {
         if raw.len() > MAX_SIZE {
             return Err(CommitError::TooLarge);
         }
+        // Git's own reader of messages stops at it.
+        if raw.contains(&0) {
+            return Err(CommitError::Nul);
+        }
         let blank = raw.windows(2).position(|two| two == b"\n\n");
         let (headers, message) = raw.split_at(blank.ok_or(CommitError::Header("empty"))? + 1);
-        if headers.contains(&0) {
-            return Err(CommitError::Header("NUL in a"));
-        }
         let mut rest = Headers(headers);
         let tree = rest
             .value("tree")
@@ -142,7 +150,9 @@ impl Commit {
         if parents.iter().any(|p| core::mem::discriminant(p) != format) {
             return Err(CommitError::MixedFormats);
         }
-        rest.value("author").ok_or(CommitError::Header("author"))?;
+        rest.value("author")
+            .and_then(seconds)
+            .ok_or(CommitError::Header("author"))?;
         let time = rest
             .value("committer")
             .and_then(seconds)
@@ -280,18 +290,24 @@ fn object(digits: &[u8]) -> Option<ObjectId> {
     ObjectId::from_hex(core::str::from_utf8(digits).ok()?)
 }
 
-/// Of `NAME <MAIL> SECONDS ZONE`.
+/// The date of `NAME <MAIL> SECONDS ZONE`, each part as `git fsck --strict` wants it: two readers that look for the date from
+/// either end, or stop at what is no digit, find the same.
 fn seconds(identity: &[u8]) -> Option<u64> {
-    let after_mail = identity.iter().rposition(|byte| *byte == b'>')? + 1;
-    let mut words = core::str::from_utf8(&identity[after_mail..])
-        .ok()?
-        .split(' ')
-        .filter(|word| !word.is_empty());
-    let (seconds, _zone, None) = (words.next()?, words.next()?, words.next()) else {
+    let bracket = |byte: &u8| matches!(byte, b'<' | b'>');
+    let (name, rest) = identity.split_at(identity.iter().position(bracket)?);
+    let rest = rest.strip_prefix(b"<")?;
+    let rest = rest[rest.iter().position(bracket)?..].strip_prefix(b"> ")?;
+    let (seconds, zone) = core::str::from_utf8(rest).ok()?.split_once(' ')?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let zone = zone.strip_prefix(['+', '-'])?;
+    if !name.ends_with(b" ") || !digits(zone) || zone.len() != 4 {
         return None;
-    };
-    let digits_only = seconds.bytes().all(|byte| byte.is_ascii_digit());
-    seconds.parse().ok().filter(|_| digits_only)
+    }
+    // Without leading zeros, and without the sign that `parse` would take.
+    if !digits(seconds) || (seconds.starts_with('0') && seconds != "0") {
+        return None;
+    }
+    seconds.parse().ok().filter(|time| *time < MAX_TIME)
 }
 
 #[cfg(test)]

@@ -5,13 +5,19 @@ use super::*;
 use crate::{
     PublicKey,
     root::{RoleKeys, Roles},
-    testing::RACK,
+    testing::{Keypair, RACK, roles, trust_root, with_signature},
 };
 use alloc::{
     format,
     string::{String, ToString},
 };
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+use proptest::{prelude::*, sample::Index, strategy::ValueTree as _, test_runner::TestRunner};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    process::Command,
+};
 
 /// A repository with a key to sign with.
 struct Git {
@@ -51,7 +57,11 @@ impl Git {
         ] {
             git.run(&["config", name, value]);
         }
-        fs::write(git.path("signers"), format!("zoe {}\n", git.key())).unwrap();
+        let ours = Keypair::new(1).public();
+        git.write(
+            "signers",
+            format!("zoe {}\nx {ours}\n", git.key()).as_bytes(),
+        );
         git
     }
 
@@ -118,40 +128,74 @@ impl Git {
         output.stdout
     }
 
-    /// How Git reads these commits: by name, its tree, parents, committer's date, and whether it finds a good signature.
-    fn read(&self, ids: &str) -> BTreeMap<String, (String, String, String, bool)> {
-        self.write("ids", ids.as_bytes());
+    /// Puts these objects into the repository as commits, whatever they are, and says their names.
+    fn put(&self, objects: &[Vec<u8>]) -> Vec<String> {
+        fs::create_dir(self.path("objects")).unwrap();
+        let mut paths = String::new();
+        for (index, raw) in objects.iter().enumerate() {
+            let path = format!("objects/{index}");
+            self.write(&path, raw);
+            paths.push_str(&path);
+            paths.push('\n');
+        }
+        self.write("paths", paths.as_bytes());
         let output = self
             .command(&[
-                "log",
-                "--no-walk=unsorted",
-                "--stdin",
-                "--format=%H,%T,%P,%ct,%G?",
+                "hash-object",
+                "-w",
+                "-t",
+                "commit",
+                "--literally",
+                "--stdin-paths",
             ])
+            .stdin(fs::File::open(self.path("paths")).unwrap())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(ToString::to_string).collect()
+    }
+
+    /// What `git fsck --strict` says against commits, by name.
+    fn faults(&self) -> BTreeMap<String, String> {
+        let output = self.command(&["fsck", "--strict"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        text.lines()
+            .filter_map(|line| line.strip_prefix("error in commit ")?.split_once(": "))
+            .map(|(id, fault)| (id.to_string(), fault.to_string()))
+            .collect()
+    }
+
+    /// What `git log` says of these commits in `form`, by name.
+    fn log(&self, ids: &[&str], form: &str) -> BTreeMap<String, String> {
+        self.write("ids", (ids.join("\n") + "\n").as_bytes());
+        let output = self
+            .command(&["log", "--no-walk=unsorted", "--stdin"])
+            .arg(format!("--format=%H,{form}"))
             .stdin(fs::File::open(self.path("ids")).unwrap())
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
-        let line = |line: &str| {
-            let words: Vec<String> = line.split(',').map(ToString::to_string).collect();
-            let [id, tree, parents, time, signature] = <[String; 5]>::try_from(words).unwrap();
-            (id, (tree, parents, time, signature == "G"))
-        };
-        text.lines().map(line).collect()
+        text.lines()
+            .filter_map(|line| line.split_once(','))
+            .map(|(id, rest)| (id.to_string(), rest.to_string()))
+            .collect()
     }
 }
 
-/// A commit as [`Git::read`] has it.
-fn reading(commit: &Commit, root: &Verified<TrustRoot>) -> (String, String, String, bool) {
-    let none: &[&[u8]] = &[];
+/// What decides about a commit, as Git says it.
+const READING: &str = "%T,%P,%ct";
+
+/// What decides about a commit, in the form of [`READING`].
+fn reading(commit: &Commit) -> String {
     let parents: Vec<String> = commit.parents().iter().map(ToString::to_string).collect();
-    (
-        commit.tree().to_string(),
-        parents.join(" "),
-        commit.time().to_string(),
-        commit.verify(root, none).is_ok(),
-    )
+    format!("{},{},{}", commit.tree(), parents.join(" "), commit.time())
+}
+
+fn is_signed(commit: &Commit, root: &Verified<TrustRoot>) -> bool {
+    let none: &[&[u8]] = &[];
+    commit.verify(root, none).is_ok()
 }
 
 #[test]
@@ -207,21 +251,222 @@ fn every_kind_of_commit_that_git_makes_and_signs_is_taken() {
 
         // The reflog keeps what was amended too.
         let ids = git.run(&["rev-list", "--all", "--reflog"]);
+        let ids: Vec<&str> = ids.lines().collect();
         let root = git.root();
-        let theirs = git.read(&ids);
-        assert!(theirs.len() >= 20, "{}", theirs.len());
-        for (id, theirs) in theirs {
+        let (signatures, readings) = (git.log(&ids, "%G?"), git.log(&ids, READING));
+        assert!(readings.len() >= 20, "{}", readings.len());
+        for (id, theirs) in readings {
             let raw = git.raw(&id);
-            let commit = Commit::parse(&raw)
-                .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&raw)));
-            let none: &[&[u8]] = &[];
-            assert_eq!(
-                commit.verify(&root, none),
-                Ok(()),
-                "{}",
-                String::from_utf8_lossy(&raw)
+            let text = String::from_utf8_lossy(&raw);
+            let commit = Commit::parse(&raw).unwrap_or_else(|error| panic!("{error}: {text}"));
+            assert_eq!(reading(&commit), theirs, "{text}");
+            assert!(
+                is_signed(&commit, &root) && signatures[&id] == "G",
+                "{text}"
             );
-            assert_eq!(reading(&commit, &root), theirs);
         }
+        assert_eq!(git.faults(), BTreeMap::new());
+    }
+}
+
+/// One thing that may be wrong with a commit. Places are picked among the lines or bytes that there are.
+#[derive(Debug, Clone)]
+enum Change {
+    Remove(Index),
+    Repeat(Index, Index),
+    Swap(Index, Index),
+    Insert(Index, &'static str),
+    Identity(Index, &'static str),
+    Byte(Index, u8),
+    Add(Index, u8),
+    Cut(Index),
+}
+
+const LINES: &[&str] = &[
+    "",
+    " ",
+    " x",
+    "x",
+    "x y",
+    "tree",
+    "parent",
+    "author",
+    "committer",
+    "encoding UTF-8",
+    "gpgsig",
+    "gpgsig x",
+    "gpgsig-sha256 x",
+    "gpgsigx y",
+    "tree TREE",
+    "parent 1111111111111111111111111111111111111111",
+    "parent 1111111111111111111111111111111111111111 ",
+    "parent  1111111111111111111111111111111111111111",
+    "author A <a@b> 1 +0000",
+    "committer A <a@b> 2 +0000",
+    "TREE TREE",
+    "PARENT 1111111111111111111111111111111111111111",
+];
+
+const IDENTITIES: &[&str] = &[
+    "A <a@b> 1 +0000",
+    "A B. <> 0 -1130",
+    " <a> 5 +9999",
+    "\u{e4} <x y@z> 1099511627775 -0000",
+    "A <a@b> 1099511627776 +0000",
+    "A <a@b> 9223372036854775808 +0000",
+    "A <a@b> 18446744073709551615 +0000",
+    "A <a@b> 99999999999999999999 +0000",
+    "A <a@b> <c@d> 5 +0000",
+    "A <a@b>> 5 +0000",
+    "A <<a@b> 5 +0000",
+    "A> <a@b> 5 +0000",
+    "A <a@b> 5 +0000 <c@d> 6 +0000",
+    "A<a@b> 5 +0000",
+    "<a@b> 5 +0000",
+    "A <a@b>5 +0000",
+    "A <a@b>  5 +0000",
+    "A <a@b> 05 +0000",
+    "A <a@b> 00 +0000",
+    "A <a@b> -5 +0000",
+    "A <a@b> +5 +0000",
+    "A <a@b> 5 0000",
+    "A <a@b> 5 +000",
+    "A <a@b> 5 +00000",
+    "A <a@b> 5 UTC",
+    "A <a@b> 5 +0000 ",
+    "A <a@b> 5  +0000",
+    "A <a@b> 5",
+    "A <a@b>",
+    "A a@b 5 +0000",
+    "",
+    "A <a@b> 5\t+0000",
+    "A <a@b> 0x5 +0000",
+];
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = any::<Index>;
+    prop_oneof![
+        at().prop_map(Change::Remove),
+        (at(), at()).prop_map(|(from, to)| Change::Repeat(from, to)),
+        (at(), at()).prop_map(|(one, other)| Change::Swap(one, other)),
+        (at(), proptest::sample::select(LINES)).prop_map(|(at, line)| Change::Insert(at, line)),
+        (at(), proptest::sample::select(IDENTITIES))
+            .prop_map(|(at, who)| Change::Identity(at, who)),
+        (at(), proptest::sample::select(&b"\0\n\r\t <>0A+"[..]))
+            .prop_map(|(at, byte)| Change::Byte(at, byte)),
+        (at(), proptest::sample::select(&b"\0\n\r\t <>0A+"[..]))
+            .prop_map(|(at, byte)| Change::Add(at, byte)),
+        at().prop_map(Change::Cut),
+    ]
+}
+
+impl Change {
+    fn apply(&self, raw: &mut Vec<u8>, tree: &str) {
+        let mut lines: Vec<Vec<u8>> = raw
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
+        let (count, length) = (lines.len(), raw.len());
+        match self {
+            Self::Remove(at) => drop(lines.remove(at.index(count))),
+            Self::Repeat(from, to) => {
+                lines.insert(to.index(count), lines[from.index(count)].clone())
+            }
+            Self::Swap(one, other) => lines.swap(one.index(count), other.index(count)),
+            Self::Insert(at, line) => {
+                lines.insert(at.index(count), line.replace("TREE", tree).into_bytes())
+            }
+            Self::Identity(at, who) => {
+                let label = ["author ", "committer "][at.index(2)];
+                for line in lines
+                    .iter_mut()
+                    .filter(|line| line.starts_with(label.as_bytes()))
+                {
+                    *line = format!("{label}{who}").into_bytes();
+                }
+            }
+            Self::Byte(at, byte) => {
+                if let Some(place) = raw.get_mut(at.index(length + 1)) {
+                    *place = *byte;
+                }
+                return;
+            }
+            Self::Add(at, byte) => return raw.insert(at.index(length + 1), *byte),
+            Self::Cut(at) => return raw.truncate(at.index(length + 1)),
+        }
+        *raw = lines.join(&b'\n');
+    }
+}
+
+/// A commit with all that Git writes, changed before it is signed by key 1, if it still can be, and changed again.
+fn objects(git: &Git, count: usize) -> Vec<Vec<u8>> {
+    let tree = git.run(&["write-tree"]);
+    let (parent, other) = ("1".repeat(tree.len()), "2".repeat(tree.len()));
+    let full = format!(
+        "tree {tree}\nparent {parent}\nparent {other}\nauthor A <a@b> 1 +0000\ncommitter C <c@d> 1790000000 +0200\n\
+         encoding ISO-8859-1\nmergetag object {other}\n type commit\n tag v1\n \n words\n\nmessage\n\nmore\n"
+    );
+    let label = match tree.len() {
+        40 => "gpgsig",
+        _ => "gpgsig-sha256",
+    };
+    let before = proptest::collection::vec(change(), 0..=2);
+    let after = prop_oneof![Just(Vec::new()), proptest::collection::vec(change(), 1..=2)];
+    let strategy = (before, any::<bool>(), after);
+    let mut runner = TestRunner::deterministic();
+    let mut object = || {
+        let (before, signed, after) = strategy.new_tree(&mut runner).unwrap().current();
+        let mut raw = full.clone().into_bytes();
+        for change in before {
+            change.apply(&mut raw, &tree);
+        }
+        if let Ok(text) = str::from_utf8(&raw)
+            && signed
+            && text.contains("\n\n")
+        {
+            let armored = Keypair::new(1).sign("git", &raw);
+            raw = with_signature(text, &armored, label);
+        }
+        for change in after {
+            change.apply(&mut raw, &tree);
+        }
+        raw
+    };
+    (0..count).map(|_| object()).collect()
+}
+
+#[test]
+fn what_is_taken_git_finds_no_fault_with_and_reads_in_the_same_way() {
+    const COUNT: usize = 2000;
+    let root = trust_root(1, roles(1, &[1]));
+    for format in ["sha1", "sha256"] {
+        let git = Git::new(format);
+        let objects = objects(&git, COUNT);
+        let names = git.put(&objects);
+        let faults = git.faults();
+        let mut taken = BTreeMap::new();
+        for (name, raw) in names.iter().zip(&objects) {
+            if let Ok(commit) = Commit::parse(raw) {
+                assert_eq!(faults.get(name), None, "{}", String::from_utf8_lossy(raw));
+                taken.insert(name.as_str(), commit);
+            }
+        }
+        let all: Vec<&str> = taken.keys().copied().collect();
+        for (name, theirs) in git.log(&all, READING) {
+            assert_eq!(reading(&taken[&*name]), theirs, "{name}");
+        }
+        // Git takes more spellings of a signature; whatever we take, it takes.
+        let is_signed = |name: &&str| is_signed(&taken[name], &root);
+        let signed: Vec<&str> = all.iter().copied().filter(is_signed).collect();
+        for (name, theirs) in git.log(&signed, "%G?") {
+            assert_eq!(theirs, "G", "{name}");
+        }
+        // Enough of either kind, or this test would show nothing.
+        let refused = names.iter().collect::<BTreeSet<_>>().len() - all.len();
+        assert!(
+            signed.len() > 50 && refused > 500,
+            "{} and {refused}",
+            signed.len()
+        );
     }
 }

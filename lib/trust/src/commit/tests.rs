@@ -70,17 +70,80 @@ fn a_threshold_of_two_takes_an_approval_by_another_key() {
 
 #[test]
 fn objects_that_read_two_ways_are_refused() {
+    let longer = "1".repeat(64);
+    let first_is = |line: &str| unsigned("").replacen("author", &format!("{line}\nauthor"), 1);
     let cases = [
         unsigned(&format!("tree {TREE}\n")),
-        unsigned("parent 1111111111111111111111111111111111111111\n"),
-        unsigned("").replacen("tree", "Tree", 1),
-        unsigned("").replacen(" 1790000000", " -1", 1),
-        unsigned("").replacen("author A", "author \0", 1),
+        unsigned(&format!("parent {TREE}\n")),
+        unsigned("author A <a@b> 1 +0000\n"),
+        unsigned("committer C <c@d> 1 +0000\n"),
+        unsigned(" behind the committer\n"),
         unsigned("gpgsigx y\n"),
+        unsigned("").replacen("tree", "Tree", 1),
+        unsigned("").replacen(TREE, &TREE.replace('1', "A"), 1),
+        unsigned("").replacen(TREE, &format!("{TREE} "), 1),
         unsigned("").replacen("\n\n", "\n", 1).trim_end().into(),
+        unsigned("").replacen("message", "mess\0age", 1),
+        first_is(" behind the tree"),
+        first_is("gpgsig x"),
+        first_is("encoding UTF-8"),
+        first_is(&format!("parent {TREE}\n behind it")),
+        first_is(&format!("parent {longer}")),
     ];
     for raw in cases {
         assert!(Commit::parse(raw.as_bytes()).is_err(), "{raw}");
+    }
+}
+
+#[test]
+fn a_date_is_what_git_takes_for_one_and_below_2_to_the_40() {
+    let parse = |author: &str, committer: &str| {
+        let raw = format!("tree {TREE}\nauthor {author}\ncommitter {committer}\n\nmessage\n");
+        Commit::parse(raw.as_bytes()).map(|commit| commit.time())
+    };
+    let good = "C <c@d> 7 +0200";
+    for (identity, time) in [
+        ("A B. <> 0 -1130", 0),
+        (" <a> 5 +9999", 5),
+        ("\u{e4} <x y@z> 1099511627775 -0000", MAX_TIME - 1),
+    ] {
+        assert_eq!(parse(good, identity), Ok(time), "{identity}");
+        assert_eq!(parse(identity, good), Ok(7), "{identity}");
+    }
+    for identity in [
+        "A <a@b> 1099511627776 +0000",
+        "A <a@b> 9223372036854775808 +0000",
+        "A <a@b> 18446744073709551615 +0000",
+        "A <a@b> 99999999999999999999 +0000",
+        "A <a@b> <c@d> 5 +0000",
+        "A <a@b> 5 +0000 <c@d> 6 +0000",
+        "A> <a@b> 5 +0000",
+        "A<a@b> 5 +0000",
+        "<a@b> 5 +0000",
+        "A <a@b>5 +0000",
+        "A <a@b>  5 +0000",
+        "A <a@b> 05 +0000",
+        "A <a@b> -5 +0000",
+        "A <a@b> +5 +0000",
+        "A <a@b> 5 0000",
+        "A <a@b> 5 +000",
+        "A <a@b> 5 +00000",
+        "A <a@b> 5 UTC",
+        "A <a@b> 5 +0000 ",
+        "A <a@b> 5",
+        "A a@b 5 +0000",
+        "",
+    ] {
+        assert_eq!(
+            parse(good, identity),
+            Err(CommitError::Header("committer")),
+            "{identity}"
+        );
+        assert_eq!(
+            parse(identity, good),
+            Err(CommitError::Header("author")),
+            "{identity}"
+        );
     }
 }
 
