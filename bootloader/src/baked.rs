@@ -7,7 +7,7 @@
 use alloc::{format, string::String};
 use core::fmt;
 
-use racklet_trust::{TrustRoot, Verified};
+use racklet_trust::{TrustRoot, Verified, arguments};
 use serde::Deserialize;
 
 /// Names of the sections; [`SECTIONS`] in this order.
@@ -90,12 +90,8 @@ impl<'a> Baked<'a> {
             .map_err(|error| BakedError::Trust(format!("{error}")))?;
         let board: Board = serde_json::from_slice(board_json)
             .map_err(|error| BakedError::Board(format!("{error}")))?;
-        let printable = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        if !printable(&board.arguments) || board.arguments.split(' ').any(|word| word == "--") {
-            return Err(BakedError::Board(
-                "arguments are not printable ASCII, or contain `--`".into(),
-            ));
-        }
+        arguments::check(&board.arguments)
+            .map_err(|error| BakedError::Board(format!("{error}")))?;
         Ok(Self {
             root,
             root_json,

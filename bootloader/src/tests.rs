@@ -485,12 +485,18 @@ fn an_image_without_its_sections_says_which_one() {
         Baked::from_image(&*image(&twice)).unwrap_err(),
         BakedError::Section(".trust")
     );
-    let mut injected = whole;
-    injected[2].1 = br#"{"board":"b","arguments":"-- sh"}"#;
-    assert!(matches!(
-        Baked::from_image(&*image(&injected)),
-        Err(BakedError::Board(_))
-    ));
+    for board in [
+        &br#"{"board":"b","arguments":"-- sh"}"#[..],
+        br#"{"board":"b","arguments":"x=\""}"#,
+        br#"{"board":"b","arguments":"rdinit=/x"}"#,
+    ] {
+        let mut injected = whole;
+        injected[2].1 = board;
+        assert!(matches!(
+            Baked::from_image(&*image(&injected)),
+            Err(BakedError::Board(_))
+        ));
+    }
 }
 
 #[test]

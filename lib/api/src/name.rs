@@ -47,14 +47,6 @@ pub fn is_rack_id(text: &str) -> bool {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Whether a text is one kernel argument that cannot turn into two.
-pub fn is_kernel_argument(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\'')
-}
-
 /// Whether a text is a branch name in the plain subset of what Git allows.
 pub fn is_branch(text: &str) -> bool {
     let part = |p: &str| {

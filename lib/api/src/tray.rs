@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use racklet_trust::arguments::{self, BadArguments};
 use serde::{Deserialize, Serialize};
 
 use crate::name::{self, BadName};
@@ -216,8 +217,10 @@ enum Invalid {
     Rack(String),
     #[error(transparent)]
     Name(#[from] BadName),
-    #[error("kernel argument `{0}` is empty or holds white space, quotes or control characters")]
+    #[error("kernel argument `{0}` is not one word")]
     Argument(String),
+    #[error("kernel {0}")]
+    Arguments(#[from] BadArguments),
     #[error(
         "repository URL `{0}` must begin with https:// and hold no user, space or control character"
     )]
@@ -245,10 +248,11 @@ impl TryFrom<Wire> for TrayConfig {
         name::check("tray", &wire.tray)?;
         name::check_board(&wire.board)?;
         for argument in &wire.arguments {
-            if !name::is_kernel_argument(argument) {
+            if argument.is_empty() || argument.contains(' ') {
                 return Err(Invalid::Argument(argument.clone()));
             }
         }
+        arguments::check(&wire.arguments.join(" "))?;
         let url = &wire.repository.url;
         let rest = url.strip_prefix("https://").unwrap_or_default();
         if rest.is_empty()
@@ -368,6 +372,9 @@ mod tests {
             (r#""url""#, r#""branch":"-x","url""#),
             (r#""url""#, r#""branch":"a..b","url""#),
             (r#""built""#, r#""arguments":["a b"],"built""#),
+            (r#""built""#, r#""arguments":["panic=5",""],"built""#),
+            (r#""built""#, r#""arguments":["panic=5","--"],"built""#),
+            (r#""built""#, r#""arguments":["rdinit=/x"],"built""#),
             (
                 r#""built""#,
                 r#""network":{"gateways":["192.0.2.1"]},"built""#,

@@ -8,6 +8,7 @@
 //! - [`key`], [`sshsig`]: public keys and signatures.
 //! - [`root`]: the trust root, its roles and thresholds, and the step from one version to the next.
 //! - [`manifest`]: what a payload, an artifact or a bootstrap slot consists of.
+//! - [`arguments`]: which kernel command lines a board and a manifest may ask for.
 //! - [`commit`], [`history`]: which heads of the rack repository may be followed.
 //! - [`slot`]: which boot slot is used, and how that is recorded so that power may go at any time.
 //!
@@ -19,6 +20,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod arguments;
 pub mod commit;
 pub mod digest;
 pub mod floors;

@@ -11,7 +11,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Verified, namespace,
+    Digest, Verified, arguments, namespace,
     root::{Role, TrustRoot, Unauthorised},
 };
 
@@ -23,7 +23,6 @@ pub const MAX_CHUNK_LENGTH: u32 = 1024 * 1024;
 pub const MAX_CHUNK_SIZE: u32 = MAX_CHUNK_LENGTH + 64 * 1024;
 const MAX_FILES: usize = 16;
 const MAX_NAME: usize = 64;
-const MAX_ARGUMENTS: usize = 1024;
 
 const TYPE: &str = "racklet.dev/manifest/v1";
 
@@ -88,7 +87,7 @@ pub struct Manifest {
     pub created: u64,
     /// Unix time in seconds after which it is not accepted any more.
     pub expires: Option<u64>,
-    /// Kernel command line, behind the board's own. Printable ASCII.
+    /// Kernel command line, behind the board's own; see [`arguments`].
     pub arguments: String,
     /// What it was made from, by name: versions and digests of sources.
     pub source: BTreeMap<String, String>,
@@ -327,13 +326,7 @@ impl Manifest {
         if self.boards.is_empty() != (self.kind == Kind::Artifact) {
             return Err("boards must be named, except for an artifact".into());
         }
-        let printable = |c: char| c.is_ascii_graphic() || c == ' ';
-        if self.arguments.len() > MAX_ARGUMENTS || !self.arguments.chars().all(printable) {
-            return Err("arguments are too long or not printable ASCII".into());
-        }
-        if self.arguments.split(' ').any(|word| word == "--") {
-            return Err("arguments contain `--`, which would pass words to PID 1".into());
-        }
+        arguments::check(&self.arguments).map_err(|error| format!("{error}"))?;
         let names: BTreeSet<&str> = self.files.iter().map(|file| &*file.name).collect();
         let expected: BTreeSet<&str> = self.kind.file_names().iter().copied().collect();
         if names != expected || self.files.len() != expected.len() || self.files.len() > MAX_FILES {
@@ -625,7 +618,15 @@ mod tests {
         };
         case(&|m| m.name = "../up".into());
         case(&|m| m.arguments = "quiet\ninit=/bin/sh".into());
-        case(&|m| m.arguments = "a -- b".into());
+        for arguments in [
+            "a -- b",
+            "\"--\"",
+            "x=\"",
+            "init=/bin/sh",
+            "panic=5 rdinit=/x",
+        ] {
+            case(&|m| m.arguments = arguments.into());
+        }
         case(&|m| m.boards.clear());
         case(&|m| _ = m.files.pop());
         case(&|m| m.files[1].name = "kernel".into());
