@@ -29,7 +29,10 @@ pub(crate) enum HandoffError {
 
 pub(crate) struct Given {
     pub(crate) tray: TrayConfig,
+    /// The newest that the bootstrap accepted.
     pub(crate) root: Verified<TrustRoot>,
+    /// The one in the image: kept heads may be older than `root`. A bootstrap that does not hand it over leaves only `root`.
+    pub(crate) baked: Verified<TrustRoot>,
     pub(crate) handoff: Handoff,
 }
 
@@ -42,9 +45,15 @@ impl Given {
         let tray = TrayConfig::parse(&read("tray.json", 256 * 1024)?)?;
         // It came inside the verified memory that this program came in.
         let root = Verified::<TrustRoot>::baked(&read("trust-root.json", 64 * 1024)?)?;
+        let baked = match read("baked-root.json", 64 * 1024) {
+            Err(HandoffError::Read(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+                root.clone()
+            }
+            other => Verified::<TrustRoot>::baked(&other?)?,
+        };
         let handoff = serde_json::from_slice(&read("handoff.json", 256 * 1024)?)
             .map_err(|error| HandoffError::Parse(options.handoff_file("handoff.json"), error))?;
-        if root.rack().to_string() != tray.rack {
+        if root.rack().to_string() != tray.rack || baked.rack() != root.rack() {
             return Err(HandoffError::OtherRack {
                 root: root.rack().to_string(),
                 tray: tray.rack,
@@ -53,6 +62,7 @@ impl Given {
         Ok(Self {
             tray,
             root,
+            baked,
             handoff,
         })
     }

@@ -303,13 +303,6 @@ impl Source {
         self.brought.tidied = converged;
     }
 
-    fn root(&self) -> Verified<TrustRoot> {
-        match &self.accepted {
-            Some(tree) => tree.head().root.clone(),
-            None => self.given.root.clone(),
-        }
-    }
-
     fn bring_release(&mut self) -> bool {
         let Some(desired) = &self.desired else {
             return false;

@@ -2,14 +2,15 @@
 //! The repository thread: looks at the rack repository, and brings what it asks for.
 //!
 //! ```text
-//! wait ─> list one ref ─> the head in force? ──────────────────────────────> images ─> release ─> wait
-//!                              │ another one                                    ^
-//!                              └─> fetch ─> verify ─> parse, check ─> keep ─> apply
-//!                                            │ refused     │ refused
-//!                                            └─────────────┴─> say why; what was in force stays so
+//! wait ─> list one ref ─> the head in force? ──────────────────────────────────────────────> images ─> release ─> wait
+//!                              │ another one                                                    ^
+//!                              └─> fetch ─> verify ─> accept: keep, raise ─> parse, check ─> put in force: keep, apply
+//!                                            │ refused                         │ refused
+//!                                            └─────────────────────────────────┴─> say why; what was in force stays so
 //! ```
 //!
-//! What is kept is what was applied last: a head whose files are at fault never becomes the one that a restart begins with.
+//! Two heads are kept: the one accepted last, behind which nothing goes back, and the one last in force, with which a restart begins
+//! when the files of the other are at fault.
 
 mod bring;
 mod pace;
@@ -31,12 +32,14 @@ use racklet_fetch::cache::Cache;
 use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Silent;
-use racklet_fetch::rack::{FetchError, Outcome, RackStore, RackTree, Rejected};
+use racklet_fetch::rack::{FetchError, Outcome, RackStore, RackTree, Rejected, ReopenError};
 use racklet_fetch::remote::{Remote, RemoteConfig, RemoteError};
 use racklet_fetch::tls::{SystemClock, TlsError};
 use racklet_fetch::url::UrlError;
+use racklet_trust::commit::ObjectId;
 use racklet_trust::floors::Floors;
-use racklet_trust::history::Accepted;
+use racklet_trust::history::{self, Accepted};
+use racklet_trust::{TrustRoot, Verified};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,8 +58,6 @@ enum LookError {
     List(String, #[source] RemoteError),
     #[error("fetch the rack repository")]
     Fetch(#[from] FetchError),
-    #[error("keep the accepted head")]
-    Keep(#[source] io::Error),
 }
 
 /// Why a head is not put in force.
@@ -64,6 +65,8 @@ enum LookError {
 enum Refusal {
     #[error("{0}")]
     History(#[from] Rejected),
+    #[error("{0}")]
+    Tree(String),
     #[error("{}", first(.0))]
     Files(#[from] Problems),
     #[error("rack.yaml: spec.id is {found}, this tray belongs to rack {expected}")]
@@ -111,11 +114,15 @@ pub(crate) struct Source {
     cache: Cache<Files>,
     brought: Brought,
     remote: Option<Remote>,
-    /// The head in force: what the next one must follow.
+    /// What the next head must follow.
     accepted: Option<RackTree>,
+    in_force: Option<Head>,
+    /// Which head the card holds as the one in force.
+    kept_in_force: Option<ObjectId>,
     desired: Option<TrayDesired>,
     refused: Option<(String, Instant)>,
     trouble: Once,
+    keep_trouble: Once,
     init_trouble: Once,
     health: Option<(bool, String)>,
     reached: bool,
@@ -140,9 +147,12 @@ impl Source {
             brought: Brought::default(),
             remote: None,
             accepted: None,
+            in_force: None,
+            kept_in_force: None,
             desired: None,
             refused: None,
             trouble: Once::default(),
+            keep_trouble: Once::default(),
             init_trouble: Once::default(),
             health: None,
             reached: false,
@@ -178,29 +188,51 @@ impl Source {
         }
     }
 
-    /// Begins with what was in force before: the server may be away for long.
+    /// Begins with what is kept: the server may be away for long.
     fn reopen(&mut self) {
         let floors = self.floors();
-        match self.store.reopen(&self.given.root, &floors, &Limits::RACK) {
-            Ok(None) => say("no rack repository is kept here yet"),
-            Ok(Some(tree)) => match self.judge(&tree) {
-                Ok(desired) => {
-                    say(&format!(
-                        "going on with {} of {}",
-                        short(&tree),
-                        self.given.tray.repository.branch
-                    ));
-                    self.apply(tree, desired);
-                }
-                Err(refusal) => {
-                    self.refuse(Some(tree.head().id.to_string()), &refusal);
-                    self.accepted = Some(tree);
-                }
-            },
-            Err(error) => say(&format!(
-                "the kept rack repository is not used: {}; fetching it anew",
-                chain(&error)
-            )),
+        let (root, limits) = (&self.given.baked, &Limits::RACK);
+        let reopened = |reopened: Result<Option<RackTree>, ReopenError>| {
+            reopened.unwrap_or_else(|error| {
+                say(&format!(
+                    "a kept rack repository is not used: {}",
+                    chain(&error)
+                ));
+                None
+            })
+        };
+        let newest = reopened(self.store.reopen(root, &floors, limits));
+        let in_force = reopened(self.store.reopen_in_force(root, &floors, limits));
+        self.kept_in_force = in_force.as_ref().map(|tree| tree.head().id);
+        let look = newest.map(|tree| {
+            self.accept(tree);
+            self.put_in_force()
+        });
+        if look != Some(Look::Accepted)
+            && let Some(tree) = in_force
+        {
+            match self.judge(&tree) {
+                Ok(desired) => self.apply(told(tree.head()), desired),
+                // Another system put it in force, whose rules were others.
+                Err(refusal) => say(&format!(
+                    "{} is in force no more: {}",
+                    self.shown(&told(tree.head())),
+                    chain(&refusal)
+                )),
+            }
+            if self.accepted.is_none() {
+                self.accept(tree);
+            }
+        }
+        if let Some(head) = &self.in_force {
+            say(&format!("going on with {}", self.shown(head)));
+        }
+        if self.accepted.is_none() {
+            say("no rack repository is kept here that can be used; fetching it");
+            if self.given.root.version() >= floors.trust_root {
+                // Whoever wants to know why nothing runs is answered all the same.
+                self.shared.view().root = Some(Arc::new((*self.given.root).clone()));
+            }
         }
     }
 
@@ -250,13 +282,14 @@ impl Source {
         let listed = listed
             .ok_or_else(|| FetchError::NoBranch(branch.clone()))?
             .to_string();
-        if self
-            .accepted
-            .as_ref()
-            .is_some_and(|tree| tree.head().id.to_string() == listed)
-            && self.desired.is_some()
-        {
-            return Ok(Look::Unchanged);
+        let is_listed = |tree: &RackTree| tree.head().id.to_string() == listed;
+        if self.accepted.as_ref().is_some_and(is_listed) {
+            let commit = |head: &Head| head.commit == listed;
+            return Ok(match &self.refused {
+                _ if self.in_force.as_ref().is_some_and(commit) => Look::Unchanged,
+                Some((refused, _)) if *refused == listed => Look::StillRejected,
+                _ => self.put_in_force(),
+            });
         }
         if let Some((head, since)) = &self.refused
             && *head == listed
@@ -281,28 +314,76 @@ impl Source {
                 return Ok(Look::Rejected);
             }
         };
-        match self.judge(&tree) {
+        say(&format!("accepted {}", self.shown(&told(tree.head()))));
+        // It holds for as long as this daemon and `init` run, even when the card does not take it.
+        let kept = self.store.keep(&tree);
+        self.tell_kept("accepted", kept);
+        self.raise(&tree);
+        self.accept(tree);
+        Ok(self.put_in_force())
+    }
+
+    /// Nothing that is not behind this head is followed from now on, and nobody counts whom its trust root does not name.
+    fn accept(&mut self, tree: RackTree) {
+        let before = self.root().version();
+        let is_first = self.accepted.replace(tree).is_none();
+        let root = self.root();
+        if !is_first && before != root.version() {
+            self.brought.doubt();
+            self.shared.view().ready.clear();
+        }
+        self.shared.view().root = Some(Arc::new((*root).clone()));
+    }
+
+    /// The newest trust root that is known: by it payloads, images and the API's users are judged.
+    pub(super) fn root(&self) -> Verified<TrustRoot> {
+        match &self.accepted {
+            Some(tree) if tree.head().root.version() > self.given.root.version() => {
+                tree.head().root.clone()
+            }
+            _ => self.given.root.clone(),
+        }
+    }
+
+    /// Does what the accepted head wants, unless its files are at fault.
+    fn put_in_force(&mut self) -> Look {
+        let Some(tree) = &self.accepted else {
+            return Look::Unchanged;
+        };
+        match self.judge(tree) {
             Err(refusal) => {
-                self.refuse(Some(listed), &refusal);
-                Ok(Look::Rejected)
+                let commit = tree.head().id.to_string();
+                self.refuse(Some(commit), &refusal);
+                Look::Rejected
             }
             Ok(desired) => {
-                self.store.keep(&tree).map_err(LookError::Keep)?;
-                self.raise(&tree);
-                say(&format!(
-                    "accepted {} of {}",
-                    short(&tree),
-                    self.given.tray.repository.branch
-                ));
-                self.apply(tree, desired);
-                Ok(Look::Accepted)
+                let head = tree.head().clone();
+                if self.kept_in_force != Some(head.id) {
+                    let kept = self.store.keep_in_force(tree);
+                    self.kept_in_force = kept.is_ok().then_some(head.id);
+                    self.tell_kept("in force", kept);
+                }
+                self.refused = None;
+                self.shared.view().rejected = None;
+                self.apply(told(&head), desired);
+                Look::Accepted
             }
+        }
+    }
+
+    fn tell_kept(&mut self, what: &str, kept: io::Result<()>) {
+        match kept {
+            Ok(()) => self.keep_trouble.clear(),
+            Err(error) => self.keep_trouble.say(&format!(
+                "the head {what} is not kept on the card, and goes on from memory: {error}"
+            )),
         }
     }
 
     /// What the files of a verified head want from this tray.
     fn judge(&self, tree: &RackTree) -> Result<TrayDesired, Refusal> {
-        let state = rack::load(tree.files())?;
+        let files = tree.files().map_err(|error| Refusal::Tree(chain(error)))?;
+        let state = rack::load(files)?;
         if state.id.to_string() != self.given.tray.rack {
             return Err(Refusal::OtherRack {
                 found: state.id.to_string(),
@@ -321,27 +402,10 @@ impl Source {
         Ok(rack::resolve(&state, &tray)?)
     }
 
-    fn apply(&mut self, tree: RackTree, desired: TrayDesired) {
-        let head = Head {
-            commit: tree.head().id.to_string(),
-            generation: tree.head().generation,
-        };
-        let before = self
-            .accepted
-            .as_ref()
-            .map(|tree| tree.head().root.version());
-        if before.is_some_and(|version| version != tree.head().root.version()) {
-            self.brought.doubt();
-            self.shared.view().ready.clear();
-        }
-        let mut view = self.shared.view();
-        view.root = Some(Arc::new((*tree.head().root).clone()));
-        view.rejected = None;
+    fn apply(&mut self, head: Head, desired: TrayDesired) {
         let generation = head.generation;
-        view.head = Some(head);
-        drop(view);
-        self.refused = None;
-        self.accepted = Some(tree);
+        self.shared.view().head = Some(head.clone());
+        self.in_force = Some(head);
         self.desired = Some(desired.clone());
         self.orders.give(Order::Want {
             generation,
@@ -351,9 +415,9 @@ impl Source {
 
     /// The workloads of the head in force, after a drain that led to nothing.
     fn want_again(&mut self) {
-        if let (Some(tree), Some(desired)) = (&self.accepted, &self.desired) {
+        if let (Some(head), Some(desired)) = (&self.in_force, &self.desired) {
             self.orders.give(Order::Want {
-                generation: tree.head().generation,
+                generation: head.generation,
                 desired: Box::new(desired.clone()),
             });
         }
@@ -415,10 +479,7 @@ impl Source {
     /// `init` keeps the floors: what was accepted is never undercut again, not even from a wiped store.
     fn raise(&mut self, tree: &RackTree) {
         let op = Op::Raise {
-            head: Head {
-                commit: tree.head().id.to_string(),
-                generation: tree.head().generation,
-            },
+            head: told(tree.head()),
             trust_root: tree.head().root.version(),
             time: tree.head().time,
         };
@@ -450,6 +511,16 @@ impl Source {
         }
     }
 
+    /// A head as the console shows it.
+    fn shown(&self, head: &Head) -> String {
+        format!(
+            "commit {} (generation {}) of {}",
+            &head.commit[..head.commit.len().min(10)],
+            head.generation,
+            self.given.tray.repository.branch
+        )
+    }
+
     fn tell_init(&mut self, op: Op) -> bool {
         match init::ask(&self.options.socket("init"), op) {
             Ok(_) => {
@@ -465,11 +536,10 @@ impl Source {
     }
 }
 
-fn short(tree: &RackTree) -> String {
-    let id = tree.head().id.to_string();
-    format!(
-        "commit {} (generation {})",
-        &id[..id.len().min(10)],
-        tree.head().generation
-    )
+/// A head as programs tell it each other.
+fn told(head: &history::Head) -> Head {
+    Head {
+        commit: head.id.to_string(),
+        generation: head.generation,
+    }
 }

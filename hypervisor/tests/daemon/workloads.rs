@@ -89,22 +89,36 @@ fn a_bad_edit_is_refused_with_file_and_line_and_the_old_workload_keeps_running()
     );
     assert!(tray.ask("GET", "/v1/rejected")?.1.contains("memroy"));
 
+    let told = tray.told.lock().expect("lock").clone();
+    let remembered = |told: &Value| told["op"] == "raise" && told["head"]["commit"] == *bad;
+    assert!(told.iter().any(remembered), "nothing goes behind it again");
+
+    // A restart with the server away, and nothing running any more: all there is lies on the card.
     tray.kill()?;
+    let _ = std::process::Command::new("kill")
+        .args(["-9", &workload(&before, "web")["pid"].to_string()])
+        .status();
+    let repository = tray.path("s/git/rack.git");
+    std::fs::rename(&repository, tray.path("elsewhere.git"))?;
     tray.start()?;
-    let again = tray.until("refused again", |s| {
-        (s["rejected"]["commit"] == *bad).then(|| s.clone())
+    let again = tray.until("runs again", |s| {
+        let phase = &workload(s, "web")["phase"];
+        (s["rejected"]["commit"] == *bad && phase == "running").then(|| s.clone())
     })?;
     assert_eq!(
         again["head"]["commit"], *good,
         "a restart begins with what was in force"
     );
+    assert_eq!(again["rejected"]["reason"], reason);
+    assert_eq!(again["converged"], false);
+    std::fs::rename(tray.path("elsewhere.git"), &repository)?;
 
     tray.workload("web", "[run]", "")?;
     let fixed = tray.push("fixed")?;
     let after = tray.converged(&fixed)?;
     assert_eq!(
         workload(&after, "web")["pid"],
-        workload(&before, "web")["pid"],
+        workload(&again, "web")["pid"],
         "nothing changed for it"
     );
     Ok(())

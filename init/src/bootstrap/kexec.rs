@@ -74,7 +74,7 @@ fn command_line(tray: &TrayConfig, manifest: &Manifest) -> String {
 
 /// The archive that the next stage finds behind its initramfs.
 pub(crate) fn handoff_archive(
-    root: &TrustRoot,
+    [newest, baked]: [&TrustRoot; 2],
     tray: &TrayConfig,
     handoff: &Handoff,
 ) -> Result<Vec<u8>, LoadError> {
@@ -83,7 +83,9 @@ pub(crate) fn handoff_archive(
     let mut archive = Archive::new();
     let mut fill = || {
         archive.directory("racklet", 0o700)?;
-        archive.file("racklet/trust-root.json", 0o600, &root.to_canonical())?;
+        archive.file("racklet/trust-root.json", 0o600, &newest.to_canonical())?;
+        // Older systems do not look for it.
+        archive.file("racklet/baked-root.json", 0o600, &baked.to_canonical())?;
         archive.file("racklet/tray.json", 0o600, &tray.to_json())?;
         archive.file("racklet/handoff.json", 0o600, &json)
     };

@@ -167,10 +167,7 @@ impl<'a> Bootstrap<'a> {
         };
         let mut repository = Repository::open(tray, root, &state)?;
         repository.remote.pulse = signs.pulse();
-        let wanted = repository
-            .tree
-            .as_ref()
-            .and_then(|tree| repository::wanted(tree, tray).ok());
+        let wanted = repository.wanted(tray, &state).ok();
         phases.enter("network");
         Ok(Self {
             tray,
@@ -326,12 +323,8 @@ impl<'a> Bootstrap<'a> {
             .update(&mut remote, state, &mut self.signs)
             .map_err(|error| failed(&error))?;
         self.time.raise(self.state().floors().time);
-        let tree = self.repository.tree.as_ref();
-        let wanted = tree
-            .map(|tree| repository::wanted(tree, self.tray))
-            .transpose();
+        let wanted = self.repository.wanted(self.tray, self.state());
         let wanted = wanted.map_err(|error| lasting(REPOSITORY, Chain(&error)))?;
-        let wanted = wanted.ok_or_else(|| lasting(REPOSITORY, "no head was accepted"))?;
         let pin = wanted.payload.clone();
         let keep = wanted.images.iter().copied().chain([digest_of(&pin)]);
         let keep: Vec<Digest> = keep.chain(self.state().boots().good()).collect();
@@ -409,8 +402,8 @@ impl<'a> Bootstrap<'a> {
                 .map_or_else(String::new, |why| format!(" ({why})")),
         ));
         let handoff = self.handoff(digest, &ready.manifest, fallback);
-        let archive = kexec::handoff_archive(self.repository.root(), self.tray, &handoff)
-            .map_err(|e| chain(&e))?;
+        let roots = [self.repository.root(), self.repository.baked()];
+        let archive = kexec::handoff_archive(roots, self.tray, &handoff).map_err(|e| chain(&e))?;
         let sizes: Vec<String> = ready
             .files
             .iter()

@@ -69,6 +69,10 @@ pub(crate) enum NoPin {
     UnknownTray(#[source] rack::UnknownTray),
     #[error("no release covers tray {0}: add it to a file in releases/")]
     NoRelease(String),
+    #[error("{0}")]
+    Tree(String),
+    #[error("no head was accepted")]
+    NoHead,
 }
 
 /// The conversation with the server and what was accepted so far.
@@ -83,7 +87,7 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Reads the kept head. What is wrong with it is told and costs one full fetch.
+    /// Reads the kept head or, where that is lost, the one that was in force. What is wrong with them is told and costs one full fetch.
     pub(crate) fn open(
         tray: &TrayConfig,
         root: Verified<TrustRoot>,
@@ -91,20 +95,63 @@ impl Repository {
     ) -> Result<Self, RepositoryError> {
         let remote = RemoteConfig::of_tray(&tray.repository, Arc::new(SystemClock))?;
         let store = RackStore::new(Files, state.folder("git/rack"));
-        let tree = match store.reopen(&root, state.floors(), &Limits::RACK) {
-            Ok(kept) => kept,
-            Err(error) => {
-                REPOSITORY.failed(Chain(&error), "fetch it anew");
-                None
-            }
-        };
-        Ok(Self {
+        let mut repository = Self {
             branch: format!("refs/heads/{}", tray.repository.branch),
             remote,
             store,
             root,
-            tree,
+            tree: None,
+        };
+        let reopened = repository
+            .store
+            .reopen(&repository.root, state.floors(), &Limits::RACK);
+        repository.tree = reopened
+            .unwrap_or_else(|error| {
+                REPOSITORY.failed(Chain(&error), "begin with the one in force, or anew");
+                None
+            })
+            .or_else(|| repository.in_force(state));
+        Ok(repository)
+    }
+
+    /// The head that the hypervisor last put in force.
+    fn in_force(&self, state: &State) -> Option<RackTree> {
+        let reopened = self
+            .store
+            .reopen_in_force(&self.root, state.floors(), &Limits::RACK);
+        reopened.unwrap_or_else(|error| {
+            REPOSITORY.failed(
+                format_args!("the head in force: {}", Chain(&error)),
+                "go on without it",
+            );
+            None
         })
+    }
+
+    /// What this tray should boot: what the accepted head says or, where its files are at fault, what the head in force says.
+    pub(crate) fn wanted(&self, tray: &TrayConfig, state: &State) -> Result<Wanted, NoPin> {
+        let newest = self.tree.as_ref().ok_or(NoPin::NoHead)?;
+        let error = match wanted(newest, tray) {
+            Ok(wanted) => return Ok(wanted),
+            Err(error) => error,
+        };
+        let in_force = self
+            .in_force(state)
+            .filter(|tree| tree.head().id != newest.head().id);
+        let Some(in_force) = in_force else {
+            return Err(error);
+        };
+        let Ok(wanted) = wanted(&in_force, tray) else {
+            return Err(error);
+        };
+        REPOSITORY.failed(
+            format_args!("head {}: {}", short(newest.head().id), Chain(&error)),
+            format_args!(
+                "go on with head {}, which was in force",
+                short(in_force.head().id)
+            ),
+        );
+        Ok(wanted)
     }
 
     /// A connection to the server of the rack repository.
@@ -118,6 +165,11 @@ impl Repository {
         config.url = url.parse()?;
         config.credentials = Default::default();
         Ok(Remote::new(&config)?)
+    }
+
+    /// The trust root in the image.
+    pub(crate) fn baked(&self) -> &TrustRoot {
+        &self.root
     }
 
     /// The trust root in force.
@@ -189,9 +241,12 @@ pub(crate) fn digest_of(pin: &Pin) -> Digest {
     Hex(pin.manifest.bytes())
 }
 
-/// What the accepted head says this tray should boot.
-pub(crate) fn wanted(tree: &RackTree, tray: &TrayConfig) -> Result<Wanted, NoPin> {
-    let state = rack::load(tree.files()).map_err(|problems: Problems| {
+/// What a head says this tray should boot.
+fn wanted(tree: &RackTree, tray: &TrayConfig) -> Result<Wanted, NoPin> {
+    let files = tree
+        .files()
+        .map_err(|error| NoPin::Tree(Chain(error).to_string()))?;
+    let state = rack::load(files).map_err(|problems: Problems| {
         let first = problems
             .list()
             .first()

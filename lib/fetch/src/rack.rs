@@ -7,29 +7,27 @@
 //!                        └──────────── reopen ──────────────────┘
 //! ```
 //!
-//! Only the accepted head is kept, as one file with everything in its tree: the history behind it was verified when it was accepted,
-//! and the next fetch asks for what came since. So there is nothing to collect or repair, and a power cut leaves the old file or the
-//! new one. What is reopened is verified again, like a first boot.
+//! A head is *accepted* by the history rule, which looks at commits and at `trust/` alone; it is *in force* when its files are without
+//! fault as well. What is accepted is never undercut again, what is in force runs.
 
 mod local;
+mod store;
 mod view;
 
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    path::PathBuf,
     sync::Arc,
 };
 
 use gix_hash::{Kind as Format, ObjectId};
 use racklet_trust::{
-    TrustRoot, Verified, commit,
+    Verified, commit,
     floors::Floors,
     history::{self, Accepted, Head},
 };
 
 use crate::{
-    disk::{self, Disk},
     limits::Limits,
     pack::{self, Kind, Nowhere, Objects, PackError, Place},
     progress::Progress,
@@ -37,8 +35,11 @@ use crate::{
     tree::{self, Layers, Source},
 };
 
-pub use self::local::{LocalObjects, check_local};
 use self::view::View;
+pub use self::{
+    local::{LocalObjects, check_local},
+    store::{RackStore, ReopenError},
+};
 pub use crate::{
     snapshot::{Snapshot, SnapshotError},
     tree::TreeError,
@@ -69,7 +70,7 @@ pub enum Rejected {
     /// The history rule.
     #[error(transparent)]
     History(#[from] history::Rejected<TreeError>),
-    /// The tree behind a good head cannot be read.
+    /// The objects behind a good head are not all there, or too many to be kept.
     #[error("head {head}: {error}")]
     Tree {
         /// The head.
@@ -104,12 +105,12 @@ impl std::fmt::Debug for Fetched {
     }
 }
 
-/// The files of a head that the history rule accepts. There is no other way to one.
+/// A head that the history rule accepts, and its files. There is no other way to one.
 #[derive(Clone)]
 pub struct RackTree {
     head: Verified<Head>,
     floors: Floors,
-    files: BTreeMap<String, Vec<u8>>,
+    files: Result<BTreeMap<String, Vec<u8>>, Arc<TreeError>>,
     snapshot: Snapshot,
 }
 
@@ -307,7 +308,7 @@ impl Fetched {
     }
 }
 
-/// Decides by the history rule whether `head` may follow `accepted`, then reads its files.
+/// Decides by the history rule whether `id` may follow `accepted`, then gathers what is in its tree.
 fn judge(
     source: &dyn Source,
     approvals: &Approvals,
@@ -321,12 +322,14 @@ fn judge(
         head: head.id,
         error,
     };
-    let mut objects = Objects::new();
-    let mut keep =
-        |id: ObjectId, kind, bytes: &[u8]| drop(objects.insert(id, (kind, bytes.to_vec())));
     let commit = tree::object(source, id, Kind::Commit).map_err(reject)?;
-    keep(id, Kind::Commit, &commit);
-    let files = tree::files(source, theirs(&head.tree), limits, &mut keep).map_err(reject)?;
+    let mut objects = Objects::from([(id, (Kind::Commit, commit))]);
+    let top = theirs(&head.tree);
+    tree::closure(source, top, limits, &mut |id, kind, bytes| {
+        objects.insert(id, (kind, bytes));
+    })
+    .map_err(reject)?;
+    let files = tree::files(source, top, limits).map_err(Arc::new);
     let snapshot = Snapshot::new(
         source.format(),
         id,
@@ -363,94 +366,26 @@ impl RackTree {
     }
 
     /// Its files, by path (with `/`, from the top).
-    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.files
+    ///
+    /// # Errors
+    /// [`TreeError`] where there are others than plain files and folders, or too many: no such head is put in force.
+    pub fn files(&self) -> Result<impl Iterator<Item = (&str, &[u8])>, &TreeError> {
+        let files = self.files.as_ref().map_err(|error| &**error)?;
+        Ok(files
             .iter()
-            .map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
+            .map(|(path, bytes)| (path.as_str(), bytes.as_slice())))
     }
 
     /// One file.
     #[must_use]
     pub fn file(&self, path: &str) -> Option<&[u8]> {
-        self.files.get(path).map(Vec::as_slice)
+        self.files.as_ref().ok()?.get(path).map(Vec::as_slice)
     }
 
     /// What [`fetch`] builds on and [`RackStore::keep`] keeps.
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
-    }
-}
-
-/// The folder where the accepted head is kept.
-#[derive(Debug)]
-pub struct RackStore<D> {
-    disk: D,
-    folder: PathBuf,
-}
-
-/// Why the kept head cannot be had. Nothing is lost: the next fetch brings it again.
-#[derive(Debug, thiserror::Error)]
-pub enum ReopenError {
-    /// The file cannot be read.
-    #[error("{0} cannot be read")]
-    Read(PathBuf, #[source] io::Error),
-    /// It is damaged.
-    #[error("{0} is damaged")]
-    Damaged(PathBuf, #[source] SnapshotError),
-    /// It does not verify.
-    #[error("the kept head is not followed")]
-    Rejected(
-        #[source]
-        #[from]
-        Rejected,
-    ),
-}
-
-impl<D: Disk> RackStore<D> {
-    /// Keeps the head in `folder`, which need not exist yet.
-    pub fn new(disk: D, folder: impl Into<PathBuf>) -> Self {
-        Self {
-            disk,
-            folder: folder.into(),
-        }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.join("head")
-    }
-
-    /// Reads the kept head and verifies it under `root` (the baked trust root, or a later one), as on a first boot, and `floors`.
-    /// `None` when there is none.
-    ///
-    /// # Errors
-    /// [`ReopenError`] with the reason.
-    pub fn reopen(
-        &self,
-        root: &Verified<TrustRoot>,
-        floors: &Floors,
-        limits: &Limits,
-    ) -> Result<Option<RackTree>, ReopenError> {
-        let bytes = match self.disk.read(&self.file(), Snapshot::max_size(limits)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(ReopenError::Read(self.file(), error)),
-        };
-        let snapshot =
-            Snapshot::decode(&bytes).map_err(|error| ReopenError::Damaged(self.file(), error))?;
-        let accepted = Accepted::kept(root.clone(), snapshot.generation(), floors.clone());
-        let mut tree = snapshot.to_fetched(limits).verify(&accepted)?;
-        tree.floors.raise(floors);
-        Ok(Some(tree))
-    }
-
-    /// Keeps an accepted head in place of the one before.
-    ///
-    /// # Errors
-    /// The file system's; then the one before is still there.
-    pub fn keep(&self, tree: &RackTree) -> io::Result<()> {
-        self.disk.create_folder(&self.folder)?;
-        disk::replace(&self.disk, &self.file(), &tree.snapshot.encode())
     }
 }
 

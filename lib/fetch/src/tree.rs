@@ -211,7 +211,6 @@ pub(crate) fn files(
     source: &dyn Source,
     tree: ObjectId,
     limits: &Limits,
-    visit: &mut dyn FnMut(ObjectId, Kind, &[u8]),
 ) -> Result<BTreeMap<String, Vec<u8>>, TreeError> {
     let mut files = BTreeMap::new();
     let mut total = 0;
@@ -226,7 +225,6 @@ pub(crate) fn files(
             return Err(TreeError::TooLarge("too many folders"));
         }
         let bytes = object(source, id, Kind::Tree)?;
-        visit(id, Kind::Tree, &bytes);
         for entry in parse(id, &bytes, &path, source.format())? {
             let path = format!("{path}{}", entry.name);
             if entry.folder {
@@ -241,11 +239,49 @@ pub(crate) fn files(
             if total > limits.tree {
                 return Err(TreeError::TooLarge("too many bytes"));
             }
-            visit(entry.id, Kind::Blob, &bytes);
             files.insert(path, bytes);
         }
     }
     Ok(files)
+}
+
+/// Every object below `tree`, whatever the names in it: what a next pack may build on. Bounded like [`files`], a little more generously, so
+/// that what is at fault there is said by `files`.
+pub(crate) fn closure(
+    source: &dyn Source,
+    tree: ObjectId,
+    limits: &Limits,
+    keep: &mut dyn FnMut(ObjectId, Kind, Vec<u8>),
+) -> Result<(), TreeError> {
+    let mut seen = HashSet::from([tree]);
+    let mut open = vec![(tree, Kind::Tree)];
+    let mut total = 0;
+    while let Some((id, kind)) = open.pop() {
+        let bytes = object(source, id, kind)?;
+        total += bytes.len() as u64;
+        if total > limits.tree * 2 {
+            return Err(TreeError::TooLarge("too many bytes"));
+        }
+        if kind == Kind::Tree {
+            for entry in gix_object::TreeRefIter::from_bytes(&bytes, source.format()) {
+                let entry = entry.map_err(|_| TreeError::Malformed(id))?;
+                let kind = match entry.mode.is_tree() {
+                    true => Kind::Tree,
+                    // What a submodule points to is in another repository.
+                    false if entry.mode.is_commit() => continue,
+                    false => Kind::Blob,
+                };
+                if seen.insert(entry.oid.to_owned()) {
+                    open.push((entry.oid.to_owned(), kind));
+                }
+            }
+            if seen.len() > limits.files * 4 {
+                return Err(TreeError::TooLarge("too many files"));
+            }
+        }
+        keep(id, kind, bytes);
+    }
+    Ok(())
 }
 
 /// The tree of a commit.

@@ -55,7 +55,7 @@ fn a_signed_head_is_followed_on_first_boot() {
             .unwrap();
         assert_eq!(tree.head().id.to_string(), repository.head());
         assert_eq!(tree.file("rack.yaml"), Some(&b"kind: Rack\n"[..]));
-        assert_eq!(tree.files().count(), 3);
+        assert_eq!(tree.files().unwrap().count(), 3);
     }
 }
 
@@ -141,8 +141,8 @@ fn the_kept_head_is_there_without_a_network() {
         (tree.head().id, tree.head().generation)
     );
     assert_eq!(
-        again.files().collect::<Vec<_>>(),
-        tree.files().collect::<Vec<_>>()
+        again.files().unwrap().collect::<Vec<_>>(),
+        tree.files().unwrap().collect::<Vec<_>>()
     );
     let error = store
         .reopen(&place.baked(&["someone-else"]), &Floors::default(), LIMITS)
@@ -151,4 +151,52 @@ fn the_kept_head_is_there_without_a_network() {
         support::chain(&error).contains(&repository.head()),
         "{error}"
     );
+}
+
+/// The kept heads' generations: accepted, in force.
+fn kept(
+    place: &Place,
+    store: &RackStore<Files>,
+    floors: &Floors,
+) -> [Result<Option<u64>, String>; 2] {
+    let root = place.baked(&["config"]);
+    let generation = |reopened: Result<Option<RackTree>, rack::ReopenError>| match reopened {
+        Ok(tree) => Ok(tree.map(|tree| tree.head().generation)),
+        Err(error) => Err(support::chain(&error)),
+    };
+    [
+        generation(store.reopen(&root, floors, LIMITS)),
+        generation(store.reopen_in_force(&root, floors, LIMITS)),
+    ]
+}
+
+#[test]
+fn what_was_in_force_is_kept_beside_a_newer_head_and_is_where_a_lost_one_begins_again() {
+    let (place, repository, server) = rack("sha256");
+    let store = RackStore::new(Files, place.dir.path().join("state/git/rack"));
+    let good = fetch(&server, None)
+        .verify(&place.first_boot(&["config"]))
+        .unwrap();
+    store.keep(&good).unwrap();
+    store.keep_in_force(&good).unwrap();
+    repository.write("rack.yaml", "kind: Typo\n");
+    repository.commit(&place.key("config"));
+    repository.push();
+    let typo = fetch(&server, Some(&good))
+        .verify(&good.accepted())
+        .unwrap();
+    store.keep(&typo).unwrap();
+    let floors = typo.head().floors();
+    assert_eq!(kept(&place, &store, &floors), [Ok(Some(2)), Ok(Some(1))]);
+
+    // The accepted head is lost: it is reached again from the one in force, by descent.
+    std::fs::remove_file(place.dir.path().join("state/git/rack/head")).unwrap();
+    let base = store
+        .reopen_in_force(&place.baked(&["config"]), &floors, LIMITS)
+        .unwrap()
+        .unwrap();
+    let again = fetch(&server, Some(&base))
+        .verify(&base.accepted())
+        .unwrap();
+    assert_eq!(again.head().id, typo.head().id);
 }

@@ -314,8 +314,16 @@ fn links_submodules_and_hidden_names_are_refused_even_when_signed() {
         ]);
         let key = format!("user.signingkey={}", world.key("config").path.display());
         repository.git(&["-c", &key, "commit", "-q", "-S", "-m", "odd"]);
-        let error = chain(&world.judge().unwrap_err());
+        // History has nothing against it, but nobody gets such files to read.
+        let tree = world.judge().unwrap();
+        let error = chain(tree.files().map(drop).unwrap_err());
         assert!(error.contains(words) && error.contains(path), "{error}");
+        assert_eq!(tree.file("trust/1/root.json"), None);
+        // Taken back by the next commit, it is forgotten.
+        repository.git(&["rm", "-q", "--cached", path]);
+        let good = repository.commit(&world.key("config"));
+        assert_eq!(world.judge().unwrap().head().id.to_string(), good);
+        assert!(world.judge().unwrap().file("trust/1/root.json").is_some());
         repository.git(&["reset", "-q", "--hard", &accepted]);
     }
     world.good_commit_is_followed();

@@ -25,17 +25,32 @@ const MAX_SIGNATURE: usize = 16 * 1024;
 const MAX_SIGNATURES: usize = 64;
 
 impl View<'_> {
+    /// The only entry of that name. What else is in the tree decides nothing about trust: a link that somebody committed beside it, and
+    /// took back, must not end the history.
     fn entry(
         &self,
         tree: ObjectId,
         name: &str,
         folder: bool,
     ) -> Result<Option<ObjectId>, TreeError> {
-        Ok(self
-            .entries(tree)?
-            .into_iter()
-            .find(|entry| entry.name == name && entry.folder == folder)
-            .map(|entry| entry.id))
+        let bytes = tree::object(self.source, tree, Kind::Tree)?;
+        let mut found = None;
+        for entry in gix_object::TreeRefIter::from_bytes(&bytes, self.source.format()) {
+            let entry = entry.map_err(|_| TreeError::Malformed(tree))?;
+            if entry.filename != name {
+                continue;
+            }
+            if found.is_some() {
+                let name = name.to_owned();
+                return Err(TreeError::Doubled { tree, name });
+            }
+            let fits = match folder {
+                true => entry.mode.is_tree(),
+                false => entry.mode.is_blob(),
+            };
+            found = Some(fits.then(|| entry.oid.to_owned()));
+        }
+        Ok(found.flatten())
     }
 
     fn entries(&self, tree: ObjectId) -> Result<Vec<tree::Entry>, TreeError> {
