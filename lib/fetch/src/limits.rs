@@ -16,6 +16,8 @@ pub struct Limits {
     pub object: u64,
     /// All objects of one pack, inflated and with deltas applied.
     pub inflated: u64,
+    /// Objects of one pack that stay in memory.
+    pub held: u64,
     /// Deltas on deltas.
     pub delta_depth: u32,
     /// Commits between the accepted head and a new one, counted.
@@ -36,6 +38,7 @@ impl Limits {
         objects: 200_000,
         object: 4 << 20,
         inflated: 64 << 20,
+        held: 64 << 20,
         delta_depth: 50,
         commits: 20_000,
         files: 10_000,
@@ -50,6 +53,7 @@ impl Limits {
         objects: 20_000,
         object: 2 << 20,
         inflated: 192 << 20,
+        held: 64 << 20,
         delta_depth: 50,
         commits: 1000,
         files: 20_000,

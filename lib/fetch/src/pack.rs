@@ -51,6 +51,9 @@ pub enum PackError {
     /// All together larger than allowed.
     #[error("the pack unpacks to more than {0} bytes")]
     Inflated(u64),
+    /// More of it than memory is spent on.
+    #[error("the pack's objects take more than {0} bytes in memory")]
+    Held(u64),
     /// Not zlib, or more or fewer bytes than stated.
     #[error("object {0} does not inflate to the size it states")]
     Zlib(usize),
@@ -100,6 +103,11 @@ pub(crate) trait Place {
 
     /// A blob that was taken.
     fn taken(&mut self, digest: Digest) -> io::Result<Vec<u8>>;
+
+    /// Whether the pack shall be read no further: what was named up to here is all that is given back.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// Takes nothing and knows nothing.
@@ -142,7 +150,7 @@ struct Pending {
     delta: Vec<u8>,
 }
 
-/// Reads one pack up to its end from `source`, with objects named by `format`.
+/// Reads one pack from `source`, up to its end or until `place` is full, with objects named by `format`.
 pub(crate) fn read(
     source: impl BufRead,
     format: Format,
@@ -163,6 +171,7 @@ pub(crate) fn read(
         limits,
         place,
         inflated: 0,
+        held: 0,
         by_offset: HashMap::new(),
         named: Objects::new(),
         depths: HashMap::new(),
@@ -184,6 +193,9 @@ pub(crate) fn read(
     }
     for index in 0..stated as usize {
         unpack.entry(index)?;
+        if unpack.place.is_full() {
+            return Ok(unpack.named);
+        }
     }
     unpack.trailer()?;
     unpack.resolve()?;
@@ -264,6 +276,7 @@ struct Unpack<'a, R> {
     limits: &'a Limits,
     place: &'a mut dyn Place,
     inflated: u64,
+    held: u64,
     by_offset: HashMap<u64, Entry>,
     named: Objects,
     /// How deep a named object's delta chain was, where it had one.
@@ -380,6 +393,10 @@ impl<R: BufRead> Unpack<'_, R> {
             None => {
                 let id = gix_object::compute_hash(self.format, kind, &bytes)
                     .map_err(|_| PackError::Collision(index))?;
+                self.held += bytes.len() as u64;
+                if self.held > self.limits.held {
+                    return Err(PackError::Held(self.limits.held));
+                }
                 self.named.insert(id, (kind, bytes));
                 if depth > 0 {
                     self.depths.insert(id, depth);
@@ -515,7 +532,12 @@ impl<R: BufRead> Unpack<'_, R> {
             self.pending.iter().map(|waiting| waiting.base).collect();
         for entry in self.by_offset.values() {
             if let Held::Elsewhere(digest) = entry.held {
-                let bytes = self.place.taken(digest).map_err(PackError::Store)?;
+                let bytes = match self.place.taken(digest) {
+                    Ok(bytes) => bytes,
+                    // Taken, and of no use to anybody.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(PackError::Store(error)),
+                };
                 let id = gix_object::compute_hash(self.format, Kind::Blob, &bytes)
                     .map_err(|_| PackError::Collision(0))?;
                 if wanted.contains(&id) {

@@ -358,6 +358,10 @@ impl Remote {
             place,
         )
         .map_err(from_pack)?;
+        if place.is_full() {
+            // The rest is not wanted: it goes with the connection.
+            return Ok(objects);
+        }
         band.into_lines()
             .into_inner()
             .finish()

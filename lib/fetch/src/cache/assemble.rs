@@ -30,7 +30,7 @@ pub enum AssembleError {
         /// The digest of what came in its place.
         found: Digest,
     },
-    /// A chunk is not what the manifest says. If it was in the cache, it was removed there.
+    /// A chunk is not what the manifest says. If it was in the cache, it counts no more as being there.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
     /// All chunks are right, the file is not: the manifest contradicts itself.
@@ -89,13 +89,24 @@ impl<D: Disk> Cache<D> {
             Cow::Borrowed(bytes) => chunk::open_verified(chunk.sha256, chunk.size, bytes, out),
             Cow::Owned(bytes) => chunk::open(chunk.sha256, chunk.size, bytes, out),
         };
-        opened.map_err(|error| {
-            if matches!(bytes, Cow::Owned(_)) {
-                // So that the next fetch brings it again.
-                let _ = self.disk.remove(&self.chunk_path(chunk.sha256));
+        Ok(opened?)
+    }
+
+    /// Reads every chunk of a manifest that is only on the disk, and doubts those that cannot be read or hold other bytes. Whether
+    /// there are any.
+    pub(super) fn doubt_damaged(&self, manifest: &Manifest, memory: &InMemory) -> bool {
+        let mut any = false;
+        for chunk in super::chunks(manifest) {
+            let good = memory.contains_key(&chunk.sha256)
+                || self
+                    .compressed(chunk, memory)
+                    .is_ok_and(|bytes| chunk::check(chunk.sha256, chunk.size, &bytes).is_ok());
+            if !good {
+                self.doubt(chunk.sha256);
+                any = true;
             }
-            error.into()
-        })
+        }
+        any
     }
 
     /// One file of a payload, in memory, with the proof that it is the one its manifest names.
@@ -159,7 +170,7 @@ impl<D: Disk> Cache<D> {
     /// The files of a complete entry. Their chunks are verified; the digest of the whole was, before the entry was completed.
     ///
     /// # Errors
-    /// [`AssembleError`]; a damaged chunk is removed, so that a fetch brings it again.
+    /// [`AssembleError`]; a chunk that is damaged or cannot be read is not here any more, so that a fetch brings it again.
     pub fn files(
         &self,
         manifest: &Verified<Manifest>,
@@ -175,7 +186,13 @@ impl<D: Disk> Cache<D> {
                 });
             }
             let mut done = 0;
-            let read = |chunk: &Chunk| Ok(self.compressed(chunk, &InMemory::new())?.into_owned());
+            let read = |chunk: &Chunk| match self.compressed(chunk, &InMemory::new()) {
+                Ok(bytes) => Ok(bytes.into_owned()),
+                Err(error) => {
+                    self.doubt(chunk.sha256);
+                    Err(error)
+                }
+            };
             let open = |chunk: &Chunk, bytes: &[u8], out: &mut [u8]| {
                 chunk::open_verified(chunk.sha256, chunk.size, bytes, out)?;
                 done += u64::from(chunk.length);
@@ -186,8 +203,7 @@ impl<D: Disk> Cache<D> {
                 .assemble(&file.name, read, open)
                 .inspect_err(|error| {
                     if let AssembleError::File(FileError::Chunk { expected, .. }) = error {
-                        // So that the next fetch brings it again.
-                        let _ = self.disk.remove(&self.chunk_path(*expected));
+                        self.doubt(*expected);
                     }
                 })?;
             files.push((file.name.clone(), whole));

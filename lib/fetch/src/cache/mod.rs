@@ -8,14 +8,19 @@
 //! ```
 //!
 //! An entry counts from the moment its empty file `complete` is there, which is written after everything else has been synced. So a
-//! power cut leaves an entry that counts or one that [`Cache::open`] removes. `basis` holds the commit and its small objects, so that the
+//! power cut leaves an entry that counts or one that [`Cache::open`] removes. Nothing is written before a manifest is verified, and then
+//! only what it names. `basis` holds the commit and its small objects, so that the
 //! next fetch of the branch can tell the server what is here. Nothing read from here is believed: manifests are verified by their
 //! signatures again, chunks and files by their digests.
 
 mod arrive;
 mod assemble;
+mod bring;
+mod sink;
+mod tip;
 
 use std::{
+    cell::RefCell,
     collections::HashSet,
     io,
     path::{Path, PathBuf},
@@ -65,6 +70,9 @@ pub enum EntryError {
 pub struct Cache<D> {
     disk: D,
     folder: PathBuf,
+    /// Chunks that are here by name and size, and were found damaged or unreadable. They do not count as here, and are not removed
+    /// either: the next look may go well, and a disk that nobody can write must not keep them from being fetched.
+    doubted: RefCell<HashSet<Digest>>,
 }
 
 /// One cached entry, as it says of itself.
@@ -88,14 +96,16 @@ fn folder_of(kind: Kind) -> &'static str {
 const KINDS: [Kind; 2] = [Kind::Payload, Kind::Artifact];
 
 impl<D: Disk> Cache<D> {
-    /// Opens the cache in `folder`, makes it if there is none, and removes entries that were never completed.
+    /// Opens the cache in `folder`, makes it if there is none, and removes entries that were never completed and chunks that no
+    /// entry needs: what a fetch left that was cut.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's. What cannot be removed is none: it does not count.
     pub fn open(disk: D, folder: impl Into<PathBuf>) -> io::Result<Self> {
         let cache = Self {
             disk,
             folder: folder.into(),
+            doubted: RefCell::default(),
         };
         cache.disk.create_folder(&cache.folder.join("chunks"))?;
         for kind in KINDS {
@@ -106,10 +116,11 @@ impl<D: Disk> Cache<D> {
                 if name.parse::<Digest>().is_err()
                     || cache.disk.size(&entry.join("complete")).is_err()
                 {
-                    cache.disk.remove_all(&entry)?;
+                    let _ = cache.disk.remove_all(&entry);
                 }
             }
         }
+        let _ = cache.remove_unused_chunks();
         Ok(cache)
     }
 
@@ -128,9 +139,22 @@ impl<D: Disk> Cache<D> {
     }
 
     fn has_chunk(&self, chunk: &manifest::Chunk) -> bool {
-        self.disk
-            .size(&self.chunk_path(chunk.sha256))
-            .is_ok_and(|size| size == u64::from(chunk.size))
+        !self.doubted.borrow().contains(&chunk.sha256)
+            && self
+                .disk
+                .size(&self.chunk_path(chunk.sha256))
+                .is_ok_and(|size| size == u64::from(chunk.size))
+    }
+
+    /// Whether every chunk of a payload is here, by name and size, and none was found damaged. Their bytes are verified whenever
+    /// they are used.
+    pub fn is_whole(&self, manifest: &Manifest) -> bool {
+        chunks(manifest).all(|chunk| self.has_chunk(chunk))
+    }
+
+    /// From now on this chunk is not here, until it is written again.
+    fn doubt(&self, chunk: Digest) {
+        self.doubted.borrow_mut().insert(chunk);
     }
 
     /// The complete entries of `kind`, newest version first, as they say of themselves. What cannot be read is left out.
@@ -211,21 +235,13 @@ impl<D: Disk> Cache<D> {
             .collect()
     }
 
-    /// What the server may be told is here: of each complete entry of that name, the commit it came from, as long as all chunks
-    /// are still here.
+    /// What the server may be told is here: of each complete entry of that name, the commit it came from. Chunks that are not here
+    /// any more are asked for one by one.
     fn bases(&self, kind: Kind, name: &str) -> Vec<Snapshot> {
         let claims = self.claims(kind).unwrap_or_default();
         claims
             .iter()
             .filter(|claim| claim.manifest.name == name)
-            .filter(|claim| {
-                claim
-                    .manifest
-                    .files
-                    .iter()
-                    .flat_map(|file| &file.chunks)
-                    .all(|chunk| self.has_chunk(chunk))
-            })
             .filter_map(|claim| {
                 let bytes = self
                     .disk
@@ -283,39 +299,46 @@ impl<D: Disk> Cache<D> {
 
     fn chunks_of(&self, kind: Kind, digest: Digest) -> Option<Vec<Digest>> {
         let manifest = Manifest::parse_unverified(&self.manifest_bytes(kind, digest).ok()?).ok()?;
-        Some(
-            manifest
-                .files
-                .iter()
-                .flat_map(|file| &file.chunks)
-                .map(|chunk| chunk.sha256)
-                .collect(),
-        )
+        Some(chunks(&manifest).map(|chunk| chunk.sha256).collect())
+    }
+
+    /// From now on the entry does not count, until it is completed again.
+    fn doubt_entry(&self, entry: &Path) -> io::Result<()> {
+        match self.disk.remove(&entry.join("complete")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => self.disk.sync_folder(entry),
+        }
     }
 
     /// Removes an entry so that at no time it counts while a part of it is gone.
     fn remove_entry(&self, entry: &Path) -> io::Result<()> {
-        match self.disk.remove(&entry.join("complete")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => self.disk.sync_folder(entry)?,
-        }
+        self.doubt_entry(entry)?;
         self.disk.remove_all(entry)?;
         self.disk.sync_folder(folder(entry))
     }
 
-    /// The chunks that complete entries need.
+    /// The chunks that complete entries need. An entry whose manifest cannot be read needs who knows which: that is an error. One
+    /// that is damaged needs none.
     fn used_chunks(&self) -> io::Result<HashSet<Digest>> {
         let mut used = HashSet::new();
         for kind in KINDS {
-            for claim in self.claims(kind)? {
-                used.extend(
-                    claim
-                        .manifest
-                        .files
-                        .iter()
-                        .flat_map(|file| &file.chunks)
-                        .map(|chunk| chunk.sha256),
-                );
+            for name in self.disk.list(&self.folder.join(folder_of(kind)))? {
+                let Some(digest) = name.parse().ok().filter(|&d| self.is_complete(kind, d)) else {
+                    continue;
+                };
+                match self.manifest_bytes(kind, digest) {
+                    Ok(bytes) => used.extend(
+                        Manifest::parse_unverified(&bytes)
+                            .iter()
+                            .flat_map(chunks)
+                            .map(|chunk| chunk.sha256),
+                    ),
+                    Err(EntryError::Read(_, error)) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error);
+                    }
+                    Err(_) => {}
+                }
             }
         }
         Ok(used)
@@ -337,6 +360,11 @@ impl<D: Disk> Cache<D> {
         }
         Ok(())
     }
+}
+
+/// All chunks that a manifest names, file by file.
+fn chunks(manifest: &Manifest) -> impl Iterator<Item = &manifest::Chunk> {
+    manifest.files.iter().flat_map(|file| &file.chunks)
 }
 
 /// More commits than this are not told to the server: each next one saves less.

@@ -32,6 +32,8 @@ pub struct MemDisk {
     recording: bool,
     /// Bytes of all files together.
     pub capacity: RefCell<Option<usize>>,
+    /// Files that give an error when they are read, until they are written anew.
+    pub unreadable: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl State {
@@ -86,6 +88,20 @@ impl MemDisk {
         self.cuts.borrow()
     }
 
+    /// The files there are.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.state.borrow().now.1.keys().cloned().collect()
+    }
+
+    /// Turns bits of a byte in a file, as a card does that grows old.
+    pub fn rot(&self, path: &Path) {
+        let id = self.id(path).unwrap();
+        let mut state = self.state.borrow_mut();
+        let bytes = state.now.0.get_mut(&id).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x11;
+    }
+
     pub fn used(&self) -> usize {
         {
             let state = self.state.borrow();
@@ -127,6 +143,9 @@ impl MemDisk {
 impl Disk for MemDisk {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let id = self.id(path)?;
+        if self.unreadable.borrow().contains(path) {
+            return Err(io::Error::other("the sector cannot be read"));
+        }
         let bytes = self.state.borrow().now.0[&id].clone();
         if bytes.len() as u64 > limit {
             Err(io::ErrorKind::FileTooLarge.into())
@@ -155,6 +174,7 @@ impl Disk for MemDisk {
         state.next += 1;
         state.now.0.insert(id, vec![]);
         drop(state);
+        self.unreadable.borrow_mut().remove(path);
         self.done("create", path);
         Ok(Box::new(Handle {
             disk: self,

@@ -49,7 +49,7 @@ pub enum Mode {
     Edit(Answer),
     /// One byte after another, with a pause between them.
     Trickle(Duration),
-    /// Sends what it likes, and the connection stays open.
+    /// Sends what it likes, and the connection stays open, unless it sends nothing.
     Script(Arc<Script>),
 }
 
@@ -219,10 +219,13 @@ fn serve(
         if let Some(script) = script {
             let mut listens = true;
             script(&request, bytes, &mut |bytes| {
-                listens = tls.write_all(bytes).and_then(|()| tls.flush()).is_ok();
+                listens &= !bytes.is_empty();
+                listens &= tls.write_all(bytes).and_then(|()| tls.flush()).is_ok();
                 listens
             });
             if !listens {
+                tls.conn.send_close_notify();
+                let _ = tls.flush();
                 return;
             }
             continue;

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fetches what a rack repository pins.
+//!
+//! ```text
+//!   refs ──> commit, folders, manifest, signatures ──verify──> chunks that are not here ──> files ──> entry
+//!            (what else comes is held, up to a bound)          (asked for by name)
+//! ```
+//!
+//! Git packs a tree in the order of its names: chunks come before the manifest. So the first pack is read until it ends or until as
+//! many chunks came as may be held; what is then still unknown of manifest and signatures is asked for by its object's name, which
+//! protocol version 2 allows (gitprotocol-v2: wants can be anything). Nothing is written before the manifest is verified, and only
+//! chunks that it names are written then: those that are not here are asked for one by one where the pack named them, else by folder.
+//! What the server is told is here keeps the first pack small.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::{self, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use gix_hash::{Kind as Format, ObjectId};
+use racklet_trust::{
+    Digest, Manifest, TrustRoot, Verified,
+    manifest::{self, Chunk, Kind, MAX_CHUNK_SIZE},
+};
+
+use super::{
+    ArriveError, Arrived, AssembleError, Cache, MAX_SIGNATURES, NotCached, NotPinned, PayloadFiles,
+    Pin, Report,
+    assemble::InMemory,
+    chunks,
+    sink::{Hold, Keeper},
+    tip::{self, Tip, Way},
+};
+use crate::{
+    chunk::sha256,
+    disk::{Disk, folder},
+    limits::Limits,
+    pack::{Nowhere, Objects, PackError},
+    progress::Progress,
+    publish,
+    rack::{Snapshot, ours},
+    remote::{Remote, Want},
+    tree::Layers,
+};
+
+/// Chunks held before a manifest is verified, in bytes. A payload is needed in memory anyway: one of the size that is aimed at comes
+/// in one pack. Of an artifact that is here in no version, so much may come twice, once before the manifest is known.
+const HOLD_PAYLOAD: usize = 24 << 20;
+const HOLD_ARTIFACT: usize = 4 << 20;
+/// Everything inflated before a manifest is verified, held chunks included.
+const MAX_UNVERIFIED: u64 = 64 << 20;
+/// Chunks asked for at once: a request of 75 KB. Servers in front of Git take 1 MB unless told otherwise (nginx).
+const BATCH_OF_CHUNKS: usize = 1000;
+/// Folders of chunks asked for at once: a sixteenth of all, so that a fetch that is cut goes on not far from there.
+const BATCH_OF_FOLDERS: usize = 16;
+/// The most that a folder holds beside what is missing in it: a 256th of the largest artifact, and half as much again.
+const MAX_FOLDER: u64 = 48 << 20;
+
+impl<D: Disk> Cache<D> {
+    /// Fetches what `pin` names, verifies it under `root` and caches it. When space runs out, entries that are not in `keep` make room.
+    /// What came of a fetch that the network or its deadline cut is built upon by the next one.
+    ///
+    /// # Errors
+    /// [`ArriveError`] with the reason; what is cached stays.
+    pub fn fetch(
+        &self,
+        remote: &mut Remote,
+        pin: &Pin,
+        root: &Verified<TrustRoot>,
+        keep: &[Digest],
+        limits: &Limits,
+        progress: &mut dyn Progress,
+    ) -> Result<Arrived, ArriveError> {
+        let (received, sent) = (remote.received(), remote.sent());
+        let branch = format!("refs/heads/{}/{}", pin.kind, pin.name);
+        let by_digest = publish::manifest_ref(pin.manifest);
+        let refs = remote.list(&[&by_digest, &branch], limits)?;
+        let named = |name: &str| {
+            refs.iter()
+                .find(|r| r.name == name)
+                .map(|r| (name.to_owned(), r.id))
+        };
+        let (branch, tip) = named(&by_digest)
+            .or_else(|| named(&branch))
+            .ok_or(ArriveError::NoBranch(branch))?;
+        let fetch = Fetch {
+            cache: self,
+            pin,
+            root,
+            keep,
+            limits,
+            branch,
+            tip,
+            format: remote.format()?,
+        };
+        let arrived = fetch.run(remote, progress);
+        match arrived {
+            Ok(mut arrived) => {
+                arrived.report.received = remote.received() - received;
+                arrived.report.sent = remote.sent() - sent;
+                Ok(arrived)
+            }
+            // Chunks of a verified manifest: the next try goes on from here.
+            Err(error @ ArriveError::Remote(_)) => Err(error),
+            Err(error) => {
+                // Chunks that came for nothing; failing to remove them is not worth more than the error.
+                let _ = self.remove_unused_chunks();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What is known once the manifest is verified.
+struct Learnt {
+    manifest: Verified<Manifest>,
+    tip: Tip,
+    /// What looked like chunks and came on the way.
+    held: InMemory,
+    /// All else that came, and what was here of earlier commits.
+    source: Layers,
+}
+
+struct Fetch<'a, D> {
+    cache: &'a Cache<D>,
+    pin: &'a Pin,
+    root: &'a Verified<TrustRoot>,
+    keep: &'a [Digest],
+    limits: &'a Limits,
+    branch: String,
+    tip: ObjectId,
+    format: Format,
+}
+
+impl<D: Disk> Fetch<'_, D> {
+    fn run(
+        &self,
+        remote: &mut Remote,
+        progress: &mut dyn Progress,
+    ) -> Result<Arrived, ArriveError> {
+        let mut bases = self.cache.bases(self.pin.kind, &self.pin.name);
+        bases.retain(|basis| basis.format() == self.format);
+        let learnt = match self.learn(remote, &bases, progress) {
+            Err(error) if error.is_a_gap() && !bases.is_empty() => {
+                self.learn(remote, &[], progress)?
+            }
+            other => other?,
+        };
+        let Learnt {
+            manifest,
+            mut tip,
+            held,
+            source,
+        } = learnt;
+        let named = chunks(&manifest).map(|chunk| (chunk.sha256, chunk.size));
+        let mut keeper = Keeper::new(
+            self.cache,
+            self.format,
+            self.keep,
+            named.collect(),
+            self.pin.kind == Kind::Payload,
+        );
+        for (digest, bytes) in held {
+            let kept = keeper.keep(digest, bytes);
+            kept.map_err(|error| keeper.problem_or(PackError::Store(error).into()))?;
+        }
+        let mut looked = false;
+        let files = loop {
+            self.bring(remote, &manifest, &mut tip, &source, &mut keeper, progress)?;
+            match self.assemble(&manifest, &keeper.memory, progress) {
+                // Once: what is damaged after that is damaged in memory, or the manifest is wrong.
+                Err(_) if !looked && self.cache.doubt_damaged(&manifest, &keeper.memory) => {
+                    looked = true;
+                }
+                other => break other,
+            }
+        };
+        let report = Report {
+            new_chunks: keeper.came,
+            reused_chunks: chunks(&manifest).count().saturating_sub(keeper.came),
+            ..Report::default()
+        };
+        let (files, problem) = match files {
+            Ok(files) => (files, keeper.problem),
+            Err(AssembleError::Disk(path, source)) if self.pin.kind == Kind::Artifact => {
+                (Vec::new(), Some(NotCached { path, source }))
+            }
+            Err(error) => {
+                let _ = self.forget();
+                return Err(error.into());
+            }
+        };
+        let not_cached = match problem {
+            Some(problem) => Some(problem),
+            None => self.store(&tip).err(),
+        };
+        if not_cached.is_some() {
+            let _ = self.forget();
+            let _ = self.cache.remove_unused_chunks();
+        }
+        match not_cached {
+            Some(problem) if self.pin.kind == Kind::Artifact => Err(problem.into()),
+            not_cached => Ok(Arrived {
+                manifest,
+                files,
+                report,
+                not_cached,
+            }),
+        }
+    }
+
+    /// Removes what there is of the entry.
+    fn forget(&self) -> io::Result<()> {
+        let entry = self.cache.entry(self.pin.kind, self.pin.manifest);
+        self.cache.remove_entry(&entry)
+    }
+
+    /// Commit, folders, manifest and signatures, verified.
+    fn learn(
+        &self,
+        remote: &mut Remote,
+        bases: &[Snapshot],
+        progress: &mut dyn Progress,
+    ) -> Result<Learnt, ArriveError> {
+        let most = match self.pin.kind {
+            Kind::Payload => HOLD_PAYLOAD,
+            _ => HOLD_ARTIFACT,
+        };
+        let limits = Limits {
+            response: self.limits.response.min(2 * MAX_UNVERIFIED),
+            object: manifest::MAX_SIZE as u64,
+            inflated: self.limits.inflated.min(MAX_UNVERIFIED),
+            ..self.limits.clone()
+        };
+        let mut hold = Hold::new(self.cache, bases, most);
+        let mut source = Layers {
+            layers: bases.iter().map(Snapshot::objects).collect(),
+            format: self.format,
+        };
+        let have: Vec<ObjectId> = bases.iter().map(Snapshot::head).collect();
+        if !have.contains(&self.tip) {
+            let want = Want {
+                ids: &[self.tip],
+                have: &have,
+                depth: Some(1),
+            };
+            let objects = remote.fetch(&want, &limits, &mut hold, progress)?;
+            source.layers.insert(0, Arc::new(objects));
+        }
+        let unknown = tip::unknown(self.tip, &source).map_err(|error| ArriveError::Tree {
+            commit: ours(&self.tip),
+            error,
+        })?;
+        if !unknown.is_empty() {
+            let want = Want {
+                ids: &unknown,
+                have: &[],
+                depth: None,
+            };
+            let limits = Limits {
+                objects: u32::try_from(MAX_SIGNATURES + 2).unwrap_or(u32::MAX),
+                ..limits
+            };
+            let objects = remote.fetch(&want, &limits, &mut Nowhere, progress)?;
+            source.layers.insert(0, Arc::new(objects));
+        }
+        let tip = Tip::read(self.tip, &source)?;
+        if tip.manifest_digest != self.pin.manifest {
+            let claim = Manifest::parse_unverified(&tip.manifest).ok();
+            return Err(ArriveError::NotPinned(Box::new(NotPinned {
+                branch: self.branch.clone(),
+                commit: ours(&self.tip),
+                pinned: self.pin.manifest,
+                found: tip.manifest_digest,
+                found_version: claim.map(|manifest| manifest.version),
+            })));
+        }
+        let manifest = Manifest::verify(self.root, self.pin.kind, &tip.manifest, &tip.signatures)
+            .map_err(|error| ArriveError::Manifest {
+            digest: self.pin.manifest,
+            error,
+        })?;
+        if manifest.name != self.pin.name {
+            return Err(ArriveError::Name {
+                found: manifest.name.clone(),
+                expected: self.pin.name.clone(),
+            });
+        }
+        let size: u64 = manifest.files.iter().map(|file| file.size).sum();
+        if size > self.limits.inflated {
+            return Err(ArriveError::Assemble(AssembleError::TooLarge {
+                name: manifest.name.clone(),
+                limit: self.limits.inflated,
+            }));
+        }
+        Ok(Learnt {
+            manifest,
+            tip,
+            held: hold.into_held(),
+            source,
+        })
+    }
+
+    /// Asks for the chunks of the manifest that are not here.
+    fn bring(
+        &self,
+        remote: &mut Remote,
+        manifest: &Manifest,
+        tip: &mut Tip,
+        source: &Layers,
+        keeper: &mut Keeper<'_, D>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), ArriveError> {
+        // Twice: of a folder that nobody knew, some chunks may still be missing once it is known.
+        for _ in 0..2 {
+            let wanted = self.wanted(manifest, tip, source, keeper)?;
+            let wanted: Vec<(Way, u64)> = wanted.into_iter().collect();
+            for batch in wanted.chunk_by(|(one, _), (other, _)| {
+                matches!(one, Way::Chunk(_)) == matches!(other, Way::Chunk(_))
+            }) {
+                let most = match batch[0].0 {
+                    Way::Chunk(_) => BATCH_OF_CHUNKS,
+                    Way::Folder(_) => BATCH_OF_FOLDERS,
+                };
+                for batch in batch.chunks(most) {
+                    let came = self.ask(remote, batch, keeper, progress)?;
+                    tip.learn(&came)?;
+                }
+            }
+        }
+        // Says what came in place of a chunk.
+        self.wanted(manifest, tip, source, keeper)?;
+        match chunks(manifest).find(|chunk| !self.is_here(chunk, keeper)) {
+            Some(chunk) => Err(AssembleError::Missing(chunk.sha256).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// How to ask for what is missing, and how many bytes that brings. An error where asking again makes no sense.
+    fn wanted(
+        &self,
+        manifest: &Manifest,
+        tip: &Tip,
+        source: &Layers,
+        keeper: &Keeper<'_, D>,
+    ) -> Result<BTreeMap<Way, u64>, AssembleError> {
+        let mut wanted = BTreeMap::new();
+        let mut seen = HashSet::new();
+        for chunk in chunks(manifest) {
+            if !seen.insert(chunk.sha256) || self.is_here(chunk, keeper) {
+                continue;
+            }
+            let missing = AssembleError::Missing(chunk.sha256);
+            let way = tip.way(chunk.sha256).ok_or(missing)?;
+            if let Way::Chunk(id) = way {
+                // What came under that name before comes again.
+                let kept = source.layers.iter().find_map(|layer| layer.get(&id));
+                altered(chunk, kept.map(|(_, bytes)| sha256(bytes)))?;
+                altered(chunk, keeper.others.get(&id).copied())?;
+            }
+            *wanted.entry(way).or_default() += u64::from(chunk.size);
+        }
+        Ok(wanted)
+    }
+
+    /// One pack with what `batch` names.
+    fn ask(
+        &self,
+        remote: &mut Remote,
+        batch: &[(Way, u64)],
+        keeper: &mut Keeper<'_, D>,
+        progress: &mut dyn Progress,
+    ) -> Result<Objects, ArriveError> {
+        let ids: Vec<ObjectId> = batch
+            .iter()
+            .map(|(Way::Chunk(id) | Way::Folder(id), _)| *id)
+            .collect();
+        let sizes: u64 = batch.iter().map(|(_, size)| size).sum();
+        let folders = batch
+            .iter()
+            .filter(|(way, _)| matches!(way, Way::Folder(_)))
+            .count() as u64;
+        // Of a folder some chunks may be here, and come all the same: as many again as the largest folders of a payload or
+        // artifact have.
+        let most = 2 * sizes + folders * MAX_FOLDER + (1 << 20);
+        let limits = Limits {
+            response: self.limits.response.min(most),
+            object: MAX_CHUNK_SIZE.into(),
+            // Each chunk, and each perhaps as a delta.
+            inflated: self.limits.inflated.min(2 * most),
+            ..self.limits.clone()
+        };
+        let want = Want {
+            ids: &ids,
+            have: &[],
+            depth: None,
+        };
+        remote
+            .fetch(&want, &limits, keeper, progress)
+            .map_err(|error| keeper.problem_or(error))
+    }
+
+    fn is_here(&self, chunk: &Chunk, keeper: &Keeper<'_, D>) -> bool {
+        keeper.memory.contains_key(&chunk.sha256) || self.cache.has_chunk(chunk)
+    }
+
+    /// A payload's files; an artifact's file in its entry, which does not count until it is stored.
+    fn assemble(
+        &self,
+        manifest: &Verified<Manifest>,
+        memory: &InMemory,
+        progress: &mut dyn Progress,
+    ) -> Result<PayloadFiles, AssembleError> {
+        if self.pin.kind == Kind::Payload {
+            let limit = self.limits.inflated;
+            return self.cache.files_with(manifest, memory, limit, progress);
+        }
+        if let Some(file) = manifest.file("rootfs") {
+            // What counted until now may be damaged, or this would not be here.
+            let disk = |path: &Path| {
+                let path = path.to_owned();
+                move |error| AssembleError::Disk(path, error)
+            };
+            let entry = self.cache.entry(self.pin.kind, self.pin.manifest);
+            self.cache.doubt_entry(&entry).map_err(disk(&entry))?;
+            let created = self.cache.disk.create_folder(&entry);
+            created.map_err(disk(&entry))?;
+            let rootfs = self.cache.rootfs(self.pin.manifest);
+            self.cache.on_disk(file, &rootfs, memory, progress)?;
+        }
+        Ok(PayloadFiles::new())
+    }
+
+    /// Writes the entry; it counts from the moment `complete` is there.
+    fn store(&self, tip: &Tip) -> Result<(), NotCached> {
+        let entry = self.cache.entry(self.pin.kind, self.pin.manifest);
+        let complete = entry.join("complete");
+        let disk = &self.cache.disk;
+        let write = |path: &Path, bytes: &[u8]| {
+            disk.create(path).and_then(|mut file| file.write_all(bytes))
+        };
+        let written = (|| {
+            disk.create_folder(&entry.join("signatures"))?;
+            write(&entry.join("manifest.json"), &tip.manifest)?;
+            for (n, signature) in tip.signatures.iter().enumerate() {
+                write(&entry.join(publish::signature_path(n)), signature)?;
+            }
+            match tip.basis() {
+                Some(basis) => write(&entry.join("basis"), &basis.encode())?,
+                // The next fetch of this name begins anew.
+                None => drop(disk.remove(&entry.join("basis"))),
+            }
+            disk.sync_all(&entry)?;
+            disk.create(&complete)?.sync()?;
+            disk.sync_folder(&entry)?;
+            disk.sync_folder(folder(&entry))
+        })();
+        written.map_err(|source| NotCached {
+            path: entry,
+            source,
+        })
+    }
+}
+
+/// An error where something came for a chunk that is not it.
+fn altered(chunk: &Chunk, found: Option<Digest>) -> Result<(), AssembleError> {
+    match found {
+        Some(found) if found != chunk.sha256 => Err(AssembleError::Altered {
+            chunk: chunk.sha256,
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
