@@ -331,9 +331,18 @@ impl<'a> Bootstrap<'a> {
         self.wanted = Some(wanted);
 
         self.phases.enter("payload");
+        let judge = Judge {
+            root: self.repository.root(),
+            floors: self
+                .state
+                .as_ref()
+                .expect("closed only on the way out of this program")
+                .floors(),
+            now: self.time.trusted_now(),
+        };
         let has = self
             .payloads
-            .has(&pin, self.judge())
+            .has(&pin, judge, &mut self.signs)
             .map_err(|error| lasting(PAYLOAD, Chain(&error)))?;
         if has {
             return Ok(());
@@ -345,15 +354,6 @@ impl<'a> Bootstrap<'a> {
                     .map_err(|error| failed(&error))?,
             ),
             None => None,
-        };
-        let judge = Judge {
-            root: self.repository.root(),
-            floors: self
-                .state
-                .as_ref()
-                .expect("closed only on the way out of this program")
-                .floors(),
-            now: self.time.trusted_now(),
         };
         if let Some(other) = &mut other {
             other.finish_by(finish_by);

@@ -133,7 +133,8 @@ impl Payloads {
                 .cache
                 .manifest(Kind::Payload, claim.digest, judge.root)
                 .ok()??;
-            Some((claim.digest, manifest))
+            let whole = self.cache.is_whole(&manifest);
+            whole.then_some((claim.digest, manifest))
         });
         let ready = self
             .ready
@@ -155,26 +156,54 @@ impl Payloads {
         all.iter().map(candidate).collect()
     }
 
-    /// Whether the pinned payload is complete in the cache and may start here.
-    pub(crate) fn has(&self, pin: &rack::Pin, judge: Judge<'_>) -> Result<bool, PayloadError> {
-        match self
-            .cache
-            .manifest(Kind::Payload, digest_of(pin), judge.root)
-        {
+    /// Whether the pinned payload is complete in the cache and may start here. Complete is what was read to the last byte: it is in
+    /// memory then, as it would be had it just come.
+    pub(crate) fn has(
+        &mut self,
+        pin: &rack::Pin,
+        judge: Judge<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<bool, PayloadError> {
+        let digest = digest_of(pin);
+        // Memory holds one payload.
+        self.ready = None;
+        let read = match self.cache.manifest(Kind::Payload, digest, judge.root) {
+            Ok(None) => return Ok(false),
             Ok(Some(manifest)) => {
                 self.accept(&manifest, judge)?;
+                self.read(digest, manifest, progress)
+            }
+            Err(error) => Err(error.into()),
+        };
+        match read {
+            Ok(ready) => {
                 PAYLOAD.say(format_args!(
                     "{}-{} is pinned and cached",
-                    manifest.name, manifest.version
+                    ready.manifest.name, ready.manifest.version
                 ));
+                self.ready = Some(ready);
                 Ok(true)
             }
-            Ok(None) => Ok(false),
             Err(error) => {
-                PAYLOAD.failed(Chain(&error), "fetch it anew");
+                PAYLOAD.failed(Chain(&error), "fetch what is missing");
                 Ok(false)
             }
         }
+    }
+
+    /// A payload from the cache, every byte of it verified.
+    fn read(
+        &self,
+        digest: Digest,
+        manifest: Verified<Manifest>,
+        progress: &mut dyn Progress,
+    ) -> Result<Ready, PayloadError> {
+        let files = self.cache.files(&manifest, MAX_FILE, progress)?;
+        Ok(Ready {
+            digest,
+            manifest,
+            files,
+        })
     }
 
     /// Fetches the pinned payload.
@@ -236,11 +265,181 @@ impl Payloads {
             .cache
             .manifest(Kind::Payload, digest, root)?
             .ok_or(PayloadError::Gone)?;
-        let files = self.cache.files(&manifest, MAX_FILE, progress)?;
-        Ok(Ready {
-            digest,
-            manifest,
-            files,
-        })
+        self.read(digest, manifest, progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    use racklet_fetch::progress::Silent;
+    use racklet_fetch::publish;
+    use racklet_trust::root::{RoleKeys, Roles};
+
+    use super::*;
+
+    /// A cache with payloads signed by a key of its own, as `ssh-keygen` makes it.
+    struct Card {
+        folder: tempfile::TempDir,
+        root: Verified<TrustRoot>,
+    }
+
+    fn ssh_keygen(folder: &Path, arguments: &[&str]) {
+        let done = Command::new("ssh-keygen")
+            .current_dir(folder)
+            .args(arguments)
+            .output()
+            .expect("ssh-keygen runs");
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    impl Card {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("scratch");
+            let path = folder.path();
+            ssh_keygen(path, &["-q", "-t", "ed25519", "-N", "", "-f", "key"]);
+            let key = fs::read_to_string(path.join("key.pub")).expect("read");
+            let words: Vec<&str> = key.split_whitespace().take(2).collect();
+            let keys = RoleKeys {
+                threshold: 1,
+                keys: vec![words.join(" ").parse().expect("a key")],
+            };
+            let roles = Roles {
+                root: keys.clone(),
+                config: keys.clone(),
+                payload: keys.clone(),
+                firmware: keys,
+            };
+            let root = TrustRoot::new(racklet_trust::digest::Hex([7; 16]), 1, roles);
+            let root = root.expect("a root").to_canonical();
+            let root = Verified::<TrustRoot>::baked(&root).expect("baked");
+            Self { folder, root }
+        }
+
+        /// Puts a payload into the cache; its digest.
+        fn put(&self, version: u64) -> Digest {
+            let cache = self.folder.path().join("cache");
+            let mut manifest = Manifest::new(Kind::Payload, "stable", version);
+            manifest.architecture = std::env::consts::ARCH.into();
+            manifest.boards = vec!["qemu-x86_64".into()];
+            manifest.created = 1_780_000_000;
+            for name in ["kernel", "initramfs"] {
+                let bytes = format!("{name} {version}").repeat(1000);
+                let file = publish::split(name, bytes.as_bytes(), |chunk, packed| {
+                    let path = cache.join(publish::chunk_path(chunk.sha256));
+                    fs::create_dir_all(path.parent().expect("a folder"))?;
+                    fs::write(path, packed)
+                });
+                manifest.files.push(file.expect("split"));
+            }
+            let bytes = manifest.to_canonical();
+            let digest = racklet_fetch::chunk::sha256(&bytes);
+            let entry = cache.join(format!("payloads/{digest}"));
+            fs::create_dir_all(entry.join("signatures")).expect("made");
+            fs::write(entry.join("manifest.json"), &bytes).expect("written");
+            let sign = [
+                "-q",
+                "-Y",
+                "sign",
+                "-n",
+                "manifest@racklet.dev",
+                "-f",
+                "key",
+            ];
+            let file = entry.join("manifest.json").display().to_string();
+            ssh_keygen(self.folder.path(), &[&sign[..], &[&file]].concat());
+            fs::rename(
+                entry.join("manifest.json.sig"),
+                entry.join("signatures/0.sig"),
+            )
+            .expect("renamed");
+            fs::write(entry.join("complete"), "").expect("written");
+            digest
+        }
+
+        fn payloads(&self) -> Payloads {
+            Payloads {
+                cache: Cache::open(Files, self.folder.path().join("cache")).expect("opens"),
+                board: "qemu-x86_64".into(),
+                ready: None,
+            }
+        }
+
+        fn judge<'a>(&'a self, floors: &'a Floors) -> Judge<'a> {
+            Judge {
+                root: &self.root,
+                floors,
+                now: 1_790_000_000,
+            }
+        }
+
+        /// The file of a payload's first chunk.
+        fn chunk(&self, payload: Digest) -> std::path::PathBuf {
+            let cache = self.folder.path().join("cache");
+            let manifest = fs::read(cache.join(format!("payloads/{payload}/manifest.json")));
+            let manifest = Manifest::parse_unverified(&manifest.expect("read")).expect("parses");
+            cache.join(publish::chunk_path(manifest.files[0].chunks[0].sha256))
+        }
+    }
+
+    fn pin(digest: Digest) -> rack::Pin {
+        rack::Pin {
+            name: "stable".parse().expect("a name"),
+            manifest: format!("sha256:{digest}").parse().expect("a digest"),
+            repository: None,
+        }
+    }
+
+    fn digests(candidates: &[Candidate]) -> Vec<Digest> {
+        let mut digests: Vec<Digest> = candidates.iter().map(|one| one.digest).collect();
+        digests.sort();
+        digests
+    }
+
+    #[test]
+    fn a_payload_with_a_rotten_chunk_is_not_here_and_another_one_starts() {
+        type Damage = fn(&Path);
+        let damages: [(&str, Damage); 3] = [
+            ("rotten", |path| {
+                let mut bytes = fs::read(path).expect("read");
+                let end = bytes.len() - 5;
+                bytes[end] ^= 4;
+                fs::write(path, bytes).expect("written");
+            }),
+            ("gone", |path| fs::remove_file(path).expect("removed")),
+            ("cut", |path| fs::write(path, "").expect("written")),
+        ];
+        let (floors, boots) = (Floors::default(), Boots::default());
+        for (what, damage) in damages {
+            let card = Card::new();
+            let (other, pinned) = (card.put(1), card.put(2));
+            let judge = card.judge(&floors);
+            let mut both = vec![other, pinned];
+            both.sort();
+            let mut payloads = card.payloads();
+            assert_eq!(digests(&payloads.candidates(judge, &boots, &[])), both);
+            assert!(
+                payloads
+                    .has(&pin(pinned), judge, &mut Silent)
+                    .expect("for this tray"),
+            );
+            // What was read is what starts: nothing that happens to the card afterwards matters.
+            damage(&card.chunk(pinned));
+            payloads
+                .take(pinned, &card.root, &mut Silent)
+                .expect("in memory");
+
+            let mut payloads = card.payloads();
+            let has = payloads.has(&pin(pinned), judge, &mut Silent);
+            assert!(!has.expect("for this tray"), "{what}");
+            let candidates = payloads.candidates(judge, &boots, &[]);
+            assert_eq!(digests(&candidates), [other], "{what}");
+            payloads
+                .take(other, &card.root, &mut Silent)
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+        }
     }
 }
