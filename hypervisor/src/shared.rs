@@ -62,6 +62,16 @@ impl Shared {
         self.nudged.notify_all();
     }
 
+    /// A look at the repository begins: whoever nudged before gets what it finds.
+    pub(crate) fn heed(&self) {
+        *self.sync.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
+    /// Whether somebody waits for a look at the repository that has not begun yet.
+    pub(crate) fn is_nudged(&self) -> bool {
+        *self.sync.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for a nudge, at most this long.
     pub(crate) fn wait(&self, longest: Duration) {
         let end = Instant::now() + longest;

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bringing what the head in force asks for: root file systems of workloads, and the next operating system.
 //!
+//! Fetching takes turns with looking at the rack repository: a turn ends after a time, or when somebody asks for a look, and the next
+//! one goes on from there.
+//!
 //! Nothing is used because it lies in the cache: in each run of this program, and again when the trust root changes, an
 //! image's manifest is verified by its signatures and its file by the manifest, before a workload gets it.
 
 use super::Source;
 use super::pace::dice;
+use super::turns::{BringError, Cut, FIRST_TURN, Nudges, next_turn};
 use crate::console::say;
 use crate::files;
 use crate::init;
@@ -15,12 +19,11 @@ use crate::work::Order;
 use racklet_api::error::chain;
 use racklet_api::init::Op;
 use racklet_api::rack;
-use racklet_fetch::cache::{ArriveError, AssembleError, EntryError, Pin};
-use racklet_fetch::limits::Limits;
+use racklet_fetch::cache::Pin;
+use racklet_fetch::limits::{Limits, Timeouts};
 use racklet_fetch::progress::Phase;
-use racklet_fetch::remote::{Remote, RemoteConfig};
-use racklet_fetch::tls::{Credentials, SystemClock, TlsError};
-use racklet_fetch::url::UrlError;
+use racklet_fetch::remote::Remote;
+use racklet_fetch::tls::Credentials;
 use racklet_trust::manifest::{Kind, Machine, NotForUs};
 use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,29 +38,14 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 /// How long workloads may take to stop before a restart, whatever their grace.
 const DRAIN: Duration = Duration::from_secs(90);
 
-/// Why something pinned is not here.
-#[derive(Debug, thiserror::Error)]
-enum BringError {
-    #[error("the repository's address")]
-    Url(#[from] UrlError),
-    #[error("set up TLS")]
-    Tls(#[from] TlsError),
-    #[error("{0}")]
-    Arrive(#[from] Box<ArriveError>),
-    #[error("the cached entry: {0}")]
-    Entry(#[from] EntryError),
-    #[error("the cached file: {0}")]
-    File(#[from] AssembleError),
-    #[error("not for this tray: {0}")]
-    NotForUs(#[from] NotForUs),
-}
-
 /// What has been brought, and what could not be.
 #[derive(Default)]
 pub(super) struct Brought {
     /// Verified in this run, under the trust root in force.
     verified: BTreeSet<Digest>,
     retries: BTreeMap<Digest, Retry>,
+    /// What a turn was too short for, and how long the next one may take.
+    turns: BTreeMap<Digest, Duration>,
     /// The restart that is planned.
     restart: Option<(Digest, Instant)>,
     /// Whether giving up was said.
@@ -82,6 +70,25 @@ impl Brought {
         self.retries
             .get(&digest)
             .is_none_or(|retry| retry.at <= Instant::now())
+    }
+
+    fn turn(&self, digest: Digest) -> Duration {
+        self.turns.get(&digest).copied().unwrap_or(FIRST_TURN)
+    }
+
+    /// A turn ended before it was done. Where it was too short, other things have theirs first.
+    fn cut(&mut self, digest: Digest, cut: Cut) {
+        let turn = next_turn(self.turn(digest), cut);
+        self.turns.insert(digest, turn);
+        if cut == Cut::Over {
+            self.failed(digest);
+        }
+    }
+
+    fn arrived(&mut self, digest: Digest) {
+        self.retries.remove(&digest);
+        self.turns.remove(&digest);
+        self.verified.insert(digest);
     }
 
     fn failed(&mut self, digest: Digest) -> Duration {
@@ -117,14 +124,11 @@ impl Source {
             .map(|w| w.rootfs.clone())
             .collect();
         let wanted: BTreeSet<Digest> = pins.iter().map(|pin| pin.manifest.into()).collect();
-        self.brought.retries.retain(|digest, _| {
-            wanted.contains(digest)
-                || self
-                    .desired
-                    .as_ref()
-                    .and_then(|d| d.release.as_ref())
-                    .is_some_and(|r| Digest::from(r.manifest) == *digest)
-        });
+        let release = desired.release.as_ref();
+        let release = release.map(|pin| Digest::from(pin.manifest));
+        let still = |digest: &Digest| wanted.contains(digest) || release == Some(*digest);
+        self.brought.retries.retain(|digest, _| still(digest));
+        self.brought.turns.retain(|digest, _| still(digest));
         for pin in pins {
             let digest = pin.manifest.into();
             if !self.brought.verified.contains(&digest) && self.brought.due(digest) {
@@ -148,8 +152,7 @@ impl Source {
                         short(digest)
                     ));
                 }
-                self.brought.retries.remove(&digest);
-                self.brought.verified.insert(digest);
+                self.brought.arrived(digest);
                 let mut view = self.shared.view();
                 view.images.remove(&digest.to_string());
                 view.ready.insert(digest.to_string());
@@ -157,6 +160,9 @@ impl Source {
                 self.orders.give(Order::Look);
             }
             Err(error) => {
+                if let Some(cut) = error.cut() {
+                    return self.brought.cut(digest, cut);
+                }
                 let text = chain(&error);
                 let wait = self.brought.failed(digest);
                 let message = format!("image {} {}: {text}", pin.name, short(digest));
@@ -232,13 +238,16 @@ impl Source {
             name: pin.name.to_string(),
             manifest: digest,
         };
-        let mut config = RemoteConfig::of_tray(&self.given.tray.repository, Arc::new(SystemClock))?;
+        let mut config = self.remote_config()?;
+        config.timeouts.pack = Timeouts::default().pack;
+        config.pulse = Arc::new(Nudges(Arc::clone(&self.shared)));
         if let Some(url) = &pin.repository {
             config.url = url.as_str().parse()?;
             // The rack repository's secrets are for the rack repository.
             config.credentials = Credentials::default();
         }
         let mut remote = Remote::new(&config)?;
+        remote.finish_by(Some(Instant::now() + self.brought.turn(digest)));
         let shared = Arc::clone(&self.shared);
         let mut shown = 0;
         let mut progress = move |phase: Phase, bytes: u64| {
@@ -392,10 +401,12 @@ impl Source {
                     "operating system {} {version} is here: {received} bytes received",
                     pin.name
                 ));
-                self.brought.retries.remove(&digest);
-                self.brought.verified.insert(digest);
+                self.brought.arrived(digest);
             }
             Err(error) => {
+                if let Some(cut) = error.cut() {
+                    return self.brought.cut(digest, cut);
+                }
                 let wait = self.brought.failed(digest);
                 let text = chain(&error);
                 self.show_release(Some(digest), Some(&text));

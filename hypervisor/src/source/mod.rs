@@ -14,6 +14,7 @@
 
 mod bring;
 mod pace;
+mod turns;
 
 use crate::console::{Once, say};
 use crate::handoff::{self, Given};
@@ -46,6 +47,9 @@ use std::time::{Duration, Instant};
 
 /// A refused head is judged again after this long: approvals by further keys may have come meanwhile.
 const JUDGE_AGAIN: Duration = Duration::from_secs(30);
+
+/// One pack of the rack repository takes no longer: text that people write. What it is asked for meanwhile waits.
+const LONGEST_PACK: Duration = Duration::from_secs(300);
 
 /// Why there is no answer from the repository.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +168,7 @@ impl Source {
         self.reopen();
         let mut pace = Pace::default();
         loop {
+            self.shared.heed();
             match self.look() {
                 Ok(look) => {
                     self.note(look);
@@ -258,10 +263,7 @@ impl Source {
     fn look(&mut self) -> Result<Look, LookError> {
         let mut remote = match self.remote.take() {
             Some(remote) => remote,
-            None => Remote::new(&RemoteConfig::of_tray(
-                &self.given.tray.repository,
-                Arc::new(SystemClock),
-            )?)?,
+            None => Remote::new(&self.remote_config()?)?,
         };
         let before = remote.received();
         let look = self.look_at(&mut remote);
@@ -270,6 +272,13 @@ impl Source {
             self.remote = Some(remote);
         }
         look
+    }
+
+    /// How the rack repository's server is spoken to.
+    fn remote_config(&self) -> Result<RemoteConfig, UrlError> {
+        let mut config = RemoteConfig::of_tray(&self.given.tray.repository, Arc::new(SystemClock))?;
+        config.timeouts.pack = LONGEST_PACK;
+        Ok(config)
     }
 
     fn look_at(&mut self, remote: &mut Remote) -> Result<Look, LookError> {

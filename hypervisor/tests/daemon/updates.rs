@@ -53,6 +53,47 @@ fn a_new_image_replaces_the_old_one_only_once_it_is_here() -> Result<()> {
 }
 
 #[test]
+fn sync_is_heard_while_an_image_is_waited_for() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let rack = std::fs::read_to_string(tray.path("rack/rack.yaml"))?;
+    tray.write(
+        "rack.yaml",
+        &rack.replace("pollSeconds: 1", "pollSeconds: 3600"),
+    )?;
+    let first = tray.push("one")?;
+    tray.start()?;
+    tray.converged(&first)?;
+
+    // A server that takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let elsewhere = format!("https://{}/images", silent.local_addr()?);
+    let (pin, missing) = (tray.artifact.clone(), "ab".repeat(32));
+    tray.artifact = missing.clone();
+    tray.workload("api", "[run]", "")?;
+    let path = "workloads/api.yaml";
+    let text = std::fs::read_to_string(tray.path("rack").join(path))?;
+    let here = format!("manifest: \"sha256:{missing}\"");
+    let there = format!("{here}, repository: \"{elsewhere}\"");
+    tray.write(path, &text.replace(&here, &there))?;
+    tray.push("an image from elsewhere")?;
+    tray.ask("POST", "/v1/sync")?;
+    let (_connection, _) = silent.accept()?;
+
+    tray.artifact = pin;
+    tray.workload("more", "[run]", "")?;
+    let next = tray.push("two")?;
+    tray.ask("POST", "/v1/sync")?;
+    tray.until("the newer head", |state| {
+        (state["head"]["commit"] == *next).then_some(())
+    })?;
+    // Not because the silent server was given up: nobody has lost patience with it yet.
+    let console = tray.console();
+    assert!(!console.contains("was not complete"), "{console}");
+    Ok(())
+}
+
+#[test]
 fn a_damaged_cached_image_is_never_given_to_a_workload() -> Result<()> {
     let mut tray = Tray::new()?;
     tray.workload("web", "[run]", "")?;
