@@ -17,7 +17,7 @@ use racklet_fetch::{
     remote::{Remote, RemoteConfig, RemoteError},
     tls::{ClientCertificate, Credentials, Token},
 };
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, CidrSubnet, GeneralSubtree, KeyPair, NameConstraints};
 use support::{
     git::Place,
     server::{Certificate, Mode, Request, Server, answer, authority},
@@ -200,7 +200,12 @@ fn certificates_are_judged_by_the_given_clock() {
     let place = served();
     let with = |names: &[&str], years| {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        Server::with(place.served(), &Certificate { names, years }, None)
+        let certificate = Certificate {
+            names,
+            years,
+            constraints: None,
+        };
+        Server::with(place.served(), &certificate, None)
     };
     let here = &["127.0.0.1"][..];
     let (y1970, y2026, y2100) = (0, 1_790_000_000, 4_102_444_800);
@@ -234,6 +239,55 @@ fn certificates_are_judged_by_the_given_clock() {
         error.contains("is refused") || error.contains("not trusted"),
         "{error}"
     );
+}
+
+#[test]
+fn an_authority_vouches_only_for_the_names_that_it_may_vouch_for() {
+    let place = served();
+    let dns = |name: &str| GeneralSubtree::DnsName(name.into());
+    let net = |address: [u8; 4], prefix| {
+        GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address.into(), prefix))
+    };
+    for (permitted, excluded, host, fine) in [
+        (vec![net([127, 0, 0, 0], 8)], vec![], "127.0.0.1", true),
+        (vec![net([10, 0, 0, 0], 8)], vec![], "127.0.0.1", false),
+        (vec![], vec![net([127, 0, 0, 0], 8)], "127.0.0.1", false),
+        (vec![], vec![net([10, 0, 0, 0], 8)], "127.0.0.1", true),
+        (vec![dns("localhost")], vec![], "localhost", true),
+        (vec![dns("example.org")], vec![], "localhost", false),
+        (vec![], vec![dns("localhost")], "localhost", false),
+        // What is excluded stays so, whatever else is permitted.
+        (
+            vec![dns("localhost")],
+            vec![dns("localhost")],
+            "localhost",
+            false,
+        ),
+    ] {
+        let what = format!("{permitted:?} {excluded:?}");
+        let certificate = Certificate {
+            names: vec![host.into()],
+            constraints: Some(NameConstraints {
+                permitted_subtrees: permitted,
+                excluded_subtrees: excluded,
+            }),
+            ..Certificate::default()
+        };
+        let server = Server::with(place.served(), &certificate, None);
+        let mut config = server.config("rack");
+        config.url = format!("https://{host}:{}/rack", server.port)
+            .parse()
+            .unwrap();
+        match fine {
+            true => drop(fetch(&config).unwrap_or_else(|error| panic!("{what}: {error}"))),
+            false => {
+                let error = http_error(&config);
+                let text = error.to_string();
+                assert!(matches!(error, HttpError::Tls(_)), "{what}: {text}");
+                assert!(text.contains("NameConstraint"), "{what}: {text}");
+            }
+        }
+    }
 }
 
 #[test]

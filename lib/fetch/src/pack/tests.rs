@@ -182,6 +182,42 @@ fn what_is_behind_the_end_is_refused() {
     ));
 }
 
+/// Two messages of one SHA-1: the chosen-prefix collision of Leurent and Peyrin, "SHA-1 is a Shambles", 2020 (sha-mbles.github.io).
+fn colliding() -> [Vec<u8>; 2] {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let mut lines = include_str!("collision.hex")
+        .lines()
+        .map(|line| line.as_bytes().chunks(2).map(byte).collect());
+    [lines.next().unwrap(), lines.next().unwrap()]
+}
+
+#[test]
+fn a_real_sha_1_collision_gives_no_name_to_an_object() {
+    let [one, two] = colliding();
+    let plain = |bytes: &[u8]| ring::digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
+    assert_ne!(one, two);
+    assert_eq!(plain(&one).as_ref(), plain(&two).as_ref());
+    let hash = |bytes: &[u8]| {
+        let mut hasher = gix_hash::hasher(Format::Sha1);
+        hasher.update(bytes);
+        hasher.try_finalize()
+    };
+    for bytes in [&one, &two] {
+        // Whatever comes behind, and however it is handed over.
+        for more in [&b""[..], b"the same end"] {
+            assert!(hash(&[bytes, more].concat()).is_err());
+        }
+        assert!(gix_hash::hasher(Format::Sha1).try_finalize().is_ok());
+    }
+    // It is this hasher that names objects, with a head before their bytes: which is why these two, as blobs, do not collide.
+    let objects = unpack(&[blob(&one), blob(&two)]).unwrap();
+    for bytes in [one, two] {
+        let with_head = [format!("blob {}\0", bytes.len()).as_bytes(), &bytes].concat();
+        assert_eq!(objects[&hash(&with_head).unwrap()], (Kind::Blob, bytes));
+    }
+    assert_eq!(objects.len(), 2);
+}
+
 proptest! {
     #[test]
     fn no_pack_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), entries in 0u8..4) {

@@ -15,7 +15,7 @@ use racklet_fetch::{
     remote::{Remote, RemoteConfig},
     tls::Authorities,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, NameConstraints};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -64,6 +64,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// Years of the first and the last day.
     pub years: (i32, i32),
+    /// For which names its authority may vouch.
+    pub constraints: Option<NameConstraints>,
 }
 
 impl Default for Certificate {
@@ -71,6 +73,7 @@ impl Default for Certificate {
         Self {
             names: vec!["127.0.0.1".into(), "localhost".into()],
             years: (2020, 2040),
+            constraints: None,
         }
     }
 }
@@ -83,7 +86,12 @@ fn params(names: Vec<String>, years: (i32, i32)) -> CertificateParams {
 }
 
 pub fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    authority_for(None)
+}
+
+fn authority_for(constraints: Option<NameConstraints>) -> CertifiedIssuer<'static, KeyPair> {
     let mut ca = params(vec![], (2000, 2100));
+    ca.name_constraints = constraints;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap()
 }
@@ -95,7 +103,7 @@ impl Server {
     }
 
     pub fn with(root: PathBuf, certificate: &Certificate, clients: Option<String>) -> Self {
-        let ca = authority();
+        let ca = authority_for(certificate.constraints.clone());
         let key = KeyPair::generate().unwrap();
         let leaf = params(certificate.names.clone(), certificate.years)
             .signed_by(&key, &ca)
