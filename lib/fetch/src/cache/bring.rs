@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// Chunks held before a manifest is verified, in bytes. A payload is needed in memory anyway: one of the size that is aimed at comes
-/// in one pack. Of an artifact that is here in no version, so much may come twice, once before the manifest is known.
+/// in one pack. What is held is kept once the manifest vouches for it; a fetch that is cut before that gets it again.
 const HOLD_PAYLOAD: usize = 24 << 20;
 const HOLD_ARTIFACT: usize = 4 << 20;
 /// Everything inflated before a manifest is verified, held chunks included.
