@@ -12,6 +12,7 @@ use super::pace::dice;
 use super::turns::{BringError, Cut, FIRST_TURN, Nudges, next_turn};
 use crate::console::say;
 use crate::files;
+use crate::handoff::Given;
 use crate::init;
 use crate::release::{self, Step, Tries};
 use crate::shared::unix_time;
@@ -216,11 +217,22 @@ impl Source {
         Ok(Some(manifest))
     }
 
+    /// The time that expiry dates are judged by, as in the bootstrap.
+    fn vouched_time(&self) -> u64 {
+        let signed = self.accepted.as_ref().map_or(0, |tree| tree.head().time);
+        let Given { tray, handoff, .. } = &self.given;
+        handoff.time.source.vouched(
+            !tray.time_servers.is_empty(),
+            unix_time(),
+            handoff.time_floor.max(signed),
+        )
+    }
+
     fn fits(&self, manifest: &Verified<Manifest>, floor: u64) -> Result<(), NotForUs> {
         manifest.accept(&Machine {
             architecture: std::env::consts::ARCH,
             board: &self.given.tray.board,
-            now: Some(unix_time()),
+            now: Some(self.vouched_time()),
             floor,
         })
     }

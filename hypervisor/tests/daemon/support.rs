@@ -153,6 +153,17 @@ impl Tray {
         Ok(())
     }
 
+    /// Changes a value of what the bootstrap left behind.
+    pub(crate) fn hand_over_value(&self, file: &str, pointer: &str, value: Value) -> Result<()> {
+        let path = self.path("handoff").join(file);
+        let mut given: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        match given.pointer_mut(pointer) {
+            Some(place) => *place = value,
+            None => given[pointer.trim_start_matches('/')] = value,
+        }
+        Ok(fs::write(path, given.to_string())?)
+    }
+
     fn start_neighbours(&self) -> Result<()> {
         let (told, floors) = (Arc::clone(&self.told), Arc::clone(&self.floors));
         let handoff: Handoff =
@@ -270,11 +281,26 @@ impl Tray {
         self.push_with(message, &[])
     }
 
+    /// The same with a moment of the past in the commit.
+    pub(crate) fn push_at(&self, message: &str, unix: u64) -> Result<String> {
+        self.push_dated(message, &[], Some(unix))
+    }
+
     /// The same with Git configuration of its own, for example another key.
     pub(crate) fn push_with(&self, message: &str, configuration: &[&str]) -> Result<String> {
+        self.push_dated(message, configuration, None)
+    }
+
+    fn push_dated(
+        &self,
+        message: &str,
+        configuration: &[&str],
+        unix: Option<u64>,
+    ) -> Result<String> {
         let work = self.path("rack");
         output(git(&work).args(["add", "-A"]))?;
         let mut commit = git(&work);
+        commit.envs(unix.map(|unix| ("GIT_COMMITTER_DATE", format!("{unix} +0000"))));
         for entry in configuration {
             commit.args(["-c", entry]);
         }
@@ -293,6 +319,18 @@ impl Tray {
         version: u64,
         files: &[(&str, &[u8])],
     ) -> Result<String> {
+        self.publish_until(kind, name, version, files, None)
+    }
+
+    /// The same with the moment from which it must not be used any more.
+    pub(crate) fn publish_until(
+        &self,
+        kind: Kind,
+        name: &str,
+        version: u64,
+        files: &[(&str, &[u8])],
+        expires: Option<u64>,
+    ) -> Result<String> {
         let folder = self.path(&format!("{kind}-{name}-{version}"));
         fs::create_dir_all(folder.join("signatures"))?;
         let mut manifest = Manifest::new(kind, name, version);
@@ -301,6 +339,7 @@ impl Tray {
             manifest.boards = vec!["qemu-x86_64".into()];
         }
         manifest.created = 1;
+        manifest.expires = expires;
         for (file, bytes) in files {
             let file = publish::split(file, *bytes, |chunk, packed| {
                 let path = folder.join(publish::chunk_path(chunk.sha256));

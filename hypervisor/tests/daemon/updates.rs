@@ -4,6 +4,7 @@
 use crate::support::{Tray, alive, workload};
 use anyhow::Result;
 use racklet_trust::manifest::Kind;
+use serde_json::json;
 
 #[test]
 fn a_new_image_replaces_the_old_one_only_once_it_is_here() -> Result<()> {
@@ -128,6 +129,37 @@ fn a_damaged_cached_image_is_never_given_to_a_workload() -> Result<()> {
         "{}",
         tray.console()
     );
+    Ok(())
+}
+
+/// An image that expired by the clock but not by the newest signed time, on a tray whose clock was set by `source`.
+fn expired_by_the_clock(source: &str, servers: &[&str]) -> Result<(Tray, String)> {
+    let mut tray = Tray::new()?;
+    let files: &[(&str, &[u8])] = &[("rootfs", b"another root file system")];
+    tray.artifact = tray.publish_until(Kind::Artifact, "server", 2, files, Some(1_720_000_000))?;
+    tray.workload("web", "[run]", "")?;
+    let head = tray.push_at("one", 1_700_000_000)?;
+    tray.hand_over_value("tray.json", "/timeServers", json!(servers))?;
+    tray.hand_over_value("handoff.json", "/time/source", json!(source))?;
+    tray.start()?;
+    Ok((tray, head))
+}
+
+#[test]
+fn an_image_expires_by_the_owners_time_servers() -> Result<()> {
+    let (tray, _head) = expired_by_the_clock("sntp", &["ntp.example"])?;
+    tray.until("says that it is expired", |s| {
+        let message = workload(s, "web")["message"].as_str()?.to_owned();
+        message.contains("expired").then_some(())
+    })
+}
+
+#[test]
+fn an_image_does_not_expire_by_a_clock_that_nobody_vouches_for() -> Result<()> {
+    for (source, servers) in [("rtc", &["ntp.example"][..]), ("floor", &[]), ("sntp", &[])] {
+        let (tray, head) = expired_by_the_clock(source, servers)?;
+        tray.converged(&head)?;
+    }
     Ok(())
 }
 

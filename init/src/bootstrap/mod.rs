@@ -301,9 +301,8 @@ impl<'a> Bootstrap<'a> {
         up.map_err(|error| passing(NETWORK, Chain(&error)))?;
 
         self.phases.enter("time");
-        let mut servers = self.tray.time_servers.clone();
-        servers.extend(network.time_servers());
-        self.time.ask(&servers);
+        self.time
+            .ask(&self.tray.time_servers, &network.time_servers());
         signs.give();
 
         self.phases.enter("repository");

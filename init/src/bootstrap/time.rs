@@ -29,6 +29,8 @@ const BELIEVED_AHEAD: u64 = 10 * 365 * 86_400;
 pub(crate) struct Time {
     floor: u64,
     source: TimeSource,
+    /// The servers asked were this tray's own, not ones that the network named.
+    configured: bool,
     /// That there is no time server was told.
     told: bool,
 }
@@ -63,6 +65,7 @@ impl Time {
         Self {
             floor,
             source,
+            configured: false,
             told: false,
         }
     }
@@ -77,19 +80,22 @@ impl Time {
         }
     }
 
-    /// Asks the time servers, unless they have answered already.
-    pub(crate) fn ask(&mut self, servers: &[String]) {
+    /// Asks the time servers, unless they have answered already: the tray's own, or the ones that DHCP named where it has
+    /// none. Counted together, whoever answers DHCP's questions would outvote the owner's.
+    pub(crate) fn ask(&mut self, own: &[String], named: &[String]) {
         if self.source == TimeSource::Sntp {
             return;
         }
+        let servers = asked(own, named);
         if servers.is_empty() {
             if !std::mem::replace(&mut self.told, true) {
                 TIME.say("no time server is configured or named by DHCP; certificates are judged by this clock");
             }
             return;
         }
-        let samples = question(servers, Duration::from_secs(self.floor));
-        let Some(agreed) = sntp::agree(&samples) else {
+        self.configured = !own.is_empty();
+        let (samples, agreed) = consult(servers, Duration::from_secs(self.floor));
+        let Some(agreed) = agreed else {
             let text = if samples.is_empty() {
                 "no time server answered"
             } else {
@@ -124,13 +130,10 @@ impl Time {
         ));
     }
 
-    /// The time that expiry dates are judged by: only one that somebody vouches for. A real-time clock that is wrong must
-    /// not make every payload look expired.
+    /// The time that expiry dates are judged by.
     pub(crate) fn trusted_now(&self) -> u64 {
-        match self.source {
-            TimeSource::Sntp => clock::wall().as_secs().max(self.floor),
-            TimeSource::Rtc | TimeSource::Floor => self.floor,
-        }
+        let wall = clock::wall().as_secs();
+        self.source.vouched(self.configured, wall, self.floor)
     }
 
     /// For the next stage.
@@ -140,6 +143,18 @@ impl Time {
             source: self.source,
         }
     }
+}
+
+/// Which servers are asked.
+fn asked<'a>(own: &'a [String], named: &'a [String]) -> &'a [String] {
+    if own.is_empty() { named } else { own }
+}
+
+/// The judged answers, and what they agree on.
+fn consult(servers: &[String], floor: Duration) -> (Vec<Sample>, Option<Sample>) {
+    let samples = question(servers, floor);
+    let agreed = sntp::agree(&samples);
+    (samples, agreed)
 }
 
 /// What to set a clock to that says `wall`, and what it then goes by.
@@ -257,8 +272,63 @@ mod tests {
         let time = Time {
             floor: 1_790_000_000,
             source: TimeSource::Rtc,
+            configured: true,
             told: false,
         };
         assert_eq!(time.trusted_now(), 1_790_000_000);
+    }
+
+    /// A time server whose clock was at `unix` when this system started, in the calling thread's network namespace; it ends
+    /// with the test's process.
+    fn time_server(address: &str, unix: u64) {
+        const SINCE_1900: u64 = 2_208_988_800;
+        let socket = UdpSocket::bind((address, sntp::PORT)).expect("binds");
+        thread::spawn(move || {
+            let mut query = [0; 48];
+            while let Ok((_, from)) = socket.recv_from(&mut query) {
+                let mut answer = [0; 48];
+                // Version 4, a server; stratum 2; the question's own time stamp.
+                answer[..2].copy_from_slice(&[4 << 3 | 4, 2]);
+                answer[24..32].copy_from_slice(&query[40..48]);
+                // Off by up to half a second, so that equals agree however they are scheduled.
+                answer[10] = 0x80;
+                let now = clock::since_boot();
+                let seconds = (unix + SINCE_1900 + now.as_secs()) % (1 << 32);
+                let fraction = (u64::from(now.subsec_nanos()) << 32) / 1_000_000_000;
+                let stamp = (seconds << 32 | fraction).to_be_bytes();
+                answer[32..40].copy_from_slice(&stamp);
+                answer[40..].copy_from_slice(&stamp);
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+    }
+
+    #[test]
+    fn four_liars_that_dhcp_names_do_not_outvote_the_owners_time_server() {
+        use std::os::unix::fs::MetadataExt;
+        if std::fs::metadata("/proc/self").map_or(u32::MAX, |own| own.uid()) != 0 {
+            eprintln!("SKIPPED: needs root to make a network namespace; nothing was tested");
+            return;
+        }
+        let (honest, lie) = (1_790_000_600, 1_790_000_000 + 29 * 365 * 86_400);
+        let run = move || {
+            racklet_linux::netns::unshare().expect("a namespace");
+            let mut rtnl = racklet_linux::rtnl::Rtnl::open().expect("rtnetlink");
+            let lo = rtnl.link("lo").expect("links").expect("loopback").index;
+            rtnl.set_up(lo, true).expect("up");
+            let own = vec!["127.0.0.1".to_owned()];
+            let named: Vec<String> = (2..6).map(|last| format!("127.0.0.{last}")).collect();
+            time_server(&own[0], honest);
+            for server in &named {
+                time_server(server, lie);
+            }
+            let floor = Duration::from_secs(1_790_000_000);
+            let told = |servers: &[String]| consult(servers, floor).1.expect("they answer").epoch;
+            let is =
+                |found: Duration, unix| found.abs_diff(Duration::from_secs(unix)).as_secs() == 0;
+            assert!(is(told(asked(&own, &named)), honest));
+            assert!(is(told(asked(&[], &named)), lie), "better than none");
+        };
+        thread::spawn(run).join().expect("the test's thread");
     }
 }

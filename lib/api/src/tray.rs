@@ -35,7 +35,7 @@ pub struct TrayConfig {
     pub repository: Repository,
     /// How the tray gets on the network.
     pub network: NetworkConfig,
-    /// SNTP servers (`host` or address), in order of preference; DHCP's come after them.
+    /// SNTP servers (`host` or address), in order of preference; DHCP's count only when there are none.
     pub time_servers: Vec<String>,
     /// The tray's own Ed25519 key (PKCS#8 PEM), if it has one.
     pub identity: Option<Secret>,
