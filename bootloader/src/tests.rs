@@ -366,7 +366,7 @@ fn an_expired_manifest_boots_because_firmware_has_no_trustworthy_clock() {
 }
 
 #[test]
-fn an_old_release_copied_over_a_slot_is_refused() {
+fn an_older_version_in_a_slot_is_refused() {
     let mut machine = Machine::new(Some(Sample::new(5)), Some(Sample::new(4)));
     machine.set_record(SlotRecord::new(Some(5), Some(4)).mark_good(Slot::A, 5));
     machine.install(Slot::A, &Sample::new(3));

@@ -38,7 +38,7 @@ fn refusal(bridge: &Bridge, port: &Port) -> String {
 }
 
 #[test]
-fn two_workloads_cannot_claim_one_address() {
+fn an_address_that_a_workload_has_is_not_given_to_another() {
     let why = refusal(&lan(), &port("db", 2, &["10.80.0.10"]));
     assert_eq!(
         why,

@@ -34,12 +34,18 @@ fn a_boot_changes_one_sector_of_the_card_and_no_file_system() -> Result<()> {
 #[test]
 fn linux_starts_and_finds_both_archives() -> Result<()> {
     let card = Card::with_linux("/bin/busybox cat /racklet/boot.json /racklet/tray.json")?;
-    card.boot()?.says(&[
+    let mut tray = card.boot()?;
+    tray.says(&[
         "starting Linux with: console=ttyS0,115200 panic=5 gpt no_timer_check",
         "Linux version 6.12",
         "{\"slot\":\"a\",\"tries\":1,\"version\":5}",
         "{\"tray\":\"tray-1\"}",
-    ])
+    ])?;
+    ensure!(
+        !tray.said("forged"),
+        "the initramfs spoke for the bootloader"
+    );
+    Ok(())
 }
 
 #[test]

@@ -47,19 +47,26 @@ pub(crate) fn load(ready: Ready, tray: &TrayConfig, handoff: &[u8]) -> Result<()
     kexec::load(&kernel, &initramfs, &command_line(tray, &manifest)).map_err(LoadError::Load)
 }
 
-/// Verified bytes, and behind them at a multiple of four what we say ourselves.
-fn seal(name: &str, bytes: Verified<Vec<u8>>, behind: &[u8]) -> Result<Sealed, LoadError> {
+/// Verified bytes, and behind them what we say ourselves.
+fn seal(name: &str, bytes: Verified<Vec<u8>>, ours: &[u8]) -> Result<Sealed, LoadError> {
     let write = || {
         let mut memory = Unsealed::new(name)?;
-        memory.write_all(&bytes)?;
-        if !behind.is_empty() {
-            let padding = bytes.len().next_multiple_of(4) - bytes.len();
-            memory.write_all(&[0; 4][..padding])?;
-            memory.write_all(behind)?;
+        for part in joined(&bytes, ours) {
+            memory.write_all(part)?;
         }
         memory.seal()
     };
     write().map_err(LoadError::Memory)
+}
+
+/// The payload's bytes, and ours behind them at a multiple of four. Linux unpacks one archive over the other, so the last one
+/// counts: whatever a payload has at `/racklet`, the handoff is ours.
+fn joined<'a>(theirs: &'a [u8], ours: &'a [u8]) -> [&'a [u8]; 3] {
+    let padding = match ours {
+        [] => 0,
+        _ => theirs.len().next_multiple_of(4) - theirs.len(),
+    };
+    [theirs, &[0; 4][..padding], ours]
 }
 
 /// The board's arguments, then the payload's.
@@ -97,6 +104,26 @@ pub(crate) fn handoff_archive(
 mod tests {
     use super::*;
     use racklet_trust::manifest::Kind;
+
+    #[test]
+    fn the_handoff_is_behind_whatever_a_payload_says_of_itself() {
+        let mut forged = Archive::new();
+        forged
+            .file("racklet/handoff.json", 0o600, b"forged")
+            .expect("is small");
+        let forged = forged.finish();
+        for extra in 0..4 {
+            let theirs = [&forged[..], &[0; 4][..extra]].concat();
+            let whole = joined(&theirs, b"ours").concat();
+            assert!(
+                whole.starts_with(&theirs),
+                "verified bytes stay as they are"
+            );
+            assert!(whole.ends_with(b"ours"));
+            assert_eq!((whole.len() - 4) % 4, 0, "where Linux looks for an archive");
+        }
+        assert_eq!(joined(b"kernel", b"").concat(), b"kernel");
+    }
 
     #[test]
     fn the_command_line_is_the_boards_and_then_the_payloads() {

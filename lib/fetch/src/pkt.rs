@@ -216,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_the_side_band_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = band(&bytes);
         }
     }
