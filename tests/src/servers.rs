@@ -420,6 +420,20 @@ mod tests {
         assert!(stranger.to_string().contains("certificate"), "{stranger}");
         server.teach(&work).unwrap();
         run(&work, &["push", "--quiet", "origin", "main"]).unwrap();
+        // A variable of the surroundings counts more than what the working copy was taught.
+        let push = |program: &[&str]| {
+            let mut command = Command::new(program[0]);
+            command
+                .args(&program[1..])
+                .args(["push", "--quiet", "origin", "main"]);
+            output(
+                command
+                    .current_dir(&work)
+                    .env("GIT_SSL_CAINFO", "/dev/null"),
+            )
+        };
+        push(&["git"]).unwrap_err();
+        push(&["env", "-u", "GIT_SSL_CAINFO", "git"]).unwrap();
 
         let authority = format!("http.sslCAInfo={}", server.authority().display());
         let list = || run(folder.path(), &["-c", &authority, "ls-remote", &url]);

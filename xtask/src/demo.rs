@@ -287,14 +287,17 @@ fn stay(rack: &Rack, tray: &mut Tray, server: &mut GitServer, over: &AtomicBool)
         rack.home().display(),
         rack.program().display()
     );
+    // It counts more than the repository's own configuration, which names the demo's authority.
+    let other_authority = std::env::var_os("GIT_SSL_CAINFO").is_some();
     say(&format!(
         "\nIt stays up until Ctrl-C. To try, in another terminal:\n\n  \
          cd {}\n  alias racklet='{racklet}'\n  \
          racklet status\n  \
          racklet logs {WORKLOAD} --follow\n  \
-         $EDITOR workloads/web.yaml && racklet check && git commit -am 'my edit' && git push\n\n\
+         {}\n\n\
          Console  {}\nQEMU     {}\nServer   {}\n",
         repository.display(),
+        edit(other_authority),
         console.display(),
         tray.folder().join("qemu.log").display(),
         server.logs().display(),
@@ -314,6 +317,17 @@ fn stay(rack: &Rack, tray: &mut Tray, server: &mut GitServer, over: &AtomicBool)
         }
     }
     Ok(())
+}
+
+/// How to edit. Where the surroundings tell Git of another authority, `git push` by itself would refuse the demo's server.
+fn edit(other_authority: bool) -> String {
+    let push = match other_authority {
+        true => {
+            "env -u GIT_SSL_CAINFO git push   # GIT_SSL_CAINFO names another authority than the demo's"
+        }
+        false => "git push",
+    };
+    format!("$EDITOR workloads/web.yaml && racklet check && git commit -am 'my edit' && {push}")
 }
 
 fn summary(state: &Value) -> String {
@@ -352,6 +366,12 @@ fn first_line(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_push_that_is_suggested_works_where_git_is_told_of_another_authority() {
+        assert!(edit(false).ends_with("&& git push"));
+        assert!(edit(true).contains("&& env -u GIT_SSL_CAINFO git push"));
+    }
 
     #[test]
     fn the_status_line_says_what_runs_and_what_is_refused() {
