@@ -146,6 +146,37 @@ impl Backports {
     }
 }
 
+/// What `doctor --undo` does about [`Backports::FILE`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Undo {
+    /// It is not there.
+    Nothing,
+    /// It is as we wrote it.
+    Remove,
+    /// Somebody has written into it since.
+    Foreign,
+}
+
+impl Undo {
+    /// Judges what is in the file: one line of ours, nothing else that apt would read.
+    pub(crate) fn of(contents: Option<&str>) -> Self {
+        let Some(contents) = contents else {
+            return Self::Nothing;
+        };
+        let mut lines = contents
+            .lines()
+            .filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+        let ours = |line: &str| {
+            line.starts_with(&format!("deb [signed-by={KEYS}] "))
+                && line.ends_with("-backports main")
+        };
+        match (lines.next(), lines.next()) {
+            (Some(line), None) if ours(line) => Self::Remove,
+            _ => Self::Foreign,
+        }
+    }
+}
+
 struct Apt {
     options: Vec<String>,
 }
@@ -309,6 +340,26 @@ mod tests {
                 Backports::new("https://a.example", "bookworm", known).missing(),
                 None
             );
+        }
+    }
+
+    #[test]
+    fn only_what_was_added_is_taken_back() {
+        let backports = Backports::new("https://a.example", "bookworm", "");
+        let line = backports.missing().unwrap();
+        assert_eq!(Undo::of(None), Undo::Nothing);
+        assert_eq!(Undo::of(Some(&format!("{line}\n"))), Undo::Remove);
+        assert_eq!(
+            Undo::of(Some(&format!("# a note\n{line}\n\n"))),
+            Undo::Remove
+        );
+        for other in [
+            String::new(),
+            format!("{line}\n{line}\n"),
+            format!("{line} contrib\n"),
+            "deb https://b.example/debian bookworm-backports main\n".to_owned(),
+        ] {
+            assert_eq!(Undo::of(Some(&other)), Undo::Foreign, "{other}");
         }
     }
 

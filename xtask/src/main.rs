@@ -44,7 +44,7 @@ enum Task {
     /// Sets up and runs every test: format, lints, licences, unit, property and end-to-end tests
     Test(test::Arguments),
     /// Says what is missing on this machine and why it is needed
-    Doctor,
+    Doctor(doctor::Arguments),
     /// Sets up and builds everything that tests and demo need, into target/racklet
     Build,
     /// Builds kernels only, from the distribution's source
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
-        Task::Doctor => doctor::run(),
+        Task::Doctor(arguments) => doctor::run(&arguments),
         Task::Build => build::everything().map(drop),
         Task::Kernel { names } => packages::require_all().and_then(|()| kernel::build(&names)),
         Task::Programs => packages::require_all()

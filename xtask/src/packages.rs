@@ -193,15 +193,8 @@ pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
             "there is no apt-get here: install what the list above names by hand, then run this again"
         );
     }
-    let root = racklet_tests::process::output(Command::new("id").arg("-u"))?.trim() == "0";
-    let administrator = |program: &str| {
-        if root {
-            return Command::new(program);
-        }
-        let mut sudo = Command::new("sudo");
-        sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", program]);
-        sudo
-    };
+    let root = is_root()?;
+    let administrator = |program: &str| administrator(root, program);
     let apt = |arguments: &[&str]| {
         let mut command = administrator("apt-get");
         command
@@ -210,7 +203,7 @@ pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
             .args(arguments);
         command
     };
-    let allowed = root || succeeds("sudo", &["-n", "true"]);
+    let allowed = is_allowed(root);
     if allowed {
         // First: which version the distribution has is not known on a machine whose lists are old or were removed.
         run("apt-get update", "apt-update", 20, &mut apt(&["update"]))?;
@@ -231,11 +224,7 @@ pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
         );
     }
     if let Some(source) = backports.as_ref().and_then(debian::Backports::missing) {
-        say(&format!(
-            "  adding {} ({})",
-            debian::Backports::FILE,
-            source
-        ));
+        say(&announcement(source, &newer));
         let write = format!("echo '{source}' > {}", debian::Backports::FILE);
         racklet_tests::process::output(administrator("sh").args(["-c", &write]))?;
         run(
@@ -276,6 +265,67 @@ pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
             still.join(", ")
         );
     }
+    Ok(())
+}
+
+fn is_root() -> Result<bool> {
+    let id = racklet_tests::process::output(Command::new("id").arg("-u"))?;
+    Ok(id.trim() == "0")
+}
+
+fn is_allowed(root: bool) -> bool {
+    root || succeeds("sudo", &["-n", "true"])
+}
+
+/// A command with the rights to change the system.
+fn administrator(root: bool, program: &str) -> Command {
+    if root {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", "DEBIAN_FRONTEND=noninteractive", program]);
+    sudo
+}
+
+/// What is said before the system's package sources are changed.
+fn announcement(source: &str, newer: &[String]) -> String {
+    format!(
+        "  This distribution's versions of {} are too old. Newer ones come from its backports, for which a package\n  \
+         source is added for the whole system (`cargo xtask doctor --undo` takes it back):\n    {}: {source}",
+        newer.join(", "),
+        debian::Backports::FILE
+    )
+}
+
+/// Takes the package source back that [`require`] added. What was installed from it stays.
+pub(crate) fn undo() -> Result<()> {
+    const FILE: &str = debian::Backports::FILE;
+    let contents = match fs::read_to_string(FILE) {
+        Ok(contents) => Some(contents),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("read {FILE}")),
+    };
+    match debian::Undo::of(contents.as_deref()) {
+        debian::Undo::Nothing => {
+            println!("Nothing to take back: {FILE} is not there.");
+            return Ok(());
+        }
+        debian::Undo::Foreign => {
+            bail!("{FILE} is not as it was written here: look into it and remove it yourself")
+        }
+        debian::Undo::Remove => {}
+    }
+    let root = is_root()?;
+    if !is_allowed(root) {
+        bail!(
+            "removing it needs your password, so please run:\n\n  sudo rm {FILE} && sudo apt-get update"
+        );
+    }
+    racklet_tests::process::output(administrator(root, "rm").arg(FILE))?;
+    println!(
+        "Removed {FILE}. What was installed from it stays (`apt list --installed` shows it by its ~bpo); \
+         apt forgets the source with its next update."
+    );
     Ok(())
 }
 
@@ -368,6 +418,19 @@ mod tests {
         assert!(text.contains("-y make && "), "{text}");
         assert!(text.ends_with("-t bookworm-backports qemu"), "{text}");
         assert!(!by_hand(&["make".into()], &[], None).contains("backports"));
+    }
+
+    #[test]
+    fn a_new_package_source_is_named_before_it_is_added() {
+        let text = announcement("deb https://a.example/debian b main", &["qemu".into()]);
+        for part in [
+            "qemu",
+            debian::Backports::FILE,
+            "deb https://a.example/debian b main",
+            "cargo xtask doctor --undo",
+        ] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
     }
 
     #[test]

@@ -2,14 +2,18 @@
 //! Long steps: a bar with an estimate on a terminal, now and then a line elsewhere. What a step says goes to a log of its own
 //! and is shown only when the step fails.
 //!
-//! The estimate is how long the same step took last time on this machine, or else what its author guessed.
+//! The estimate is how long the same step took last time on this machine, or else what its author guessed, times how wrong such
+//! guesses were so far in this run.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{IsTerminal as _, stderr},
     process::{Command, Stdio},
-    sync::mpsc::{RecvTimeoutError, channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -53,7 +57,9 @@ pub(crate) fn step<T>(
     guess: u64,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let expected = durations().get(key).copied().unwrap_or(guess).max(1);
+    let last_time = durations().get(key).copied();
+    let expected = last_time.unwrap_or_else(|| pace(|pace| pace.expect(guess)));
+    let expected = expected.max(1);
     let start = Instant::now();
     let (done, wait) = channel::<()>();
     let result = thread::scope(|scope| {
@@ -67,10 +73,50 @@ pub(crate) fn step<T>(
         Ok(_) => {
             say(&format!("  {title}: done in {}", human(took)));
             remember(key, took);
+            pace(|pace| pace.learn(guess, took));
         }
         Err(_) => say(&format!("  {title}: FAILED after {}", human(took))),
     }
     result.with_context(|| title.to_owned())
+}
+
+/// How this machine, as busy as it is, compares to the authors' guesses.
+#[derive(Debug)]
+struct Pace {
+    guessed: u64,
+    took: u64,
+}
+
+impl Pace {
+    const fn new() -> Self {
+        Self {
+            guessed: 0,
+            took: 0,
+        }
+    }
+
+    /// A step was done. One that took less than half of the guess found most of its work done already, and one of a few
+    /// seconds waits more than it works: neither says anything about the next.
+    fn learn(&mut self, guess: u64, took: u64) {
+        if took >= 10 && took >= guess / 2 {
+            self.guessed += guess.max(1);
+            self.took += took;
+        }
+    }
+
+    /// How long a step will take for which somebody guessed `guess`.
+    fn expect(&self, guess: u64) -> u64 {
+        match self.guessed {
+            0 => guess,
+            guessed => guess.saturating_mul(self.took) / guessed,
+        }
+    }
+}
+
+/// This run's pace.
+fn pace<T>(with: impl FnOnce(&mut Pace) -> T) -> T {
+    static PACE: Mutex<Pace> = Mutex::new(Pace::new());
+    with(&mut PACE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn show(title: &str, expected: u64, start: Instant, wait: &std::sync::mpsc::Receiver<()>) {
@@ -168,6 +214,23 @@ fn remember(key: &str, seconds: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn estimates_learn_within_a_run() {
+        let mut pace = Pace::new();
+        assert_eq!(pace.expect(520), 520);
+        // Work that was done already, and steps too short to tell, teach nothing.
+        pace.learn(150, 1);
+        pace.learn(2, 9);
+        assert_eq!(pace.expect(520), 520);
+        // The first kernel on a slow machine: five times as long as guessed, and so will be the second.
+        pace.learn(380, 1900);
+        assert_eq!(pace.expect(520), 2600);
+        // A fast one.
+        let mut pace = Pace::new();
+        pace.learn(380, 190);
+        assert_eq!(pace.expect(520), 260);
+    }
 
     #[test]
     fn an_estimate_that_was_wrong_is_admitted() {
