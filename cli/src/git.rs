@@ -164,7 +164,8 @@ fn failed<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I, stderr: &[u8]) ->
         .take(3)
         .map(|arg| arg.as_ref().to_string_lossy().into_owned())
         .collect();
-    let message = String::from_utf8_lossy(stderr).trim().to_owned();
+    // It may pass on a server's words.
+    let message = racklet_api::text::lines(String::from_utf8_lossy(stderr).trim());
     GitError::Failed {
         command: command.join(" "),
         message: if message.is_empty() {

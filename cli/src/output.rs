@@ -3,6 +3,7 @@
 //! standard error, errors with everything that led to them.
 
 use racklet_api::error::causes;
+use racklet_api::text::lines;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -27,7 +28,8 @@ impl Output {
         let mut line = if self.json {
             serde_json::to_string(value).expect("answers are plain data")
         } else {
-            text.trim_end().to_owned()
+            // Trays and servers have their words in it.
+            lines(text.trim_end())
         };
         line.push('\n');
         if line.len() > 1 {
@@ -39,7 +41,7 @@ impl Output {
     /// A remark that is not part of the answer.
     pub(crate) fn note(self, text: &str) {
         if !self.quiet && !self.json {
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", lines(text));
         }
     }
 
@@ -94,7 +96,7 @@ fn describe(error: &(dyn Error + 'static)) -> String {
         if level > 0 {
             text.push_str("\n  because: ");
         }
-        let _ = write!(text, "{}", cause.replace('\n', "\n    "));
+        let _ = write!(text, "{}", lines(&cause).replace('\n', "\n    "));
     }
     text
 }

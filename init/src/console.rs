@@ -6,10 +6,11 @@
 //! [    9.310] repository  failed: connect to git.example: connection refused; next: try again in 4 s
 //! ```
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::Write as _;
 use std::time::Duration;
 
+use racklet_api::text::push_shown;
 use racklet_linux::clock;
 
 /// Longest line written, in bytes: errors quote what others sent.
@@ -51,10 +52,7 @@ fn format_line(at: Duration, topic: &str, text: &str) -> String {
         match character {
             // What others sent must neither break lines nor drive the terminal.
             '\n' | '\r' | '\t' => line.push(' '),
-            c if c.is_control() => {
-                let _ = write!(line, "\\x{:02x}", u32::from(c));
-            }
-            c => line.push(c),
+            c => push_shown(&mut line, c),
         }
     }
     line.push('\n');

@@ -215,9 +215,10 @@ fn log_line(bytes: &[u8], log: Log) -> LogLine {
     }
 }
 
+/// A guest's words, without its colours and whatever else is not text.
 fn printable(text: &str) -> String {
     text.chars()
-        .filter(|c| *c == '\t' || !c.is_control())
+        .filter(|c| *c == '\t' || !racklet_api::text::is_hidden(*c))
         .collect()
 }
 

@@ -11,5 +11,6 @@ pub mod line;
 pub mod name;
 pub mod net;
 pub mod rack;
+pub mod text;
 pub mod tray;
 pub mod vm;

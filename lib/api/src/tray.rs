@@ -127,7 +127,7 @@ impl std::str::FromStr for Cidr {
         let parse = || {
             let (address, prefix) = text.split_once('/')?;
             let address: IpAddr = address.parse().ok()?;
-            let prefix: u8 = prefix.parse().ok()?;
+            let prefix: u8 = crate::text::decimal(prefix)?;
             let longest = if address.is_ipv4() { 32 } else { 128 };
             (prefix <= longest).then_some(Self { address, prefix })
         };

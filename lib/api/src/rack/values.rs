@@ -2,6 +2,7 @@
 //! The small values rack objects are made of. Each can only be made from good text, so whoever holds one need not
 //! check it again.
 
+use crate::text::{self, decimal};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -251,9 +252,7 @@ impl FromStr for Memory {
         let parsed = [("Mi", 20), ("Gi", 30), ("Ti", 40)]
             .iter()
             .find_map(|(unit, shift)| {
-                let digits = text.strip_suffix(unit)?;
-                let plain = digits.bytes().all(|b| b.is_ascii_digit());
-                let count: u64 = digits.parse().ok().filter(|_| plain)?;
+                let count: u64 = decimal(text.strip_suffix(unit)?)?;
                 (count > 0 && count <= 1 << 20).then(|| count << shift)
             });
         parsed.map(Self).ok_or_else(|| {
@@ -388,7 +387,7 @@ impl FromStr for Prefix {
         };
         let (address, length) = text.split_once('/').ok_or_else(bad)?;
         let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let length: u8 = length.parse().map_err(|_| bad())?;
+        let length: u8 = decimal(length).ok_or_else(bad)?;
         let prefix = Self { address, length };
         if length > prefix.width() || length == 0 {
             return Err(bad());
@@ -446,7 +445,11 @@ impl FromStr for RepositoryUrl {
         let Some(rest) = text.strip_prefix("https://") else {
             return bad("is not an https:// address");
         };
-        if text.len() > 1024 || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if text.len() > 1024
+            || text
+                .chars()
+                .any(|c| text::is_hidden(c) || c.is_whitespace())
+        {
             return bad("is too long or has white space in it");
         }
         if rest.contains(['?', '#']) {
@@ -483,11 +486,8 @@ as_text!(
 
 /// What a stranger wrote, short enough for a message and without control characters.
 fn shorten(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(80)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
+    let start: String = text.chars().take(80).collect();
+    let mut out = text::line(&start);
     if text.chars().nth(80).is_some() {
         out.push('…');
     }
@@ -554,6 +554,7 @@ mod tests {
             "1.5Gi",
             "99999999999999999999Gi",
             "2000000Ti",
+            "0256Mi",
         ] {
             assert!(bad.parse::<Memory>().is_err(), "{bad}");
         }
@@ -594,6 +595,8 @@ mod tests {
             "10.80.0.0/33",
             "0.0.0.0/0",
             "fd00::/129",
+            "10.80.0.0/+24",
+            "10.80.0.0/024",
             "x/8",
         ] {
             assert!(bad.parse::<Prefix>().is_err(), "{bad}");

@@ -4,6 +4,8 @@
 //! A scalar becomes what its type asks for: a `String` field takes `8080` or `true` exactly as written (no surprise
 //! conversions), a number field takes only an unquoted number.
 
+use crate::text::decimal;
+
 use super::{Key, Node, Position, Value};
 use serde::de::value::StrDeserializer;
 use serde::de::{
@@ -230,7 +232,8 @@ fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// YAML 1.2's core schema, without floating point and octal: nothing in a rack needs them.
+/// YAML 1.2's core schema, without floating point and octal, and without `+2` and `02`, which people and other programs read in
+/// more than one way: nothing in a rack needs them.
 fn scalar<'de, V: Visitor<'de>>(text: &'de str, visitor: V) -> Result<V::Value, DeError> {
     if is_null(text) {
         return visitor.visit_unit();
@@ -240,11 +243,12 @@ fn scalar<'de, V: Visitor<'de>>(text: &'de str, visitor: V) -> Result<V::Value, 
         "false" | "False" | "FALSE" => return visitor.visit_bool(false),
         _ => {}
     }
-    if let Ok(number) = text.parse::<u64>() {
+    if let Some(number) = decimal::<u64>(text) {
         return visitor.visit_u64(number);
     }
-    if let Ok(number) = text.parse::<i64>() {
-        return visitor.visit_i64(number);
+    let below_zero = text.strip_prefix('-').and_then(decimal::<i64>);
+    if let Some(number) = below_zero.filter(|number| *number != 0) {
+        return visitor.visit_i64(-number);
     }
     visitor.visit_borrowed_str(text)
 }
@@ -400,6 +404,18 @@ mod tests {
         ] {
             assert_eq!(read(text).expect_err(text), expected, "for {text:?}");
         }
+    }
+
+    #[test]
+    fn numbers_have_no_sign_and_no_leading_zero() {
+        for bad in ["02", "+2", "-0", "0x2", "0o2", "2.0", "1_0"] {
+            assert!(read(&format!("name: a\ncpus: {bad}\n")).is_err(), "{bad}");
+        }
+        // As text they stay what they are.
+        assert_eq!(
+            read("name: a\nenv: {A: 02}\n").expect("good").env["A"],
+            "02"
+        );
     }
 
     #[test]

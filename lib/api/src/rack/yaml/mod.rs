@@ -7,6 +7,9 @@
 
 pub(super) mod de;
 
+use std::collections::HashMap;
+
+use crate::text::is_hidden;
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
 
 /// A place in a file, both counted from one, as editors do.
@@ -93,6 +96,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Node, SyntaxError> {
         };
         SyntaxError::new(at, "this line is not UTF-8 text")
     })?;
+    deceptive(text)?;
     let mut options = Options::default();
     options.disallow_directives = true;
     let mut reader = Reader {
@@ -100,6 +104,42 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Node, SyntaxError> {
         nodes: 0,
     };
     reader.document()
+}
+
+/// Refuses what makes an editor show another file than is read: wherever it stands, in a comment as well.
+fn deceptive(text: &str) -> Result<(), SyntaxError> {
+    let mut at = START;
+    let mut characters = text.chars().peekable();
+    // One byte order mark at the beginning is some editors' habit.
+    characters.next_if_eq(&'\u{feff}');
+    while let Some(c) = characters.next() {
+        match c {
+            '\n' => {
+                at.line += 1;
+                at.column = 0;
+            }
+            '\t' => {}
+            '\r' if characters.peek() == Some(&'\n') => {}
+            '\r' => {
+                return Err(SyntaxError::new(
+                    at,
+                    "a carriage return that ends no line: editors show one line where two are read; remove it",
+                ));
+            }
+            c if is_hidden(c) => {
+                let code = u32::from(c);
+                return Err(SyntaxError::new(
+                    at,
+                    format!(
+                        "the character U+{code:04X} is not shown as it is read; remove it, or write \"\\u{code:04X}\" in a quoted text"
+                    ),
+                ));
+            }
+            _ => {}
+        }
+        at.column += 1;
+    }
+    Ok(())
 }
 
 struct Reader<'a> {
@@ -205,17 +245,15 @@ impl<'a> Reader<'a> {
 
     fn mapping(&mut self, at: Position, depth: usize) -> Result<Node, SyntaxError> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut lines: HashMap<String, u32> = HashMap::new();
         while let Some(key) = self.node(depth + 1)? {
             let Value::Scalar { text, .. } = key.value else {
                 return Err(SyntaxError::new(key.at, "a key must be a plain name"));
             };
-            if let Some((first, _)) = entries.iter().find(|(known, _)| known.text == text) {
+            if let Some(first) = lines.insert(text.clone(), key.at.line) {
                 return Err(SyntaxError::new(
                     key.at,
-                    format!(
-                        "`{text}` is given twice, first in line {}: keep one of them",
-                        first.at.line
-                    ),
+                    format!("`{text}` is given twice, first in line {first}: keep one of them"),
                 ));
             }
             if text == "<<" {
@@ -310,6 +348,50 @@ mod tests {
         assert!(refused("<<: {a: 1}\n").contains("merge keys"));
         assert!(refused("%YAML 1.2\n---\na: 1\n").contains("not valid YAML"));
         assert!(refused("? [a]\n: 1\n").contains("plain name"));
+    }
+
+    #[test]
+    fn what_an_editor_shows_otherwise_than_it_is_read_is_refused_even_in_comments() {
+        // An editor shows one line with a comment; a parser reads `cpus: 9`.
+        assert_eq!(
+            refused("memory: 64Mi # note\r  cpus: 9\n"),
+            "1:20: a carriage return that ends no line: editors show one line where two are read; remove it"
+        );
+        for c in ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}') {
+            let said = refused(&format!("a: 1\nb: 2 # {c}\n"));
+            assert!(
+                said.starts_with(&format!("2:8: the character U+{:04X}", u32::from(c))),
+                "{said}"
+            );
+            refused(&format!("a: \"{c}\"\n"));
+        }
+        for c in [
+            '\0', '\x1b', '\x0b', '\x0c', '\u{85}', '\u{2028}', '\u{2029}', '\u{200b}',
+        ] {
+            refused(&format!("a: 1 # {c}\n"));
+        }
+        // Line ends of Windows, a mark at the beginning, other scripts, and escapes that show what they are.
+        for good in [
+            "a: 1\r\nb: 2\r\n",
+            "\u{feff}a: 1\n",
+            "a: می\u{200c}خواهم\n",
+            "a: \"\\u202E\"\n",
+            "a:\t1\n",
+        ] {
+            assert!(parse(good.as_bytes()).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn many_keys_are_read_and_a_double_among_them_is_found() {
+        let mut text: String = (0..9_000)
+            .map(|number| format!("key-{number}: 1\n"))
+            .collect();
+        for _ in 0..60 {
+            assert!(parse(text.as_bytes()).is_ok());
+        }
+        text.push_str("key-7: 2\n");
+        assert!(refused(&text).contains("`key-7` is given twice, first in line 8"));
     }
 
     #[test]
