@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The payloads and images that a rack pins, judged as a tray would, from the branches of this clone.
+//! The payloads and images that a rack pins, judged as a tray would, from the refs of this clone that trays look at.
 
 use racklet_api::rack::{Pin, RackState};
 use racklet_trust::manifest::{Kind, Machine};
 use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 
 use super::check::Report;
+use super::refs;
 use crate::objects::Objects;
 use crate::rack::Rack;
 use racklet_api::error::chain;
@@ -55,36 +56,62 @@ pub(super) fn check(
                 .push(format!("{what}: not checked, it is in {}", url.as_str()));
             continue;
         }
-        let branch = format!("{kind}/{}", pin.name);
-        // As it was pushed or fetched last is what trays get; a branch of this clone may be newer.
-        let tips = [
-            format!("refs/remotes/origin/{branch}"),
-            format!("refs/heads/{branch}"),
-        ];
-        let mut outcomes = tips
-            .iter()
-            .filter_map(|tip| rack.repository.commit(tip))
-            .map(|commit| package(objects, root, kind, pin, &boards, &commit));
-        let Some(first) = outcomes.next() else {
-            report.warnings.push(format!(
-                "{what}: not checked, branch {branch} is not here (git fetch origin {branch}:{branch})"
-            ));
-            continue;
-        };
-        match first {
-            Ok(manifest) => report.good.push(format!(
-                "{what} version {}: signed and complete",
-                manifest.version
-            )),
-            Err(why) if outcomes.next().is_some_and(|local| local.is_ok()) => {
-                report.refusals.push(format!(
-                    "{what}: {why}\n         the branch in this clone is good: git push origin {branch}"
-                ));
+        match found(rack, objects, kind, pin)? {
+            Found::Here(commit) => match package(objects, root, kind, pin, &boards, &commit) {
+                Ok(manifest) => report.good.push(format!(
+                    "{what} version {}: signed and complete",
+                    manifest.version
+                )),
+                Err(why) => report.refusals.push(format!("{what}: {why}")),
+            },
+            Found::Unpushed(commit) => {
+                match package(objects, root, kind, pin, &boards, &commit) {
+                    Ok(_) => report.refusals.push(format!(
+                        "{what}: it is in this clone only, trays cannot fetch it: git push origin {kind}/{} {commit}:{}",
+                        pin.name,
+                        refs::name(pin)
+                    )),
+                    Err(why) => report.refusals.push(format!("{what}: {why}")),
+                }
             }
-            Err(why) => report.refusals.push(format!("{what}: {why}")),
+            Found::Nowhere => report.warnings.push(format!(
+                "{what}: not checked, sha256:{} is not here (git fetch origin {1}:{1})",
+                pin.manifest.hex(),
+                refs::name(pin)
+            )),
         }
     }
     Ok(())
+}
+
+/// Where a pinned package is, as far as this clone knows.
+enum Found {
+    /// In a commit that the server has.
+    Here(String),
+    /// In a commit of this clone's own branch, which was not pushed.
+    Unpushed(String),
+    Nowhere,
+}
+
+/// Looks where trays look: the ref that stays with one manifest for ever, then the branch. The branch's earlier commits are no
+/// place: what was published there has such a ref.
+fn found(rack: &Rack, objects: &Objects, kind: Kind, pin: &Pin) -> anyhow::Result<Found> {
+    let at = |name: &str| -> anyhow::Result<Option<String>> {
+        let Some(commit) = rack.repository.commit(name) else {
+            return Ok(None);
+        };
+        let tree = objects.commit_tree(&commit)?.unwrap_or_default();
+        let manifest = objects.file(&tree, "manifest.json")?;
+        let same = manifest.is_some_and(|bytes| Digest::of(&bytes).0 == pin.manifest.bytes());
+        Ok(same.then_some(commit))
+    };
+    let branch = format!("{kind}/{}", pin.name);
+    for name in [refs::name(pin), format!("refs/remotes/origin/{branch}")] {
+        if let Some(commit) = at(&name)? {
+            return Ok(Found::Here(commit));
+        }
+    }
+    Ok(at(&format!("refs/heads/{branch}"))?.map_or(Found::Nowhere, Found::Unpushed))
 }
 
 /// One pinned package in the tree of `commit`, as a tray judges it.
@@ -105,10 +132,9 @@ fn package(
         .file(&tree, "manifest.json")
         .map_err(failed)?
         .ok_or("the branch has no manifest.json")?;
-    let digest = Digest::of(&bytes);
-    if digest.0 != pin.manifest.bytes() {
+    if Digest::of(&bytes).0 != pin.manifest.bytes() {
         return Err(format!(
-            "the branch holds manifest sha256:{digest}, the rack pins sha256:{}; publish the pinned one, or pin this one with `racklet {kind} pin`",
+            "the commit does not hold manifest sha256:{}",
             pin.manifest.hex()
         ));
     }

@@ -81,6 +81,7 @@ impl Publish {
         let target = target.context(
             "no rack repository here; name one with --rack DIR or the target with --repository URL",
         )?;
+        let target_is_origin = rack.is_some() && self.repository.is_none();
         let absolute = match fs::canonicalize(&target) {
             Ok(path) if self.repository.is_some() => path.display().to_string(),
             _ => target,
@@ -122,6 +123,10 @@ impl Publish {
                 // What a rack pins stays to be found when the branch has moved on.
                 &format!("+{commit}:{}", manifest_ref(package.digest())),
             ])?;
+        }
+        if !self.no_push && target_is_origin {
+            // `racklet check` looks where trays look.
+            repository.run(["update-ref", &manifest_ref(package.digest()), &commit])?;
         }
         let what = format!(
             "{kind} {} version {}",

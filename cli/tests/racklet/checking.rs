@@ -169,9 +169,16 @@ fn a_published_payload_that_was_tampered_with_is_refused() {
         "rack",
         &["worktree", "add", "-q", "../stable", "payload/stable"],
     ));
-    let script = "f=$(find chunks -type f | head -n1) && printf x >> $f && git commit -q -a --no-gpg-sign -m evil && git push -q origin HEAD:payload/stable";
+    let script = "f=$(find chunks -type f | head -n1) && printf x >> $f && git commit -q -a --no-gpg-sign -m evil && git push -q -f origin HEAD:payload/stable HEAD:$1 && git update-ref $1 HEAD";
+    let digest = world.read("rack/releases/stable.yaml");
+    let digest = digest.split("sha256:").nth(1).unwrap().trim().to_owned();
     run(Command::new("sh")
-        .args(["-c", script])
+        .args([
+            "-c",
+            script,
+            "sh",
+            &format!("refs/racklet/manifests/{digest}"),
+        ])
         .current_dir(world.path("stable"))
         .env("HOME", world.path("home")));
     let said = world.refused(&["check"]);
@@ -204,19 +211,55 @@ fn a_payload_signed_by_the_wrong_role_is_refused() {
 }
 
 #[test]
-fn a_branch_that_holds_something_else_than_is_pinned_is_refused() {
+fn an_older_pin_is_as_good_as_the_newest_so_that_a_revert_rolls_back() {
     let world = World::with_rack();
     world.release();
+    world.commit("version 1");
     world.build("payload", "payload", 2);
     for verb in ["sign", "publish"] {
         world.in_rack(&["payload", verb, "../payload"]);
     }
-    let said = world.refused(&["check"]);
+    // Published and not pinned yet: the branch has moved on, and what is pinned is where it was.
+    let good = "payload stable version 1: signed and complete";
+    assert!(world.in_rack(&["check", "HEAD"]).contains(good));
+    world.in_rack(&["payload", "pin", "../payload"]);
+    world.commit("version 2");
     assert!(
-        said.contains("pin this one with `racklet payload pin`"),
+        world
+            .in_rack(&["check"])
+            .contains("payload stable version 2: signed")
+    );
+    run(&mut world.git("rack", &["revert", "--no-edit", "HEAD"]));
+    assert!(world.in_rack(&["check"]).contains(good));
+    // Another clone gets what is pinned, and none of the branches with everything that was ever published.
+    run(&mut world.git("rack", &["push", "-q", "origin", "main"]));
+    run(&mut world.git(".", &["clone", "-q", "server.git", "clone"]));
+    run(&mut world.racklet_in("clone", &["rack", "setup", "--root", &world.root()]));
+    assert!(run(&mut world.racklet_in("clone", &["check"])).contains(good));
+    run(&mut world.git("clone", &["fetch", "-q"]));
+    let branches = run(&mut world.git("clone", &["branch", "-r"]));
+    assert!(
+        !branches.contains("payload/") && !branches.contains("artifact/"),
+        "{branches}"
+    );
+}
+
+#[test]
+fn a_pin_that_is_not_here_is_said_and_one_that_was_not_pushed_is_refused() {
+    let world = World::with_rack();
+    world.release();
+    world.build("payload", "payload", 2);
+    world.in_rack(&["payload", "sign", "../payload"]);
+    world.in_rack(&["payload", "pin", "../payload"]);
+    let said = world.in_rack(&["check"]);
+    assert!(
+        said.contains("not checked") && said.contains("git fetch origin refs/racklet/manifests/"),
         "{said}"
     );
-    world.in_rack(&["payload", "pin", "../payload"]);
+    world.in_rack(&["payload", "publish", "--no-push", "../payload"]);
+    let said = world.refused(&["check"]);
+    assert!(said.contains("in this clone only"), "{said}");
+    world.in_rack(&["payload", "publish", "../payload"]);
     world.in_rack(&["check"]);
 }
 
