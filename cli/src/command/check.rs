@@ -201,11 +201,11 @@ fn strict(rack: &Rack, head: &Verified<Head>) -> Result<(), String> {
             input.write_all(&listed)
         })
         .map_err(|error| chain(&error))?;
-    Fetched::from_pack(pack.as_slice(), head.id, &Limits::RACK)
+    let tree = Fetched::from_pack(pack.as_slice(), head.id, &Limits::RACK)
         .map_err(|error| chain(&error))?
         .verify(&accepted(head))
         .map_err(|error| chain(&error))?;
-    Ok(())
+    tree.files().map(drop).map_err(|error| chain(error))
 }
 
 impl Report {

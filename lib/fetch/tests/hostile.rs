@@ -180,7 +180,8 @@ fn a_server_that_trickles_is_dropped() {
 
 #[test]
 fn a_server_that_accepts_and_says_nothing_is_dropped() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // An address of its own: once it is closed, a server of another test could be given the same port of 127.0.0.1.
+    let listener = std::net::TcpListener::bind("127.0.0.77:0").unwrap();
     let (_place, server) = world();
     let mut config = server.config("rack");
     config.url = format!("https://{}/rack", listener.local_addr().unwrap())
