@@ -17,10 +17,10 @@ use racklet_fetch::{
     limits::Limits,
     progress::Silent,
     publish,
-    rack::TreeError,
+    rack::{self, Outcome, RackStore, TreeError},
     remote::{Remote, RemoteError},
 };
-use racklet_trust::{Digest, TrustRoot, Verified, manifest::Kind};
+use racklet_trust::{Digest, TrustRoot, Verified, floors::Floors, manifest::Kind};
 use support::{
     disk::MemDisk,
     git::{Place, Repository},
@@ -378,4 +378,46 @@ fn a_damaged_payload_on_a_disk_that_nobody_can_write_starts_all_the_same() {
     let arrived = arrived.unwrap();
     assert_eq!(arrived.files.len(), 2);
     assert!(arrived.not_cached.is_some());
+}
+
+#[test]
+fn a_kept_head_that_is_gone_rotten_or_unreadable_is_fetched_anew() {
+    let world = World::new();
+    let config = world.place.key("config");
+    let root = world.place.trust_root(1, &["config"]);
+    world.repository.write_root(&root, &[]);
+    world.repository.commit(&config);
+    world.repository.push();
+    let bring = || {
+        let mut remote = world.server.remote("rack");
+        let limits = &Limits::RACK;
+        let Outcome::New(fetched) =
+            rack::fetch(&mut remote, "refs/heads/main", None, limits, &mut Silent).unwrap()
+        else {
+            panic!("unchanged")
+        };
+        fetched
+            .verify(&world.place.first_boot(&["config"]))
+            .unwrap()
+    };
+    let (folder, floors) = (Path::new("/state/git/rack"), Floors::default());
+    for (what, damage) in DAMAGES {
+        let disk = MemDisk::default();
+        let store = RackStore::new(&disk, folder);
+        store.keep(&bring()).unwrap();
+        damage(&disk, &folder.join("head"));
+        let reopened = store.reopen(&world.root, &floors, &Limits::RACK);
+        assert_eq!(reopened.is_ok(), what == "gone", "{what}");
+        assert!(reopened.unwrap_or_default().is_none(), "{what}");
+        store.keep(&bring()).unwrap();
+        let head = store
+            .reopen(&world.root, &floors, &Limits::RACK)
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            head.head().id.to_string(),
+            world.repository.head(),
+            "{what}"
+        );
+    }
 }

@@ -189,6 +189,7 @@ impl Disk for MemDisk {
         state.now.1.remove(from);
         state.now.1.insert(to.to_owned(), id);
         drop(state);
+        self.unreadable.borrow_mut().remove(to);
         self.done("rename", to);
         Ok(())
     }
