@@ -23,7 +23,7 @@ use crate::{
 
 /// The largest trust root that is read, in bytes.
 pub const MAX_SIZE: usize = 64 * 1024;
-/// The most signatures looked at for one decision, and the most keys of a role.
+/// The most keys of a role, and the most reasons that are given for signatures that did not count.
 pub const MAX_KEYS: usize = 32;
 
 const TYPE: &str = "racklet.dev/trust-root/v1";
@@ -150,12 +150,12 @@ pub struct Unauthorised {
 pub enum Refused {
     /// It is no good in itself.
     Signature(SignatureError),
-    /// Good, but the key does not have the role.
+    /// By a key that does not have the role, good or not.
     NotAuthorised(Box<PublicKey>),
     /// Good, but this key has signed already.
     Repeated(Box<PublicKey>),
-    /// More signatures than are looked at.
-    TooMany,
+    /// So many more, for reasons like those before.
+    Others(usize),
 }
 
 impl fmt::Display for Unauthorised {
@@ -182,7 +182,7 @@ impl fmt::Display for Unauthorised {
                     write!(f, "{} is not a {role} key", key.fingerprint())?;
                 }
                 Refused::Repeated(key) => write!(f, "{} signed twice", key.fingerprint())?,
-                Refused::TooMany => write!(f, "more than {MAX_KEYS} signatures")?,
+                Refused::Others(count) => write!(f, "{count} more")?,
             }
         }
         if !refused.is_empty() {
@@ -288,7 +288,8 @@ impl TrustRoot {
         }
     }
 
-    /// Counts the different keys of `role` that signed `message` for `namespace`.
+    /// Counts the different keys of `role` that signed `message` for `namespace`. All signatures are looked at, in any order: whoever
+    /// gathers them bounds their number.
     pub(crate) fn count_signatures(
         &self,
         role: Role,
@@ -302,19 +303,21 @@ impl TrustRoot {
             signers: BTreeSet::new(),
             refused: Vec::new(),
         };
-        for (index, armored) in signatures.iter().enumerate() {
-            if index == MAX_KEYS {
-                count.refused.push(Refused::TooMany);
-                break;
-            }
-            let outcome = SshSig::parse(armored.as_ref())
-                .and_then(|signature| signature.verify(namespace, message).cloned());
-            match outcome {
-                Err(error) => count.refused.push(Refused::Signature(error)),
-                Ok(key) if !keys.contains(&key) => {
-                    count.refused.push(Refused::NotAuthorised(Box::new(key)));
+        for armored in signatures {
+            match SshSig::parse(armored.as_ref()) {
+                Err(error) => count.refuse(Refused::Signature(error)),
+                // What cannot count is not worth the mathematics, however much of it there is.
+                Ok(signature) if !keys.contains(signature.claimed_key()) => {
+                    let key = signature.claimed_key().clone();
+                    count.refuse(Refused::NotAuthorised(Box::new(key)));
                 }
-                Ok(key) => count.add(key),
+                Ok(signature) if count.signers.contains(signature.claimed_key()) => {
+                    count.add(signature.claimed_key().clone());
+                }
+                Ok(signature) => match signature.verify(namespace, message) {
+                    Err(error) => count.refuse(Refused::Signature(error)),
+                    Ok(key) => count.add(key.clone()),
+                },
             }
         }
         count
@@ -331,14 +334,29 @@ pub(crate) struct Count {
 impl Count {
     fn add(&mut self, key: PublicKey) {
         match self.signers.contains(&key) {
-            true => self.refused.push(Refused::Repeated(Box::new(key))),
+            true => self.refuse(Refused::Repeated(Box::new(key))),
             false => _ = self.signers.insert(key),
+        }
+    }
+
+    /// Keeps the reasons that a person may want to read.
+    fn refuse(&mut self, reason: Refused) {
+        let more = match reason {
+            Refused::Others(count) => count,
+            _ => 1,
+        };
+        if let Some(Refused::Others(count)) = self.refused.get_mut(MAX_KEYS) {
+            *count += more;
+        } else if self.refused.len() < MAX_KEYS {
+            self.refused.push(reason);
+        } else {
+            self.refused.push(Refused::Others(more));
         }
     }
 
     pub(crate) fn and(mut self, other: Self) -> Self {
         other.signers.into_iter().for_each(|key| self.add(key));
-        self.refused.extend(other.refused);
+        other.refused.into_iter().for_each(|why| self.refuse(why));
         self
     }
 
@@ -451,6 +469,33 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn junk_beside_good_signatures_never_matters_whatever_its_order_or_number() {
+        let root = trust_root(1, roles(2, &[1, 2, 3]));
+        let good = signatures(&[1, 2]);
+        let other = |seed: u8| Keypair::new(seed).sign(namespace::MANIFEST, b"another message");
+        let kinds = [
+            b"junk".to_vec(),
+            other(3),
+            other(1),
+            signatures(&[9]).remove(0),
+            signatures(&[1]).remove(0),
+        ];
+        let junk: Vec<_> = kinds.iter().cycle().take(200).cloned().collect();
+        for at in [0, 100, 200] {
+            let mut all = junk.clone();
+            all.splice(at..at, good.clone());
+            let signers = root.check(Role::Payload, namespace::MANIFEST, MESSAGE, &all);
+            assert_eq!(signers.unwrap().len(), 2, "behind {at}");
+        }
+        let error = root
+            .check(Role::Payload, namespace::MANIFEST, MESSAGE, &junk)
+            .unwrap_err();
+        assert_eq!(error.valid, 1);
+        assert_eq!(error.refused.len(), MAX_KEYS + 1);
+        assert_eq!(error.refused[MAX_KEYS], Refused::Others(200 - 1 - MAX_KEYS));
     }
 
     #[test]
