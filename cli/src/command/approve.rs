@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use clap::Args;
-use racklet_fetch::rack::APPROVALS;
+use racklet_fetch::rack::approval_ref;
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::history::Repository;
 use racklet_trust::{Role, namespace};
@@ -57,14 +57,7 @@ impl Approve {
             })?;
         let blob = String::from_utf8_lossy(&blob).trim().to_owned();
         // One ref for each key: approving twice changes nothing.
-        let file: String = key
-            .public
-            .material()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let reference = format!("{APPROVALS}{id}/{file}");
+        let reference = approval_ref(&id, &key.public);
         rack.repository.run(["update-ref", &reference, &blob])?;
         let next = if self.no_push {
             format!("next: git push origin {reference}")

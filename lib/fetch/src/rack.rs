@@ -10,6 +10,7 @@
 //! A head is *accepted* by the history rule, which looks at commits and at `trust/` alone; it is *in force* when its files are without
 //! fault as well. What is accepted is never undercut again, what is in force runs.
 
+mod approvals;
 mod local;
 mod store;
 mod view;
@@ -35,6 +36,8 @@ use crate::{
     tree::{self, Layers, Source},
 };
 
+use self::approvals::Approvals;
+pub use self::approvals::{APPROVALS, approval_ref};
 use self::view::View;
 pub use self::{
     local::{LocalObjects, check_local},
@@ -160,7 +163,7 @@ pub fn fetch(
         Some(known) => remote.fetch(&want, limits, &mut Bases(known), progress)?,
         None => remote.fetch(&want, limits, &mut Nowhere, progress)?,
     };
-    let approvals = approvals(remote, &new, limits, progress)?;
+    let approvals = approvals::fetch(remote, &new, known.as_deref(), limits, progress)?;
     Ok(Outcome::New(Box::new(Fetched {
         head,
         source: Box::new(Layers {
@@ -187,70 +190,6 @@ impl Place for Bases<'_> {
     fn taken(&mut self, _: racklet_trust::Digest) -> io::Result<Vec<u8>> {
         Err(io::ErrorKind::NotFound.into())
     }
-}
-
-/// Armored signatures by the commit they approve.
-type Approvals = HashMap<ObjectId, Vec<Vec<u8>>>;
-
-/// Where approvals of commits are: `<this><commit>/<any name>` points to a blob with an armored SSHSIG.
-pub const APPROVALS: &str = "refs/racklet/approvals/";
-/// With more new commits than this, all approvals are listed instead of theirs.
-const MAX_PREFIXES: usize = 2000;
-
-/// The approvals of the new commits, if there are any.
-fn approvals(
-    remote: &mut Remote,
-    new: &Objects,
-    limits: &Limits,
-    progress: &mut dyn Progress,
-) -> Result<Approvals, FetchError> {
-    let commits: Vec<&ObjectId> = new
-        .iter()
-        .filter(|(_, (kind, _))| *kind == Kind::Commit)
-        .map(|(id, _)| id)
-        .collect();
-    let prefixes: Vec<String> = match commits.len() {
-        0..=MAX_PREFIXES => commits
-            .iter()
-            .map(|id| format!("{APPROVALS}{id}/"))
-            .collect(),
-        _ => vec![APPROVALS.to_owned()],
-    };
-    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
-    let refs = remote.list(&prefixes, limits)?;
-    let mut by_blob: HashMap<ObjectId, Vec<ObjectId>> = HashMap::new();
-    for r in refs {
-        let commit = r
-            .name
-            .strip_prefix(APPROVALS)
-            .and_then(|rest| rest.split('/').next())
-            .and_then(|hex| crate::remote::id(hex, r.id.kind()));
-        if let Some(commit) = commit.filter(|commit| new.contains_key(commit)) {
-            by_blob.entry(r.id).or_default().push(commit);
-        }
-    }
-    let mut approvals = Approvals::new();
-    if by_blob.is_empty() {
-        return Ok(approvals);
-    }
-    let ids: Vec<ObjectId> = by_blob.keys().copied().collect();
-    let want = Want {
-        ids: &ids,
-        have: &[],
-        depth: Some(1),
-    };
-    let limits = Limits {
-        object: 16 * 1024,
-        ..limits.clone()
-    };
-    for (id, (kind, bytes)) in remote.fetch(&want, &limits, &mut Nowhere, progress)? {
-        if kind == Kind::Blob {
-            for commit in by_blob.get(&id).into_iter().flatten() {
-                approvals.entry(*commit).or_default().push(bytes.clone());
-            }
-        }
-    }
-    Ok(approvals)
 }
 
 impl Fetched {

@@ -75,6 +75,30 @@ impl World {
         }
     }
 
+    /// Pushes the object that `id` names as `name`.
+    fn put_ref(&self, name: &str, id: &str) {
+        let refspec = format!("{id}:{name}");
+        self.repository.git(&["push", "-q", "origin", &refspec]);
+    }
+
+    /// Makes `count` refs below `folder` on the server.
+    fn put_junk(&self, folder: &str, count: usize) {
+        let bare = self.repository.bare.to_str().unwrap();
+        self.repository.write("../junk", "junk");
+        let blob = self.repository.git(&["hash-object", "-w", "../junk"]);
+        self.put_ref(&format!("{folder}/junk"), &blob);
+        let lines: String = (0..count)
+            .map(|n| format!("create {folder}/{n:016x} {blob}\n"))
+            .collect();
+        self.repository.write("../lines", lines);
+        let run = Command::new("git")
+            .args(["-C", bare, "update-ref", "--stdin"])
+            .stdin(std::fs::File::open(self.repository.work.join("../lines")).unwrap())
+            .status()
+            .unwrap();
+        assert!(run.success());
+    }
+
     /// HEAD is refused, with `reason` in the words and as `rule`; after going back, a good commit is followed.
     fn refused(&self, reason: &str, rule: impl Fn(&history::Rejected<rack::TreeError>) -> bool) {
         let error = self.judge().unwrap_err();
@@ -420,9 +444,11 @@ fn a_branch_that_is_gone_is_named() {
 }
 
 #[test]
-fn with_a_threshold_of_two_an_approval_makes_the_difference() {
+fn with_a_threshold_of_two_an_approval_makes_the_difference_whatever_lies_beside_it() {
     let mut world = World::new();
-    let mut roles = world.place.roles("root", &["config", "second"], "payload");
+    let mut roles = world
+        .place
+        .roles("root", &["config", "second", "third", "fourth"], "payload");
     roles.config.threshold = 2;
     world.repository.write_root(
         &TrustRoot::new(Hex([7; 16]), 2, roles).unwrap(),
@@ -433,6 +459,13 @@ fn with_a_threshold_of_two_an_approval_makes_the_difference() {
     let id = world.repository.commit(&world.key("config"));
     let error = world.judge().unwrap_err();
     assert!(error.to_string().contains(&id), "{error}");
+    // Under the names of other keys: something large, and a whole commit. Under names of nobody: more than is ever listed.
+    world.repository.write("../large", "x".repeat(1 << 20));
+    let large = world.repository.git(&["hash-object", "-w", "../large"]);
+    let key = |name: &str| world.key(name).public();
+    world.put_ref(&rack::approval_ref(&id, &key("third")), &large);
+    world.put_ref(&rack::approval_ref(&id, &key("fourth")), &id);
+    world.put_junk(&format!("{}{id}", rack::APPROVALS), 1100);
     let raw = world.repository.git(&["cat-file", "commit", &id]) + "\n";
     let signed = racklet_trust::commit::Commit::parse(raw.as_bytes())
         .unwrap()
@@ -445,10 +478,15 @@ fn with_a_threshold_of_two_an_approval_makes_the_difference() {
             world.key(signer).sign("approval@racklet.dev", &signed),
         );
         let blob = world.repository.git(&["hash-object", "-w", "../approval"]);
-        let name = format!("{}{id}/{signer}", rack::APPROVALS);
-        world
-            .repository
-            .git(&["push", "-q", "origin", &format!("{blob}:{name}")]);
+        world.put_ref(&rack::approval_ref(&id, &key(signer)), &blob);
         assert_eq!(world.judge().is_ok(), followed, "{signer}");
     }
+}
+
+#[test]
+fn nobody_asks_for_approvals_where_one_key_is_enough() {
+    let world = World::new();
+    let id = world.repository.commit(&world.key("config"));
+    world.put_junk(&format!("{}{id}", rack::APPROVALS), 1100);
+    assert_eq!(world.judge().unwrap().head().id.to_string(), id);
 }
