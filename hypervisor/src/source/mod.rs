@@ -33,7 +33,9 @@ use racklet_fetch::cache::Cache;
 use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Silent;
-use racklet_fetch::rack::{FetchError, Outcome, RackStore, RackTree, Rejected, ReopenError};
+use racklet_fetch::rack::{
+    FetchError, Outcome, RackStore, RackTree, Rejected, ReopenError, Way, fetch_along,
+};
 use racklet_fetch::remote::{Remote, RemoteConfig, RemoteError};
 use racklet_fetch::tls::{SystemClock, TlsError};
 use racklet_fetch::url::UrlError;
@@ -120,6 +122,7 @@ pub(crate) struct Source {
     remote: Option<Remote>,
     /// What the next head must follow.
     accepted: Option<RackTree>,
+    way: Way,
     in_force: Option<Head>,
     /// Which head the card holds as the one in force.
     kept_in_force: Option<ObjectId>,
@@ -151,6 +154,7 @@ impl Source {
             brought: Brought::default(),
             remote: None,
             accepted: None,
+            way: Way::default(),
             in_force: None,
             kept_in_force: None,
             desired: None,
@@ -306,30 +310,35 @@ impl Source {
         {
             return Ok(Look::StillRejected);
         }
-        let snapshot = self.accepted.as_ref().map(RackTree::snapshot);
-        let fetched =
-            match racklet_fetch::rack::fetch(remote, &branch, snapshot, &limits, &mut Silent)? {
+        // A head that is far away is come to in stretches.
+        loop {
+            let snapshot = self.accepted.as_ref().map(RackTree::snapshot);
+            let way = &mut self.way;
+            let fetched = match fetch_along(way, remote, &branch, snapshot, &limits, &mut Silent)? {
                 Outcome::New(fetched) => fetched,
-                Outcome::Unchanged => return Ok(Look::StillRejected),
+                Outcome::Unchanged => return Ok(self.put_in_force()),
             };
-        let before = match &self.accepted {
-            Some(tree) => tree.accepted(),
-            None => Accepted::nothing(self.given.root.clone(), self.floors()),
-        };
-        let tree = match fetched.verify(&before) {
-            Ok(tree) => tree,
-            Err(rejected) => {
-                self.refuse(Some(listed), &rejected.into());
-                return Ok(Look::Rejected);
+            let before = match &self.accepted {
+                Some(tree) => tree.accepted(),
+                None => Accepted::nothing(self.given.baked.clone(), self.floors()),
+            };
+            let tree = match fetched.verify(&before) {
+                Ok(tree) => tree,
+                Err(rejected) => {
+                    self.refuse(Some(listed), &rejected.into());
+                    return Ok(Look::Rejected);
+                }
+            };
+            say(&format!("accepted {}", self.shown(&told(tree.head()))));
+            // It holds for as long as this daemon and `init` run, even when the card does not take it.
+            let kept = self.store.keep(&tree);
+            self.tell_kept("accepted", kept);
+            self.raise(&tree);
+            self.accept(tree);
+            if !fetched.on_the_way() {
+                return Ok(self.put_in_force());
             }
-        };
-        say(&format!("accepted {}", self.shown(&told(tree.head()))));
-        // It holds for as long as this daemon and `init` run, even when the card does not take it.
-        let kept = self.store.keep(&tree);
-        self.tell_kept("accepted", kept);
-        self.raise(&tree);
-        self.accept(tree);
-        Ok(self.put_in_force())
+        }
     }
 
     /// Nothing that is not behind this head is followed from now on, and nobody counts whom its trust root does not name.

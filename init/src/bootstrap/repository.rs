@@ -8,7 +8,7 @@ use racklet_api::tray::TrayConfig;
 use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Progress;
-use racklet_fetch::rack::{FetchError, Outcome, RackStore, RackTree, Rejected};
+use racklet_fetch::rack::{FetchError, Outcome, RackStore, RackTree, Rejected, Way};
 use racklet_fetch::remote::{Remote, RemoteConfig};
 use racklet_fetch::tls::{SystemClock, TlsError};
 use racklet_fetch::url::UrlError;
@@ -179,23 +179,42 @@ impl Repository {
             .map_or(&self.root, |tree| &tree.head().root)
     }
 
-    /// Looks at the server and accepts a newer head, if there is one and the rules allow it. It is kept, and the floors
-    /// raised, before this returns.
+    /// Looks at the server and accepts a newer head, if there is one and the rules allow it; one that is far away in stretches. Each is
+    /// kept, and the floors raised, before this goes on, so that nothing is done twice.
     pub(crate) fn update(
         &mut self,
         remote: &mut Remote,
         state: &mut State,
         progress: &mut dyn Progress,
     ) -> Result<(), RepositoryError> {
+        let mut way = Way::default();
+        while self.stretch(&mut way, remote, state, progress)? {}
+        Ok(())
+    }
+
+    /// Accepts the head, or a commit on the way to it: then there is more.
+    fn stretch(
+        &mut self,
+        way: &mut Way,
+        remote: &mut Remote,
+        state: &mut State,
+        progress: &mut dyn Progress,
+    ) -> Result<bool, RepositoryError> {
         let known = self.tree.as_ref().map(RackTree::snapshot);
-        let outcome =
-            racklet_fetch::rack::fetch(remote, &self.branch, known, &Limits::RACK, progress)?;
+        let outcome = racklet_fetch::rack::fetch_along(
+            way,
+            remote,
+            &self.branch,
+            known,
+            &Limits::RACK,
+            progress,
+        )?;
         let Outcome::New(fetched) = outcome else {
             if let Some(tree) = &self.tree {
                 let head = tree.head();
                 REPOSITORY.say(format_args!("head {} is the accepted one", short(head.id)));
             }
-            return Ok(());
+            return Ok(false);
         };
         let accepted = match &self.tree {
             Some(tree) => tree.accepted(),
@@ -204,7 +223,12 @@ impl Repository {
         let tree = fetched.verify(&accepted)?;
         let commits = tree.head().generation.saturating_sub(accepted.generation);
         REPOSITORY.say(format_args!(
-            "head {} accepted, signed under trust root {}{}",
+            "{} {} accepted, signed under trust root {}{}",
+            if fetched.on_the_way() {
+                "on the way: commit"
+            } else {
+                "head"
+            },
             short(tree.head().id),
             tree.head().root.version(),
             if commits > 1 {
@@ -223,7 +247,7 @@ impl Repository {
             REPOSITORY.failed(Chain(&error), "go on; the floors hold for this boot");
         }
         self.tree = Some(tree);
-        Ok(())
+        Ok(fetched.on_the_way())
     }
 }
 

@@ -34,7 +34,7 @@
 //!     Outcome::New(fetched) => {
 //!         let accepted = kept.map_or_else(|| Accepted::nothing(root, floors), |tree| tree.accepted());
 //!         let tree = fetched.verify(&accepted)?;
-//!         store.keep(&tree)?;
+//!         store.keep(&tree)?; // and look again, where `fetched.on_the_way()`
 //!         tree
 //!     }
 //! };

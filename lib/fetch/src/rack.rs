@@ -14,6 +14,7 @@ mod approvals;
 mod local;
 mod store;
 mod view;
+mod way;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -42,6 +43,7 @@ use self::view::View;
 pub use self::{
     local::{LocalObjects, check_local},
     store::{RackStore, ReopenError},
+    way::Way,
 };
 pub use crate::{
     snapshot::{Snapshot, SnapshotError},
@@ -95,6 +97,8 @@ pub enum Outcome {
 /// A head and what is needed to judge it. Nothing in it has been believed.
 pub struct Fetched {
     head: ObjectId,
+    /// What the branch points to is farther.
+    on_the_way: bool,
     source: Box<dyn Source>,
     approvals: HashMap<ObjectId, Vec<Vec<u8>>>,
     limits: Limits,
@@ -125,7 +129,8 @@ impl std::fmt::Debug for RackTree {
     }
 }
 
-/// Looks at `branch` (full name, `refs/heads/main`) and fetches what came since `accepted`.
+/// Looks at `branch` (full name, `refs/heads/main`) and fetches what came since `accepted`, or as much of it as may be fetched at once:
+/// what is accepted of that, the next look builds on.
 ///
 /// # Errors
 /// [`FetchError`]; what was accepted before stays as it is.
@@ -136,11 +141,32 @@ pub fn fetch(
     limits: &Limits,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FetchError> {
+    fetch_along(
+        &mut Way::default(),
+        remote,
+        branch,
+        accepted,
+        limits,
+        progress,
+    )
+}
+
+/// The same, with what was learnt of the way before.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_along(
+    way: &mut Way,
+    remote: &mut Remote,
+    branch: &str,
+    accepted: Option<&Snapshot>,
+    limits: &Limits,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, FetchError> {
     let format = remote.format()?;
-    let head = remote
+    let listed = remote
         .find(branch, limits)?
         .ok_or_else(|| FetchError::NoBranch(branch.to_owned()))?;
-    let have = accepted.map(Snapshot::head);
     if let Some(accepted) = accepted
         && accepted.format() != format
     {
@@ -149,23 +175,26 @@ pub fn fetch(
             before: accepted.format(),
         });
     }
-    if have == Some(head) {
+    if accepted.map(Snapshot::head) == Some(listed) {
         return Ok(Outcome::Unchanged);
     }
-    let known = accepted.map(Snapshot::objects);
-    let want = Want {
-        ids: &[head],
-        have: have.as_slice(),
+    let (head, new) = match accepted {
+        Some(accepted) => way.go(remote, accepted, listed, limits, progress)?,
         // Without an accepted head, the new one is judged alone.
-        depth: have.is_none().then_some(1),
+        None => {
+            let want = Want {
+                ids: &[listed],
+                have: &[],
+                depth: Some(1),
+            };
+            (listed, remote.fetch(&want, limits, &mut Nowhere, progress)?)
+        }
     };
-    let new = match &known {
-        Some(known) => remote.fetch(&want, limits, &mut Bases(known), progress)?,
-        None => remote.fetch(&want, limits, &mut Nowhere, progress)?,
-    };
+    let known = accepted.map(Snapshot::objects);
     let approvals = approvals::fetch(remote, &new, known.as_deref(), limits, progress)?;
     Ok(Outcome::New(Box::new(Fetched {
         head,
+        on_the_way: head != listed,
         source: Box::new(Layers {
             layers: std::iter::once(Arc::new(new)).chain(known).collect(),
             format,
@@ -220,6 +249,7 @@ impl Fetched {
     ) -> Self {
         Self {
             head,
+            on_the_way: false,
             source,
             approvals,
             limits: limits.clone(),
@@ -230,6 +260,13 @@ impl Fetched {
     #[must_use]
     pub fn head(&self) -> commit::ObjectId {
         ours(&self.head)
+    }
+
+    /// Whether this is only a commit on the way to the branch's head: once it is accepted, there is more to fetch. Its files concern
+    /// nobody.
+    #[must_use]
+    pub fn on_the_way(&self) -> bool {
+        self.on_the_way
     }
 
     /// Decides by the history rule whether this head may follow `accepted`, then reads its files.

@@ -4,6 +4,8 @@
 //! A [`Remote`] is one conversation: the first use asks for the server's capabilities, later ones reuse answer and connection. What
 //! comes back is a claim.
 
+pub(crate) mod boundary;
+
 use std::{io, sync::Arc, time::Instant};
 
 use gix_hash::{Kind as Format, ObjectId};
@@ -327,8 +329,20 @@ impl Remote {
         }
         put(&mut request, "done");
         request.extend_from_slice(b"0000");
+        self.receive(&request, limits, place, progress)
+    }
+
+    /// Sends a request for a pack and takes apart what comes.
+    fn receive(
+        &mut self,
+        request: &[u8],
+        limits: &Limits,
+        place: &mut dyn Place,
+        progress: &mut dyn Progress,
+    ) -> Result<Objects, RemoteError> {
+        let format = self.format()?;
         let until = self.client.within(self.client.timeouts().pack);
-        let mut lines = Lines::new(self.post(&request, limits.response, until)?);
+        let mut lines = Lines::new(self.post(request, limits.response, until)?);
         loop {
             let line = lines.next()?;
             match line.text() {

@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod git;
+pub mod history;
 pub mod package;
 pub mod server;
 
