@@ -14,6 +14,7 @@ use racklet_linux::clock;
 use racklet_uplink::{Uplink, UplinkError, What};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::found::Found;
 use crate::kernel::{ApplyError, Kernel};
 use crate::model::{Desired, Refused};
 use crate::names;
@@ -30,6 +31,7 @@ const MTUS: std::ops::RangeInclusive<u32> = 1280..=9000;
 /// Everything netd has.
 pub(crate) struct Daemon {
     pub(crate) uplink: Uplink,
+    pub(crate) found: Found,
     pub(crate) kernel: Kernel,
     pub(crate) desired: Desired,
     pub(crate) lease_file: PathBuf,
@@ -56,13 +58,14 @@ impl Daemon {
                     ));
                 }
             }
+            self.found.work(&self.uplink, now);
             server.serve(|op| self.answer(op));
             let at_most = if self.report() {
                 LONGEST_WAIT
             } else {
                 TELL_AGAIN
             };
-            wait(&self.uplink, server, at_most).map_err(UplinkError::Wait)?;
+            wait(&self.uplink, &self.found, server, at_most).map_err(UplinkError::Wait)?;
         }
     }
 
@@ -242,7 +245,7 @@ fn tell(socket: &Path, (healthy, message): &(bool, String)) -> std::io::Result<(
     line::write(&mut stream, &request)
 }
 
-fn wait(uplink: &Uplink, server: &Server, at_most: Duration) -> std::io::Result<()> {
+fn wait(uplink: &Uplink, found: &Found, server: &Server, at_most: Duration) -> std::io::Result<()> {
     let now = clock::since_boot();
     let wake = uplink
         .next_wake()
@@ -252,6 +255,7 @@ fn wait(uplink: &Uplink, server: &Server, at_most: Duration) -> std::io::Result<
         .descriptors()
         .into_iter()
         .chain(server.descriptors())
+        .chain(found.descriptors())
         .collect();
     let mut fds: Vec<PollFd<'_>> = descriptors
         .iter()

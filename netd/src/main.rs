@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod daemon;
+mod found;
 mod kernel;
 mod lease;
 mod model;
@@ -25,6 +26,7 @@ use racklet_linux::clock;
 use racklet_uplink::{Settings, Uplink};
 
 use daemon::Daemon;
+use found::Found;
 use kernel::Kernel;
 use racklet_api::error::chain;
 use server::Server;
@@ -96,7 +98,7 @@ fn start(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let resume = lease::load(&lease_file, &options.handoff, now, |text| say(&text));
     let uplink = Uplink::open(Settings {
         network,
-        host_name,
+        host_name: host_name.clone(),
         resolv_conf: options.resolv_conf.clone(),
         resume,
         ignore: vec![names::BRIDGE.into(), names::TAP.into()],
@@ -112,6 +114,7 @@ fn start(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut daemon = Daemon {
         uplink,
+        found: Found::new(host_name),
         kernel,
         desired,
         lease_file,

@@ -254,7 +254,7 @@ fn mask(length: u8) -> u128 {
         .unwrap_or(0)
 }
 
-fn overlap(one: &Cidr, two: &Cidr) -> bool {
+pub(crate) fn overlap(one: &Cidr, two: &Cidr) -> bool {
     let shorter = mask(one.prefix.min(two.prefix));
     one.address.is_ipv4() == two.address.is_ipv4()
         && bits(one.address) & shorter == bits(two.address) & shorter

@@ -17,7 +17,7 @@ pub mod rtnl;
 pub mod sealed;
 pub mod session;
 pub mod signal;
-mod socket;
+pub mod socket;
 pub mod tap;
 pub mod vsock;
 pub mod watchdog;

@@ -1,8 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Socket options that rustix does not know.
+//! Datagram sockets on one interface, and socket options that rustix does not know.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use rustix::net::sockopt::{
+    set_ip_multicast_ttl, set_ip_ttl, set_ipv6_multicast_hops, set_ipv6_unicast_hops,
+    set_ipv6_v6only,
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+
+const SOL_SOCKET: i32 = 1;
+const SO_BINDTOIFINDEX: i32 = 62;
+const IPPROTO_IP: i32 = 0;
+const IP_ADD_MEMBERSHIP: i32 = 35;
+
+/// A socket that hears and speaks on one interface only, whatever the routes say, without blocking. What it sends has the
+/// highest time to live, by which receivers tell that no router passed it on.
+pub fn udp_on(interface: u32, address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(family, SocketType::DGRAM, flags, None)?;
+    let index = i32::try_from(interface).map_err(io::Error::other)?;
+    set_option(&fd, SOL_SOCKET, SO_BINDTOIFINDEX, &index)?;
+    if address.is_ipv4() {
+        set_ip_ttl(&fd, 255)?;
+        set_ip_multicast_ttl(&fd, 255)?;
+    } else {
+        set_ipv6_v6only(&fd, true)?;
+        set_ipv6_unicast_hops(&fd, Some(255))?;
+        set_ipv6_multicast_hops(&fd, 255)?;
+    }
+    bind(&fd, &address)?;
+    Ok(fd.into())
+}
+
+/// Lets a socket hear what is sent to a group on this interface.
+pub fn join(socket: &UdpSocket, interface: u32, group: IpAddr) -> io::Result<()> {
+    match group {
+        IpAddr::V6(group) => socket.join_multicast_v6(&group, interface),
+        IpAddr::V4(group) => {
+            let index = i32::try_from(interface).map_err(io::Error::other)?;
+            let request = GroupRequest {
+                group: group.octets(),
+                address: [0; 4],
+                index,
+            };
+            set_option(socket, IPPROTO_IP, IP_ADD_MEMBERSHIP, &request)
+        }
+    }
+}
+
+/// `struct ip_mreqn`.
+#[repr(C)]
+struct GroupRequest {
+    group: [u8; 4],
+    address: [u8; 4],
+    index: i32,
+}
 
 /// Types that `setsockopt` may read as plain bytes: no pointers the kernel would follow, or ones that stay valid.
 ///
@@ -11,6 +70,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub(crate) unsafe trait OptionValue {}
 // SAFETY: an integer has no padding and no pointers.
 unsafe impl OptionValue for i32 {}
+// SAFETY: 8 bytes and an integer at offset 8 (`repr(C)`) leave no padding, and there are no pointers.
+unsafe impl OptionValue for GroupRequest {}
 
 /// A type's size as the socket calls take it.
 pub(crate) const fn length_of<T>() -> libc::socklen_t {
@@ -23,7 +84,7 @@ pub(crate) const fn length_of<T>() -> libc::socklen_t {
 
 /// `setsockopt(2)`.
 pub(crate) fn set_option<T: OptionValue>(
-    fd: &OwnedFd,
+    fd: &impl AsRawFd,
     level: i32,
     name: i32,
     value: &T,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The network protocols a tray speaks before it has any other: a DHCPv4 client, DNS servers out of IPv6 router
-//! advertisements, and SNTP. Bytes in, bytes out.
+//! advertisements, SNTP, and answers to who looks for it by name (mDNS). Bytes in, bytes out.
 //!
 //! Deliberately absent: sockets, clocks and sources of randomness. The caller brings packets, a monotonic time (a
 //! [`core::time::Duration`] since any fixed moment) and a seed, so that a test can be the network and the clock.
@@ -9,6 +9,7 @@
 
 pub mod backoff;
 pub mod dhcp4;
+pub mod mdns;
 pub mod ra;
 pub mod sntp;
 pub mod udp4;
