@@ -8,6 +8,7 @@ use racklet_trust::slot::{self, Choice, Copies, Loaded, Slot, State};
 
 use crate::{
     baked::Baked,
+    place::PartitionId,
     verify::{self, Bootable, Files, Refusal},
 };
 
@@ -20,6 +21,9 @@ pub const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 pub trait Firmware: Files + Copies<Error: fmt::Display> {
     /// Says one line.
     fn say(&mut self, text: fmt::Arguments<'_>);
+
+    /// The partition that the bootloader came from, when the firmware says so.
+    fn came_from(&self) -> Option<PartitionId>;
 
     /// Waits.
     fn pause(&mut self, time: Duration);
@@ -146,7 +150,7 @@ fn try_slot(
     };
     let version = bootable.manifest.version;
     let arguments = bootable.arguments(baked);
-    let archive = match verify::extra_archive(baked, slot, tries, version) {
+    let archive = match verify::extra_archive(baked, slot, tries, version, firmware.came_from()) {
         Ok(archive) => archive,
         Err(error) => return Refusal::Start(format!("its configuration is too large: {error}")),
     };

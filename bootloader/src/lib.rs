@@ -19,6 +19,7 @@ extern crate alloc;
 pub mod baked;
 pub mod flow;
 pub mod line;
+pub mod place;
 pub mod verify;
 
 #[cfg(test)]

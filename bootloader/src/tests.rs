@@ -27,6 +27,7 @@ use crate::{
     baked::{Baked, BakedError},
     flow::{self, Firmware},
     line::Line,
+    place::PartitionId,
     verify::{Bootable, Files, ReadError, Refusal},
 };
 
@@ -139,6 +140,7 @@ struct Machine {
     /// Writes to the record that still succeed before the power fails, in the middle of the sector.
     power: Option<u32>,
     said: String,
+    partition: Option<[u8; 16]>,
     started: Vec<(Slot, String, String)>,
 }
 
@@ -237,6 +239,10 @@ impl Firmware for Machine {
             .push_str(&Line(Duration::from_millis(1234), text).to_string());
     }
 
+    fn came_from(&self) -> Option<PartitionId> {
+        self.partition.map(PartitionId)
+    }
+
     fn pause(&mut self, _: Duration) {}
 
     fn start(&mut self, bootable: Bootable, end: &[u8], arguments: &str) -> Refusal {
@@ -264,6 +270,20 @@ fn slot_a_is_started_with_the_boards_and_the_manifests_arguments() {
     assert!(end.contains("{\"slot\":\"a\",\"tries\":1,\"version\":5}\n"));
     assert!(end.contains("{\"tray\":\"tray-1\"}\n"));
     assert!(end.contains("racklet.dev/trust-root/v1"));
+}
+
+#[test]
+fn what_is_started_is_told_which_partition_it_came_from() {
+    let mut machine = Machine::new(Some(Sample::new(5)), None);
+    machine.boot();
+    assert!(!machine.started[0].1.contains("card.json"), "nobody knows");
+    machine.partition = Some([0xab; 16]);
+    machine.boot();
+    assert!(
+        machine.started[0]
+            .1
+            .contains("{\"v\":1,\"bootPartition\":\"abababab-abab-abab-abab-abababababab\"}\n")
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@ use racklet_trust::{
     sshsig::MAX_ARMORED,
 };
 
-use crate::baked::Baked;
+use crate::{baked::Baked, place::PartitionId};
 
 /// A bootstrap's manifest lists two files; anything near this is not one.
 const MAX_MANIFEST: u64 = 64 << 10;
@@ -178,6 +178,7 @@ pub fn extra_archive(
     slot: Slot,
     tries: u8,
     version: u64,
+    came_from: Option<PartitionId>,
 ) -> Result<Vec<u8>, CpioError> {
     let boot = format!("{{\"slot\":\"{slot}\",\"tries\":{tries},\"version\":{version}}}\n");
     let mut archive = Archive::new();
@@ -185,6 +186,11 @@ pub fn extra_archive(
     archive.file("racklet/trust-root.json", 0o444, baked.root_json)?;
     archive.file("racklet/tray.json", 0o400, baked.tray_json)?;
     archive.file("racklet/boot.json", 0o444, boot.as_bytes())?;
+    // A file of its own: a bootstrap that does not know it reads the others all the same.
+    if let Some(partition) = came_from {
+        let card = format!("{{\"v\":1,\"bootPartition\":\"{partition}\"}}\n");
+        archive.file("racklet/card.json", 0o444, card.as_bytes())?;
+    }
     Ok(archive.finish())
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 
 /// A file system could not be mounted.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +79,7 @@ pub(crate) fn device(
     kind: &'static str,
     device: &Path,
     at: &str,
+    flags: MountFlags,
     data: &CStr,
 ) -> Result<(), MountError> {
     let mounted = fs::create_dir_all(at).and_then(|()| {
@@ -86,7 +87,7 @@ pub(crate) fn device(
             device,
             at,
             kind,
-            HARMLESS | MountFlags::NOATIME,
+            HARMLESS | MountFlags::NOATIME | flags,
             data,
         )?)
     });
@@ -94,6 +95,25 @@ pub(crate) fn device(
         kind,
         at: at.to_owned(),
         source,
+    })
+}
+
+/// Shows what is mounted at `from` also at `to`.
+pub(crate) fn also_at(from: &str, to: &str) -> Result<(), MountError> {
+    let mounted = fs::create_dir_all(to).and_then(|()| Ok(mount_bind(from, to)?));
+    mounted.map_err(|source| MountError {
+        kind: "a second view",
+        at: to.to_owned(),
+        source,
+    })
+}
+
+/// Moves what is mounted at `from` over what is at `to`.
+pub(crate) fn move_to(from: &str, to: &str) -> Result<(), MountError> {
+    mount_move(from, to).map_err(|source| MountError {
+        kind: "what was prepared",
+        at: to.to_owned(),
+        source: source.into(),
     })
 }
 

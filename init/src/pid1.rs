@@ -7,6 +7,8 @@ use std::panic::PanicHookInfo;
 use std::thread;
 use std::time::Duration;
 
+use racklet_api::boot::Card;
+use racklet_api::error::Chain;
 use racklet_linux::power::{self, Leave};
 use serde::de::DeserializeOwned;
 
@@ -91,4 +93,15 @@ pub(crate) fn handed_json<T: DeserializeOwned>(
         serde_json::from_slice(&bytes).map_err(|error| HandedError::Parse(path, error))
     };
     handed(path)?.map(parse).transpose()
+}
+
+/// What the stage before knows about the disk. A tray without that, or with something else there, goes by labels.
+pub(crate) fn card() -> Card {
+    match handed_json::<Card>("/racklet/card.json") {
+        Ok(card) => card.unwrap_or_default(),
+        Err(error) => {
+            INIT.failed(Chain(&error), "find the disk by its labels");
+            Card::default()
+        }
+    }
 }

@@ -14,13 +14,14 @@ use racklet_bootloader::{
     baked::Image,
     flow::Firmware,
     line::Line,
+    place::PartitionId,
     verify::{Bootable, Files, ReadError, Refusal},
 };
 use racklet_trust::slot::{Copies, SIZE};
 use uefi::{
     Handle, Status,
     boot::{self, OpenProtocolAttributes, OpenProtocolParams, ScopedProtocol},
-    proto::{ProtocolPointer, loaded_image::LoadedImage},
+    proto::{ProtocolPointer, device_path::DevicePath, loaded_image::LoadedImage},
 };
 
 /// Boot services, and the partition that the bootloader was started from.
@@ -114,6 +115,11 @@ impl Copies for Uefi {
 impl Firmware for Uefi {
     fn say(&mut self, text: fmt::Arguments<'_>) {
         self.console.write(&Line(self.clock.elapsed(), text));
+    }
+
+    fn came_from(&self) -> Option<PartitionId> {
+        let path = open::<DevicePath>(self.partition?).ok()?;
+        PartitionId::of_device_path(path.as_bytes())
     }
 
     fn pause(&mut self, time: Duration) {

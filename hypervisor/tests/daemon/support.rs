@@ -177,6 +177,7 @@ impl Tray {
                     floors: floors.lock().expect("lock").clone(),
                     marked_good: false,
                     uptime: 1,
+                    state: init::StateStatus::default(),
                     services: BTreeMap::new(),
                 };
                 return json!({"v": 1, "ok": true, "status": status});

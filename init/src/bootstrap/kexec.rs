@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use racklet_api::boot::Handoff;
+use racklet_api::boot::{Card, Handoff};
 use racklet_api::tray::TrayConfig;
 use racklet_cpio::{Archive, CpioError};
 use racklet_linux::kexec::{self, KexecError};
@@ -84,9 +84,20 @@ pub(crate) fn handoff_archive(
     [newest, baked]: [&TrustRoot; 2],
     tray: &TrayConfig,
     handoff: &Handoff,
+    card: &Card,
 ) -> Result<Vec<u8>, LoadError> {
-    let mut json = serde_json::to_vec(handoff).expect("strings and numbers always serialise");
-    json.push(b'\n');
+    let line = |json: serde_json::Result<Vec<u8>>| {
+        let mut json = json.expect("strings and numbers always serialise");
+        json.push(b'\n');
+        json
+    };
+    let (json, card) = (
+        line(serde_json::to_vec(handoff)),
+        line(serde_json::to_vec(&Card {
+            v: 1,
+            ..card.clone()
+        })),
+    );
     let mut archive = Archive::new();
     let mut fill = || {
         archive.directory("racklet", 0o700)?;
@@ -94,7 +105,9 @@ pub(crate) fn handoff_archive(
         // Older systems do not look for it.
         archive.file("racklet/baked-root.json", 0o600, &baked.to_canonical())?;
         archive.file("racklet/tray.json", 0o600, &tray.to_json())?;
-        archive.file("racklet/handoff.json", 0o600, &json)
+        archive.file("racklet/handoff.json", 0o600, &json)?;
+        // A file of its own: a payload that does not know it reads the others all the same.
+        archive.file("racklet/card.json", 0o600, &card)
     };
     fill().map_err(LoadError::Handoff)?;
     Ok(archive.finish())

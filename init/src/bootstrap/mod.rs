@@ -16,7 +16,7 @@ use std::fmt::Display;
 use std::io;
 use std::time::{Duration, Instant};
 
-use racklet_api::boot::{BootInfo, Handoff, Head, PayloadReport};
+use racklet_api::boot::{BootInfo, Card, Handoff, Head, PayloadReport};
 use racklet_api::tray::TrayConfig;
 use racklet_linux::clock;
 use racklet_net::backoff::{Backoff, Random};
@@ -113,6 +113,7 @@ pub(crate) fn run(tray: &TrayConfig) -> Result<Infallible, Fatal> {
 struct Bootstrap<'a> {
     tray: &'a TrayConfig,
     boot: Option<BootInfo>,
+    card: Card,
     began: Duration,
     phases: Phases,
     signs: SignsOfLife,
@@ -156,7 +157,9 @@ impl<'a> Bootstrap<'a> {
             ));
         }
         let signs = SignsOfLife::begin();
-        let mut state = State::open(&tray.rack, true)?;
+        let mut card = pid1::card();
+        let mut state = State::open(&tray.rack, &card, true)?;
+        card.floors_lost = state.floors_lost();
         let time = Time::begin(tray.built.max(state.floors().time));
         let payloads = match Payloads::open(&state, &tray.board) {
             Ok(payloads) => payloads,
@@ -172,6 +175,7 @@ impl<'a> Bootstrap<'a> {
         Ok(Self {
             tray,
             boot,
+            card,
             began,
             phases,
             signs,
@@ -402,7 +406,8 @@ impl<'a> Bootstrap<'a> {
         ));
         let handoff = self.handoff(digest, &ready.manifest, fallback);
         let roots = [self.repository.root(), self.repository.baked()];
-        let archive = kexec::handoff_archive(roots, self.tray, &handoff).map_err(|e| chain(&e))?;
+        let archive = kexec::handoff_archive(roots, self.tray, &handoff, &self.card)
+            .map_err(|e| chain(&e))?;
         let sizes: Vec<String> = ready
             .files
             .iter()
@@ -459,7 +464,7 @@ impl<'a> Bootstrap<'a> {
                 fallback,
             },
             lease: self.network.as_ref().and_then(Network::lease),
-            persistent: self.state().persistent,
+            persistent: self.state().persistent(),
         }
     }
 }

@@ -1,41 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `/state`: finding the partition, growing it to the card, mounting it, and what is kept on it.
+//! `/state`: where it lies, and the records that are kept on it.
 //!
-//! Nothing is ever formatted here. A partition that is missing, damaged or another rack's is left as it is; the tray then
-//! runs with a `/state` in memory and says so.
+//! ```text
+//!   on the card ──writes fail, also later──> read-only: what the card holds, and changes over it in memory
+//!        │ no card, another rack's, unreadable
+//!        └──────────────────────────────────> in memory, empty
+//! ```
+//!
+//! Nothing is ever formatted here. A partition that is missing, damaged or another rack's is left as it is. Finding and
+//! mounting it is in [`card`], what is read-only in [`shadow`].
 
 pub(crate) mod boots;
+mod card;
+mod shadow;
 pub(crate) mod twin;
 
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use racklet_fetch::disk;
-use racklet_linux::block::{self, Partition};
-use racklet_linux::gpt;
+use racklet_api::boot::Card;
+use racklet_api::error::{Chain, chain};
+use racklet_api::init::StateStatus;
 use racklet_trust::floors::Floors;
+use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MountFlags, UnmountFlags};
-use serde::{Deserialize, Serialize};
 
-use crate::console::{Topic, size};
+use crate::console::Topic;
 use crate::mounts::{self, MountError};
 use boots::Boots;
-use racklet_api::error::Chain;
+use card::{Mounted, Unusable};
 
 const STATE: Topic = Topic("state");
-/// GPT label of the partition.
-const LABEL: &str = "racklet-state";
 /// Where it is mounted.
 pub(crate) const ROOT: &str = "/state";
+/// Where the card is mounted when `/state` itself is memory over it.
+const CARD: &str = "/run/racklet/card";
+const FROM_MEMORY: &str = "run from memory; nothing is remembered over a reboot";
+const LOST: &str =
+    "no copy of the floors could be read: what was accepted before is not remembered";
+const READ_ONLY: &str = "use what it holds, and keep changes in memory; replace the card";
+
+/// Where `/state` lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Medium {
+    /// On a partition of this tray's disk.
+    Disk,
+    /// The same, which takes no writes: changes are in memory over it, and lost at the next start.
+    ReadOnly,
+    /// In memory, empty at the start.
+    Memory,
+}
 
 /// `/state`, mounted.
 #[derive(Debug)]
 pub(crate) struct State {
     root: PathBuf,
-    /// On a disk, and this rack's. Otherwise it is memory and lost at the next start.
-    pub(crate) persistent: bool,
+    medium: Medium,
+    /// Why it is not simply on the disk, for people.
+    reason: Option<String>,
+    /// Name of the disk, for what the kernel counts of it: `mmcblk0`.
+    disk: Option<String>,
+    /// Name of the partition: `mmcblk0p2`.
+    partition: Option<String>,
+    /// Writes of records that failed since the start.
+    failed_writes: u64,
     floors: Kept<Floors>,
     boots: Kept<Boots>,
 }
@@ -46,27 +74,10 @@ struct Kept<T> {
     value: T,
     /// Whether the value is on the disk. One that could not be written is written by the next try, though it is no news.
     stored: bool,
+    /// Whether something was kept at the start that could not be read.
+    lost: bool,
     files: twin::Files,
     loaded: twin::Loaded,
-}
-
-/// Why the partition is not used.
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("no partition is labelled {LABEL}")]
-    Missing,
-    #[error("{0} partitions are labelled {LABEL}; remove all cards but this tray's")]
-    Several(usize),
-    #[error("list the partitions")]
-    List(#[source] io::Error),
-    #[error("its file system cannot be used; writing the image to the card again makes a new one")]
-    Mount(#[from] MountError),
-    #[error("read racklet.json")]
-    Owner(#[source] io::Error),
-    #[error("racklet.json on it is damaged")]
-    OwnerDamaged,
-    #[error("it belongs to rack {0}, not to this one; it is left untouched")]
-    OtherRack(String),
 }
 
 /// Why a record was not kept.
@@ -75,38 +86,55 @@ enum Unusable {
 pub(crate) struct KeepError(&'static str, #[source] io::Error);
 
 impl State {
-    /// Mounts `/state` for this rack, from the card or, failing that, in memory.
-    pub(crate) fn open(rack: &str, grow: bool) -> Result<Self, MountError> {
-        let persistent = match mount_partition(rack, grow) {
-            Ok(text) => {
+    /// Mounts `/state` for this rack: from the card, from a card that takes no writes, or in memory. With `grow` the
+    /// partition and its file system are made as large as the card.
+    pub(crate) fn open(rack: &str, card: &Card, grow: bool) -> Result<Self, MountError> {
+        let mounted = card::mount(rack, card.boot_partition.as_deref(), grow);
+        let mut state = match mounted {
+            Ok(Mounted { partition, text }) => {
                 STATE.say(text);
-                true
+                let mut state = Self::load(Path::new(ROOT), Medium::Disk);
+                state.on(&partition);
+                state
+            }
+            Err(Unusable::NotWritable { partition, why }) => {
+                STATE.failed(&why, READ_ONLY);
+                mount_memory(ROOT)?;
+                shadow::fill(Path::new(CARD), Path::new(ROOT));
+                let mut state = Self::load(Path::new(ROOT), Medium::ReadOnly);
+                state.reason = Some(why);
+                state.on(&partition);
+                state
             }
             Err(error) => {
                 STATE.failed(Chain(&error), FROM_MEMORY);
-                mount_memory()?;
-                false
+                mount_memory(ROOT)?;
+                let mut state = Self::load(Path::new(ROOT), Medium::Memory);
+                state.reason = Some(chain(&error));
+                state
             }
         };
-        Ok(Self::load(Path::new(ROOT), persistent))
+        if card.floors_lost || state.floors.lost {
+            state.note(LOST);
+        }
+        Ok(state)
     }
 
     /// Gives the partition up, which turned out to be of no use, for memory. The floors stay.
     pub(crate) fn into_memory(self, error: &dyn std::error::Error) -> Result<Self, MountError> {
-        STATE.failed(
-            format_args!("use the state partition: {}", Chain(error)),
-            FROM_MEMORY,
-        );
+        let reason = format!("use the state partition: {}", Chain(error));
+        STATE.failed(&reason, FROM_MEMORY);
         let floors = self.floors.value.clone();
         self.close();
-        mount_memory()?;
-        let mut state = Self::load(Path::new(ROOT), false);
+        mount_memory(ROOT)?;
+        let mut state = Self::load(Path::new(ROOT), Medium::Memory);
+        state.reason = Some(reason);
         // In memory there is nothing that could fail, and nothing lost if it does.
         let _ = state.raise(&floors);
         Ok(state)
     }
 
-    fn load(root: &Path, persistent: bool) -> Self {
+    fn load(root: &Path, medium: Medium) -> Self {
         // Floors only rise, so each copy may add to them: an older one that reads again after the newer one was written
         // without it, too.
         let floors = Kept::load(root, "floors", |copies| {
@@ -124,9 +152,61 @@ impl State {
         });
         Self {
             root: root.to_owned(),
-            persistent,
+            medium,
+            reason: None,
+            disk: None,
+            partition: None,
+            failed_writes: 0,
             floors,
             boots,
+        }
+    }
+
+    fn on(&mut self, partition: &racklet_linux::block::Partition) {
+        let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+        self.disk = name(&partition.disk);
+        self.partition = name(&partition.device);
+    }
+
+    /// Adds to what is wrong.
+    pub(crate) fn note(&mut self, what: &str) {
+        let before = self.reason.take().map(|reason| format!("{reason}; {what}"));
+        self.reason = Some(before.unwrap_or_else(|| what.to_owned()));
+    }
+
+    /// Whether what is written here is there after a reboot.
+    pub(crate) fn persistent(&self) -> bool {
+        self.medium == Medium::Disk
+    }
+
+    /// Whether the floors that were kept once could not be read at the start.
+    pub(crate) fn floors_lost(&self) -> bool {
+        self.floors.lost
+    }
+
+    /// For people and machines, as of now.
+    pub(crate) fn status(&self) -> StateStatus {
+        let space = rustix::fs::statvfs(&self.root).ok();
+        let bytes = |blocks: fn(&rustix::fs::StatVfs) -> u64| {
+            space
+                .as_ref()
+                .map_or(0, |space| blocks(space).saturating_mul(space.f_frsize))
+        };
+        StateStatus {
+            persistent: self.persistent(),
+            read_only: self.medium == Medium::ReadOnly,
+            reason: self.reason.clone(),
+            free: bytes(|space| space.f_bavail),
+            total: bytes(|space| space.f_blocks),
+            errors: self.failed_writes
+                + self
+                    .partition
+                    .as_deref()
+                    .map_or(0, racklet_linux::block::ext4_errors),
+            life_used: self
+                .disk
+                .as_deref()
+                .and_then(racklet_linux::block::life_used),
         }
     }
 
@@ -148,9 +228,8 @@ impl State {
             return Ok(());
         }
         let bytes = raised.encode();
-        self.floors
-            .keep(raised, bytes)
-            .map_err(|error| KeepError("floors", error))
+        let kept = self.floors.keep(raised, bytes);
+        self.count(kept, "floors")
     }
 
     /// The record of starts.
@@ -164,14 +243,60 @@ impl State {
             return Ok(());
         }
         let bytes = boots.encode();
-        self.boots
-            .keep(boots, bytes)
-            .map_err(|error| KeepError("boot record", error))
+        let kept = self.boots.keep(boots, bytes);
+        self.count(kept, "boot record")
+    }
+
+    fn count(&mut self, kept: io::Result<()>, what: &'static str) -> Result<(), KeepError> {
+        self.failed_writes += u64::from(kept.is_err());
+        kept.map_err(|error| KeepError(what, error))
+    }
+
+    /// Looks whether the card still takes writes. When it does not, memory goes over what it holds, so that whoever writes
+    /// below `/state` goes on; files that are open stay as they are. True when that was done.
+    pub(crate) fn look(&mut self) -> bool {
+        if self.medium != Medium::Disk {
+            return false;
+        }
+        // The kernel's own judgement first: `errors=remount-ro`.
+        let flags = rustix::fs::statvfs(&self.root).map(|space| space.f_flag);
+        let why = match flags {
+            Ok(flags) if flags.contains(StatVfsMountFlags::RDONLY) => {
+                "the card failed, and its file system takes no more writes".to_owned()
+            }
+            // Writes of ours failed, and one more does: not the file system's only, and not for want of room.
+            Ok(_) if self.floors.stored && self.boots.stored => return false,
+            _ => match card::probe(&self.root) {
+                Ok(()) => return false,
+                Err(error) => format!("the card takes no writes: {error}"),
+            },
+        };
+        STATE.failed(&why, READ_ONLY);
+        if let Err(error) = lay_memory_over() {
+            STATE.failed(
+                format_args!("put memory over it: {}", Chain(&error)),
+                "go on without",
+            );
+            return false;
+        }
+        self.medium = Medium::ReadOnly;
+        self.reason = Some(why);
+        // Neither can fail, now that it is memory: and what is in force is what must be found there.
+        self.floors.stored = false;
+        self.boots.stored = false;
+        let _ = self.raise(&Floors::default());
+        let _ = self.keep_boots(self.boots.value.clone());
+        true
     }
 
     /// Unmounts it, or at least makes it read-only, so that what was written is whole.
     pub(crate) fn close(self) {
-        if !self.persistent {
+        if self.medium == Medium::ReadOnly {
+            // Nothing was written to the card.
+            let _ = rustix::mount::unmount(&self.root, UnmountFlags::DETACH);
+            let _ = rustix::mount::unmount(CARD, UnmountFlags::DETACH);
+        }
+        if self.medium != Medium::Disk {
             return;
         }
         rustix::fs::sync();
@@ -207,6 +332,7 @@ impl<T: Default> Kept<T> {
         Self {
             value: decode(&loaded.bodies),
             stored: true,
+            lost: loaded.lost(),
             files,
             loaded,
         }
@@ -222,162 +348,31 @@ impl<T: Default> Kept<T> {
     }
 }
 
-const FROM_MEMORY: &str = "run from memory; nothing is remembered over a reboot";
-
-fn mount_memory() -> Result<(), MountError> {
+fn mount_memory(at: &str) -> Result<(), MountError> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mounts::pseudo("tmpfs", ROOT, flags, c"mode=0700,size=60%")
+    mounts::pseudo("tmpfs", at, flags, c"mode=0700,size=60%")
 }
 
-fn mount_partition(rack: &str, grow: bool) -> Result<String, Unusable> {
-    let mut found = block::by_label(LABEL).map_err(Unusable::List)?;
-    let mut partition = match found.len() {
-        0 => return Err(Unusable::Missing),
-        1 => found.remove(0),
-        several => return Err(Unusable::Several(several)),
-    };
-    let grown = if grow {
-        grow_partition(&mut partition)
-    } else {
-        None
-    };
-    mounts::device("ext4", &partition.device, ROOT, c"errors=remount-ro")?;
-    let ours = claim(Path::new(ROOT), rack);
-    if let Err(error) = ours {
-        // The other rack's state stays as it is; whether it comes off again matters little, tmpfs goes over it.
-        let _ = rustix::mount::unmount(ROOT, UnmountFlags::empty());
-        return Err(error);
-    }
-    if grow {
-        grow_file_system(&partition);
-    }
-    let capacity = rustix::fs::statvfs(ROOT).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
-    let device = partition.device.display();
-    Ok(match grown {
-        Some(growth) => format!("{device}, ext4, grown to {growth}"),
-        None => format!("{device}, ext4, {}", size(capacity)),
-    })
-}
-
-/// Whose state it is. Fresh state becomes this rack's.
-fn claim(root: &Path, rack: &str) -> Result<(), Unusable> {
-    #[derive(Serialize, Deserialize)]
-    struct Owner {
-        v: u32,
-        rack: String,
-    }
-    let path = root.join("racklet.json");
-    match fs::read(&path) {
-        Ok(bytes) => match serde_json::from_slice::<Owner>(&bytes) {
-            Ok(owner) if owner.v == 1 && owner.rack == rack => Ok(()),
-            Ok(owner) if owner.v == 1 => {
-                Err(Unusable::OtherRack(owner.rack.chars().take(64).collect()))
-            }
-            _ => Err(Unusable::OwnerDamaged),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let owner = serde_json::to_vec(&Owner {
-                v: 1,
-                rack: rack.to_owned(),
-            })
-            .expect("strings serialise");
-            disk::replace(&disk::Files, &path, &owner).map_err(Unusable::Owner)
-        }
-        Err(error) => Err(Unusable::Owner(error)),
-    }
-}
-
-/// Grows the partition to the end of its disk. What goes wrong is told and changes nothing else.
-fn grow_partition(partition: &mut Partition) -> Option<gpt::Growth> {
-    let attempt = || -> Result<Option<gpt::Growth>, String> {
-        let disk = File::options()
-            .read(true)
-            .write(true)
-            .open(&partition.disk)
-            .map_err(|e| e.to_string())?;
-        let sector = block::sector_size(&disk).map_err(|e| e.to_string())?;
-        let mut head = vec![0; gpt::head_bytes(sector)];
-        disk.read_exact_at(&mut head, 0)
-            .map_err(|e| e.to_string())?;
-        let planned = gpt::grow(&head, sector, partition.disk_size, partition.number);
-        let Some(growth) = planned.map_err(|e| e.to_string())? else {
-            return Ok(None);
-        };
-        for write in &growth.writes {
-            disk.write_all_at(&write.bytes, write.offset)
-                .map_err(|e| e.to_string())?;
-            disk.sync_all().map_err(|e| e.to_string())?;
-        }
-        block::resize_partition(&disk, partition, growth.size).map_err(|e| e.to_string())?;
-        Ok(Some(growth))
-    };
-    match attempt() {
-        Ok(growth) => {
-            if let Some(growth) = &growth {
-                partition.size = growth.size;
-            }
-            growth
-        }
-        Err(error) => {
-            STATE.failed(
-                format_args!("grow the partition: {error}"),
-                "use it as large as it is",
-            );
-            None
-        }
-    }
-}
-
-/// Grows the mounted file system to its partition. Also finishes what a power cut left undone.
-fn grow_file_system(partition: &Partition) {
-    let attempt = || -> io::Result<()> {
-        let root = File::open(ROOT)?;
-        let now = rustix::fs::statvfs(ROOT)?;
-        let blocks = partition.size / now.f_frsize.max(1);
-        // The file system's own tables take less than a tenth; only a real difference is worth the work.
-        if blocks.saturating_sub(now.f_blocks) > blocks / 8 {
-            block::resize_ext4(root, blocks)
-        } else {
-            Ok(())
-        }
-    };
-    if let Err(error) = attempt() {
-        STATE.failed(
-            format_args!("grow the file system: {error}"),
-            "use it as large as it is",
-        );
-    }
+/// Puts memory over the mounted `/state`, filled before it is seen.
+fn lay_memory_over() -> Result<(), MountError> {
+    const ASIDE: &str = "/run/racklet/state";
+    mounts::also_at(ROOT, CARD)?;
+    mount_memory(ASIDE)?;
+    shadow::fill(Path::new(CARD), Path::new(ASIDE));
+    mounts::move_to(ASIDE, ROOT)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use racklet_trust::Digest;
+    use std::fs;
 
-    #[test]
-    fn another_racks_state_is_refused_and_left_untouched() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        claim(folder.path(), "aa").expect("fresh state becomes ours");
-        claim(folder.path(), "aa").expect("and stays ours");
-        let before = fs::read(folder.path().join("racklet.json")).expect("reads");
-        assert!(
-            matches!(claim(folder.path(), "bb"), Err(Unusable::OtherRack(rack)) if rack == "aa")
-        );
-        assert_eq!(
-            fs::read(folder.path().join("racklet.json")).expect("reads"),
-            before
-        );
-        fs::write(folder.path().join("racklet.json"), "garbage").expect("writes");
-        assert!(matches!(
-            claim(folder.path(), "aa"),
-            Err(Unusable::OwnerDamaged)
-        ));
-    }
+    use racklet_trust::Digest;
 
     #[test]
     fn what_could_not_be_kept_is_kept_by_the_next_try() {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let mut state = State::load(&folder.path().join("not there yet"), false);
+        let mut state = State::load(&folder.path().join("not there yet"), Medium::Memory);
         let (floors, payload) = (
             Floors {
                 time: 50,
@@ -394,7 +389,7 @@ mod tests {
         fs::create_dir(folder.path().join("not there yet")).expect("creates");
         state.raise(&floors).expect("keeps");
         state.keep_boots(boots).expect("keeps");
-        let state = State::load(&folder.path().join("not there yet"), false);
+        let state = State::load(&folder.path().join("not there yet"), Medium::Memory);
         assert_eq!(
             (state.floors().time, state.boots().good()),
             (50, Some(payload))
@@ -409,7 +404,7 @@ mod tests {
             trust_root,
             ..Floors::default()
         };
-        let mut state = State::load(folder.path(), false);
+        let mut state = State::load(folder.path(), Medium::Memory);
         state.raise(&floors(50, 3)).expect("keeps");
         state.raise(&floors(60, 3)).expect("keeps");
         for lost in [&["floors.0"][..], &["floors.1"], &["floors.0", "floors.1"]] {
@@ -419,14 +414,14 @@ mod tests {
                 fs::rename(at(name), at("aside").with_extension(&name[7..])).expect("renames");
                 fs::create_dir(at(name)).expect("creates");
             }
-            let state = State::load(folder.path(), false);
+            let state = State::load(folder.path(), Medium::Memory);
             let expected = match lost {
                 ["floors.0"] => 60,
                 ["floors.1"] => 50,
                 _ => 0,
             };
             assert_eq!(
-                (state.floors().time, state.floors.loaded.lost()),
+                (state.floors().time, state.floors.lost),
                 (expected, expected == 0)
             );
             for name in lost {
@@ -438,11 +433,11 @@ mod tests {
         let held = fs::read(folder.path().join("floors.1")).expect("reads");
         fs::write(folder.path().join("floors.1"), "racklet-twin 1 garbage").expect("writes");
         fs::remove_file(folder.path().join("floors.0")).expect("removes");
-        let mut state = State::load(folder.path(), false);
-        assert!(state.floors.loaded.lost(), "and that is said");
+        let mut state = State::load(folder.path(), Medium::Memory);
+        assert!(state.floors.lost, "and that is said");
         state.raise(&floors(10, 1)).expect("keeps");
         fs::write(folder.path().join("floors.1"), held).expect("writes");
-        let state = State::load(folder.path(), false);
+        let state = State::load(folder.path(), Medium::Memory);
         assert_eq!((state.floors().time, state.floors().trust_root), (60, 3));
     }
 
@@ -450,7 +445,7 @@ mod tests {
     fn floors_and_starts_survive_a_restart() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let payload = Digest::of(b"payload");
-        let mut state = State::load(folder.path(), false);
+        let mut state = State::load(folder.path(), Medium::Memory);
         state
             .raise(&Floors {
                 time: 50,
@@ -467,7 +462,7 @@ mod tests {
         state
             .keep_boots(state.boots().clone().started(payload))
             .expect("keeps");
-        let state = State::load(folder.path(), false);
+        let state = State::load(folder.path(), Medium::Memory);
         assert_eq!((state.floors().time, state.floors().trust_root), (50, 2));
         assert_eq!(state.boots().tries(payload), 1);
     }

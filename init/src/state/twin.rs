@@ -8,10 +8,11 @@
 //! It may become readable again later, so what is written beside it is numbered beyond whatever it may hold.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use racklet_fetch::disk;
 use racklet_trust::Digest;
 
 const MAGIC: &str = "racklet-twin 1";
@@ -58,23 +59,29 @@ impl Store for Files {
 
     fn write(&mut self, copy: usize, bytes: &[u8]) -> io::Result<()> {
         let path = self.folder.join(format!("{}.{copy}", self.name));
-        let existed = path.exists();
-        // Over what is there, and shortened only afterwards: on a full disk the blocks that the copy has already are all
-        // that it can get, and giving them up first would cost the spare copy.
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        file.write_all(bytes)?;
-        file.set_len(bytes.len() as u64)?;
-        file.sync_all()?;
-        if existed {
-            Ok(())
-        } else {
-            fs::File::open(&self.folder)?.sync_all()
+        match write_over(&path, bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) => File::open(&self.folder)?.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
+            // A bad sector, or something in the way: a new file lies elsewhere.
+            Err(_) => disk::replace(&disk::Files, &path, bytes),
         }
     }
+}
+
+/// Writes over what is there, and shortens it only afterwards: on a full disk the blocks that the copy has already are all
+/// that it can get, and giving them up first would cost the spare copy. True when there was a file.
+fn write_over(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let existed = path.exists();
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()?;
+    Ok(existed)
 }
 
 /// What is wrong with a copy.

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What services write: to the console, a line at a time, and to a file on the state partition that cannot grow without
 //! bound.
+//!
+//! The file is written by a thread of its own, and lines that it has no time for are dropped: a card that hangs must not fill
+//! the pipe, or the service would hang with it.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
 
 use racklet_linux::clock;
 
@@ -14,10 +19,12 @@ use crate::console::{Topic, utc};
 const ROTATE_AT: u64 = 1 << 20;
 /// Longer lines are cut: a service that writes no newline must not fill the memory.
 const MAX_LINE: u64 = 4096;
+/// Lines that wait for the card at most: up to 1 MiB.
+const WAITING: usize = 256;
 
 /// Copies lines until the service's end of the pipe is closed.
 pub(crate) fn follow(topic: Topic, pipe: impl Read, folder: &Path) {
-    let mut file = LogFile::new(folder, topic.0);
+    let mut file = Writer::start(LogFile::new(folder, topic.0));
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     loop {
@@ -31,7 +38,47 @@ pub(crate) fn follow(topic: Topic, pipe: impl Read, folder: &Path) {
             continue;
         }
         topic.say(&text);
-        file.write(format!("{} {text}\n", utc(clock::wall().as_secs())).as_bytes());
+        file.write(format!("{} {text}\n", utc(clock::wall().as_secs())));
+    }
+}
+
+/// The end that never waits.
+struct Writer {
+    /// None when there is no thread: the console has the lines, the file does not.
+    lines: Option<SyncSender<String>>,
+    dropped: u64,
+}
+
+impl Writer {
+    fn start(mut file: LogFile) -> Self {
+        let (lines, waiting): (_, Receiver<String>) = sync_channel(WAITING);
+        let started = thread::Builder::new()
+            .name("log-file".into())
+            .stack_size(128 << 10)
+            .spawn(move || {
+                for line in waiting {
+                    file.write(line.as_bytes());
+                }
+            });
+        Self {
+            lines: started.is_ok().then_some(lines),
+            dropped: 0,
+        }
+    }
+
+    fn write(&mut self, line: String) {
+        let Some(lines) = &self.lines else { return };
+        if self.dropped > 0 {
+            let told = lines.try_send(format!("({} lines were dropped here)\n", self.dropped));
+            if told.is_err() {
+                self.dropped += 1;
+                return;
+            }
+            self.dropped = 0;
+        }
+        if let Err(TrySendError::Full(_)) = lines.try_send(line) {
+            self.dropped += 1;
+        }
     }
 }
 
@@ -86,6 +133,26 @@ impl LogFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_card_that_hangs_costs_lines_and_holds_up_nobody() {
+        // Nobody takes lines out: the card hangs.
+        let (lines, waiting) = sync_channel(WAITING);
+        let mut writer = Writer {
+            lines: Some(lines),
+            dropped: 0,
+        };
+        for n in 0..WAITING + 10 {
+            writer.write(format!("{n}\n"));
+        }
+        assert_eq!(writer.dropped, 10);
+        // It comes back, and what is missing is said where it is missing.
+        let first: Vec<String> = waiting.try_iter().collect();
+        assert_eq!(first.len(), WAITING);
+        writer.write("again\n".into());
+        let rest: Vec<String> = waiting.try_iter().collect();
+        assert_eq!(rest, ["(10 lines were dropped here)\n", "again\n"]);
+    }
 
     #[test]
     fn a_service_that_writes_without_end_fills_two_files_at_most() {

@@ -5,6 +5,7 @@
 mod api;
 mod button;
 mod core;
+mod keeper;
 mod log;
 mod slots;
 mod workloads;
@@ -26,17 +27,17 @@ use racklet_linux::power::Leave;
 use racklet_linux::session;
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::watchdog::Watchdog;
-use racklet_trust::Digest;
 use racklet_trust::commit::ObjectId;
 use racklet_trust::floors::Floors;
 
 use crate::console::{Topic, seconds};
 use crate::mounts;
 use crate::pid1;
-use crate::state::State;
+use crate::state::{self, State};
 use api::Asked;
 use core::{Action, Core, Event, Run};
-use racklet_api::error::{Chain, chain};
+use keeper::Keeper;
+use racklet_api::error::Chain;
 
 const INIT: Topic = Topic("init");
 const HEALTH: Topic = Topic("health");
@@ -55,16 +56,18 @@ enum Input {
     Signal(Signal),
     Asked(Asked),
     WorkloadsStopped,
+    MarkedGood(bool),
 }
 
 struct Supervisor {
     tray: TrayConfig,
     handoff: Handoff,
-    state: State,
+    keeper: Keeper,
+    /// The floors in force: at least what the card holds.
+    held: Floors,
     core: Core,
     inputs: Sender<Input>,
     watchdog: Option<Watchdog>,
-    unkept: Unkept,
 }
 
 /// Runs the second role. Returns how to leave, with everything stopped and unmounted.
@@ -74,10 +77,14 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
     }
     let _ = rustix::system::sethostname(tray.tray.as_bytes());
     set_clock(&handoff);
-    let state = match State::open(&tray.rack, false) {
+    let card = pid1::card();
+    let mut state = match State::open(&tray.rack, &card, false) {
         Ok(state) => state,
         Err(error) => pid1::fatal(Chain(&error)),
     };
+    if state.persistent() && forgets(&handoff, state.floors()) {
+        state.note("the card did not keep what was written to it before this system started");
+    }
     let watchdog = arm();
     let (inputs, received) = mpsc::channel();
     let to_main = inputs.clone();
@@ -107,17 +114,27 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
             "go on; nobody can report health",
         );
     }
+    let mut held = state.floors().clone();
+    held.raise(&floors_of(&handoff));
+    let to_main = inputs.clone();
+    let keeper = Keeper::start(state, card, handoff.clone(), move |worked| {
+        let _ = to_main.send(Input::MarkedGood(worked));
+    });
+    let keeper = match keeper {
+        Ok(keeper) => keeper,
+        Err(error) => pid1::fatal(format_args!("start a thread: {error}")),
+    };
+    keeper.raise(held.clone(), None);
     let core = Core::new(SERVICES.len(), KEEPER, clock::since_boot());
     let mut supervisor = Supervisor {
         tray,
         handoff,
-        state,
+        keeper,
+        held,
         core,
         inputs,
         watchdog,
-        unkept: Unkept::default(),
     };
-    supervisor.floors_from_handoff();
     let how = supervisor.work(&received);
     supervisor.end(how)
 }
@@ -196,16 +213,49 @@ impl Supervisor {
             Input::Signal(Signal::Terminate) => Event::Leave(Leave::Reboot),
             Input::Signal(Signal::Power) => Event::Leave(Leave::Poweroff),
             Input::WorkloadsStopped => Event::WorkloadsStopped,
-            Input::Asked(asked) => {
-                let (response, event) = self.answer(asked.request.op);
-                let _ = asked.answer.send(response);
+            Input::MarkedGood(worked) => Event::MarkedGood(worked),
+            Input::Asked(Asked { request, answer }) => {
+                if let Op::Raise {
+                    head,
+                    trust_root,
+                    time,
+                } = request.op
+                {
+                    self.raise(&head, trust_root, time, answer);
+                    return Event::Tick;
+                }
+                let (response, event) = self.answer(request.op);
+                let _ = answer.send(response);
                 event
             }
         }
     }
 
+    /// Remembers a head that the hypervisor accepted. The hypervisor judges by the same floors; a daemon that lost or never had them
+    /// is stopped here. It holds from now on, whatever the card does; the card's thread answers when it is on the card.
+    fn raise(&mut self, head: &Head, trust_root: u64, time: u64, answer: Sender<Response>) {
+        let Some(id) = ObjectId::from_hex(&head.commit) else {
+            let _ = answer.send(Response::refused("the head is not a commit's name"));
+            return;
+        };
+        let by = Floors {
+            trust_root,
+            head: Some((id, head.generation)),
+            time,
+            ..Floors::default()
+        };
+        if let Err(lower) = self.held.judge(&by) {
+            let _ = answer.send(Response::refused(lower));
+            return;
+        }
+        self.held.raise(&by);
+        self.keeper.raise(by, Some(answer));
+    }
+
     fn answer(&mut self, op: Op) -> (Response, Event) {
         match op {
+            // Answered by the card's thread.
+            Op::Raise { .. } => (Response::refused("not here"), Event::Tick),
             Op::Status => {
                 let status = Box::new(self.status());
                 (
@@ -234,34 +284,8 @@ impl Supervisor {
                 }
                 (Response::done(), Event::Health(id, healthy, message))
             }
-            Op::Raise {
-                head,
-                trust_root,
-                time,
-            } => (self.raise(&head, trust_root, time), Event::Tick),
             Op::Reboot => (Response::done(), Event::Leave(Leave::Reboot)),
             Op::Poweroff => (Response::done(), Event::Leave(Leave::Poweroff)),
-        }
-    }
-
-    /// Remembers a head that the hypervisor accepted. The hypervisor judges by the same floors; a daemon that lost or never had them
-    /// is stopped here.
-    fn raise(&mut self, head: &Head, trust_root: u64, time: u64) -> Response {
-        let Some(id) = ObjectId::from_hex(&head.commit) else {
-            return Response::refused("the head is not a commit's name");
-        };
-        let by = Floors {
-            trust_root,
-            head: Some((id, head.generation)),
-            time,
-            ..Floors::default()
-        };
-        if let Err(lower) = self.state.floors().judge(&by) {
-            return Response::refused(lower);
-        }
-        match self.state.raise(&by) {
-            Ok(()) => Response::done(),
-            Err(error) => Response::refused(Chain(&error)),
         }
     }
 
@@ -288,9 +312,10 @@ impl Supervisor {
             tray: self.tray.tray.clone(),
             rack: self.tray.rack.clone(),
             handoff: self.handoff.clone(),
-            floors: Some(report(self.state.floors())),
+            floors: Some(report(&self.held)),
             marked_good: self.core.marked_good(),
             uptime: clock::since_boot().as_secs(),
+            state: self.keeper.status(),
             services: services.collect::<BTreeMap<_, _>>(),
         }
     }
@@ -318,7 +343,7 @@ impl Supervisor {
                         INIT.failed(format_args!("{} ended: {how}", SERVICES[id].0), next);
                     }
                     Action::StopWorkloads => self.stop_workloads(),
-                    Action::MarkGood => events.push(Event::MarkedGood(self.mark_good())),
+                    Action::MarkGood => self.keeper.mark_good(),
                     Action::Leave(how) => return Some(how),
                 }
             }
@@ -338,7 +363,7 @@ impl Supervisor {
             command.stdout(write.try_clone()?).stderr(write);
             session::own(&mut command);
             let child = command.spawn()?;
-            let folder = self.state.folder("log");
+            let folder = Path::new(state::ROOT).join("log");
             thread::Builder::new()
                 .name(format!("log-{name}"))
                 .stack_size(128 << 10)
@@ -377,61 +402,6 @@ impl Supervisor {
         }
     }
 
-    /// This boot is good: the slot, the payload's tries, the payload's floor.
-    fn mark_good(&mut self) -> bool {
-        let Some(payload) = parse_digest(&self.handoff.payload.manifest) else {
-            HEALTH.failed("the handoff does not name its payload", "nothing is marked");
-            return true;
-        };
-        let boots = self.state.boots().clone().healthy(payload);
-        let name = self.handoff.payload.name.clone();
-        let floors = Floors {
-            payloads: [(name, self.handoff.payload.version)].into(),
-            ..Floors::default()
-        };
-        // Both are tried, whatever comes of the first: they lie on different partitions, and either alone is worth having.
-        let kept = self
-            .state
-            .keep_boots(boots)
-            .and_then(|()| self.state.raise(&floors));
-        let slot = match &self.handoff.boot {
-            None => Ok("there is no slot to mark (started without the bootloader)".to_owned()),
-            Some(boot) => slots::mark_good(boot),
-        };
-        let trouble: Vec<String> = [
-            kept.err().map(|error| chain(&error)),
-            slot.as_ref().err().map(|error| chain(error)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        if let Ok(text) = slot
-            && trouble.is_empty()
-        {
-            let payload = &self.handoff.payload;
-            HEALTH.say(format_args!(
-                "this boot is good: payload {}-{}; {text}",
-                payload.name, payload.version
-            ));
-        }
-        self.unkept.said(trouble.join("; "))
-    }
-
-    /// When the state partition lost them, what the bootstrap verified still holds.
-    fn floors_from_handoff(&mut self) {
-        let head = self.handoff.head.as_ref();
-        let head = head.and_then(|head| Some((ObjectId::from_hex(&head.commit)?, head.generation)));
-        let floors = Floors {
-            trust_root: self.handoff.trust_root,
-            head,
-            time: self.handoff.time_floor,
-            ..Floors::default()
-        };
-        if let Err(error) = self.state.raise(&floors) {
-            INIT.failed(Chain(&error), "hold them in memory");
-        }
-    }
-
     fn end(self, how: Leave) -> Leave {
         child::kill_all(Kill::Terminate);
         let deadline = clock::since_boot() + Duration::from_secs(2);
@@ -442,7 +412,7 @@ impl Supervisor {
         }
         child::kill_all(Kill::Kill);
         child::reap();
-        self.state.close();
+        self.keeper.close();
         INIT.say(match how {
             Leave::Reboot => "everything stopped; rebooting",
             Leave::Poweroff => "everything stopped; switching off",
@@ -462,31 +432,46 @@ fn report(floors: &Floors) -> FloorsReport {
     }
 }
 
-/// What keeps a good boot from being marked, said when it changes and not at every try.
-#[derive(Debug, Default)]
-struct Unkept(String);
-
-impl Unkept {
-    /// Takes in what is in the way now, nothing if empty; true when nothing is.
-    fn said(&mut self, trouble: String) -> bool {
-        if trouble != self.0 && !trouble.is_empty() {
-            HEALTH.failed(
-                format_args!("this boot is good, which cannot be kept: {trouble}"),
-                "go on as it is, and try again from time to time",
-            );
-        }
-        self.0 = trouble;
-        self.0.is_empty()
+/// What the bootstrap verified holds here too, whatever the card kept of it.
+fn floors_of(handoff: &Handoff) -> Floors {
+    let head = handoff.head.as_ref();
+    Floors {
+        trust_root: handoff.trust_root,
+        head: head.and_then(|head| Some((ObjectId::from_hex(&head.commit)?, head.generation))),
+        time: handoff.time_floor,
+        ..Floors::default()
     }
 }
 
-fn parse_digest(hex: &str) -> Option<Digest> {
-    hex.parse().ok()
+/// Whether a card that takes writes kept less than the bootstrap wrote to it a moment ago.
+fn forgets(handoff: &Handoff, kept: &Floors) -> bool {
+    let generation = handoff.head.as_ref().map_or(0, |head| head.generation);
+    handoff.persistent && kept.head.map_or(0, |(_, generation)| generation) < generation
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_card_that_forgets_what_was_written_is_noticed() {
+        let handoff = |persistent| -> Handoff {
+            serde_json::from_value(serde_json::json!({
+                "v": 1, "head": {"commit": "ab".repeat(20), "generation": 7}, "trustRoot": 1,
+                "timeFloor": 5, "time": {"unix": 6, "source": "floor"}, "boot": null,
+                "payload": {"manifest": "", "name": "stable", "version": 1, "fallback": null},
+                "lease": null, "persistent": persistent,
+            }))
+            .expect("parses")
+        };
+        let kept = floors_of(&handoff(true));
+        assert!(!forgets(&handoff(true), &kept), "what was written is there");
+        assert!(forgets(&handoff(true), &Floors::default()));
+        assert!(
+            !forgets(&handoff(false), &Floors::default()),
+            "nothing could be written"
+        );
+    }
 
     #[test]
     fn the_clock_goes_on_from_where_the_bootstrap_left_it() {

@@ -50,9 +50,13 @@ impl Copies for Esp {
     }
 }
 
-/// Marks the slot that this boot came from; says what there was to do.
-pub(crate) fn mark_good(booted: &boot::BootInfo) -> Result<String, MarkError> {
+/// Marks the slot that this boot came from, on the disk that has the partition `boot` where that is known; says what there
+/// was to do.
+pub(crate) fn mark_good(booted: &boot::BootInfo, boot: Option<&str>) -> Result<String, MarkError> {
     let mut found = block::by_label(LABEL).map_err(MarkError::List)?;
+    if let Some(boot) = boot {
+        found = block::on_the_disk_of(boot, found);
+    }
     if found.len() != 1 {
         return Err(MarkError::Partitions(found.len()));
     }

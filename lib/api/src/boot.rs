@@ -39,6 +39,20 @@ impl std::fmt::Display for Slot {
     }
 }
 
+/// `/racklet/card.json`: what the stage before knows about the disk. The bootloader writes it, and the bootstrap for the
+/// hypervisor OS; either may be older than this file or know more than this version, so fields may be missing or new.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Card {
+    /// Format version: 1.
+    pub v: u32,
+    /// Unique GUID of the partition that the bootloader came from: no disk but the one that has it is this tray's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_partition: Option<String>,
+    /// Floors were kept, and the bootstrap could read no copy of them.
+    pub floors_lost: bool,
+}
+
 /// `/racklet/handoff.json`, written by the bootstrap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -59,7 +73,8 @@ pub struct Handoff {
     pub payload: PayloadReport,
     /// The network as the bootstrap left it, so that the next stage can begin where it ended.
     pub lease: Option<Lease>,
-    /// Whether `/state` is on a disk; when false it lives in memory and nothing survives a reboot.
+    /// Whether `/state` is on a disk that takes writes; when false nothing of this boot survives a reboot. How it is now,
+    /// [`crate::init::StateStatus`] says.
     pub persistent: bool,
 }
 
@@ -183,6 +198,19 @@ mod tests {
             assert_eq!(source.vouched(own, 2_000, 1_000), expected, "{source:?}");
         }
         assert_eq!(TimeSource::Sntp.vouched(true, 500, 1_000), 1_000);
+    }
+
+    #[test]
+    fn what_is_known_of_the_disk_may_be_less_or_more_than_this_version_knows() {
+        let written = r#"{"v":1,"bootPartition":"03020100-0504-0706-0809-0a0b0c0d0e0f"}"#;
+        let card: Card = serde_json::from_str(written).expect("parses");
+        assert_eq!(
+            card.boot_partition.as_deref(),
+            Some("03020100-0504-0706-0809-0a0b0c0d0e0f")
+        );
+        assert!(!card.floors_lost);
+        let newer: Card = serde_json::from_str(r#"{"v":1,"colour":"red"}"#).expect("parses");
+        assert_eq!(newer.boot_partition, None);
     }
 
     #[test]

@@ -116,6 +116,9 @@ pub struct Status {
     pub marked_good: bool,
     /// Seconds since the kernel started.
     pub uptime: u64,
+    /// Where it keeps what it must remember.
+    #[serde(default)]
+    pub state: StateStatus,
     /// The services by name.
     pub services: BTreeMap<String, ServiceStatus>,
 }
@@ -130,6 +133,27 @@ pub struct FloorsReport {
     pub trust_root: u64,
     /// Newest signed time, Unix seconds.
     pub time: u64,
+}
+
+/// Where a tray keeps what it must remember, and how that is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateStatus {
+    /// Whether what is written is there after a reboot.
+    pub persistent: bool,
+    /// The card takes no writes: what it held is used, and changes are in memory.
+    pub read_only: bool,
+    /// What is wrong, for people.
+    pub reason: Option<String>,
+    /// Bytes that can still be written.
+    pub free: u64,
+    /// Bytes of the whole file system.
+    pub total: u64,
+    /// Writes that failed since the start, and errors that the file system itself has counted since it was made.
+    pub errors: u64,
+    /// How much of its life the card says it has used, in percent; 110 when it is past it. Few cards say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life_used: Option<u8>,
 }
 
 /// How one service is.

@@ -187,7 +187,8 @@ impl Disk for Files {
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {
-        Ok(fs::symlink_metadata(path)?.len())
+        // Through a link: the cache of a card that takes no writes is links to it. Nothing is believed for its size.
+        Ok(fs::metadata(path)?.len())
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile + '_>> {

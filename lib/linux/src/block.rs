@@ -4,9 +4,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::ioctl::{self, Opcode, opcode};
+
+use crate::gpt;
 
 /// A partition, found by its GPT label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +91,48 @@ fn by_label_in(class: &Path, dev: &Path, label: &str) -> io::Result<Vec<Partitio
     Ok(found)
 }
 
+/// Of `partitions`, those on a disk that has a partition with this unique GUID, by its primary partition table. A disk that
+/// cannot be read is not the one.
+pub fn on_the_disk_of(unique: &str, mut partitions: Vec<Partition>) -> Vec<Partition> {
+    partitions.retain(|partition| holds(&partition.disk, unique).unwrap_or(false));
+    partitions
+}
+
+fn holds(disk: &Path, unique: &str) -> io::Result<bool> {
+    let disk = File::open(disk)?;
+    // What is no block device has no sectors: an image in a test.
+    let sector = sector_size(&disk).unwrap_or(512);
+    let mut head = vec![0; gpt::head_bytes(sector)];
+    disk.read_exact_at(&mut head, 0)?;
+    gpt::holds(&head, sector, unique).map_err(io::Error::other)
+}
+
+/// Errors that ext4 has counted on the mounted partition `name` (`mmcblk0p2`) since the file system was made; it keeps the
+/// count on the disk, while it can.
+pub fn ext4_errors(name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/sys/fs/ext4/{name}/errors_count"));
+    text.ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// How much of its life the disk `name` (`mmcblk0`) says it has used, in percent. Only eMMC does.
+pub fn life_used(name: &str) -> Option<u8> {
+    parse_life(&fs::read_to_string(format!("/sys/block/{name}/device/life_time")).ok()?)
+}
+
+/// `0x02 0x01`: tenths begun of the life of two kinds of memory, 0x0b for past it, 0 for unknown. The worse one counts.
+/// Source: JEDEC JESD84-B51, `DEVICE_LIFE_TIME_EST_TYP_A`; Linux, Documentation/mmc/mmc-dev-attrs.rst.
+fn parse_life(text: &str) -> Option<u8> {
+    let tenths = text
+        .split_ascii_whitespace()
+        .filter_map(|word| u8::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    tenths
+        .filter(|n| (1..=0x0b).contains(n))
+        .max()
+        .map(|n| n * 10)
+}
+
 /// Length of a disk's sectors in bytes.
 pub fn sector_size(disk: &File) -> io::Result<u32> {
     // linux/fs.h: BLKSSZGET is _IO(0x12, 104) and writes one int.
@@ -151,6 +196,47 @@ pub fn resize_ext4(mounted: impl AsFd, blocks: u64) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_cards_used_life_is_the_worse_of_what_it_says() {
+        for (text, used) in [
+            ("0x02 0x01\n", Some(20)),
+            ("0x00 0x0b\n", Some(110)),
+            ("0x00 0x00\n", None),
+            ("0xff nonsense\n", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_life(text), used, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_disk_with_the_same_labels_that_the_tray_was_not_started_from_is_left_out() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let partition = |name: &str, head: &[u8]| {
+            let disk = folder.path().join(name);
+            fs::write(&disk, head).expect("writes");
+            Partition {
+                device: disk.with_extension("2"),
+                disk,
+                number: 2,
+                start: 0,
+                size: 0,
+                disk_size: 0,
+            }
+        };
+        let disk = crate::gpt::tests::disk_with;
+        let ours = partition("ours", &disk([0x11; 16]));
+        let all = vec![
+            partition("stick", &disk([0x22; 16])),
+            ours.clone(),
+            partition("blank", &[0; 40_000]),
+            partition("cut", b""),
+        ];
+        let boot = "11111111-1111-1111-1111-111111111111";
+        assert_eq!(on_the_disk_of(boot, all.clone()), [ours]);
+        assert_eq!(on_the_disk_of(&boot.replace('1', "3"), all), []);
+    }
 
     #[test]
     fn partitions_are_found_by_label_with_their_disk() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Growing the last partition of a GPT disk to the disk's end: bytes in, writes out.
+//! GPT disks: whether one has a certain partition, and growing the last partition to the disk's end. Bytes in, writes out.
 //!
 //! An image is made for the smallest card and written to a larger one. Then the backup table is not at the end of the
 //! disk and the last partition does not use the rest. [`grow`] says which bytes to write, in which order, so that a power
@@ -52,14 +52,17 @@ const HEADER: usize = 92;
 /// Partitions end on multiples of this, in bytes: erase blocks and pages of every card divide it.
 const ALIGNMENT: u64 = 1 << 20;
 
-/// Plans the growth of partition `number` (from 1) on a disk of `disk_size` bytes whose first [`head_bytes`] are `head`.
-/// `None` when there is less than 16 MiB to gain.
-pub fn grow(
-    head: &[u8],
-    sector: u32,
-    disk_size: u64,
-    number: u32,
-) -> Result<Option<Growth>, GptError> {
+/// The primary table of a disk, checked.
+struct Table<'a> {
+    header: &'a [u8],
+    /// Bytes of the header that its checksum covers.
+    length: usize,
+    /// The entries, 128 bytes each.
+    entries: &'a [u8],
+}
+
+/// Reads the table from the first [`head_bytes`] of a disk.
+fn read(head: &[u8], sector: u32) -> Result<Table<'_>, GptError> {
     let size = sector as usize;
     if !size.is_power_of_two() || size < 512 || head.len() < head_bytes(sector) {
         return Err(GptError::Short);
@@ -87,11 +90,54 @@ pub fn grow(
     if crc32fast::hash(table) != u32_at(88) {
         return Err(GptError::Damaged("entries checksum"));
     }
+    Ok(Table {
+        header,
+        length,
+        entries: table,
+    })
+}
 
+/// Whether a disk that begins with `head` has a partition with this unique GUID, as Linux and UEFI write it:
+/// `1b4e28ba-2fa1-11d2-883f-0016d3cca427`, in either case.
+pub fn holds(head: &[u8], sector: u32, unique: &str) -> Result<bool, GptError> {
+    let mut entries = read(head, sector)?.entries.chunks_exact(128);
+    Ok(entries
+        .any(|entry| entry[..16] != [0; 16] && guid(&entry[16..32]).eq_ignore_ascii_case(unique)))
+}
+
+/// The first three fields of a GUID are little-endian on disk (UEFI 2.10, appendix A).
+fn guid(bytes: &[u8]) -> String {
+    let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+    let mut text = String::with_capacity(36);
+    for (n, at) in order.into_iter().enumerate() {
+        if matches!(n, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{:02x}", bytes[at]));
+    }
+    text
+}
+
+/// Plans the growth of partition `number` (from 1) on a disk of `disk_size` bytes whose first [`head_bytes`] are `head`.
+/// `None` when there is less than 16 MiB to gain.
+pub fn grow(
+    head: &[u8],
+    sector: u32,
+    disk_size: u64,
+    number: u32,
+) -> Result<Option<Growth>, GptError> {
+    let Table {
+        header,
+        length,
+        entries: table,
+    } = read(head, sector)?;
+    let size = sector as usize;
+    let entries = table.len() / 128;
     let index = number
         .checked_sub(1)
+        .map(|i| i as usize)
         .filter(|i| *i < entries)
-        .ok_or(GptError::NoEntry(number))? as usize;
+        .ok_or(GptError::NoEntry(number))?;
     let entry = |i: usize| &table[i * 128..(i + 1) * 128];
     let lba = |i: usize, at: usize| {
         u64::from_le_bytes(entry(i)[at..at + 8].try_into().expect("eight bytes"))
@@ -104,7 +150,7 @@ pub fn grow(
     if last < first {
         return Err(GptError::Damaged("a partition ends before it begins"));
     }
-    if (0..entries as usize).any(|i| i != index && used(i) && lba(i, 40) > last) {
+    if (0..entries).any(|i| i != index && used(i) && lba(i, 40) > last) {
         return Err(GptError::NotLast(number));
     }
 
@@ -174,7 +220,7 @@ impl fmt::Display for Growth {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -208,6 +254,32 @@ mod tests {
         let checksum = header_checksum(&header[..92]);
         header[16..20].copy_from_slice(&checksum.to_le_bytes());
         [vec![0; 512], header, table].concat()
+    }
+
+    /// The beginning of a disk whose second partition has this unique GUID.
+    pub(crate) fn disk_with(guid: [u8; 16]) -> Vec<u8> {
+        let mut head = two();
+        head[1024 + 128 + 16..1024 + 128 + 32].copy_from_slice(&guid);
+        let sum = crc32fast::hash(&head[1024..1024 + 128 * 128]);
+        head[512 + 88..512 + 92].copy_from_slice(&sum.to_le_bytes());
+        let sum = header_checksum(&head[512..512 + 92]);
+        head[512 + 16..512 + 20].copy_from_slice(&sum.to_le_bytes());
+        head
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            at in 0_usize..2048,
+            noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            number in 0_u32..200,
+        ) {
+            let mut head = two();
+            let end = (at + noise.len()).min(head.len());
+            head[at..end].copy_from_slice(&noise[..end - at]);
+            let _ = grow(&head, 512, 1024 * MIB, number);
+            let _ = holds(&head, 512, "x");
+        }
     }
 
     fn two() -> Vec<u8> {
@@ -246,6 +318,19 @@ mod tests {
             1536,
             "one write in one page"
         );
+    }
+
+    #[test]
+    fn a_partition_is_known_by_its_unique_guid() {
+        let guid: [u8; 16] = std::array::from_fn(|n| u8::try_from(n).expect("small"));
+        let head = disk_with(guid);
+        let text = "03020100-0504-0706-0809-0a0b0c0d0e0f";
+        assert_eq!(holds(&head, 512, text), Ok(true));
+        assert_eq!(holds(&head, 512, &text.to_uppercase()), Ok(true));
+        assert_eq!(holds(&two(), 512, text), Ok(false));
+        // Entries that are not in use have this one.
+        let none = "00000000-0000-0000-0000-000000000000";
+        assert_eq!(holds(&disk(&[]), 512, none), Ok(false));
     }
 
     #[test]
