@@ -8,11 +8,12 @@ mod support;
 use std::process::Command;
 
 use racklet_fetch::{
+    disk::Files,
     limits::Limits,
     progress::Silent,
     rack::{self, FetchError, Outcome, RackTree, Rejected},
 };
-use racklet_trust::{TrustRoot, commit::ObjectId, digest::Hex, history};
+use racklet_trust::{TrustRoot, commit::ObjectId, digest::Hex, floors::Floors, history};
 use support::{
     chain,
     git::{Key, Place, Repository},
@@ -489,4 +490,103 @@ fn nobody_asks_for_approvals_where_one_key_is_enough() {
     let id = world.repository.commit(&world.key("config"));
     world.put_junk(&format!("{}{id}", rack::APPROVALS), 1100);
     assert_eq!(world.judge().unwrap().head().id.to_string(), id);
+}
+
+/// The same commit with a line more behind its signature, which nobody signed.
+fn respelt(raw: &str) -> String {
+    let end = " -----END SSH SIGNATURE-----\n";
+    raw.replacen(end, &format!("{end} \n"), 1)
+}
+
+/// Trays once took every spelling of a signed commit, kept it, and raised their floors to its name. Such a tray needs no new card.
+#[test]
+fn a_tray_that_kept_a_respelt_head_comes_back_to_the_honest_one_and_to_what_follows() {
+    let world = World::new();
+    let folder = world.place.dir.path().join("state");
+    let store = rack::RackStore::new(Files, &folder);
+    store.keep(&world.tree).unwrap();
+    // What the tray kept then: another commit object, and its name as the head.
+    let honest = world.repository.head();
+    let raw = world.repository.git(&["cat-file", "commit", &honest]) + "\n";
+    let other = respelt(&raw);
+    world.repository.write("../respelt", &other);
+    let args = [
+        "hash-object",
+        "-t",
+        "commit",
+        "-w",
+        "--literally",
+        "../respelt",
+    ];
+    let id = ObjectId::from_hex(&world.repository.git(&args)).unwrap();
+    assert_ne!(id, world.tree.head().id);
+    let file = folder.join("head");
+    let mut kept = std::fs::read(&file).unwrap();
+    kept.truncate(kept.len() - 32);
+    let object = |raw: &str| {
+        [
+            &u32::try_from(raw.len()).unwrap().to_le_bytes(),
+            raw.as_bytes(),
+        ]
+        .concat()
+    };
+    let kept = replaced(&kept, world.tree.head().id.as_bytes(), id.as_bytes());
+    let mut kept = replaced(&kept, &object(&raw), &object(&other));
+    let digest = racklet_trust::Digest::of(&kept).0;
+    kept.extend(digest);
+    std::fs::write(&file, kept).unwrap();
+    let head = world.tree.head();
+    let floors = Floors {
+        head: Some((id, head.generation)),
+        ..head.floors()
+    };
+
+    let root = world.place.baked(&["config"]);
+    let error = store.reopen(&root, &floors, &Limits::RACK).unwrap_err();
+    assert!(chain(&error).contains("not spelt as"), "{}", chain(&error));
+    // Nothing is at hand now but the floors.
+    let accepted = history::Accepted::nothing(root, floors);
+    let fetch = || match rack::fetch(
+        &mut world.server.remote("rack"),
+        "refs/heads/main",
+        None,
+        &Limits::RACK,
+        &mut Silent,
+    ) {
+        Ok(Outcome::New(fetched)) => fetched,
+        other => panic!("{other:?}"),
+    };
+    let tree = fetch().verify(&accepted).unwrap();
+    assert_eq!(tree.head().id.to_string(), honest);
+    // Kept, it is what later ones must follow, also after a restart.
+    store.keep(&tree).unwrap();
+    let root = world.place.baked(&["config"]);
+    let floors = tree.accepted().floors;
+    let again = store
+        .reopen(&root, &floors, &Limits::RACK)
+        .unwrap()
+        .unwrap();
+    assert_eq!(again.head().id, tree.head().id);
+    // A tray that was off until the owner's next commit takes that.
+    world.repository.write("next.yaml", "next");
+    let next = world.repository.commit(&world.key("config"));
+    world.repository.push();
+    assert_eq!(
+        fetch().verify(&accepted).unwrap().head().id.to_string(),
+        next
+    );
+    // The respelt one is never taken again.
+    world
+        .repository
+        .git(&["update-ref", "refs/heads/respelt", &id.to_string()]);
+    world
+        .repository
+        .git(&["push", "-q", "--force", "origin", "respelt:main"]);
+    assert!(fetch().verify(&accepted).is_err());
+}
+
+/// `bytes` with the first `from` in them replaced.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let at = bytes.windows(from.len()).position(|w| w == from).unwrap();
+    [&bytes[..at], to, &bytes[at + from.len()..]].concat()
 }
