@@ -26,6 +26,9 @@ metadata:
   name: {name}
 spec:
   board: {board}
+  # What it has, so that `racklet check` says what does not fit, such as 4Gi and 4.
+  # memory: 4Gi
+  # cpus: 4
   # The tray's public key: `racklet status {name}` talks to nobody else.
   identity: {identity}
 "

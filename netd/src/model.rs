@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 use racklet_api::net::{Bridge, Port};
 use racklet_api::rack::Name;
+use racklet_api::subnet;
 use racklet_api::tray::Cidr;
 use racklet_api::vm::Mac;
 
@@ -51,9 +52,9 @@ pub(crate) enum Refused {
     Name(String),
     #[error("network {0} needs a gateway address, at most one for IPv4 and one for IPv6")]
     Gateways(Name),
-    #[error(
-        "{1} cannot be the gateway of network {0}: give a host address with a prefix of /8 to /30 or /32 to /126"
-    )]
+    #[error("{1} cannot be network {0}: {2}")]
+    Network(Name, Cidr, subnet::Unusable),
+    #[error("{1} cannot be the gateway of network {0}: give it a host address")]
     Gateway(Name, Cidr),
     #[error("network {0} ({1}) overlaps network {2} ({3}); give them different prefixes")]
     Overlap(Name, Cidr, Name, Cidr),
@@ -147,12 +148,9 @@ impl Desired {
             return Err(Refused::Gateways(network.clone()));
         }
         for gateway in gateways {
-            let lengths = if gateway.address.is_ipv4() {
-                8..=30
-            } else {
-                32..=126
-            };
-            if !lengths.contains(&gateway.prefix) || !is_host(gateway, gateway.address) {
+            subnet::check(gateway.address, gateway.prefix)
+                .map_err(|why| Refused::Network(network.clone(), *gateway, why))?;
+            if !is_host(gateway, gateway.address) {
                 return Err(Refused::Gateway(network.clone(), *gateway));
             }
             for (other, known) in self.networks.iter().filter(|(other, _)| *other != network) {
@@ -269,17 +267,12 @@ fn is_host(subnet: &Cidr, address: IpAddr) -> bool {
         bits(address) & !host
     };
     let last = !mask(subnet.prefix) & mask(32);
-    let unusable = match address {
-        IpAddr::V4(v4) => {
-            host == last || v4.is_loopback() || v4.is_multicast() || v4.octets()[0] == 0
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local(),
-    };
+    let broadcast = address.is_ipv4() && host == last;
     let inside = Cidr {
         address,
         prefix: subnet.prefix,
     };
-    overlap(subnet, &inside) && host != 0 && !unusable
+    overlap(subnet, &inside) && host != 0 && !broadcast
 }
 
 /// The alias text of a network's bridge.

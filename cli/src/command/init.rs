@@ -143,9 +143,9 @@ impl Init {
         }
         let name = self.rack_name()?;
         let board = racklet_boards::find(&self.board)?;
-        if !self.repository.starts_with("https://") || self.repository.contains('@') {
+        if let Err(error) = racklet_api::url::Parts::parse(&self.repository) {
             bail!(
-                "--repository {}: trays fetch over HTTPS only; write https://host/path without a user name",
+                "--repository {}: {error}; trays fetch over HTTPS only; write https://host/path without a user name",
                 self.repository
             );
         }

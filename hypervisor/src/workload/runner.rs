@@ -10,6 +10,7 @@ use crate::console::say;
 use crate::network::{Attach, Link, Networks};
 use crate::options::Options;
 use racklet_api::error::chain;
+use racklet_api::rack::capacity::{is_there, without_room};
 use racklet_api::rack::{ManifestDigest, Name, TrayDesired};
 use racklet_api::vm::{ControlAction, VmState};
 use racklet_trust::Digest;
@@ -45,6 +46,8 @@ pub(crate) struct Runner {
     /// `None` until the first desired state arrives: then nothing is stopped, whatever runs.
     pub(super) desired: Option<BTreeMap<Name, Plan>>,
     pub(super) holds: BTreeMap<Name, Hold>,
+    /// What finds no room in this tray's memory, and why.
+    no_room: BTreeMap<Name, String>,
 }
 
 impl Runner {
@@ -71,6 +74,7 @@ impl Runner {
             monitors: BTreeMap::new(),
             desired: None,
             holds: BTreeMap::new(),
+            no_room: BTreeMap::new(),
         };
         runner.adopt(now)?;
         Ok(runner)
@@ -91,6 +95,20 @@ impl Runner {
         });
         self.desired = Some(plans.collect());
         self.holds.clear();
+        self.no_room = crate::memory::of_tray().map_or_else(BTreeMap::new, |memory| {
+            if let Some(stated) = desired.memory.filter(|it| !is_there(*it, memory.total)) {
+                say(&format!(
+                    "trays/{}.yaml says memory: {stated}, but this tray has {} MiB; write what it has",
+                    desired.tray,
+                    memory.total >> 20
+                ));
+            }
+            let needs = desired.workloads.iter().map(|(name, it)| (name, it.memory));
+            without_room(memory.total, needs)
+        });
+        for (name, why) in &self.no_room {
+            say(&format!("{name}: not started: {why}"));
+        }
         self.tidy_networks();
     }
 
@@ -202,6 +220,7 @@ impl Runner {
                 spec: plan.spec(),
                 rules: plan.rules(),
                 ready: !self.holds.contains_key(name)
+                    && !self.no_room.contains_key(name)
                     && self.images.find(&plan.workload.rootfs.manifest).is_ok(),
             });
         (wanted, self.known.get(name).map(Record::seen))
@@ -209,6 +228,9 @@ impl Runner {
 
     /// What a wanted workload waits for, if anything.
     pub(super) fn missing(&self, name: &Name, plan: &Plan) -> Option<String> {
+        if let Some(why) = self.no_room.get(name) {
+            return Some(why.clone());
+        }
         match self.images.find(&plan.workload.rootfs.manifest) {
             Err(message) => Some(message),
             Ok(_) => self.holds.get(name).map(|hold| hold.message.clone()),

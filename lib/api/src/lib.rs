@@ -11,6 +11,8 @@ pub mod line;
 pub mod name;
 pub mod net;
 pub mod rack;
+pub mod subnet;
 pub mod text;
 pub mod tray;
+pub mod url;
 pub mod vm;

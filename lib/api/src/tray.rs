@@ -13,6 +13,7 @@ use racklet_trust::arguments::{self, BadArguments};
 use serde::{Deserialize, Serialize};
 
 use crate::name::{self, BadName};
+use crate::url::{Parts, UrlError};
 
 /// Longest `tray.json` anybody has to read, in bytes.
 pub const MAX_TRAY_JSON: usize = 256 * 1024;
@@ -221,10 +222,8 @@ enum Invalid {
     Argument(String),
     #[error("kernel {0}")]
     Arguments(#[from] BadArguments),
-    #[error(
-        "repository URL `{0}` must begin with https:// and hold no user, space or control character"
-    )]
-    Url(String),
+    #[error("repository URL `{0}`: {1}")]
+    Url(String, UrlError),
     #[error("branch `{0}` is not a plain branch name")]
     Branch(String),
     #[error("interface `{0}` is not an interface name")]
@@ -254,13 +253,7 @@ impl TryFrom<Wire> for TrayConfig {
         }
         arguments::check(&wire.arguments.join(" "))?;
         let url = &wire.repository.url;
-        let rest = url.strip_prefix("https://").unwrap_or_default();
-        if rest.is_empty()
-            || rest.starts_with('/')
-            || !rest.bytes().all(|b| b.is_ascii_graphic() && b != b'@')
-        {
-            return Err(Invalid::Url(url.clone()));
-        }
+        Parts::parse(url).map_err(|error| Invalid::Url(url.clone(), error))?;
         if !name::is_branch(&wire.repository.branch) {
             return Err(Invalid::Branch(wire.repository.branch));
         }
@@ -367,6 +360,7 @@ mod tests {
             ("qemu-x86_64", "a/b"),
             ("https://git.example", "http://git.example"),
             ("https://git.example", "https://user@git.example"),
+            ("https://git.example", "https://git.example/.."),
             ("https://git.example/rack.git", "https://"),
             (r#""built""#, r#""surprise":1,"built""#),
             (r#""url""#, r#""branch":"-x","url""#),

@@ -3,10 +3,9 @@
 
 use std::{fmt, str::FromStr};
 
+use racklet_api::url::Parts;
+pub use racklet_api::url::UrlError;
 use rustls_pki_types::ServerName;
-
-/// Longest address accepted, in bytes.
-const MAX: usize = 2048;
 
 /// A checked `https` address.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,92 +17,16 @@ pub struct HttpsUrl {
     pub(crate) path: String,
 }
 
-/// Why an address was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UrlError {
-    /// http, git, ssh, file, ...
-    #[error("{0:?} does not begin with https://; nothing else is ever used")]
-    NotHttps(String),
-    /// `user:password@`
-    #[error(
-        "the address holds a user name; put credentials where the tray configuration has a place for them"
-    )]
-    Credentials,
-    /// Not a host, a port or a path.
-    #[error("the address is not usable: {0}")]
-    Malformed(&'static str),
-}
-
 impl FromStr for HttpsUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let rest = text
-            .strip_prefix("https://")
-            .ok_or_else(|| UrlError::NotHttps(text.chars().take(80).collect()))?;
-        if text.len() > MAX {
-            return Err(UrlError::Malformed("longer than 2048 bytes"));
-        }
-        if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(UrlError::Malformed(
-                "it holds white space or characters outside ASCII",
-            ));
-        }
-        if text.contains(['?', '#', '\\', '"', '<', '>']) {
-            return Err(UrlError::Malformed(
-                "it holds a query, a fragment or a quote",
-            ));
-        }
-        let (authority, path) = rest
-            .split_once('/')
-            .ok_or(UrlError::Malformed("it has no path"))?;
-        if authority.contains('@') {
-            return Err(UrlError::Credentials);
-        }
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(inside) => {
-                let (host, port) = inside
-                    .split_once(']')
-                    .ok_or(UrlError::Malformed("']' is missing"))?;
-                let port = match port {
-                    "" => None,
-                    port => Some(
-                        port.strip_prefix(':')
-                            .ok_or(UrlError::Malformed("text after ']'"))?,
-                    ),
-                };
-                if host.parse::<std::net::Ipv6Addr>().is_err() {
-                    return Err(UrlError::Malformed("no IPv6 address between the brackets"));
-                }
-                (host, port)
-            }
-            None => match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            },
-        };
-        let port = match port {
-            None => 443,
-            Some(port) => {
-                port.parse()
-                    .ok()
-                    .filter(|&port| port != 0)
-                    .ok_or(UrlError::Malformed(
-                        "the port is not a number from 1 to 65535",
-                    ))?
-            }
-        };
+        let Parts { host, port, path } = Parts::parse(text)?;
+        // TLS has the last word about what can be in a certificate.
         if ServerName::try_from(host).is_err() {
             return Err(UrlError::Malformed(
                 "the host is neither a name nor an address",
             ));
-        }
-        let path = path.trim_end_matches('/');
-        if path.is_empty() {
-            return Err(UrlError::Malformed("it has no path"));
-        }
-        if path.split('/').any(|part| part == ".." || part == ".") {
-            return Err(UrlError::Malformed("its path goes up"));
         }
         Ok(Self {
             host: host.to_owned(),

@@ -11,6 +11,7 @@ use super::values::{Name, Prefix};
 use super::yaml::Position;
 use super::yaml::de::closest;
 use super::{Parsed, Repository};
+use crate::subnet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -222,10 +223,20 @@ impl Check<'_> {
                 }
             });
             let labels = self.labels(file, object.metadata.labels.as_ref());
+            let cpus = object.spec.cpus.as_ref();
+            if let Some(cpus) = cpus.filter(|cpus| !(1..=1024).contains(&cpus.value)) {
+                self.fault(
+                    file,
+                    cpus.at,
+                    format!("spec.cpus is {}, it must be 1 to 1024", cpus.value),
+                );
+            }
             trays.insert(
                 name.value.clone(),
                 Tray {
                     board: object.spec.board.clone(),
+                    memory: object.spec.memory.as_ref().map(|memory| memory.value),
+                    cpus: cpus.map(|cpus| cpus.value),
                     identity,
                     labels,
                     release: None,
@@ -328,13 +339,8 @@ impl Check<'_> {
                     );
                     continue;
                 }
-                let (shortest, longest) = if v4 { (8, 30) } else { (32, 126) };
-                if !(shortest..=longest).contains(&value.length()) {
-                    self.fault(
-                        file,
-                        prefix.at,
-                        format!("spec.{field}: the prefix must be /{shortest} to /{longest}"),
-                    );
+                if let Err(why) = subnet::check(value.address(), value.length()) {
+                    self.fault(file, prefix.at, format!("spec.{field}: {value}: {why}"));
                 }
                 if !allowed.is_empty() && !allowed.iter().any(|a| a.covers(&value)) {
                     self.fault(

@@ -19,6 +19,7 @@
 //!
 //! Other files are not looked at.
 
+pub mod capacity;
 mod check;
 mod object;
 mod plan;

@@ -131,6 +131,12 @@ pub(super) struct PoliciesSpec {
 pub(super) struct TraySpec {
     /// The board it is built on, for example `qemu-x86_64`.
     pub(super) board: String,
+    /// Its memory, for example `4Gi`: `racklet check` then refuses workloads that find no room. The tray goes by what it has.
+    #[serde(default)]
+    pub(super) memory: Option<Located<Memory>>,
+    /// Its processors (1 to 1024): `racklet check` then refuses workloads with more.
+    #[serde(default)]
+    pub(super) cpus: Option<Located<u32>>,
     /// The tray's public key (`ssh-ed25519 AAAA…`), by which its API is recognised.
     #[serde(default)]
     pub(super) identity: Option<Located<String>>,

@@ -2,7 +2,7 @@
 //! What one tray has to do, out of what the whole rack asks for.
 
 use super::state::{Network, Pin, RackState, Workload};
-use super::values::Name;
+use super::values::{Memory, Name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use std::time::Duration;
 pub struct TrayDesired {
     /// The tray.
     pub tray: Name,
+    /// How much memory it is said to have.
+    #[serde(default)]
+    pub memory: Option<Memory>,
     /// The operating system it boots; `None`: whatever it has.
     pub release: Option<Pin>,
     /// Networks its workloads are in.
@@ -32,9 +35,9 @@ pub struct UnknownTray(pub Name);
 
 /// Picks out what concerns `tray`.
 pub fn resolve(state: &RackState, tray: &Name) -> Result<TrayDesired, UnknownTray> {
-    if !state.trays.contains_key(tray) {
+    let Some(found) = state.trays.get(tray) else {
         return Err(UnknownTray(tray.clone()));
-    }
+    };
     let workloads: BTreeMap<Name, Workload> = state
         .workloads
         .iter()
@@ -51,6 +54,7 @@ pub fn resolve(state: &RackState, tray: &Name) -> Result<TrayDesired, UnknownTra
         .collect();
     Ok(TrayDesired {
         tray: tray.clone(),
+        memory: found.memory,
         release: state
             .release_of(tray)
             .map(|release| release.payload.clone()),

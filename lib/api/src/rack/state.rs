@@ -38,6 +38,12 @@ pub struct RackState {
 pub struct Tray {
     /// The board it is built on.
     pub board: String,
+    /// How much memory it is said to have.
+    #[serde(default)]
+    pub memory: Option<Memory>,
+    /// How many processors it is said to have.
+    #[serde(default)]
+    pub cpus: Option<u32>,
     /// Its public key, `ssh-ed25519 AAAA…`.
     pub identity: Option<String>,
     /// Free labels.

@@ -21,6 +21,7 @@ metadata:
   labels: {zone: left}
 spec:
   board: qemu-x86_64
+  memory: 64Gi
 ";
 const RELEASE: &str = "\
 apiVersion: racklet.dev/v1alpha1
@@ -371,6 +372,67 @@ fn networks_may_not_overlap_and_stay_inside_the_rack() {
     assert!(
         problems.contains("10.80.0.0/16 is outside `spec.networkPrefixes`"),
         "{problems}"
+    );
+}
+
+#[test]
+fn networks_that_a_tray_would_refuse_are_refused_here() {
+    for bad in [
+        "127.0.0.0/8",
+        "224.0.0.0/8",
+        "169.254.0.0/16",
+        "0.0.0.0/8",
+        "10.80.0.0/+24",
+    ] {
+        let said = edited("networks/lan.yaml", "10.80.0.0/24", bad);
+        assert!(said.contains("networks/lan.yaml:5:"), "{bad}: {said}");
+    }
+    let said = edited("networks/lan.yaml", "ipv4: 10.80.0.0/24", "ipv6: fe80::/64");
+    assert!(said.contains("fe80::/10"), "{said}");
+}
+
+#[test]
+fn what_finds_no_room_on_its_tray_is_refused() {
+    let mut files = good();
+    let tray = TRAY.replace("memory: 64Gi", "memory: 1Gi\n  cpus: 2");
+    files.insert("trays/tray-1.yaml".to_owned(), tray);
+    assert_eq!(state(&files).warnings, []);
+    for number in 0..20 {
+        let workload = WEB
+            .replace("name: web}", &format!("name: big-{number}}}"))
+            .replace("memory: 128Mi", "memory: 8Gi")
+            .replace(", address: 10.80.0.10", "");
+        files.insert(format!("workloads/big-{number}.yaml"), workload);
+    }
+    let problems = load_files(&files).expect_err("20 times 8 GiB on 1 GiB");
+    assert_eq!(problems.list().len(), 20, "{problems}");
+    assert!(
+        problems
+            .to_string()
+            .contains("workloads/big-0.yaml:9:11: spec.memory: on tray tray-1 it needs 8200 MiB"),
+        "{problems}"
+    );
+    files.retain(|name, _| !name.contains("big"));
+    files.insert(
+        "workloads/web.yaml".to_owned(),
+        WEB.replace("  memory:", "  cpus: 3\n  memory:"),
+    );
+    let problems = load_files(&files).expect_err("3 of 2 processors");
+    assert!(
+        problems
+            .to_string()
+            .contains("spec.cpus is 3, the tray has 2"),
+        "{problems}"
+    );
+    // Without a word about it only the tray itself can tell.
+    files.insert(
+        "trays/tray-1.yaml".to_owned(),
+        TRAY.replace("  memory: 64Gi\n", ""),
+    );
+    assert!(
+        state(&files).warnings[0]
+            .to_string()
+            .contains("without `memory`")
     );
 }
 

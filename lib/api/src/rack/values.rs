@@ -3,6 +3,7 @@
 //! check it again.
 
 use crate::text::{self, decimal};
+use crate::url::Parts;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -441,27 +442,8 @@ impl FromStr for RepositoryUrl {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let bad = |why: &str| Err(ValueError::new(format!("`{}` {why}", shorten(text))));
-        let Some(rest) = text.strip_prefix("https://") else {
-            return bad("is not an https:// address");
-        };
-        if text.len() > 1024
-            || text
-                .chars()
-                .any(|c| text::is_hidden(c) || c.is_whitespace())
-        {
-            return bad("is too long or has white space in it");
-        }
-        if rest.contains(['?', '#']) {
-            return bad("must not have a query or a fragment");
-        }
-        let host = rest.split('/').next().unwrap_or_default();
-        if host.is_empty() {
-            return bad("names no host");
-        }
-        if host.contains('@') {
-            return bad("must not have credentials in it: they belong to the tray's configuration");
-        }
+        Parts::parse(text)
+            .map_err(|error| ValueError::new(format!("`{}`: {error}", shorten(text))))?;
         Ok(Self(text.to_owned()))
     }
 }
@@ -617,6 +599,8 @@ mod tests {
             "https://u:p@h/x",
             "https://h/x?y",
             "https://h/a b",
+            "https://h/../r",
+            "https://h",
         ] {
             assert!(bad.parse::<RepositoryUrl>().is_err(), "{bad}");
         }

@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path};
 
-use super::{GuestConfig, GuestOverlay, VmConfig, wire};
+use super::{CPUS, GuestConfig, GuestOverlay, MEMORY_MIB, VmConfig, wire};
 
 /// Why a configuration is refused. `field` is the path of the field as it is written in the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,14 +57,24 @@ impl TryFrom<wire::VmConfig> for VmConfig {
     fn try_from(w: wire::VmConfig) -> Result<VmConfig, InvalidVm> {
         label(&w.name, "name")?;
         ensure(
-            (1..=32).contains(&w.cpus),
+            CPUS.contains(&u32::from(w.cpus)),
             "cpus",
-            format!("{} is not within 1 to 32", w.cpus),
+            format!(
+                "{} is not within {} to {}",
+                w.cpus,
+                CPUS.start(),
+                CPUS.end()
+            ),
         )?;
         ensure(
-            (32..=1 << 20).contains(&w.memory_mib),
+            MEMORY_MIB.contains(&w.memory_mib),
             "memory_mib",
-            format!("{} is not within 32 to 1048576", w.memory_mib),
+            format!(
+                "{} is not within {} to {}",
+                w.memory_mib,
+                MEMORY_MIB.start(),
+                MEMORY_MIB.end()
+            ),
         )?;
         absolute(&w.kernel, "kernel")?;
         ensure(

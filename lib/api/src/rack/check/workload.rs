@@ -3,16 +3,16 @@
 
 use super::{Check, matching};
 use crate::rack::Parsed;
+use crate::rack::capacity::without_room;
 use crate::rack::object::{BackoffSpec, Located, MicroVmSpec};
+use crate::rack::problem::Problem;
 use crate::rack::state::{Attachment, Backoff, Network, Pin, Tray, Workload};
 use crate::rack::values::{Memory, Name, Prefix};
+use crate::vm::{CPUS, MEMORY_MIB};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 const MAX_TEXT: usize = 64 * 1024;
-/// A kernel, our PID 1 and a small program need this much.
-const MIN_MEMORY_MIB: u64 = 32;
-const MAX_MEMORY_MIB: u64 = 64 * 1024;
 
 impl Check<'_> {
     pub(super) fn workloads(
@@ -61,7 +61,56 @@ impl Check<'_> {
                 workloads.insert(parsed.object.metadata.name.value.clone(), workload);
             }
         }
+        self.room(found, trays, &workloads);
         workloads
+    }
+
+    /// Whether what is placed on a tray fits into what the tray is said to have.
+    fn room(
+        &mut self,
+        found: &[Parsed<MicroVmSpec>],
+        trays: &BTreeMap<Name, Tray>,
+        workloads: &BTreeMap<Name, Workload>,
+    ) {
+        for (tray, stated) in trays {
+            let on_tray = || workloads.iter().filter(|(_, placed)| placed.tray == *tray);
+            let Some(memory) = stated.memory else {
+                if on_tray().next().is_some() {
+                    self.warnings.push(Problem::new(
+                        &format!("trays/{tray}.yaml"),
+                        None,
+                        "without `memory` (such as `memory: 4Gi`) nobody knows before the tray does whether its workloads fit",
+                    ));
+                }
+                continue;
+            };
+            let refused = without_room(
+                memory.bytes(),
+                on_tray().map(|(name, placed)| (name, placed.memory)),
+            );
+            for Parsed { file, object } in found {
+                if let Some(why) = refused.get(&object.metadata.name.value) {
+                    self.fault(
+                        file,
+                        object.spec.memory.at,
+                        format!("spec.memory: on tray {tray} it {why}"),
+                    );
+                }
+            }
+        }
+        for Parsed { file, object } in found {
+            let placed = workloads.get(&object.metadata.name.value);
+            let has = placed.and_then(|placed| trays.get(&placed.tray)?.cpus);
+            if let (Some(cpus), Some(has)) = (&object.spec.cpus, has)
+                && cpus.value > has
+            {
+                self.fault(
+                    file,
+                    cpus.at,
+                    format!("spec.cpus is {}, the tray has {has}", cpus.value),
+                );
+            }
+        }
     }
 
     fn workload(
@@ -76,23 +125,29 @@ impl Check<'_> {
         let _ = self.labels(file, object.metadata.labels.as_ref());
         let tray = self.placement(file, name, spec, trays);
         let cpus = spec.cpus.as_ref().map_or(1, |cpus| {
-            if !(1..=32).contains(&cpus.value) {
+            if !CPUS.contains(&cpus.value) {
                 self.fault(
                     file,
                     cpus.at,
-                    format!("spec.cpus is {}, it must be 1 to 32", cpus.value),
+                    format!(
+                        "spec.cpus is {}, it must be {} to {}",
+                        cpus.value,
+                        CPUS.start(),
+                        CPUS.end()
+                    ),
                 );
             }
             cpus.value
         });
         let memory = spec.memory.value;
-        if !(MIN_MEMORY_MIB..=MAX_MEMORY_MIB).contains(&memory.mib()) {
+        if !u32::try_from(memory.mib()).is_ok_and(|mib| MEMORY_MIB.contains(&mib)) {
             self.fault(
                 file,
                 spec.memory.at,
                 format!(
-                    "spec.memory is {memory}, it must be {MIN_MEMORY_MIB}Mi to {}Gi",
-                    MAX_MEMORY_MIB >> 10
+                    "spec.memory is {memory}, it must be {}Mi to {}Gi",
+                    MEMORY_MIB.start(),
+                    MEMORY_MIB.end() >> 10
                 ),
             );
         }
