@@ -184,8 +184,8 @@ fn every_refusal_says_where_and_what() {
         (
             web,
             "{MODE:",
-            "{1MODE:",
-            "workloads/web.yaml:11:8: spec.env: `1MODE` is not a variable's name",
+            "{MO=DE:",
+            "workloads/web.yaml:11:8: spec.env: `MO=DE` is not a variable's name",
         ),
         (
             web,

@@ -21,6 +21,15 @@ pub(in crate::rack) struct DeError {
     pub(in crate::rack) at: Option<Position>,
     /// From the innermost field outwards.
     path: Vec<String>,
+    /// What should stand there, until the field's name is known and both can be said.
+    wanted: Option<Wanted>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    shape: &'static str,
+    example: &'static str,
+    found: String,
 }
 
 impl DeError {
@@ -29,7 +38,21 @@ impl DeError {
             message,
             at: None,
             path: Vec::new(),
+            wanted: None,
         }
+    }
+
+    /// Says what to write behind `before`, such as `cpus: `, if that is what is wrong.
+    fn behind(mut self, before: &str) -> Self {
+        if let Some(Wanted {
+            shape,
+            example,
+            found,
+        }) = self.wanted.take()
+        {
+            self.message = format!("write {shape}: `{before}{example}`, not {found}");
+        }
+        self
     }
 
     fn at(mut self, at: Position) -> Self {
@@ -85,9 +108,39 @@ impl de::Error for DeError {
             de::Unexpected::Unit => "nothing".to_owned(),
             de::Unexpected::Seq => "a list".to_owned(),
             de::Unexpected::Map => "a mapping".to_owned(),
+            de::Unexpected::Str(text) => {
+                format!("the text `{}`", text.chars().take(64).collect::<String>())
+            }
             other => other.to_string(),
         };
-        Self::new(format!("expected {expected}, found {found}"))
+        let expected = expected.to_string();
+        let (shape, example) = match expected.as_str() {
+            "a string" => ("text", "name"),
+            "a boolean" => ("true or false", "true"),
+            "a sequence" => ("a list", "[one, two]"),
+            "a map" => ("fields below it", "{name: value}"),
+            text if text.starts_with("struct ") => ("fields below it", "{name: value}"),
+            "u8" | "u16" | "u32" | "u64" | "i64" => ("a number", "1"),
+            _ => return Self::new(format!("expected {expected}, found {found}")),
+        };
+        Self {
+            wanted: Some(Wanted {
+                shape,
+                example,
+                found: found.clone(),
+            }),
+            ..Self::new(format!("write {shape}, not {found}"))
+        }
+    }
+
+    fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let expected = expected.to_string();
+        match expected.as_str() {
+            "u8" | "u16" | "u32" | "u64" => {
+                Self::new(format!("{unexpected} is too large or too small here"))
+            }
+            _ => Self::new(format!("expected {expected}, found {unexpected}")),
+        }
     }
 }
 
@@ -266,10 +319,9 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     ) -> Result<Option<T::Value>, DeError> {
         match self.items.next() {
             None => Ok(None),
-            Some((index, node)) => seed
-                .deserialize(node)
-                .map(Some)
-                .map_err(|error: DeError| error.at(node.at).inside(format!("[{index}]"))),
+            Some((index, node)) => seed.deserialize(node).map(Some).map_err(|error: DeError| {
+                error.at(node.at).behind("- ").inside(format!("[{index}]"))
+            }),
         }
     }
 }
@@ -302,8 +354,10 @@ impl<'de> MapAccess<'de> for Entries<'de> {
                 "a value was asked for before its key".to_owned(),
             ));
         };
-        seed.deserialize(value)
-            .map_err(|error: DeError| error.at(value.at).inside(key.text.clone()))
+        seed.deserialize(value).map_err(|error: DeError| {
+            let before = format!("{}: ", key.text);
+            error.at(value.at).behind(&before).inside(key.text.clone())
+        })
     }
 }
 
@@ -388,15 +442,18 @@ mod tests {
             ),
             (
                 "name: a\ncpus: many\n",
-                "2:7 cpus: expected u8, found string \"many\"",
+                "2:7 cpus: write a number: `cpus: 1`, not the text `many`",
             ),
             (
                 "name: a\ncpus: '2'\n",
-                "2:7 cpus: expected u8, found string \"2\"",
+                "2:7 cpus: write a number: `cpus: 1`, not the text `2`",
             ),
             ("cpus: 1\n", "1:1 : `name` is missing"),
-            ("name:\n", "1:5 name: expected a string, found nothing"),
-            ("name: [x]\n", "1:7 name: expected a string, found a list"),
+            ("name:\n", "1:5 name: write text: `name: name`, not nothing"),
+            (
+                "name: [x]\n",
+                "1:7 name: write text: `name: name`, not a list",
+            ),
             (
                 "name: a\nzzz: 1\n",
                 "2:1 : unknown field `zzz`; known here: name, cpus, env, inner",
