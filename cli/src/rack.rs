@@ -262,6 +262,19 @@ impl Rack {
         Ok(files)
     }
 
+    /// Rack objects that a commit would leave out, because Git does not know them yet.
+    pub(crate) fn untracked(&self) -> anyhow::Result<Vec<String>> {
+        let listed = self
+            .repository
+            .run(["ls-files", "-z", "--others", "--exclude-standard"])?;
+        Ok(listed
+            .split(|byte| *byte == 0)
+            .filter_map(|path| std::str::from_utf8(path).ok())
+            .filter(|path| is_object_file(path))
+            .map(str::to_owned)
+            .collect())
+    }
+
     /// What the work tree asks for.
     pub(crate) fn state(&self) -> anyhow::Result<RackState> {
         parse(&self.work_tree()?)

@@ -114,7 +114,8 @@ What runs on this rack. Trays fetch this repository, check the signature of ever
     edit workloads/web.yaml
     racklet check        # what a tray would say
     racklet plan         # what it would do
-    git commit -a        # signed: commit.gpgsign is on
+    git add -A           # new files too
+    git commit           # signed: commit.gpgsign is on
     git push
 
 ## On another machine

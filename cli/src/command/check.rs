@@ -101,6 +101,11 @@ impl Check {
                     count(dirty.lines().count() as u64, "changed file")
                 ));
             }
+            report.warnings.extend(
+                rack.untracked()?
+                    .iter()
+                    .map(|file| format!("{file} is not in Git yet: git add {file}")),
+            );
             (rack.work_tree()?, "files in the work tree".to_owned())
         };
         match parse(&files) {

@@ -13,7 +13,7 @@ use racklet_trust::{Digest, Role, TrustRoot, namespace};
 use serde::Serialize;
 
 use super::refs;
-use super::setup::{AddTray, Setup, set_allowed_signers, set_up_signing};
+use super::setup::{AddTray, NAMELESS, Setup, nameless, set_allowed_signers, set_up_signing};
 use crate::git::Repository;
 use crate::output::Output;
 use crate::rack::{self, CA_FILE, PIN};
@@ -185,7 +185,7 @@ impl Init {
             &format!("--initial-branch={}", self.branch),
         ])?;
 
-        let mut identities = Vec::new();
+        let mut identities = Identities::default();
         let mut files = vec![
             (
                 "rack.yaml".to_owned(),
@@ -205,7 +205,7 @@ impl Init {
                 format!("trays/{tray}.yaml"),
                 template::tray(tray, &board.name, &public),
             ));
-            identities.push(path);
+            identities.0.push(path);
         }
         if let Some(package) = &package {
             let text = template::release(
@@ -260,13 +260,29 @@ impl Init {
         }
         repository.run(["add", "--all"])?;
         output.note("signing the first commit");
-        repository.interactive(["commit", "--quiet", "-S", "-m", &format!("rack: {name}")])?;
+        let message = format!("rack: {name}");
+        let mut arguments = Vec::new();
+        if nameless(&repository) {
+            // For this one commit: what stands in the configuration would name every later one.
+            arguments.extend([
+                "-c",
+                "user.name=racklet",
+                "-c",
+                "user.email=racklet@localhost",
+            ]);
+            output.note(&format!(
+                "{NAMELESS}\nuntil then: the first commit is by racklet"
+            ));
+        }
+        arguments.extend(["commit", "--quiet", "-S", "-m", &message]);
+        repository.interactive(&arguments)?;
         let commit = repository.text(["rev-parse", "HEAD"])?;
 
         let made = work.keep();
         fs::set_permissions(&made, fs::Permissions::from_mode(0o755))?;
         fs::rename(&made, &self.directory)
             .with_context(|| format!("make {}", self.directory.display()))?;
+        let identities = std::mem::take(&mut identities.0);
         set_allowed_signers(&Repository::at(&self.directory), &document)?;
 
         let keys: Vec<String> = identities
@@ -283,7 +299,7 @@ impl Init {
 next:
   cd {directory}
   git push -u origin {branch}
-  racklet image build --tray {tray} -o {tray}.img",
+then sign what {tray} boots and build its image: docs/guide/first-rack.md, from part 3",
             directory = self.directory.display(),
             keys = keys.join("\n          "),
             branch = self.branch,
@@ -360,6 +376,20 @@ next:
             config: role(Role::Config, config),
             payload: role(Role::Payload, payload),
             firmware: role(Role::Firmware, firmware),
+        }
+    }
+}
+
+/// Private keys of trays of a rack that is not made yet: without the rack they are nobody's, and go.
+#[derive(Default)]
+struct Identities(Vec<PathBuf>);
+
+impl Drop for Identities {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = fs::remove_file(path);
+            // The rack's own folder, unless something else is in it.
+            let _ = path.parent().map(fs::remove_dir);
         }
     }
 }

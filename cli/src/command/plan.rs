@@ -68,9 +68,16 @@ impl Plan {
                 text.push_str(&format!("  {change}\n"));
             }
         }
+        let untracked = match self.to {
+            Some(_) => Vec::new(),
+            None => rack.untracked()?,
+        };
+        for file in &untracked {
+            text.push_str(&format!("\n{file} is not in Git yet: git add {file}\n"));
+        }
         output.answer(
             &text,
-            &json!({ "from": from, "to": after_name, "trays": trays }),
+            &json!({ "from": from, "to": after_name, "trays": trays, "untracked": untracked }),
         );
         Ok(())
     }

@@ -325,7 +325,7 @@ impl Pin {
             format!("sha256:{digest} is pinned already")
         } else {
             format!(
-                "pinned sha256:{digest} in {}\n\nnext: racklet plan, then git commit -a && git push",
+                "pinned sha256:{digest} in {}\n\nnext: racklet plan, then git add -A && git commit && git push",
                 changed.join(", ")
             )
         };

@@ -85,6 +85,9 @@ impl Setup {
         let key = rack.key(self.key.as_deref(), &root, Role::Config)?;
         set_up_signing(&rack.repository, &key)?;
         set_allowed_signers(&rack.repository, &root)?;
+        if nameless(&rack.repository) {
+            output.note(NAMELESS);
+        }
         let text = format!(
             "everything here is judged from root sha256:{pin}\ncommits are signed with {}",
             key.shown()
@@ -148,16 +151,17 @@ pub(super) fn set_up_signing(repository: &Repository, key: &Key) -> anyhow::Resu
     repository.set_config("gpg.format", "ssh")?;
     repository.set_config("user.signingkey", &key.git_signing_key())?;
     repository.set_config("commit.gpgsign", "true")?;
-    if repository.config("user.name").is_none() {
-        repository.set_config(
-            "user.name",
-            &std::env::var("USER").unwrap_or_else(|_| "racklet".into()),
-        )?;
-    }
-    if repository.config("user.email").is_none() {
-        repository.set_config("user.email", "racklet@localhost")?;
-    }
     Ok(())
+}
+
+/// What to do where Git does not know who commits.
+pub(super) const NAMELESS: &str = "Git does not know your name: git config --global user.name 'Your Name' && git config --global user.email you@example.org";
+
+/// Whether Git would not commit for want of a name.
+pub(super) fn nameless(repository: &Repository) -> bool {
+    ["user.name", "user.email"]
+        .iter()
+        .any(|name| repository.config(name).is_none())
 }
 
 /// So that `git log --show-signature` and `git verify-commit` know the config keys.

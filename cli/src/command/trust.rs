@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::init::{role_named, threshold, write};
 use super::setup::set_allowed_signers;
-use crate::output::Output;
+use crate::output::{Output, count};
 use crate::rack::{Rack, RackArgument, RootFiles, read_signatures};
 use crate::ssh::{self, Key};
 
@@ -182,8 +182,8 @@ fn changed(root: &TrustRoot, changes: &Changes) -> anyhow::Result<Roles> {
         }
         if usize::from(keys.threshold) > keys.keys.len() {
             bail!(
-                "role {role} would need {} keys and have {}; add a key or lower it with --threshold {role}={}",
-                keys.threshold,
+                "role {role} would need {} and have {}; add a key or lower it with --threshold {role}={}",
+                count(u64::from(keys.threshold), "key"),
                 keys.keys.len(),
                 keys.keys.len().max(1)
             );
@@ -284,9 +284,9 @@ fn sign(
                 ),
             };
             let text = format!(
-                "trust root version {} is complete ({} signatures)\n{next}",
+                "trust root version {} is complete ({})\n{next}",
                 files.version,
-                signatures.len()
+                count(signatures.len() as u64, "signature")
             );
             output.answer(
                 &text,

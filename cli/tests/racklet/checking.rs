@@ -51,6 +51,17 @@ fn mistakes_are_named_with_file_and_line_before_they_are_committed() {
 }
 
 #[test]
+fn files_that_git_does_not_know_yet_are_named() {
+    let world = World::with_rack();
+    world.web(&world.artifact("artifact", b"x"));
+    let said = "workloads/web.yaml is not in Git yet: git add workloads/web.yaml";
+    assert!(world.in_rack(&["check"]).contains(said));
+    assert!(world.in_rack(&["plan"]).contains(said));
+    world.commit("web");
+    assert!(!world.in_rack(&["check"]).contains("not in Git"));
+}
+
+#[test]
 fn unsigned_and_wrongly_signed_commits_are_refused() {
     let world = World::with_rack();
     run(&mut world.git(

@@ -188,7 +188,7 @@ fn a_role_cannot_be_left_without_enough_keys() {
     let mine = world.ok(&["key", "fingerprint", "home/.ssh/id_ed25519"]);
     let said = world.refused(&["key", "remove", mine.trim(), "--role", "payload"]);
     assert!(
-        said.contains("role payload would need 1 keys and have 0"),
+        said.contains("role payload would need 1 key and have 0"),
         "{said}"
     );
     assert!(!world.path("rack/trust/2").exists());

@@ -453,8 +453,8 @@ fn packages_and_images_inside_of_the_rack_stay_out_of_its_main_branch() {
     world.in_rack(&["payload", "publish", "stable"]);
     world.in_rack(&["payload", "pin", "stable"]);
     // What the guide says, word for word.
-    run(&mut world.git("rack", &["commit", "-q", "-a", "-m", "release: stable 1"]));
     run(&mut world.git("rack", &["add", "-A"]));
+    run(&mut world.git("rack", &["commit", "-q", "-m", "release: stable 1"]));
     assert_eq!(run(&mut world.git("rack", &["status", "--porcelain"])), "");
     let files = run(&mut world.git("rack", &["ls-files"]));
     assert!(files.contains("releases/stable.yaml"), "{files}");

@@ -145,6 +145,66 @@ fn what_cannot_work_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn without_a_name_only_the_first_commit_gets_one_and_it_is_said() {
+    let world = World::new();
+    fs::remove_file(world.path("home/.gitconfig")).unwrap();
+    let init = [
+        "rack",
+        "init",
+        "rack",
+        "--tray",
+        "a",
+        "--board",
+        "qemu-x86_64",
+        "--repository",
+        "https://h/r",
+    ];
+    let out = world.racklet_in(".", &init).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("user.name"),
+        "{}",
+        text(&out.stderr)
+    );
+    let named = world
+        .git("rack", &["config", "user.name"])
+        .output()
+        .unwrap();
+    assert_eq!(text(&named.stdout), "");
+    // What it says to do next works.
+    assert!(
+        !text(&out.stdout).contains("image build"),
+        "{}",
+        text(&out.stdout)
+    );
+}
+
+#[test]
+fn a_rack_that_could_not_be_made_leaves_no_private_key_behind() {
+    let world = World::new();
+    let hook = world.write("hooks/pre-commit", "#!/bin/sh\nexit 1\n");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let hooks = world.path("hooks").display().to_string();
+    run(&mut world.git(".", &["config", "--global", "core.hooksPath", &hooks]));
+    let init = [
+        "rack",
+        "init",
+        "rack",
+        "--tray",
+        "a",
+        "--board",
+        "qemu-x86_64",
+        "--repository",
+        "https://h/r",
+    ];
+    let out = world.racklet_in(".", &init).output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    let left = fs::read_dir(world.path("home/.local/share/racklet")).unwrap();
+    assert_eq!(left.count(), 0);
+    assert!(!world.path("rack").exists());
+}
+
+#[test]
 fn an_existing_folder_is_never_touched() {
     let world = World::with_rack();
     let before = world.read("rack/rack.yaml");

@@ -37,6 +37,10 @@ impl World {
         };
         fs::create_dir_all(world.path("home/.ssh")).unwrap();
         world.keygen("home/.ssh/id_ed25519");
+        world.write(
+            "home/.gitconfig",
+            "[user]\n\tname = Owner\n\temail = owner@h\n",
+        );
         world
     }
 
