@@ -18,6 +18,9 @@ fn a_signed_typo_as_the_newest_commit_at_a_restart_leaves_the_old_workload_runni
     let typo = text.replace("  cpus: 1", "  cpu: 1");
     scene.rack.write("workloads/web.yaml", &typo)?;
     let bad = scene.rack.push("web: a mistake")?;
+    // From a clone with the mistake nobody could ask for the logs of what it spoils.
+    let checkout = |commit: &str| scene.rack.git(&["reset", "--quiet", "--hard", commit]);
+    checkout("HEAD~1")?;
     let mut tray = scene.boot_again()?;
     scene.says(&mut tray, FIRST_MESSAGE)?;
     let state = scene.state(&mut tray, "the commit is refused", |state| {
@@ -30,6 +33,7 @@ fn a_signed_typo_as_the_newest_commit_at_a_restart_leaves_the_old_workload_runni
     );
     ensure!(state["head"] == before["head"], "the head moved: {state}");
 
+    checkout(&bad)?;
     scene.rack.write("workloads/web.yaml", &text)?;
     scene.rack.edit("without the mistake")?;
     scene.says(&mut tray, "without the mistake")

@@ -262,8 +262,8 @@ impl Fetched {
         ours(&self.head)
     }
 
-    /// Whether this is only a commit on the way to the branch's head: once it is accepted, there is more to fetch. Its files concern
-    /// nobody.
+    /// Whether this is only a commit on the way to the branch's head: once it is accepted, there is more to fetch. Its files matter
+    /// only where that fails.
     #[must_use]
     pub fn on_the_way(&self) -> bool {
         self.on_the_way

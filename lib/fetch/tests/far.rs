@@ -337,6 +337,15 @@ fn off_for(commits: usize) -> [u64; 3] {
 }
 
 #[test]
+fn a_tray_that_was_off_for_more_commits_than_one_look_may_bring_follows_over_rotated_roots() {
+    let [stretches, peak, _] = off_for(12_000);
+    assert!(stretches > 10, "{stretches}");
+    // It had everything once, before it was too much: 12,000 commits, as many trees and files.
+    assert!(peak < 160 * 1024, "{peak} KiB");
+}
+
+#[test]
+#[ignore = "takes eight minutes: run with --ignored --nocapture"]
 fn a_tray_that_was_off_for_a_hundred_thousand_commits_follows_in_bounded_memory() {
     let [stretches, peak, received] = off_for(100_000);
     println!("{stretches} stretches, at most {peak} KiB, {received} bytes");
