@@ -410,6 +410,40 @@ fn router_advertisements_give_an_address_and_dns_without_dhcp() {
 }
 
 #[test]
+fn an_ipv6_only_network_leads_to_a_server_beyond_its_router() {
+    on_a_lan(|lan| {
+        lan.renumber(&[("fd77::1", 64)]);
+        let beyond = lan.on_server(|| {
+            let mut rtnl = Rtnl::open().expect("rtnetlink");
+            let lo = rtnl.link("lo").expect("links").expect("lo").index;
+            let address: IpAddr = "fd78::1".parse().expect("an address");
+            rtnl.set_up(lo, true).expect("up");
+            rtnl.add_address(lo, address, 128).expect("address");
+            std::net::TcpListener::bind((address, 0)).expect("listens")
+        });
+        lan.dnsmasq(&[
+            "--enable-ra",
+            "--dhcp-range=fd77::,ra-only,64,1200",
+            "--dhcp-option=option6:dns-server,[fd77::1]",
+            "--ra-param=srv,4,1200",
+        ]);
+        let mut uplink = lan.uplink(NetworkConfig::default(), None);
+        lan.until(&mut uplink, "an IPv6 address", |uplink, _| {
+            uplink.is_online()
+        });
+        let to = beyond.local_addr().expect("bound");
+        let stream = std::net::TcpStream::connect_timeout(&to, Duration::from_secs(20));
+        let own = stream.expect("a connection").local_addr().expect("bound");
+        let lease = uplink.lease(lan.now()).expect("online");
+        assert!(lease.dhcp4.is_none(), "{lease:?}");
+        let named = lease.addresses.iter().any(|cidr| cidr.address == own.ip());
+        assert!(named, "{own} is handed over: {lease:?}");
+        let v4 = |address: &IpAddr| address.is_ipv4() && !address.is_loopback();
+        assert!(!kernel_addresses().iter().any(v4));
+    });
+}
+
+#[test]
 fn fixed_addresses_are_set_and_put_back_when_somebody_removes_them() {
     on_a_lan(|lan| {
         let network = NetworkConfig {
