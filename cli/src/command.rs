@@ -6,14 +6,17 @@ pub(crate) mod check;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod key;
+pub(crate) mod logs;
 pub(crate) mod package;
 mod pinned;
 pub(crate) mod plan;
 pub(crate) mod publish;
 mod refs;
 pub(crate) mod schema;
+mod session;
 pub(crate) mod setup;
 pub(crate) mod signing;
+pub(crate) mod sync;
 pub(crate) mod tray;
 pub(crate) mod trust;
 

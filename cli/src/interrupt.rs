@@ -15,14 +15,15 @@ static GUARDS: AtomicUsize = AtomicUsize::new(0);
 /// As shells report a program that SIGINT ended.
 pub(crate) const STATUS: u8 = 130;
 
-/// Starts listening.
-pub(crate) fn install() -> io::Result<()> {
+/// Starts listening. `last` is called before the program ends at once.
+pub(crate) fn install(last: impl Fn() + Send + 'static) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             for _ in signals.forever() {
                 if GUARDS.load(Ordering::SeqCst) == 0 || ASKED.swap(true, Ordering::SeqCst) {
+                    last();
                     std::process::exit(STATUS.into());
                 }
             }

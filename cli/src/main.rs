@@ -17,6 +17,7 @@ mod rack;
 mod remote;
 mod ssh;
 mod template;
+mod time;
 
 use std::process::ExitCode;
 
@@ -36,7 +37,10 @@ A rack in seven commands:
   racklet status tray-1          (what the tray does now)
 
 Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
-With --json, answers and errors are one JSON value on standard output.";
+With --json, standard output is one JSON value, also when something fails.";
+
+/// Wrong usage, as shells and clap have it.
+const USAGE: u8 = 2;
 
 /// Racklet: a small, secure server rack that follows a signed Git repository.
 #[derive(Parser)]
@@ -79,8 +83,8 @@ enum Command {
     Approve(command::approve::Approve),
     Plan(command::plan::Plan),
     Status(command::tray::Status),
-    Logs(command::tray::Logs),
-    Sync(command::tray::Sync),
+    Logs(command::logs::Logs),
+    Sync(command::sync::Sync),
     Schema(command::schema::Schema),
     /// Write the completion script for a shell
     Completion {
@@ -95,22 +99,56 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_run(&error),
+    };
     let output = Output::new(cli.json, cli.quiet);
-    if let Err(error) = interrupt::install() {
+    if let Err(error) = interrupt::install(move || output.interrupted()) {
         output.note(&format!("Ctrl-C may leave temporary files behind: {error}"));
     }
-    match run(cli.command, output) {
+    let code = match run(cli.command, output) {
         Ok(code) => code,
         Err(_) if interrupt::asked() => {
+            output.interrupted();
             output.note("interrupted; nothing was left half made");
             ExitCode::from(interrupt::STATUS)
         }
         Err(error) => {
             output.error(error.as_ref());
-            ExitCode::FAILURE
+            match error.downcast_ref::<output::Usage>() {
+                Some(_) => ExitCode::from(USAGE),
+                None => ExitCode::FAILURE,
+            }
         }
+    };
+    output.finish(code)
+}
+
+/// The command line is wrong, or asks for nothing but help or the version.
+fn not_run(error: &clap::Error) -> ExitCode {
+    // Not parsed, so looked for as a person would.
+    let json = std::env::args_os()
+        .skip(1)
+        .take_while(|arg| arg != "--")
+        .any(|arg| arg == "--json");
+    let output = Output::new(json, false);
+    if !json {
+        // In colours, where there is a terminal.
+        output.written(error.print());
+        return output.finish(match error.use_stderr() {
+            true => ExitCode::from(USAGE),
+            false => ExitCode::SUCCESS,
+        });
     }
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        let text = text.trim().trim_start_matches("error: ").to_owned();
+        output.error(&output::Usage(text));
+        return output.finish(ExitCode::from(USAGE));
+    }
+    output.value(&serde_json::json!({ "text": text }));
+    output.finish(ExitCode::SUCCESS)
 }
 
 fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
@@ -125,19 +163,20 @@ fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Check(check) => return check.run(output),
         Command::Approve(approve) => approve.run(output)?,
         Command::Plan(plan) => plan.run(output)?,
-        Command::Status(status) => status.run(output)?,
+        Command::Status(status) => return status.run(output),
         Command::Logs(logs) => logs.run(output)?,
-        Command::Sync(sync) => sync.run(output)?,
+        Command::Sync(sync) => return sync.run(output),
         Command::Schema(schema) => schema.run(output)?,
         Command::Completion { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "racklet",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "racklet", &mut script);
+            let script = String::from_utf8(script)?;
+            output.answer(&script, &serde_json::json!({ "script": script }));
         }
-        Command::Man { directory } => command::manual(&Cli::command(), &directory)?,
+        Command::Man { directory } => {
+            command::manual(&Cli::command(), &directory)?;
+            output.value(&serde_json::json!({ "directory": directory }));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

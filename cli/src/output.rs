@@ -1,15 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the user sees: answers on standard output (text, or one JSON value with `--json`), progress and remarks on
 //! standard error, errors with everything that led to them.
+//!
+//! With `--json` the first value is the answer and there is never a second: an error that comes after it goes to standard error. What
+//! could not be written is remembered, and the program does not end well: a full disk must not look like success.
 
 use racklet_api::error::causes;
 use racklet_api::text::lines;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+
+/// Whether the JSON value was written.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
+/// Whether whoever reads standard output has had enough (`racklet … | head`).
+static CLOSED: AtomicBool = AtomicBool::new(false);
+/// The first failure to write, other than that.
+static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// The command line asks for something that cannot be had: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
 
 /// How to answer.
 #[derive(Debug, Clone, Copy)]
@@ -23,18 +41,72 @@ impl Output {
         Self { json, quiet }
     }
 
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// The command's answer: `text` for people, `value` for programs.
     pub(crate) fn answer(self, text: &str, value: &impl Serialize) {
-        let mut line = if self.json {
-            serde_json::to_string(value).expect("answers are plain data")
-        } else {
+        self.text(text);
+        self.value(value);
+    }
+
+    /// Part of the answer for people, shown at once.
+    pub(crate) fn text(self, text: &str) {
+        let text = text.trim_end();
+        if !self.json && !text.is_empty() {
             // Trays and servers have their words in it.
-            lines(text.trim_end())
-        };
-        line.push('\n');
-        if line.len() > 1 {
-            // A closed pipe (`racklet … | head`) is not worth a word.
-            let _ = io::stdout().write_all(line.as_bytes());
+            self.print(&format!("{}\n", lines(text)));
+        }
+    }
+
+    /// The whole answer for programs.
+    pub(crate) fn value(self, value: &impl Serialize) {
+        if self.json && !ANSWERED.swap(true, Ordering::SeqCst) {
+            let value = serde_json::to_string(value).expect("answers are plain data");
+            self.print(&format!("{value}\n"));
+        }
+    }
+
+    fn print(self, text: &str) {
+        let mut out = io::stdout().lock();
+        self.written(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    }
+
+    /// Remembers how writing to standard output went.
+    pub(crate) fn written(self, result: io::Result<()>) {
+        match result {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                CLOSED.store(true, Ordering::SeqCst);
+            }
+            Err(error) => {
+                let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.get_or_insert(error);
+            }
+        }
+    }
+
+    /// Nobody reads on, or nothing can be written any more: who goes on for ever can stop.
+    pub(crate) fn is_closed(self) -> bool {
+        CLOSED.load(Ordering::SeqCst)
+            || FAILED
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_some()
+    }
+
+    /// How the program ends, when everything else would end with `code`.
+    pub(crate) fn finish(self, code: ExitCode) -> ExitCode {
+        // Whatever a command forgot to say: it is one value, always.
+        self.value(&());
+        let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failed {
+            None => code,
+            Some(error) => {
+                let _ = writeln!(io::stderr(), "error: write the answer\n  because: {error}");
+                ExitCode::FAILURE
+            }
         }
     }
 
@@ -75,13 +147,17 @@ impl Output {
 
     /// Says why the command failed.
     pub(crate) fn error(self, error: &(dyn Error + 'static)) {
-        if self.json {
+        if self.json && !ANSWERED.load(Ordering::SeqCst) {
             let causes: Vec<String> = causes(error).collect();
-            let value = serde_json::json!({ "error": causes.first(), "causes": causes.get(1..).unwrap_or_default() });
-            let _ = writeln!(io::stdout(), "{value}");
-            return;
+            self.value(&serde_json::json!({ "error": causes.first(), "causes": causes.get(1..).unwrap_or_default() }));
+        } else {
+            let _ = writeln!(io::stderr(), "{}", describe(error));
         }
-        let _ = writeln!(io::stderr(), "{}", describe(error));
+    }
+
+    /// For programs: that there will be no answer.
+    pub(crate) fn interrupted(self) {
+        self.value(&serde_json::json!({ "error": "interrupted", "causes": [] }));
     }
 }
 

@@ -38,6 +38,14 @@ impl<S: Socket> Limited<S> {
         }
     }
 
+    pub(crate) fn until(socket: S, end: Instant) -> Self {
+        Self { socket, end }
+    }
+
+    pub(crate) fn socket(&self) -> &S {
+        &self.socket
+    }
+
     pub(crate) fn extend(&mut self, by: Duration) {
         self.end = Instant::now() + by;
     }

@@ -85,8 +85,8 @@ struct Common {
     /// The folder to make
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
-    /// When it was made, Unix seconds; SOURCE_DATE_EPOCH or the newest input's time when left out
-    #[arg(long, value_name = "TIME", env = "SOURCE_DATE_EPOCH")]
+    /// When it was made: a date or Unix seconds; SOURCE_DATE_EPOCH or the newest input's time when left out
+    #[arg(long, value_name = "TIME", env = "SOURCE_DATE_EPOCH", value_parser = crate::time::seconds)]
     created: Option<u64>,
     /// Not accepted any more after this many days from `created`
     #[arg(long, value_name = "DAYS")]

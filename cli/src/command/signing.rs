@@ -106,13 +106,10 @@ impl Show {
             }
         };
         line("boards", manifest.boards.join(", "));
-        line("created", format!("{} (Unix time)", manifest.created));
+        line("created", crate::time::utc(manifest.created));
         line(
             "expires",
-            manifest
-                .expires
-                .map(|time| format!("{time} (Unix time)"))
-                .unwrap_or_default(),
+            manifest.expires.map(crate::time::utc).unwrap_or_default(),
         );
         line("arguments", manifest.arguments.clone());
         for (name, value) in &manifest.source {

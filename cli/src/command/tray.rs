@@ -1,33 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `racklet status`, `logs` and `sync`: asking trays.
+//! `racklet status`: how trays are.
 
-use anyhow::{Context, bail};
+use std::process::ExitCode;
+use std::time::Duration;
+
 use clap::Args;
-use racklet_api::http::{LogPage, MAX_FOLLOW, MemoryState, Phase, State, SyncAnswer};
-use racklet_api::rack::{Problem, RackState};
-use racklet_trust::{PublicKey, Role};
-use serde_json::{Value, json};
+use racklet_api::http::{MemoryState, Phase, Rejection, State, WorkloadState};
 
+use super::session::Access;
+use super::sync::Report;
 use crate::output::Output;
-use crate::rack::{Rack, RackArgument};
-use crate::remote::{RemoteError, Tray};
-use crate::ssh::{self, Key};
-use racklet_api::error::chain;
 
-/// How a tray is reached.
-#[derive(Args)]
-pub(crate) struct Access {
-    /// The tray's address and perhaps port; `git config racklet.<tray>.address` or the tray's name when left out
-    #[arg(long, value_name = "HOST[:PORT]")]
-    address: Option<String>,
-    /// Your key; it must be a config key of the rack
-    #[arg(long)]
-    key: Option<String>,
-    #[command(flatten)]
-    rack: RackArgument,
-}
+/// A command that asks once is done long before.
+const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Ask trays how they are: commit in force, operating system, workloads
+///
+/// Exit status 1 means that a tray does not answer or refuses the newest commit.
 #[derive(Args)]
 pub(crate) struct Status {
     /// Which trays; all of the rack when left out
@@ -37,245 +26,26 @@ pub(crate) struct Status {
     access: Access,
 }
 
-/// Show the log of a workload
-#[derive(Args)]
-pub(crate) struct Logs {
-    /// The workload
-    workload: String,
-    /// Show the guest's console instead of the command's output
-    #[arg(long)]
-    console: bool,
-    /// Go on with new lines until Ctrl-C
-    #[arg(long, short)]
-    follow: bool,
-    #[command(flatten)]
-    access: Access,
-}
-
-/// Have trays look at the rack repository now instead of at the next poll
-#[derive(Args)]
-pub(crate) struct Sync {
-    /// Which trays; all of the rack when left out
-    #[arg(value_name = "TRAY")]
-    trays: Vec<String>,
-    #[command(flatten)]
-    access: Access,
-}
-
-/// Everything that is the same for all trays.
-struct Session {
-    rack: Rack,
-    state: RackState,
-    /// Of files that `state` is without.
-    problems: Vec<Problem>,
-    id: String,
-    key: Key,
-    address: Option<String>,
-}
-
-impl Access {
-    fn open(&self) -> anyhow::Result<Session> {
-        let rack = self.rack.open()?;
-        let (root, _) = rack.trust()?;
-        let key = rack.key(self.key.as_deref(), &root, Role::Config)?;
-        let (state, problems) = rack.valid_part()?;
-        Ok(Session {
-            rack,
-            state,
-            problems,
-            id: root.rack().to_string(),
-            key,
-            address: self.address.clone(),
-        })
-    }
-}
-
-impl Session {
-    fn ask<T>(
-        &self,
-        name: &str,
-        ask: impl FnOnce(&Tray<'_>) -> Result<T, RemoteError>,
-    ) -> anyhow::Result<T> {
-        let Some((_, tray)) = self
-            .state
-            .trays
-            .iter()
-            .find(|(tray, _)| tray.as_str() == name)
-        else {
-            let known: Vec<&str> = self.state.trays.keys().map(|name| name.as_str()).collect();
-            bail!(
-                "the rack has no tray {name}; it has: {}{}",
-                known.join(", "),
-                self.left_out()
-            );
-        };
-        let identity = tray.identity.as_deref().with_context(|| {
-            format!("trays/{name}.yaml names no identity, so there is no API to ask")
-        })?;
-        let (identity, _): (PublicKey, String) = ssh::parse_line(identity)
-            .with_context(|| format!("trays/{name}.yaml: spec.identity"))?;
-        let configured = self
-            .rack
-            .repository
-            .config(&format!("racklet.{name}.address"));
-        let address = self
-            .address
-            .clone()
-            .or(configured)
-            .unwrap_or_else(|| name.to_owned());
-        let tray = Tray {
-            rack: &self.id,
-            name,
-            address: &address,
-            identity: &identity,
-            key: &self.key,
-        };
-        Ok(ask(&tray)?)
-    }
-
-    /// For the end of an error about something that is not there: perhaps it is only not valid.
-    fn left_out(&self) -> String {
-        self.problems.iter().fold(String::new(), |text, problem| {
-            text + "\nleft out because of " + &problem.to_string()
-        })
-    }
-
-    fn names(&self, named: &[String]) -> anyhow::Result<Vec<String>> {
-        let names: Vec<String> = match named {
-            [] => self.state.trays.keys().map(ToString::to_string).collect(),
-            _ => named.to_vec(),
-        };
-        if self.address.is_some() && names.len() != 1 {
-            bail!("--address is for one tray; name it");
-        }
-        Ok(names)
-    }
-
-    /// Asks every tray; one that does not answer does not keep the others from being shown.
-    fn each<T>(
-        &self,
-        named: &[String],
-        output: Output,
-        ask: impl Fn(&Tray<'_>) -> Result<T, RemoteError>,
-        show: impl Fn(&T) -> (String, Value),
-    ) -> anyhow::Result<()> {
-        let names = self.names(named)?;
-        let (mut text, mut values, mut failures) = (String::new(), Vec::new(), Vec::new());
-        for name in &names {
-            match self.ask(name, &ask) {
-                Ok(answer) => {
-                    let (lines, value) = show(&answer);
-                    text.push_str(&lines);
-                    values.push(value);
-                }
-                Err(error) if names.len() == 1 => return Err(error),
-                Err(error) => {
-                    let reason = chain(error.as_ref());
-                    text.push_str(&format!("{name}\n  no answer: {reason}\n"));
-                    values.push(json!({ "tray": name, "error": reason }));
-                    failures.push(name.clone());
-                }
-            }
-        }
-        output.answer(&text, &values);
-        if failures.is_empty() {
-            Ok(())
-        } else {
-            bail!("no answer from {}", failures.join(", "))
-        }
-    }
-}
-
 impl Status {
-    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        let session = self.access.open()?;
+    pub(crate) fn run(self, output: Output) -> anyhow::Result<ExitCode> {
+        let session = self.access.open(LIFETIME)?;
+        let targets = session.targets(&self.trays)?;
+        let mut report = Report::new(targets.len(), output);
         session.each(
-            &self.trays,
-            output,
+            &targets,
             |tray| tray.ask::<State>("GET", "/v1/state"),
-            |state| {
-                (
-                    describe(state),
-                    serde_json::to_value(state).unwrap_or_default(),
-                )
+            |place, name, answer| match answer {
+                Ok(state) => {
+                    let value = serde_json::to_value(&state).unwrap_or_default();
+                    match state.rejected {
+                        Some(_) => report.bad(place, &describe(&state), value),
+                        None => report.good(place, &describe(&state), value),
+                    }
+                }
+                Err(error) => report.no_answer(place, name, &error),
             },
-        )
-    }
-}
-
-impl Sync {
-    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        let session = self.access.open()?;
-        session.each(
-            &self.trays,
-            output,
-            |tray| {
-                tray.ask::<SyncAnswer>("POST", "/v1/sync")
-                    .map(|answer| (tray.name.to_owned(), answer))
-            },
-            |(name, answer)| {
-                let head = answer
-                    .head
-                    .as_ref()
-                    .map_or("nothing yet", |head| head.commit.as_str());
-                (
-                    format!("{name} looks now; in force: {head}\n"),
-                    json!({ "tray": name, "head": answer.head }),
-                )
-            },
-        )
-    }
-}
-
-impl Logs {
-    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        let session = self.access.open()?;
-        let Some((_, workload)) = session
-            .state
-            .workloads
-            .iter()
-            .find(|(name, _)| name.as_str() == self.workload)
-        else {
-            let known: Vec<&str> = session
-                .state
-                .workloads
-                .keys()
-                .map(|name| name.as_str())
-                .collect();
-            bail!(
-                "the rack has no workload {}; it has: {}{}",
-                self.workload,
-                known.join(", "),
-                session.left_out()
-            );
-        };
-        let tray = workload.tray.to_string();
-        let log = if self.console { "console" } else { "workload" };
-        let mut target = format!("/v1/workloads/{}/logs?log={log}", self.workload);
-        let mut first = true;
-        loop {
-            let page: LogPage = session.ask(&tray, |tray| tray.ask("GET", &target))?;
-            if page.lost && !first {
-                output.note("(some lines are gone: the log is bounded)");
-            }
-            for line in &page.lines {
-                output.answer(&line.line, line);
-            }
-            let caught_up = page.lines.is_empty();
-            if caught_up && !self.follow {
-                return Ok(());
-            }
-            first = false;
-            let follow = if self.follow {
-                format!("&follow={MAX_FOLLOW}")
-            } else {
-                String::new()
-            };
-            target = format!(
-                "/v1/workloads/{}/logs?log={log}&from={}{follow}",
-                self.workload, page.next
-            );
-        }
+        )?;
+        report.end()
     }
 }
 
@@ -283,10 +53,14 @@ fn describe(state: &State) -> String {
     let mut text = format!(
         "{}  {}\n",
         state.tray,
-        if state.converged {
-            "converged"
-        } else {
-            "working on it"
+        match state {
+            State {
+                rejected: Some(_), ..
+            } => "refuses the newest commit",
+            State {
+                converged: true, ..
+            } => "converged",
+            _ => "working on it",
         }
     );
     let mut line = |name: &str, value: String| {
@@ -305,15 +79,11 @@ fn describe(state: &State) -> String {
         line(
             "refused",
             format!(
-                "{} since {}: {}",
-                rejected.commit.as_deref().unwrap_or("newest"),
+                "{} ago, {}",
                 ago(state.time, rejected.since),
-                rejected.reason
+                refusal(rejected)
             ),
         );
-        for problem in &rejected.problems {
-            line("", problem.to_string());
-        }
     }
     let repository = &state.repository;
     let reached = repository
@@ -331,30 +101,7 @@ fn describe(state: &State) -> String {
     line("up", duration(state.uptime));
     line("memory", state.memory.map(memory).unwrap_or_default());
     for workload in &state.workloads {
-        let phase = match workload.phase {
-            Phase::Pending => "pending",
-            Phase::Starting => "starting",
-            Phase::Running => "running",
-            Phase::Stopping => "stopping",
-            Phase::BackOff => "waiting to restart",
-            Phase::Ended => "ended",
-        };
-        let mut parts = vec![phase.to_owned()];
-        parts.extend(workload.age.map(|age| format!("for {}", duration(age))));
-        if !workload.addresses.is_empty() {
-            parts.push(format!("at {}", workload.addresses.join(", ")));
-        }
-        if workload.restarts > 0 {
-            parts.push(format!("restarted {} times", workload.restarts));
-        }
-        if !workload.current {
-            parts.push("not yet what the commit asks for".to_owned());
-        }
-        parts.extend(workload.message.clone());
-        line(
-            "workload",
-            format!("{}: {}", workload.name, parts.join("; ")),
-        );
+        line("workload", describe_workload(workload));
     }
     text
 }
@@ -376,4 +123,42 @@ fn duration(seconds: u64) -> String {
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
     }
+}
+
+/// Which commit is refused and why, each reason once: `abc: workloads/web.yaml:7:3: …`.
+pub(super) fn refusal(rejected: &Rejection) -> String {
+    let commit = rejected.commit.as_deref().unwrap_or("the newest commit");
+    match rejected.problems.as_slice() {
+        [] => format!("{commit}: {}", rejected.reason),
+        [problem] => format!("{commit}: {problem}"),
+        problems => problems.iter().fold(format!("{commit}:"), |text, problem| {
+            format!("{text}\n              {problem}")
+        }),
+    }
+}
+
+fn describe_workload(workload: &WorkloadState) -> String {
+    let phase = match workload.phase {
+        Phase::Pending => "pending",
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Stopping => "stopping",
+        Phase::BackOff => "waiting to restart",
+        Phase::Ended => "ended",
+    };
+    let mut parts = vec![phase.to_owned()];
+    parts.extend(workload.age.map(|age| format!("for {}", duration(age))));
+    if !workload.addresses.is_empty() {
+        parts.push(format!("at {}", workload.addresses.join(", ")));
+    }
+    match workload.restarts {
+        0 => {}
+        1 => parts.push("restarted once".to_owned()),
+        times => parts.push(format!("restarted {times} times")),
+    }
+    if !workload.current {
+        parts.push("not yet what the commit asks for".to_owned());
+    }
+    parts.extend(workload.message.clone());
+    format!("{}: {}", workload.name, parts.join("; "))
 }

@@ -7,6 +7,7 @@
 )]
 
 mod checking;
+mod fake;
 mod images;
 mod keys;
 mod packages;

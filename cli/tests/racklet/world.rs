@@ -134,6 +134,19 @@ impl World {
         serde_json::from_str(&run(self.racklet_in("rack", args).arg("--json"))).unwrap()
     }
 
+    /// The same for a command that may fail: its exit status, and the one value on standard output.
+    pub(crate) fn json_code(&self, args: &[&str]) -> (i32, Value) {
+        let out = self
+            .racklet_in("rack", args)
+            .arg("--json")
+            .output()
+            .unwrap();
+        let said = text(&out.stdout);
+        let value = serde_json::from_str(&said)
+            .unwrap_or_else(|error| panic!("racklet {args:?} said {said:?}: {error}"));
+        (out.status.code().unwrap(), value)
+    }
+
     /// Runs `racklet` inside of the rack; it must refuse. What it said, on both outputs.
     pub(crate) fn refused(&self, args: &[&str]) -> String {
         let out: Output = self.racklet_in("rack", args).output().unwrap();

@@ -2,16 +2,18 @@
 //! Pages of a workload's logs, which its monitor writes as `<log>` and, for the older part, `<log>.1`.
 //!
 //! A cursor names a file by its inode and a place in it: it stays good when the file is renamed, when the hypervisor is
-//! restarted, and it is noticed when what it points to is gone. What a log says is the guest's claim: control characters
+//! restarted, and it is noticed when what it points to is gone. Logs are in memory, and after a restart of the tray other files have
+//! the same inodes: so a cursor also names the kernel's boot. What a log says is the guest's claim: control characters
 //! are taken out, so that it cannot play with the reader's terminal.
 
 use crate::files;
-use racklet_api::http::{LogLine, LogPage};
+use racklet_api::http::{LogLine, LogPage, START};
 use racklet_api::vm::{OutputStream, WorkloadLine};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// The most bytes of a log in one page.
 const MAX_PAGE: u64 = 128 * 1024;
@@ -47,14 +49,20 @@ impl Log {
 /// A place in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
+    boot: u32,
     inode: u64,
     offset: u64,
 }
 
 impl Cursor {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (inode, offset) = text.split_once('-')?;
+        let mut parts = text.split('-');
+        let (boot, inode, offset) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() {
+            return None;
+        }
         Some(Self {
+            boot: u32::from_str_radix(boot, 16).ok()?,
             inode: inode.parse().ok()?,
             offset: offset.parse().ok()?,
         })
@@ -63,8 +71,37 @@ impl Cursor {
 
 impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.inode, self.offset)
+        write!(f, "{:08x}-{}-{}", self.boot, self.inode, self.offset)
     }
+}
+
+/// Where a page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// With the oldest line.
+    Start,
+    /// Where another page ended.
+    Cursor(Cursor),
+    /// Not far from the end.
+    Tail,
+}
+
+impl From {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        match text {
+            START => Some(Self::Start),
+            _ => Cursor::parse(text).map(Self::Cursor),
+        }
+    }
+}
+
+/// This boot of the kernel: the beginning of its random id.
+pub(super) fn this_boot() -> u32 {
+    static BOOT: OnceLock<u32> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        u32::from_str_radix(id.get(..8).unwrap_or_default(), 16).unwrap_or_default()
+    })
 }
 
 struct Part {
@@ -89,8 +126,8 @@ impl Part {
     }
 }
 
-/// The page that begins at `from`, or the end of the log.
-pub(super) fn page(folder: &Path, log: Log, from: Option<Cursor>) -> io::Result<LogPage> {
+/// The page that begins at `from`, read during `boot`.
+pub(super) fn page(folder: &Path, log: Log, from: From, boot: u32) -> io::Result<LogPage> {
     // The newer one first: if it is renamed in between, it shows up twice, and never is one missed.
     let newer = Part::open(&folder.join(log.file()))?;
     let older = Part::open(&folder.join(format!("{}.1", log.file())))?;
@@ -100,7 +137,7 @@ pub(super) fn page(folder: &Path, log: Log, from: Option<Cursor>) -> io::Result<
             parts.push(part);
         }
     }
-    let (mut index, mut offset, lost, aligned) = begin(&parts, from);
+    let (mut index, mut offset, lost, aligned) = begin(&parts, from, boot);
     let count = parts.len();
     let mut lines = Vec::new();
     let mut left = MAX_PAGE;
@@ -121,16 +158,12 @@ pub(super) fn page(folder: &Path, log: Log, from: Option<Cursor>) -> io::Result<
         index += 1;
         offset = 0;
     }
-    let next = parts.get(index).map_or(
-        Cursor {
-            inode: 0,
-            offset: 0,
-        },
-        |part| Cursor {
-            inode: part.inode,
-            offset,
-        },
-    );
+    let (inode, offset) = parts.get(index).map_or((0, 0), |part| (part.inode, offset));
+    let next = Cursor {
+        boot,
+        inode,
+        offset,
+    };
     Ok(LogPage {
         v: 1,
         lines,
@@ -140,9 +173,10 @@ pub(super) fn page(folder: &Path, log: Log, from: Option<Cursor>) -> io::Result<
 }
 
 /// Part, offset, whether lines are lost, and whether the offset is the beginning of a line.
-fn begin(parts: &[Part], from: Option<Cursor>) -> (usize, u64, bool, bool) {
+fn begin(parts: &[Part], from: From, boot: u32) -> (usize, u64, bool, bool) {
     match from {
-        None => match parts.last() {
+        From::Start => (0, 0, false, true),
+        From::Tail => match parts.last() {
             Some(part) if part.length > TAIL => (parts.len() - 1, part.length - TAIL, false, false),
             // The newest part is short: begin with the one before it, should there be one.
             Some(_) => (
@@ -154,11 +188,10 @@ fn begin(parts: &[Part], from: Option<Cursor>) -> (usize, u64, bool, bool) {
             None => (0, 0, false, true),
         },
         // The log did not exist when the cursor was made.
-        Some(Cursor { inode: 0, .. }) => (0, 0, false, true),
-        Some(cursor) => match parts
-            .iter()
-            .position(|p| p.inode == cursor.inode && p.length >= cursor.offset)
-        {
+        From::Cursor(cursor) if cursor.boot == boot && cursor.inode == 0 => (0, 0, false, true),
+        From::Cursor(cursor) => match parts.iter().position(|part| {
+            cursor.boot == boot && part.inode == cursor.inode && part.length >= cursor.offset
+        }) {
             Some(index) => (index, cursor.offset, false, true),
             None => (0, 0, true, true),
         },
@@ -249,8 +282,8 @@ mod tests {
         }
 
         fn read(&self, from: Option<&str>) -> (Vec<String>, String, bool) {
-            let from = from.map(|f| Cursor::parse(f).expect("a cursor"));
-            let page = page(self.0.path(), Log::Console, from).expect("a page");
+            let from = from.map_or(From::Tail, |from| From::parse(from).expect("a place"));
+            let page = page(self.0.path(), Log::Console, from, 0xb007).expect("a page");
             (
                 page.lines.into_iter().map(|l| l.line).collect(),
                 page.next,
@@ -297,6 +330,19 @@ mod tests {
     }
 
     #[test]
+    fn after_a_restart_of_the_tray_a_reader_gets_the_new_log_whole_and_is_told() {
+        let folder = Folder::new();
+        folder.append("after the restart\n");
+        let (_, next, _) = folder.read(None);
+        let (boot, rest) = next.split_once('-').expect("three numbers");
+        assert_eq!(boot, "0000b007");
+        // The same inode, and not even a place behind the end.
+        let before = format!("0000b006-{rest}");
+        let (lines, _, lost) = folder.read(Some(&before));
+        assert_eq!((lines, lost), (vec!["after the restart".to_owned()], true));
+    }
+
+    #[test]
     fn a_page_is_bounded_and_the_next_goes_on() {
         let folder = Folder::new();
         let line = "x".repeat(999);
@@ -308,7 +354,7 @@ mod tests {
             tail.len() < 40 && tail.iter().all(|l| l.len() == 999),
             "whole lines only"
         );
-        let mut from = "0-0".to_owned();
+        let mut from = START.to_owned();
         let mut count = 0;
         loop {
             let (lines, next, lost) = folder.read(Some(&from));
@@ -326,9 +372,9 @@ mod tests {
     fn an_endless_line_does_not_block_the_reader() {
         let folder = Folder::new();
         folder.append(&"y".repeat(300_000));
-        let (lines, next, _) = folder.read(Some("0-0"));
+        let (lines, next, _) = folder.read(Some(START));
         assert_eq!(lines.len(), 1);
-        assert_ne!(next, "0-0");
+        assert!(next.ends_with("-131072"), "{next}");
     }
 
     #[test]
@@ -343,7 +389,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("scratch");
         let json = r#"{"time_ms":5,"stream":"stderr","line":"oops"}"#;
         std::fs::write(dir.path().join("workload.log"), format!("{json}\n")).expect("written");
-        let page = page(dir.path(), Log::Workload, None).expect("a page");
+        let page = page(dir.path(), Log::Workload, From::Tail, 0).expect("a page");
         let expected = LogLine {
             time_ms: Some(5),
             stream: "stderr".into(),

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API: the same answers over the Unix socket (root only) and over HTTPS (signed requests).
 
+mod gate;
 mod logs;
 mod metrics;
 mod request;
 mod routes;
+mod seats;
 mod server;
 mod tls;
 

@@ -3,7 +3,8 @@
 //!
 //! No keep-alive, no chunked bodies, no upgrades: a request is small and rare, and what is not there cannot be attacked.
 
-use racklet_api::http::{Fault, MAX_BODY, SIGNATURE_HEADER, TIMESTAMP_HEADER};
+use racklet_api::http::access::{PASS_HEADER, SIGNATURE_HEADER};
+use racklet_api::http::{Fault, MAX_BODY};
 use serde::Serialize;
 use std::io::{self, Read, Write};
 
@@ -14,7 +15,7 @@ const MAX_HEADERS: usize = 32;
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) target: String,
-    pub(super) timestamp: Option<u64>,
+    pub(super) pass: Option<String>,
     pub(super) signature: Option<String>,
     pub(super) body: Vec<u8>,
 }
@@ -117,7 +118,7 @@ fn finish(from: &mut impl Read, head: &[u8], mut body: Vec<u8>) -> Result<Reques
     let mut request = Request {
         method: method.to_owned(),
         target: target.to_owned(),
-        timestamp: None,
+        pass: None,
         signature: None,
         body: Vec::new(),
     };
@@ -134,8 +135,8 @@ fn finish(from: &mut impl Read, head: &[u8], mut body: Vec<u8>) -> Result<Reques
             }
         } else if is("transfer-encoding") {
             return Err(RequestError::Malformed);
-        } else if is(TIMESTAMP_HEADER) {
-            request.timestamp = Some(value.parse().map_err(|_| RequestError::Malformed)?);
+        } else if is(PASS_HEADER) {
+            request.pass = Some(value.to_owned());
         } else if is(SIGNATURE_HEADER) {
             request.signature = Some(value.to_owned());
         }
@@ -170,14 +171,14 @@ mod tests {
     }
 
     const POST: &[u8] =
-        b"POST /v1/sync HTTP/1.1\r\nHost: t\r\nRacklet-Timestamp: 17\r\nRACKLET-SIGNATURE: AAAA\r\nContent-Length: 2\r\n\r\n{}x";
+        b"POST /v1/sync HTTP/1.1\r\nHost: t\r\nRacklet-Pass: P 1 2 S\r\nRACKLET-SIGNATURE: AAAA\r\nContent-Length: 2\r\n\r\n{}x";
 
     #[test]
     fn a_request_is_read_whole_however_it_arrives() {
         let expected = Request {
             method: "POST".into(),
             target: "/v1/sync".into(),
-            timestamp: Some(17),
+            pass: Some("P 1 2 S".into()),
             signature: Some("AAAA".into()),
             body: b"{}".to_vec(),
         };
@@ -200,7 +201,6 @@ mod tests {
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
             format!("GET / HTTP/1.1\r\n{many}\r\n"),
             format!("GET /{long} HTTP/1.1\r\n\r\n"),
-            "GET / HTTP/1.1\r\nRacklet-Timestamp: soon\r\n\r\n".to_owned(),
         ] {
             assert!(
                 read(&mut bad.as_bytes()).is_err(),

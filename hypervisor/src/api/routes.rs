@@ -1,36 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a request to its answer. Who asks is settled first; nothing here opens a connection.
 
-use super::logs::{self, Cursor, Log};
+use super::logs::{self, From, Log};
 use super::metrics;
 use super::request::{Request, Response};
 use crate::options::Options;
 use crate::shared::{Shared, unix_time};
-use racklet_api::http::{self, Denied, MAX_FOLLOW, SyncAnswer, authorise};
+use racklet_api::http::access::{self, Channel, Denied};
+use racklet_api::http::{MAX_FOLLOW, SyncAnswer};
 use racklet_api::rack::Name;
+use racklet_trust::PublicKey;
 use std::time::{Duration, Instant};
 
-/// Through which door a request came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
-    /// The Unix socket, which only root can open.
-    Local,
-    /// The network: everything is signed.
-    Network,
-}
-
-/// Answers one request.
-pub(super) fn answer(
-    shared: &Shared,
-    options: &Options,
-    door: Door,
-    request: &Request,
-) -> Response {
-    if door == Door::Network
-        && let Err(refusal) = admit(shared, request)
-    {
-        return refusal;
-    }
+/// Answers one request of somebody who may ask.
+pub(super) fn answer(shared: &Shared, options: &Options, request: &Request) -> Response {
     let (path, query) = request
         .target
         .split_once('?')
@@ -71,7 +54,13 @@ pub(super) fn answer(
     }
 }
 
-fn admit(shared: &Shared, request: &Request) -> Result<(), Response> {
+/// Whether a request that came over the network by `channel` may be answered.
+pub(super) fn admit(
+    shared: &Shared,
+    identity: &PublicKey,
+    channel: &Channel,
+    request: &Request,
+) -> Result<(), Response> {
     let root = shared.view().root.clone();
     let Some(root) = root else {
         return Err(Response::fault(
@@ -79,18 +68,19 @@ fn admit(shared: &Shared, request: &Request) -> Result<(), Response> {
             "this tray has not accepted a rack repository yet: nobody may ask",
         ));
     };
-    let (Some(timestamp), Some(signature)) = (request.timestamp, &request.signature) else {
+    let (Some(pass), Some(signature)) = (&request.pass, &request.signature) else {
         return Err(Response::fault(401, Denied::Unsigned.to_string()));
     };
-    let asked = http::Request {
+    let asked = access::Request {
         rack: &shared.rack,
         tray: &shared.tray,
-        timestamp,
+        identity,
+        channel,
         method: &request.method,
         target: &request.target,
         body: &request.body,
     };
-    match authorise(&asked, signature, unix_time(), &root) {
+    match access::authorise(&asked, pass, signature, unix_time(), &root) {
         Ok(_) => Ok(()),
         Err(denied @ Denied::Key(_)) => Err(Response::fault(403, denied.to_string())),
         Err(denied) => Err(Response::fault(401, denied.to_string())),
@@ -125,7 +115,7 @@ fn workload(shared: &Shared, options: &Options, rest: &str, query: &str) -> Resp
 #[derive(Debug, PartialEq, Eq)]
 struct LogQuery {
     log: Log,
-    from: Option<Cursor>,
+    from: From,
     follow: Duration,
 }
 
@@ -133,7 +123,7 @@ impl LogQuery {
     fn parse(query: &str) -> Result<Self, &'static str> {
         let mut parsed = Self {
             log: Log::Workload,
-            from: None,
+            from: From::Tail,
             follow: Duration::ZERO,
         };
         for (key, value) in query
@@ -144,9 +134,8 @@ impl LogQuery {
             match key {
                 "log" => parsed.log = Log::parse(value).ok_or("`log` is workload or console")?,
                 "from" => {
-                    parsed.from = Some(
-                        Cursor::parse(value).ok_or("`from` is the `next` of an earlier page")?,
-                    )
+                    parsed.from = From::parse(value)
+                        .ok_or("`from` is the `next` of an earlier page, or `start`")?;
                 }
                 "follow" => {
                     let seconds: u64 = value
@@ -164,7 +153,12 @@ impl LogQuery {
 fn read_log(options: &Options, name: &Name, query: &LogQuery) -> Response {
     let end = Instant::now() + query.follow;
     loop {
-        match logs::page(&options.vm(name.as_str()), query.log, query.from) {
+        match logs::page(
+            &options.vm(name.as_str()),
+            query.log,
+            query.from,
+            logs::this_boot(),
+        ) {
             Ok(page) if page.lines.is_empty() && !page.lost && Instant::now() < end => {
                 std::thread::sleep(Duration::from_millis(200));
             }
@@ -213,15 +207,18 @@ pub(super) mod tests {
         shared().state()
     }
 
-    fn ask(door: Door, method: &str, target: &str) -> (u16, String) {
-        let request = Request {
+    fn request(method: &str, target: &str) -> Request {
+        Request {
             method: method.into(),
             target: target.into(),
-            timestamp: None,
+            pass: None,
             signature: None,
             body: vec![],
-        };
-        let response = answer(&shared(), &Options::default(), door, &request);
+        }
+    }
+
+    fn ask(method: &str, target: &str) -> (u16, String) {
+        let response = answer(&shared(), &Options::default(), &request(method, target));
         (
             response.status,
             String::from_utf8(response.body).expect("text"),
@@ -252,23 +249,21 @@ pub(super) mod tests {
             ("POST", "/v1/state", 405, "GET"),
             ("GET", "/", 404, "nothing here"),
         ] {
-            let (found, body) = ask(Door::Local, method, target);
+            let (found, body) = ask(method, target);
             assert_eq!(found, status, "{method} {target}: {body}");
             assert!(body.contains(contains), "{method} {target}: {body}");
         }
     }
 
     #[test]
-    fn over_the_network_nothing_is_answered_unsigned() {
-        for target in [
-            "/v1/state",
-            "/metrics",
-            "/v1/workloads/web/logs",
-            "/",
-            "/v1/rejected",
-        ] {
-            let (status, body) = ask(Door::Network, "GET", target);
-            assert_eq!(status, 503, "{target}: {body}");
+    fn before_a_rack_is_accepted_nobody_is_let_in_over_the_network() {
+        // The encoding of the curve's base point.
+        let mut base = [0x66; 32];
+        base[0] = 0x58;
+        let identity = access::ed25519(&base).expect("a key");
+        for target in ["/v1/state", "/metrics", "/", "/v1/rejected"] {
+            let refusal = admit(&shared(), &identity, &[0; 32], &request("GET", target));
+            assert_eq!(refusal.expect_err("refused").status, 503, "{target}");
         }
     }
 }

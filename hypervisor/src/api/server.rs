@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The two doors: a Unix socket and, when the tray has an identity, HTTPS. A thread per connection, few connections, and
-//! an end to each of them: a slow or silent client holds one place for a bounded time and nothing else.
+//! The two doors: a Unix socket and, when the tray has an identity, HTTPS. A thread per connection that speaks, few connections,
+//! and an end to each of them: a slow or silent client holds one place for a bounded time and nothing else.
 
-use super::request::{self, RequestError, Response};
-use super::routes::{Door, answer};
+use super::gate::{Gate, Visitor};
+use super::request::{self, Request, RequestError, Response};
+use super::routes::{admit, answer};
 use super::tls;
 use crate::console::{Once, say};
 use crate::limited::Limited;
 use crate::options::Options;
 use crate::shared::Shared;
 use racklet_api::error::chain;
+use racklet_api::http::access::{CHANNEL_LABEL, Channel};
+use racklet_trust::PublicKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -21,12 +24,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Connections over the network at a time; the Unix socket has as many of its own.
+/// Connections over the Unix socket at a time; those over the network are counted at their gate.
 const MAX_CONNECTIONS: usize = 16;
-/// A client has this long to say what it wants, its TLS handshake included.
+/// A local client has this long to say what it wants.
 const ASKING: Duration = Duration::from_secs(10);
-/// And this long to take the answer.
+/// And everybody this long to take the answer.
 const TAKING: Duration = Duration::from_secs(20);
+/// A stranger has this long to take the refusal.
+const TAKING_REFUSAL: Duration = Duration::from_secs(1);
 const STACK: usize = 256 * 1024;
 
 /// Opens both doors and serves from threads.
@@ -48,11 +53,7 @@ pub(crate) fn serve(
         .name("api-local".into())
         .stack_size(STACK)
         .spawn(move || {
-            accept(
-                || listener.accept().map(|(stream, _)| stream),
-                &local,
-                serve_local,
-            );
+            accept(&listener, &local);
         })?;
     let (Some(address), Some(identity)) = (options.listen, identity) else {
         say(
@@ -60,30 +61,26 @@ pub(crate) fn serve(
         );
         return Ok(());
     };
-    let config = match tls::server_config(identity, &shared.tray) {
-        Ok(config) => config,
+    let (config, identity) = match tls::server_config(identity, &shared.tray) {
+        Ok(made) => made,
         Err(error) => {
             // Workloads do not depend on it: the tray goes on.
             say(&format!("no API over the network: {}", chain(&error)));
             return Ok(());
         }
     };
-    let network = Arc::new(Server {
+    let network = Arc::new(Network {
         shared: Arc::clone(shared),
         options: options.clone(),
-        open: AtomicUsize::new(0),
+        config,
+        identity,
     });
     thread::Builder::new()
         .name("api-network".into())
         .stack_size(STACK)
         .spawn(move || {
-            let listener = listen(address);
-            let serve = move |server: &Server, stream| serve_network(server, stream, &config);
-            accept(
-                || listener.accept().map(|(stream, _)| stream),
-                &network,
-                serve,
-            );
+            let gate = Arc::new(Gate::default());
+            gate.run(&listen(address), move |visitor| network.serve(visitor));
         })?;
     Ok(())
 }
@@ -106,6 +103,7 @@ fn listen(address: SocketAddr) -> TcpListener {
     }
 }
 
+/// The Unix socket's door.
 struct Server {
     shared: Arc<Shared>,
     options: Options,
@@ -121,15 +119,11 @@ impl Drop for Seat {
     }
 }
 
-fn accept<S, F>(next: impl Fn() -> io::Result<S>, server: &Arc<Server>, serve: F)
-where
-    S: Send + 'static,
-    F: Fn(&Server, S) + Clone + Send + 'static,
-{
+fn accept(listener: &UnixListener, server: &Arc<Server>) {
     let trouble = Once::default();
     loop {
-        let stream = match next() {
-            Ok(stream) => stream,
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of descriptors, as a rule: others will be closed.
                 trouble.say(&format!(
@@ -144,42 +138,89 @@ where
         if server.open.fetch_add(1, Ordering::SeqCst) >= MAX_CONNECTIONS {
             continue;
         }
-        let serve = serve.clone();
         let spawned = thread::Builder::new()
             .name("api".into())
             .stack_size(STACK)
-            .spawn(move || serve(&seat.0, stream));
+            .spawn(move || seat.0.serve(stream));
         if let Err(error) = spawned {
             trouble.say(&format!("the API cannot start a thread: {error}"));
         }
     }
 }
 
-fn serve_local(server: &Server, stream: UnixStream) {
-    let mut stream = Limited::new(stream, ASKING);
-    converse(server, Door::Local, &mut stream, |s| s.extend(TAKING));
+impl Server {
+    fn serve(&self, stream: UnixStream) {
+        let mut stream = Limited::new(stream, ASKING);
+        let Some(response) = with_request(&mut stream, |_, request| {
+            answer(&self.shared, &self.options, request)
+        }) else {
+            return;
+        };
+        stream.extend(TAKING);
+        // The client may be gone; then nobody misses the answer.
+        let _ = response.write(&mut stream);
+    }
 }
 
-fn serve_network(server: &Server, stream: TcpStream, config: &Arc<ServerConfig>) {
-    let Ok(connection) = ServerConnection::new(Arc::clone(config)) else {
-        return;
-    };
-    let mut stream = StreamOwned::new(connection, Limited::new(stream, ASKING));
-    converse(server, Door::Network, &mut stream, |s| {
-        s.sock.extend(TAKING)
-    });
-    stream.conn.send_close_notify();
-    let _ = stream.flush();
+/// The network's door.
+struct Network {
+    shared: Arc<Shared>,
+    options: Options,
+    config: Arc<ServerConfig>,
+    identity: PublicKey,
 }
 
-fn converse<S: Read + Write>(server: &Server, door: Door, stream: &mut S, extend: impl Fn(&mut S)) {
-    let response = match request::read(stream) {
-        Ok(request) => answer(&server.shared, &server.options, door, &request),
-        Err(RequestError::Io(_)) => return,
+type Secure = StreamOwned<ServerConnection, Limited<Visitor>>;
+
+impl Network {
+    fn serve(&self, visitor: Visitor) {
+        let Ok(connection) = ServerConnection::new(Arc::clone(&self.config)) else {
+            return;
+        };
+        let end = visitor.end;
+        let mut stream: Secure = StreamOwned::new(connection, Limited::until(visitor, end));
+        let mut seat = None;
+        let response = with_request(&mut stream, |stream, request| {
+            let channel = match channel(stream) {
+                Ok(channel) => channel,
+                Err(error) => return Response::fault(400, error.to_string()),
+            };
+            if let Err(refusal) = admit(&self.shared, &self.identity, &channel, request) {
+                return refusal;
+            }
+            seat = stream.sock.socket().prove();
+            match seat {
+                Some(_) => answer(&self.shared, &self.options, request),
+                None => Response::fault(503, "too many others are being answered: ask again"),
+            }
+        });
+        let Some(response) = response else { return };
+        stream.sock.extend(match seat {
+            Some(_) => TAKING,
+            None => TAKING_REFUSAL,
+        });
+        let _ = response.write(&mut stream);
+        stream.conn.send_close_notify();
+        let _ = stream.flush();
+    }
+}
+
+/// What only the two ends of this connection know.
+fn channel(stream: &Secure) -> Result<Channel, rustls::Error> {
+    stream
+        .conn
+        .export_keying_material(Channel::default(), CHANNEL_LABEL, None)
+}
+
+/// The response to the request that comes; `None` when the connection ends before it is whole.
+fn with_request<S: Read + Write>(
+    stream: &mut S,
+    respond: impl FnOnce(&mut S, &Request) -> Response,
+) -> Option<Response> {
+    Some(match request::read(stream) {
+        Ok(request) => respond(stream, &request),
+        Err(RequestError::Io(_)) => return None,
         Err(error @ RequestError::Malformed) => Response::fault(400, error.to_string()),
         Err(error @ RequestError::TooLarge) => Response::fault(413, error.to_string()),
-    };
-    extend(stream);
-    // The client may be gone; then nobody misses the answer.
-    let _ = response.write(stream);
+    })
 }

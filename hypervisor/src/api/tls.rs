@@ -2,8 +2,11 @@
 //! The tray's side of TLS: version 1.3 only, the identity key in a certificate that it signs itself. Clients recognise the
 //! key (`spec.identity` of the tray), not the certificate, so its dates mean nothing.
 
+use racklet_api::http::access;
+use racklet_trust::PublicKey;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::Arc;
 
@@ -12,13 +15,19 @@ use std::sync::Arc;
 pub(super) enum TlsError {
     #[error("the tray's identity key is not an Ed25519 key in PKCS#8 PEM: make the image again")]
     Key(#[source] rcgen::Error),
+    #[error("the tray's identity key is refused: make the image again")]
+    Weak(#[source] racklet_trust::key::KeyError),
     #[error("make the tray's certificate")]
     Certificate(#[source] rcgen::Error),
     #[error("set up TLS")]
     Rustls(#[from] rustls::Error),
 }
 
-pub(super) fn server_config(identity: &str, tray: &str) -> Result<Arc<ServerConfig>, TlsError> {
+/// What TLS needs, and the public half of the identity key.
+pub(super) fn server_config(
+    identity: &str,
+    tray: &str,
+) -> Result<(Arc<ServerConfig>, PublicKey), TlsError> {
     let key = rcgen::KeyPair::from_pkcs8_pem_and_sign_algo(identity, &rcgen::PKCS_ED25519)
         .map_err(TlsError::Key)?;
     let mut params =
@@ -27,12 +36,16 @@ pub(super) fn server_config(identity: &str, tray: &str) -> Result<Arc<ServerConf
         .distinguished_name
         .push(rcgen::DnType::CommonName, tray);
     let certificate = params.self_signed(&key).map_err(TlsError::Certificate)?;
+    let public = access::ed25519(key.public_key_raw()).map_err(TlsError::Weak)?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], private)?;
-    Ok(Arc::new(config))
+    // Every connection proves the identity key anew, and strangers have nothing kept for them.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok((Arc::new(config), public))
 }
 
 #[cfg(test)]

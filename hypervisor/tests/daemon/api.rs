@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API over the network: who is let in, and what it takes to be let go.
 
-use crate::support::{BOUND, Tray, parse};
-use anyhow::{Context, Result};
-use racklet_api::http::{
-    self, Request, SIGNATURE_HEADER, TIMESTAMP_HEADER, canonical_request, signature_to_header,
+use crate::support::{BOUND, RACK, Tray, parse};
+use anyhow::{Context, Result, ensure};
+use racklet_api::http;
+use racklet_api::http::access::{
+    self, CHANNEL_LABEL, Channel, PASS_HEADER, Pass, Request, SIGNATURE_HEADER, canonical_request,
+    signature_to_header,
 };
 use racklet_tests::until::until;
+use racklet_trust::sshsig::{armor, to_be_signed};
+use rcgen::SigningKey;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::sync::{Arc, Mutex};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Believes any certificate and remembers it: which key it holds is looked at by the test.
@@ -90,29 +96,91 @@ fn now() -> u64 {
         .map_or(0, |d| d.as_secs())
 }
 
-fn ask(tray: &Tray, target: &str, key: Option<&str>, timestamp: u64) -> Result<(u16, String)> {
-    let (mut stream, _) = connect(tray, &[&rustls::version::TLS13])?;
-    let mut head = format!("GET {target} HTTP/1.1\r\nHost: tray-1\r\n");
-    if let Some(key) = key {
+/// The tray's identity key.
+fn identity(tray: &Tray) -> Result<rcgen::KeyPair> {
+    let config = std::fs::read_to_string(tray.path("handoff/tray.json"))?;
+    let config: serde_json::Value = serde_json::from_str(&config)?;
+    let pem = config["identity"].as_str().context("an identity")?;
+    Ok(rcgen::KeyPair::from_pem(pem)?)
+}
+
+/// A short-lived key and the pass that a person gave it.
+struct Asker {
+    key: rcgen::KeyPair,
+    pass: String,
+}
+
+impl Asker {
+    fn new(tray: &Tray, person: &str, from: u64) -> Result<Self> {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+        let pass = Pass {
+            key: access::ed25519(key.public_key_raw())?,
+            from,
+            until: from + 600,
+        };
+        let armored = tray.sign(person, "api@racklet.dev", &pass.canonical(RACK))?;
+        let pass = pass.to_header(&armored);
+        Ok(Self { key, pass })
+    }
+
+    /// The headers of a request for `target` over the connection `channel`.
+    fn headers(&self, tray: &Tray, channel: &Channel, target: &str) -> Result<String> {
         let request = Request {
-            rack: crate::support::RACK,
+            rack: RACK,
             tray: "tray-1",
-            timestamp,
+            identity: &access::ed25519(identity(tray)?.public_key_raw())?,
+            channel,
             method: "GET",
             target,
             body: b"",
         };
-        let signature = tray.sign(key, "api@racklet.dev", &canonical_request(&request))?;
-        let signature = signature_to_header(&signature);
-        head.push_str(&format!(
-            "{TIMESTAMP_HEADER}: {timestamp}\r\n{SIGNATURE_HEADER}: {signature}\r\n"
-        ));
+        let namespace = "api@racklet.dev";
+        let message = to_be_signed(namespace, &canonical_request(&request));
+        let signature = self.key.sign(&message)?;
+        let signature = signature.as_slice().try_into()?;
+        let own = access::ed25519(self.key.public_key_raw())?;
+        let signature = signature_to_header(&armor(&own, namespace, signature));
+        Ok(format!(
+            "{PASS_HEADER}: {}\r\n{SIGNATURE_HEADER}: {signature}\r\n",
+            self.pass
+        ))
     }
-    head.push_str("\r\n");
-    stream.write_all(head.as_bytes())?;
+}
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// A connection after its handshake, and what only its two ends know.
+fn shaken(tray: &Tray) -> Result<(Stream, Channel)> {
+    let (mut stream, _) = connect(tray, &[&rustls::version::TLS13])?;
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    let channel = stream
+        .conn
+        .export_keying_material(Channel::default(), CHANNEL_LABEL, None)?;
+    Ok((stream, channel))
+}
+
+fn send(stream: &mut Stream, target: &str, headers: &str) -> Result<(u16, String)> {
+    write!(
+        stream,
+        "GET {target} HTTP/1.1\r\nHost: tray-1\r\n{headers}\r\n"
+    )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     parse(&text)
+}
+
+fn ask(tray: &Tray, target: &str, person: Option<&str>, from: u64) -> Result<(u16, String)> {
+    let asker = person
+        .map(|person| Asker::new(tray, person, from))
+        .transpose()?;
+    let (mut stream, channel) = shaken(tray)?;
+    let headers = match asker {
+        Some(asker) => asker.headers(tray, &channel, target)?,
+        None => String::new(),
+    };
+    send(&mut stream, target, &headers)
 }
 
 fn running() -> Result<Tray> {
@@ -131,12 +199,12 @@ fn only_a_fresh_signature_of_a_config_key_is_let_in() -> Result<()> {
     assert_eq!(status, 200, "{body}");
     let state: http::State = serde_json::from_str(&body)?;
     assert_eq!((state.tray.as_str(), state.converged), ("tray-1", true));
-    for (who, key, timestamp, expected) in [
+    for (who, key, from, expected) in [
         ("nobody", None, now(), 401),
         ("a stranger", Some("stranger"), now(), 403),
         ("the owner an hour ago", Some("owner"), now() - 3600, 401),
     ] {
-        let (status, body) = ask(&tray, "/v1/state", key, timestamp)?;
+        let (status, body) = ask(&tray, "/v1/state", key, from)?;
         assert_eq!(status, expected, "{who}: {body}");
         assert!(!body.contains("workloads"), "{who}: {body}");
     }
@@ -150,10 +218,8 @@ fn the_certificate_holds_the_trays_own_key() -> Result<()> {
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let config = std::fs::read_to_string(tray.path("handoff/tray.json"))?;
-    let config: serde_json::Value = serde_json::from_str(&config)?;
-    let identity = rcgen::KeyPair::from_pem(config["identity"].as_str().context("an identity")?)?;
     let certificate = remember.0.lock().expect("lock").clone();
+    let identity = identity(&tray)?;
     let key = identity.public_key_raw();
     assert!(
         certificate.windows(key.len()).any(|w| w == key),
@@ -178,24 +244,93 @@ fn tls_1_2_is_refused() -> Result<()> {
 }
 
 #[test]
-fn silent_clients_do_not_keep_others_out() -> Result<()> {
+fn what_was_sent_once_is_not_answered_over_another_connection() -> Result<()> {
+    let tray = running()?;
+    let asker = Asker::new(&tray, "owner", now())?;
+    let (mut stream, channel) = shaken(&tray)?;
+    let headers = asker.headers(&tray, &channel, "/v1/state")?;
+    assert_eq!(send(&mut stream, "/v1/state", &headers)?.0, 200);
+    for _ in 0..3 {
+        let (mut stream, _) = shaken(&tray)?;
+        let (status, body) = send(&mut stream, "/v1/state", &headers)?;
+        assert_eq!(status, 401, "{body}");
+        assert!(body.contains("signature of the request"), "{body}");
+    }
+    Ok(())
+}
+
+/// Opens a connection for every permit, says nothing and holds the newest hundred.
+fn idle(address: SocketAddr, permits: &Mutex<mpsc::Receiver<()>>) -> Result<usize> {
+    let (mut open, mut opened) = (VecDeque::new(), 0);
+    while permits.lock().expect("lock").recv().is_ok() {
+        open.push_back(TcpStream::connect(address)?);
+        opened += 1;
+        if open.len() > 100 {
+            open.pop_front();
+        }
+    }
+    Ok(opened)
+}
+
+#[test]
+fn a_thousand_idle_connections_keep_nobody_out() -> Result<()> {
+    let tray = running()?;
+    let address: SocketAddr = address(&tray)?.parse()?;
+    let (permit, permits) = mpsc::channel();
+    let permits = &Mutex::new(permits);
+    thread::scope(|scope| -> Result<()> {
+        let idlers: Vec<_> = (0..4)
+            .map(|_| scope.spawn(move || idle(address, permits)))
+            .collect();
+        let ask_among_them = || -> Result<()> {
+            for _ in 0..20 {
+                // They come while it is asked, all of them from the same address.
+                for _ in 0..50 {
+                    permit.send(())?;
+                }
+                let (status, body) = ask(&tray, "/v1/state", Some("owner"), now())?;
+                ensure!(status == 200, "{status}: {body}");
+            }
+            Ok(())
+        };
+        let asked = ask_among_them();
+        drop(permit);
+        let mut opened = 0;
+        for idler in idlers {
+            opened += idler.join().expect("no panic")?;
+        }
+        asked?;
+        assert_eq!(opened, 1000);
+        let (status, body) = ask(&tray, "/v1/state", Some("owner"), now())?;
+        assert_eq!(status, 200, "{body}");
+        Ok(())
+    })?;
+    assert_eq!(tray.ask("GET", "/v1/state")?.0, 200, "the local door");
+    Ok(())
+}
+
+#[test]
+fn clients_that_speak_and_do_not_go_on_are_let_go() -> Result<()> {
     let tray = running()?;
     let address = address(&tray)?;
     let silent: Vec<TcpStream> = (0..40)
-        .map(|_| TcpStream::connect(&address))
-        .collect::<Result<_, _>>()?;
-    assert_eq!(
-        tray.ask("GET", "/v1/state")?.0,
-        200,
-        "the local door is another one"
-    );
-    // Each silent client loses its place after a bounded time; then there is room again.
-    until("room again", BOUND, || {
-        Ok(ask(&tray, "/v1/state", Some("owner"), now())
-            .ok()
-            .filter(|(status, _)| *status == 200))
-    })?;
-    drop(silent);
+        .map(|_| {
+            let mut stream = TcpStream::connect(&address)?;
+            // The first byte of a TLS record.
+            let _ = stream.write(&[22]);
+            Ok(stream)
+        })
+        .collect::<Result<_>>()?;
+    assert_eq!(ask(&tray, "/v1/state", Some("owner"), now())?.0, 200);
+    // All of them are closed, the last ones after their 3 s.
+    for mut stream in silent {
+        stream.set_read_timeout(Some(BOUND))?;
+        let ended = stream.read(&mut [0; 64]);
+        assert!(
+            !matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock),
+            "{ended:?}"
+        );
+    }
     Ok(())
 }
 

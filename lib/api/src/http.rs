@@ -5,123 +5,30 @@
 //! | --- | --- |
 //! | `GET /v1/state` | [`State`] |
 //! | `GET /v1/workloads/<name>` | [`WorkloadState`] |
-//! | `GET /v1/workloads/<name>/logs?log=workload&from=<cursor>&follow=<seconds>` | [`LogPage`] |
+//! | `GET /v1/workloads/<name>/logs?log=workload&from=<cursor or start>&follow=<seconds>` | [`LogPage`] |
 //! | `GET /v1/rejected` | [`Rejection`], or 404 when nothing is refused |
 //! | `POST /v1/sync` | [`SyncAnswer`]: the repository is looked at now |
 //! | `GET /metrics` | OpenMetrics text |
 //!
-//! Anything but 200 carries a [`Fault`]. A request over HTTPS has the headers [`TIMESTAMP_HEADER`] and [`SIGNATURE_HEADER`]: an
-//! SSHSIG of any `config` key of the rack's trust root, in the namespace `api@racklet.dev`, over [`canonical_request`]. The Unix socket asks
-//! for no signature: only root can open it. Names and bytes only; no sockets here.
+//! Anything but 200 carries a [`Fault`]. Who may ask over HTTPS is in [`access`]. The Unix socket asks for no signature: only root
+//! can open it. A connection carries one request. Names and bytes only; no sockets here.
 
 use crate::boot::Head;
 use crate::rack::Problem;
-use racklet_trust::Digest;
-use racklet_trust::sshsig::SshSig;
-use racklet_trust::{PublicKey, Role, TrustRoot, namespace};
 use serde::{Deserialize, Serialize};
+
+pub mod access;
 
 /// The TCP port.
 pub const PORT: u16 = 7443;
 /// The Unix socket.
 pub const SOCKET: &str = "/run/racklet/hypervisor.sock";
-/// When the request was signed, Unix seconds in decimal.
-pub const TIMESTAMP_HEADER: &str = "racklet-timestamp";
-/// The signature: the armored SSHSIG without its first and last line and without line breaks.
-pub const SIGNATURE_HEADER: &str = "racklet-signature";
-/// How far the two clocks may be apart, in seconds.
-pub const MAX_SKEW: u64 = 300;
 /// The largest request body.
 pub const MAX_BODY: usize = 64 * 1024;
+/// The `from` that means the oldest line there is; without `from`, a page begins near the end.
+pub const START: &str = "start";
 /// The longest `follow`, in seconds.
 pub const MAX_FOLLOW: u64 = 20;
-
-/// A request as both sides see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// The rack's id, 32 hex digits.
-    pub rack: &'a str,
-    /// The tray's name: what is signed for one tray is nothing to another.
-    pub tray: &'a str,
-    /// When it was signed, Unix seconds.
-    pub timestamp: u64,
-    /// `GET` or `POST`.
-    pub method: &'a str,
-    /// Path and query exactly as sent.
-    pub target: &'a str,
-    /// The body.
-    pub body: &'a [u8],
-}
-
-/// The bytes that are signed.
-#[must_use]
-pub fn canonical_request(request: &Request<'_>) -> Vec<u8> {
-    let Request {
-        rack,
-        tray,
-        timestamp,
-        method,
-        target,
-        body,
-    } = request;
-    let body = Digest::of(body);
-    format!("racklet-api/v1\n{rack}\n{tray}\n{timestamp}\n{method}\n{target}\nsha256:{body}\n")
-        .into_bytes()
-}
-
-/// An armored SSHSIG as a header value.
-#[must_use]
-pub fn signature_to_header(armored: &str) -> String {
-    armored
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with("-----"))
-        .collect()
-}
-
-/// Why a request is not let in.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// No signature or no time.
-    #[error("the request is not signed: sign it with a config key of this rack (`racklet` does)")]
-    Unsigned,
-    /// The clocks disagree.
-    #[error(
-        "the request was signed {0} s away from this tray's clock, {MAX_SKEW} s are allowed: check both clocks"
-    )]
-    Clock(u64),
-    /// The signature is no good.
-    #[error("the signature does not hold: {0}")]
-    Signature(String),
-    /// Good, but the key may not.
-    #[error("key {0} is not a config key of this rack")]
-    Key(String),
-}
-
-/// Whether one of the config keys of `root` signed `request` close enough to `now` (Unix seconds); returns which.
-///
-/// One key is enough whatever the role's threshold: the API reads and nudges, it changes nothing that the repository says.
-pub fn authorise(
-    request: &Request<'_>,
-    signature: &str,
-    now: u64,
-    root: &TrustRoot,
-) -> Result<PublicKey, Denied> {
-    let skew = now.abs_diff(request.timestamp);
-    if skew > MAX_SKEW {
-        return Err(Denied::Clock(skew));
-    }
-    let signature = SshSig::parse_line(signature.trim())
-        .map_err(|error| Denied::Signature(error.to_string()))?;
-    let key = signature
-        .verify(namespace::API, &canonical_request(request))
-        .map_err(|error| Denied::Signature(error.to_string()))?;
-    if root.role(Role::Config).keys.contains(key) {
-        Ok(key.clone())
-    } else {
-        Err(Denied::Key(key.fingerprint()))
-    }
-}
 
 /// What is wrong with a request, or inside the tray.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,6 +204,3 @@ pub struct LogLine {
     /// The text.
     pub line: String,
 }
-
-#[cfg(test)]
-mod tests;
