@@ -6,7 +6,11 @@ use racklet_api::line;
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+
+use crate::shared::Shared;
 
 /// Why `init` did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +23,28 @@ pub(crate) enum InitError {
     Silent,
     #[error("init refused: {0}")]
     Refused(String),
+}
+
+/// How often `init` is asked how the card is.
+const STATE_EVERY: Duration = Duration::from_secs(10);
+
+/// Keeps `shared` told of where the tray keeps what it must remember. A thread of its own: the repository thread may wait for
+/// a server for long, and those that answer the API must not wait at all.
+pub(crate) fn watch_state(socket: PathBuf, shared: Arc<Shared>) -> io::Result<()> {
+    thread::Builder::new().name("state".into()).spawn(move || {
+        loop {
+            // What was last known stays when `init` does not answer: it says why elsewhere.
+            if let Ok(Response {
+                status: Some(status),
+                ..
+            }) = ask(&socket, Op::Status)
+            {
+                shared.view().state = Some(status.state);
+            }
+            thread::sleep(STATE_EVERY);
+        }
+    })?;
+    Ok(())
 }
 
 pub(crate) fn ask(socket: &Path, op: Op) -> Result<Response, InitError> {

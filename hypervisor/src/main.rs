@@ -7,8 +7,8 @@
 //!        └────────────> shared view <────────┘ <──── API threads
 //! ```
 //!
-//! It can be killed at any time: what is accepted is on disk before it is applied, what runs is found again by records
-//! and processes. It holds no policy of its own: what may be followed is `racklet-trust`'s to say, what a repository means
+//! It can be killed at any time: what is accepted is on disk before it is applied (while the card takes it), what runs is
+//! found again by records and processes. It holds no policy of its own: what may be followed is `racklet-trust`'s to say, what a repository means
 //! is `racklet-api`'s, networks are `netd`'s and the machine is `init`'s.
 #![forbid(unsafe_code)]
 
@@ -96,6 +96,7 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
         .as_ref()
         .map(|secret| secret.expose().to_owned());
     api::serve(&shared, &options, identity.as_deref())?;
+    init::watch_state(options.socket("init"), Arc::clone(&shared))?;
     let images = images::Shelf::new(&options, Arc::clone(&shared));
     let networks = network::Netd::new(options.socket("netd"));
     let rack = given.tray.rack.clone();

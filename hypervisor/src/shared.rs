@@ -5,6 +5,7 @@
 use crate::memory;
 use racklet_api::boot::Head;
 use racklet_api::http::{Rejection, ReleaseState, RepositoryState, State, WorkloadState};
+use racklet_api::init::StateStatus;
 use racklet_trust::TrustRoot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,8 @@ pub(crate) struct View {
     pub(crate) converged: Option<u64>,
     /// Looks at the repository, by how they ended.
     pub(crate) looks: BTreeMap<&'static str, u64>,
+    /// Where the tray keeps what it must remember, as `init` last said.
+    pub(crate) state: Option<StateStatus>,
     /// Bytes received from repositories.
     pub(crate) received: u64,
     /// Images that may be used, by manifest digest.
@@ -72,8 +75,8 @@ impl Shared {
         *self.sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a nudge, at most this long.
-    pub(crate) fn wait(&self, longest: Duration) {
+    /// Waits for a nudge, at most this long; true when there was one.
+    pub(crate) fn wait(&self, longest: Duration) -> bool {
         let end = Instant::now() + longest;
         let mut sync = self.sync.lock().unwrap_or_else(PoisonError::into_inner);
         while !*sync {
@@ -87,7 +90,7 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        *sync = false;
+        std::mem::take(&mut *sync)
     }
 
     /// Everything for `GET /v1/state`.
@@ -101,6 +104,7 @@ impl Shared {
             time: unix_time(),
             uptime: boot_millis() / 1000,
             memory: memory::of_tray(),
+            state: view.state.clone(),
             received: view.received,
             converged: generation.is_some()
                 && view.converged == generation
@@ -137,7 +141,7 @@ mod tests {
     fn a_nudge_ends_the_wait_and_is_used_up() {
         let shared = Shared::new("tray-1".into(), "00".into());
         shared.nudge();
-        shared.wait(Duration::from_secs(3600));
+        assert!(shared.wait(Duration::from_secs(3600)));
         assert!(!*shared.sync.lock().expect("lock"), "the nudge is used up");
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use racklet_api::http::{MemoryState, Phase, Rejection, State, WorkloadState};
+use racklet_api::init::StateStatus;
 
 use super::session::Access;
 use super::sync::Report;
@@ -100,6 +101,7 @@ fn describe(state: &State) -> String {
     line("", state.release.message.clone().unwrap_or_default());
     line("up", duration(state.uptime));
     line("memory", state.memory.map(memory).unwrap_or_default());
+    line("card", state.state.as_ref().map(card).unwrap_or_default());
     for workload in &state.workloads {
         line("workload", describe_workload(workload));
     }
@@ -109,6 +111,28 @@ fn describe(state: &State) -> String {
 fn memory(memory: MemoryState) -> String {
     let used = memory.total.saturating_sub(memory.available);
     format!("{} of {} MiB used", used >> 20, memory.total >> 20)
+}
+
+/// Where the tray keeps what it must remember: what is free, and whatever is wrong with it.
+fn card(state: &StateStatus) -> String {
+    let mut parts = vec![format!(
+        "{} of {} MiB free",
+        state.free >> 20,
+        state.total >> 20
+    )];
+    if state.read_only {
+        parts.push("takes no writes: changes are in memory and end with a reboot".to_owned());
+    } else if !state.persistent {
+        parts.push("NOT on the card: nothing is remembered over a reboot".to_owned());
+    }
+    if state.errors > 0 {
+        parts.push(format!("{} errors", state.errors));
+    }
+    if let Some(used) = state.life_used.filter(|used| *used >= 80) {
+        parts.push(format!("{used} % of its life used"));
+    }
+    parts.extend(state.reason.clone());
+    parts.join("; ")
 }
 
 fn ago(now: u64, then: u64) -> String {

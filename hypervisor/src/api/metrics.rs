@@ -2,6 +2,7 @@
 //! The same facts as `/v1/state`, as OpenMetrics text.
 
 use racklet_api::http::{Phase, State};
+use racklet_api::init::StateStatus;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -139,6 +140,9 @@ pub(super) fn render(state: &State, counters: &Counters) -> String {
         let used = memory.total.saturating_sub(memory.available);
         out.sample("racklet_memory_used_bytes", &[], used);
     }
+    if let Some(card) = &state.state {
+        state_families(&mut out, card);
+    }
     if let Some(memory) = counters.memory {
         out.family(
             "process_resident_memory_bytes",
@@ -149,6 +153,55 @@ pub(super) fn render(state: &State, counters: &Counters) -> String {
     }
     out.0.push_str("# EOF\n");
     out.0
+}
+
+/// Where the tray keeps what it must remember.
+fn state_families(out: &mut Page, state: &StateStatus) {
+    out.family(
+        "racklet_state_persistent",
+        "gauge",
+        "1 when what is written is there after a reboot; the label says why not.",
+    );
+    let reason = [("reason", state.reason.as_deref().unwrap_or_default())];
+    out.sample(
+        "racklet_state_persistent",
+        &reason,
+        u64::from(state.persistent),
+    );
+    for (name, help, value) in [
+        (
+            "racklet_state_read_only",
+            "1 when the card takes no writes and changes are in memory.",
+            u64::from(state.read_only),
+        ),
+        (
+            "racklet_state_free_bytes",
+            "Bytes that can still be written.",
+            state.free,
+        ),
+        (
+            "racklet_state_total_bytes",
+            "Bytes of the whole file system.",
+            state.total,
+        ),
+        (
+            "racklet_state_errors",
+            "Failed writes since the start, and errors the file system has counted since it was made.",
+            state.errors,
+        ),
+    ] {
+        out.family(name, "gauge", help);
+        out.sample(name, &[], value);
+    }
+    if let Some(used) = state.life_used {
+        let name = "racklet_state_life_used_percent";
+        out.family(
+            name,
+            "gauge",
+            "How much of its life the card says it has used.",
+        );
+        out.sample(name, &[], used.into());
+    }
 }
 
 const PHASES: [(Phase, &str); 6] = [
@@ -209,6 +262,13 @@ mod tests {
                 total: 900,
                 available: 700,
             }),
+            state: Some(StateStatus {
+                read_only: true,
+                reason: Some("the card takes no writes".into()),
+                errors: 3,
+                life_used: Some(90),
+                ..StateStatus::default()
+            }),
             ..state()
         };
         let text = render(&state, &counters);
@@ -218,6 +278,14 @@ mod tests {
                 && text.contains("\nracklet_memory_used_bytes 200\n"),
             "{text}"
         );
+        for line in [
+            "racklet_state_persistent{reason=\"the card takes no writes\"} 0",
+            "racklet_state_read_only 1",
+            "racklet_state_errors 3",
+            "racklet_state_life_used_percent 90",
+        ] {
+            assert!(text.contains(&format!("\n{line}\n")), "{line}\n{text}");
+        }
         let mut family = String::new();
         for line in text
             .lines()

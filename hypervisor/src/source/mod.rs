@@ -192,8 +192,25 @@ impl Source {
                 .as_ref()
                 .map_or(Duration::from_secs(15), |d| d.poll);
             let wait = pace.next(poll);
-            self.shared
-                .wait(self.brought.next().map_or(wait, |due| due.min(wait)));
+            self.pause(self.brought.next().map_or(wait, |due| due.min(wait)));
+        }
+    }
+
+    /// Waits for a nudge or so long. While the repository was never reached, a change of the tray's own network ends it: this
+    /// system starts before it has an address, and the first look fails then.
+    fn pause(&self, longest: Duration) {
+        if self.reached {
+            self.shared.wait(longest);
+            return;
+        }
+        let lease = self.options.run.join("netd/lease.json");
+        let written = || std::fs::metadata(&lease).and_then(|file| file.modified()).ok();
+        let (before, end) = (written(), Instant::now() + longest);
+        while written() == before {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.shared.wait(left.min(Duration::from_millis(500))) {
+                return;
+            }
         }
     }
 

@@ -177,7 +177,11 @@ impl Tray {
                     floors: floors.lock().expect("lock").clone(),
                     marked_good: false,
                     uptime: 1,
-                    state: init::StateStatus::default(),
+                    state: init::StateStatus {
+                        read_only: true,
+                        reason: Some("the card takes no writes".into()),
+                        ..init::StateStatus::default()
+                    },
                     services: BTreeMap::new(),
                 };
                 return json!({"v": 1, "ok": true, "status": status});

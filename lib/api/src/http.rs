@@ -14,6 +14,7 @@
 //! can open it. A connection carries one request. Names and bytes only; no sockets here.
 
 use crate::boot::Head;
+use crate::init::StateStatus;
 use crate::rack::Problem;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,9 @@ pub struct State {
     /// Memory of the whole tray, when the kernel tells it.
     #[serde(default)]
     pub memory: Option<MemoryState>,
+    /// Where it keeps what it must remember, once `init` has said so.
+    #[serde(default)]
+    pub state: Option<StateStatus>,
     /// Bytes received from Git servers since its hypervisor started, TLS included.
     #[serde(default)]
     pub received: u64,
