@@ -204,7 +204,11 @@ impl Source {
             return;
         }
         let lease = self.options.run.join("netd/lease.json");
-        let written = || std::fs::metadata(&lease).and_then(|file| file.modified()).ok();
+        let written = || {
+            std::fs::metadata(&lease)
+                .and_then(|file| file.modified())
+                .ok()
+        };
         let (before, end) = (written(), Instant::now() + longest);
         while written() == before {
             let left = end.saturating_duration_since(Instant::now());
@@ -349,8 +353,9 @@ impl Source {
             say(&format!("accepted {}", self.shown(&told(tree.head()))));
             // It holds for as long as this daemon and `init` run, even when the card does not take it.
             let kept = self.store.keep(&tree);
+            let on_card = kept.is_ok();
             self.tell_kept("accepted", kept);
-            self.raise(&tree);
+            self.raise(&tree, on_card);
             self.accept(tree);
             if !fetched.on_the_way() {
                 return Ok(self.put_in_force());
@@ -512,11 +517,12 @@ impl Source {
     }
 
     /// `init` keeps the floors: what was accepted is never undercut again, not even from a wiped store.
-    fn raise(&mut self, tree: &RackTree) {
+    fn raise(&mut self, tree: &RackTree, kept: bool) {
         let op = Op::Raise {
             head: told(tree.head()),
             trust_root: tree.head().root.version(),
             time: tree.head().time,
+            in_memory: !kept,
         };
         self.tell_init(op);
     }

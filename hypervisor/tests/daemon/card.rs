@@ -18,6 +18,13 @@ fn a_card_that_keeps_nothing_does_not_keep_a_commit_from_being_applied() -> Resu
     let second = tray.push("two")?;
     let state = tray.converged(&second)?;
     assert_eq!(workload(&state, "web")["current"], true);
+    // Its floor is for this start only: on the card it would lead to no head.
+    let told = tray.told.lock().expect("lock").clone();
+    let raise = told.iter().rfind(|asked| asked["op"] == "raise");
+    assert!(
+        raise.is_some_and(|raise| raise["head"]["commit"] == *second && raise["inMemory"] == true),
+        "{told:?}"
+    );
     // And whoever asks is told how `init` says that the card is.
     tray.until("the state of the card is shown", |state| {
         let card = &state["state"];

@@ -169,6 +169,12 @@ impl<'a> Bootstrap<'a> {
             }
         };
         let mut repository = Repository::open(tray, root, &state)?;
+        if let Some(tree) = &repository.tree {
+            // Where floors were lost, the kept head says again what they were, as far as heads are concerned.
+            if let Err(error) = state.raise(&tree.head().floors()) {
+                REPOSITORY.failed(Chain(&error), "go on; the floors hold for this boot");
+            }
+        }
         repository.remote.pulse = signs.pulse();
         let wanted = repository.wanted(tray, &state).ok();
         phases.enter("network");

@@ -237,14 +237,20 @@ impl Repository {
                 String::new()
             },
         ));
-        if let Err(error) = self.store.keep(&tree) {
-            REPOSITORY.failed(
-                format_args!("keep the head: {error}"),
-                "go on; the next boot fetches it again",
-            );
-        }
-        if let Err(error) = state.raise(&tree.head().floors()) {
-            REPOSITORY.failed(Chain(&error), "go on; the floors hold for this boot");
+        match self.store.keep(&tree) {
+            Ok(()) => {
+                if let Err(error) = state.raise(&tree.head().floors()) {
+                    REPOSITORY.failed(Chain(&error), "go on; the floors hold for this boot");
+                }
+            }
+            Err(error) => {
+                REPOSITORY.failed(
+                    format_args!("keep the head: {error}"),
+                    "go on; the next boot fetches it again",
+                );
+                // Floors on the card that no head there reaches would leave a boot without a server with nothing to follow.
+                state.hold(&tree.head().floors());
+            }
         }
         self.tree = Some(tree);
         Ok(fetched.on_the_way())

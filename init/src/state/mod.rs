@@ -64,6 +64,8 @@ pub(crate) struct State {
     partition: Option<String>,
     /// Writes of records that failed since the start.
     failed_writes: u64,
+    /// Errors that the file system had counted when it was last looked at.
+    seen_errors: u64,
     floors: Kept<Floors>,
     boots: Kept<Boots>,
 }
@@ -157,6 +159,7 @@ impl State {
             disk: None,
             partition: None,
             failed_writes: 0,
+            seen_errors: 0,
             floors,
             boots,
         }
@@ -232,6 +235,11 @@ impl State {
         self.count(kept, "floors")
     }
 
+    /// Raises the floors for this boot only.
+    pub(crate) fn hold(&mut self, by: &Floors) {
+        self.floors.value.raise(by);
+    }
+
     /// The record of starts.
     pub(crate) fn boots(&self) -> &Boots {
         &self.boots.value
@@ -264,8 +272,9 @@ impl State {
             Ok(flags) if flags.contains(StatVfsMountFlags::RDONLY) => {
                 "the card failed, and its file system takes no more writes".to_owned()
             }
-            // Writes of ours failed, and one more does: not the file system's only, and not for want of room.
-            Ok(_) if self.floors.stored && self.boots.stored => return false,
+            // Newer kernels (6.12) refuse writes without saying so there. Errors that they count, or a write of ours that
+            // failed, and one more that fails: not for want of room.
+            Ok(_) if self.floors.stored && self.boots.stored && !self.erred() => return false,
             _ => match card::probe(&self.root) {
                 Ok(()) => return false,
                 Err(error) => format!("the card takes no writes: {error}"),
@@ -287,6 +296,15 @@ impl State {
         let _ = self.raise(&Floors::default());
         let _ = self.keep_boots(self.boots.value.clone());
         true
+    }
+
+    /// Whether the file system has counted errors since the last time.
+    fn erred(&mut self) -> bool {
+        let counted = self
+            .partition
+            .as_deref()
+            .map_or(0, racklet_linux::block::ext4_errors);
+        std::mem::replace(&mut self.seen_errors, counted) < counted
     }
 
     /// Unmounts it, or at least makes it read-only, so that what was written is whole.
@@ -439,6 +457,25 @@ mod tests {
         fs::write(folder.path().join("floors.1"), held).expect("writes");
         let state = State::load(folder.path(), Medium::Memory);
         assert_eq!((state.floors().time, state.floors().trust_root), (60, 3));
+    }
+
+    #[test]
+    fn floors_that_are_only_held_are_not_on_the_card_afterwards() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let floors = |time| Floors {
+            time,
+            ..Floors::default()
+        };
+        let mut state = State::load(folder.path(), Medium::Memory);
+        state.raise(&floors(5)).expect("keeps");
+        state.hold(&floors(9));
+        assert_eq!(state.floors().time, 9);
+        let after = State::load(folder.path(), Medium::Memory);
+        assert_eq!(
+            after.floors().time,
+            5,
+            "the head for it was not kept either"
+        );
     }
 
     #[test]

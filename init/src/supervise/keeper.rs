@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const CLOSE: Duration = Duration::from_secs(15);
 
 enum Job {
-    Raise(Floors, Option<Sender<Response>>),
+    Raise(Floors, Sender<Response>),
     MarkGood,
     Close(Sender<()>),
 }
@@ -56,7 +56,7 @@ impl Keeper {
         thread::Builder::new().name("card".into()).spawn(move || {
             loop {
                 match received.recv_timeout(LOOK) {
-                    Ok(Job::Raise(floors, answer)) => work.raise(&floors, answer),
+                    Ok(Job::Raise(floors, answer)) => work.raise(&floors, &answer),
                     Ok(Job::MarkGood) => marked(work.mark_good()),
                     Ok(Job::Close(done)) => {
                         work.state.close();
@@ -82,7 +82,7 @@ impl Keeper {
     }
 
     /// Raises the floors, and answers when that is done.
-    pub(super) fn raise(&self, floors: Floors, answer: Option<Sender<Response>>) {
+    pub(super) fn raise(&self, floors: Floors, answer: Sender<Response>) {
         // The thread ends with `close` only.
         let _ = self.jobs.send(Job::Raise(floors, answer));
     }
@@ -113,21 +113,15 @@ struct Work {
 }
 
 impl Work {
-    fn raise(&mut self, floors: &Floors, answer: Option<Sender<Response>>) {
-        let raised = self.state.raise(floors);
-        let response = match &raised {
+    fn raise(&mut self, floors: &Floors, answer: &Sender<Response>) {
+        let response = match self.state.raise(floors) {
             Ok(()) => Response::done(),
-            Err(error) => {
-                let text = format!("{}; held in memory until the next start", Chain(error));
-                if answer.is_none() {
-                    INIT.failed(&text, "go on");
-                }
-                Response::refused(text)
-            }
+            Err(error) => Response::refused(format_args!(
+                "{}; held in memory until the next start",
+                Chain(&error)
+            )),
         };
-        if let Some(answer) = answer {
-            let _ = answer.send(response);
-        }
+        let _ = answer.send(response);
     }
 
     fn mark_good(&mut self) -> bool {

@@ -63,7 +63,7 @@ struct Supervisor {
     tray: TrayConfig,
     handoff: Handoff,
     keeper: Keeper,
-    /// The floors in force: at least what the card holds.
+    /// The floors in force: at least what the card holds, and what the bootstrap could not keep.
     held: Floors,
     core: Core,
     inputs: Sender<Input>,
@@ -124,7 +124,6 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
         Ok(keeper) => keeper,
         Err(error) => pid1::fatal(format_args!("start a thread: {error}")),
     };
-    keeper.raise(held.clone(), None);
     let core = Core::new(SERVICES.len(), KEEPER, clock::since_boot());
     let mut supervisor = Supervisor {
         tray,
@@ -219,9 +218,16 @@ impl Supervisor {
                     head,
                     trust_root,
                     time,
+                    in_memory,
                 } = request.op
                 {
-                    self.raise(&head, trust_root, time, answer);
+                    if let Some(by) = self.raise(&head, trust_root, time, &answer) {
+                        if in_memory {
+                            let _ = answer.send(Response::done());
+                        } else {
+                            self.keeper.raise(by, answer);
+                        }
+                    }
                     return Event::Tick;
                 }
                 let (response, event) = self.answer(request.op);
@@ -232,11 +238,17 @@ impl Supervisor {
     }
 
     /// Remembers a head that the hypervisor accepted. The hypervisor judges by the same floors; a daemon that lost or never had them
-    /// is stopped here. It holds from now on, whatever the card does; the card's thread answers when it is on the card.
-    fn raise(&mut self, head: &Head, trust_root: u64, time: u64, answer: Sender<Response>) {
+    /// is stopped here, and told so. It holds from now on, whatever the card does; gives what is still to be kept.
+    fn raise(
+        &mut self,
+        head: &Head,
+        trust_root: u64,
+        time: u64,
+        answer: &Sender<Response>,
+    ) -> Option<Floors> {
         let Some(id) = ObjectId::from_hex(&head.commit) else {
             let _ = answer.send(Response::refused("the head is not a commit's name"));
-            return;
+            return None;
         };
         let by = Floors {
             trust_root,
@@ -246,10 +258,10 @@ impl Supervisor {
         };
         if let Err(lower) = self.held.judge(&by) {
             let _ = answer.send(Response::refused(lower));
-            return;
+            return None;
         }
         self.held.raise(&by);
-        self.keeper.raise(by, Some(answer));
+        Some(by)
     }
 
     fn answer(&mut self, op: Op) -> (Response, Event) {

@@ -54,6 +54,10 @@ pub enum Op {
         trust_root: u64,
         /// Newest signed time in it, Unix seconds.
         time: u64,
+        /// Until the next start only, since the card did not keep the head: floors on the card that no head there reaches would
+        /// leave the next start without any.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        in_memory: bool,
     },
     /// Stop everything in order, then start again.
     Reboot,
@@ -197,6 +201,7 @@ mod tests {
                     },
                     trust_root: 1,
                     time: 5,
+                    in_memory: false,
                 },
                 r#"{"v":1,"op":"raise","head":{"commit":"ab","generation":7},"trustRoot":1,"time":5}"#,
             ),
