@@ -8,6 +8,7 @@
 
 pub mod artifacts;
 pub mod authority;
+pub mod card;
 pub mod console;
 pub mod front;
 pub mod nested;
@@ -15,6 +16,7 @@ pub mod ovmf;
 pub mod process;
 pub mod qemu;
 pub mod rack;
+pub mod replay;
 pub mod scene;
 pub mod servers;
 pub mod sntp;

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
+    card::Card,
     console::Console,
     process::{Process, bound_to_us, output, tail},
     until::until,
@@ -72,6 +73,10 @@ pub struct Machine {
     pub clock: Option<String>,
     /// Whether there is a network card.
     pub network: bool,
+    /// How its card behaves.
+    pub card: Card,
+    /// Images of further disks that are plugged in, which it may write to.
+    pub more_disks: Vec<PathBuf>,
     /// How its processor is had.
     pub accelerator: Accelerator,
     /// Makes the guest's clock count instructions, one a nanosecond; emulated whatever the accelerator is.
@@ -85,6 +90,8 @@ impl Default for Machine {
             processors: 2,
             clock: None,
             network: true,
+            card: Card::Sound,
+            more_disks: Vec::new(),
             accelerator: Accelerator::chosen(),
             count_instructions: false,
         }
@@ -135,6 +142,7 @@ impl Tray {
             .find(|n| !folder.join(format!("console.{n}.log")).exists())
             .unwrap_or(1);
         let console = folder.join(format!("console.{boots}.log"));
+        let card = machine.card.drive(&folder.join("card.img"), folder)?;
         let mut command = bound_to_us("qemu-system-x86_64");
         command
             .args([
@@ -165,10 +173,7 @@ impl Tray {
                 folder.join("firmware-variables.fd").display()
             ))
             .arg("-drive")
-            .arg(format!(
-                "if=none,id=card,format=raw,discard=unmap,file={}",
-                folder.join("card.img").display()
-            ))
+            .arg(format!("if=none,id=card,{card}"))
             .args(["-device", "virtio-blk-pci,drive=card,bootindex=0"])
             .args(["-device", "virtio-rng-pci"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
@@ -180,6 +185,13 @@ impl Tray {
                 "unix:{},server=on,wait=off",
                 folder.join("qmp.sock").display()
             ));
+        for (number, disk) in machine.more_disks.iter().enumerate() {
+            let file = disk.display();
+            command
+                .arg("-drive")
+                .arg(format!("if=none,id=more{number},format=raw,file={file}"))
+                .args(["-device", &format!("virtio-blk-pci,drive=more{number}")]);
+        }
         if machine.count_instructions {
             command.args([
                 "-accel",

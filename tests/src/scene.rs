@@ -91,7 +91,21 @@ impl Scene {
     /// # Errors
     /// When QEMU does not start.
     pub fn boot_again(&self) -> Result<Tray> {
-        Tray::switch_on("tray-1", &self.tray(), &Machine::default())
+        self.boot_again_on(&Machine::default())
+    }
+
+    /// As [`Scene::boot_again`], in this machine.
+    ///
+    /// # Errors
+    /// When QEMU does not start.
+    pub fn boot_again_on(&self, machine: &Machine) -> Result<Tray> {
+        Tray::switch_on("tray-1", &self.tray(), machine)
+    }
+
+    /// The file that is the tray's card.
+    #[must_use]
+    pub fn card(&self) -> PathBuf {
+        self.tray().join("card.img")
     }
 
     /// Where the tray's card and logs are.
