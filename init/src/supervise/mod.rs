@@ -178,9 +178,9 @@ fn arm() -> Option<Watchdog> {
 impl Supervisor {
     fn work(&mut self, received: &mpsc::Receiver<Input>) -> Leave {
         let mut fed = Duration::ZERO;
-        let mut event = Event::Tick;
+        let mut events = vec![Event::Tick];
         loop {
-            if let Some(how) = self.react(event) {
+            if let Some(how) = self.react(events) {
                 return how;
             }
             let now = clock::since_boot();
@@ -192,22 +192,24 @@ impl Supervisor {
                 fed = now;
             }
             let wake = self.core.wake().unwrap_or(now + FEED).min(fed + FEED);
-            event = match received.recv_timeout(wake.saturating_sub(now)) {
+            events = match received.recv_timeout(wake.saturating_sub(now)) {
                 Ok(input) => self.take(input),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Event::Tick,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    vec![Event::Tick]
+                }
             };
         }
     }
 
-    /// Turns an input into an event for the core.
-    fn take(&mut self, input: Input) -> Event {
-        match input {
+    /// Turns an input into events for the core. One signal may stand for several children.
+    fn take(&mut self, input: Input) -> Vec<Event> {
+        let event = match input {
             Input::Signal(Signal::Child) => {
-                for (pid, how) in child::reap() {
-                    // All but the last event are handled here; none of them ends the work.
-                    self.react(Event::Ended(pid, how));
-                }
-                Event::Tick
+                let ended = child::reap().into_iter();
+                // The last one is looked at first: time passes after the ends, and also when none of them was ours.
+                return std::iter::once(Event::Tick)
+                    .chain(ended.map(|(pid, how)| Event::Ended(pid, how)))
+                    .collect();
             }
             Input::Signal(Signal::Terminate) => Event::Leave(Leave::Reboot),
             Input::Signal(Signal::Power) => Event::Leave(Leave::Poweroff),
@@ -228,13 +230,14 @@ impl Supervisor {
                             self.keeper.raise(by, answer);
                         }
                     }
-                    return Event::Tick;
+                    return vec![Event::Tick];
                 }
                 let (response, event) = self.answer(request.op);
                 let _ = answer.send(response);
                 event
             }
-        }
+        };
+        vec![event]
     }
 
     /// Remembers a head that the hypervisor accepted. The hypervisor judges by the same floors; a daemon that lost or never had them
@@ -332,9 +335,10 @@ impl Supervisor {
         }
     }
 
-    /// Steps the core and does what it says, until there is nothing more to do.
-    fn react(&mut self, event: Event) -> Option<Leave> {
-        let mut events = vec![event];
+    /// Steps the core and does what it says, until there is nothing more to do. What it returns is said once: the end of the
+    /// last service on the way down is as good a moment for it as any.
+    #[must_use]
+    fn react(&mut self, mut events: Vec<Event>) -> Option<Leave> {
         while let Some(event) = events.pop() {
             let jitter = u8::try_from(clock::since_boot().subsec_micros() & 0xff).unwrap_or(0);
             if let Event::Leave(how) = event
