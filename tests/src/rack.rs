@@ -5,7 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     artifacts::Artifacts,
-    process::{git, output},
+    process::{describe, git, output},
     servers::GitServer,
 };
 
@@ -379,7 +379,7 @@ impl Rack {
         }
     }
 
-    /// What the tray behind the loopback port `api` says about itself.
+    /// What the tray behind the loopback port `api` says about itself, whether all is well with it or not.
     ///
     /// # Errors
     /// When it does not answer.
@@ -393,7 +393,7 @@ impl Rack {
                 &format!("127.0.0.1:{api}"),
             ])
             .within()
-            .run()?;
+            .answer()?;
         let mut states: Vec<Value> =
             serde_json::from_str(&text).with_context(|| format!("racklet status said {text}"))?;
         let state = states.pop().context("racklet status said nothing")?;
@@ -465,6 +465,22 @@ impl Racklet {
     /// When it fails; with what it said.
     pub fn run(mut self) -> Result<String> {
         output(&mut self.command)
+    }
+
+    /// Runs it and gives its answer, also where that is bad news (exit code 1) and not a failure.
+    ///
+    /// # Errors
+    /// When there is no answer; with what it said.
+    pub fn answer(mut self) -> Result<String> {
+        let line = describe(&self.command);
+        let out = self.command.stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&out.stderr);
+        ensure!(
+            matches!(out.status.code(), Some(0 | 1)) && !out.stdout.is_empty(),
+            "{line}: {}\n{said}",
+            out.status
+        );
+        Ok(String::from_utf8(out.stdout)?)
     }
 }
 
