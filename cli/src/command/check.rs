@@ -38,6 +38,7 @@ pub(crate) struct Check {
 
 /// The outcome of a check.
 #[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     ok: bool,
     head: Option<String>,
