@@ -35,7 +35,7 @@ pub(crate) enum Key {
     /// Give roles to a key: prepares, signs and commits the next trust root
     Add(Change),
     /// Take roles from a key: prepares, signs and commits the next trust root
-    Remove(Change),
+    Remove(Removal),
 }
 
 #[derive(Args)]
@@ -68,6 +68,15 @@ pub(crate) struct Change {
     rack: RackArgument,
 }
 
+#[derive(Args)]
+pub(crate) struct Removal {
+    #[command(flatten)]
+    change: Change,
+    /// Do not ask, even if none of your keys may change what runs afterwards
+    #[arg(long)]
+    yes: bool,
+}
+
 impl Key {
     pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
         match self {
@@ -98,7 +107,7 @@ impl Key {
                     output,
                 )
             }
-            Key::Remove(this) => {
+            Key::Remove(Removal { change: this, yes }) => {
                 let remove = this
                     .role
                     .iter()
@@ -108,6 +117,7 @@ impl Key {
                     &this.rack.open()?,
                     &Changes {
                         remove,
+                        yes,
                         ..Changes::default()
                     },
                     &this.signing,

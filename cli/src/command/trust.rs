@@ -6,6 +6,7 @@
 //! ```
 
 use std::fs;
+use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -63,6 +64,9 @@ pub(crate) struct Rotate {
     /// How many keys of a role have to agree from now on, such as `root=2`
     #[arg(long, value_name = "ROLE=N", value_parser = threshold)]
     threshold: Vec<(Role, u8)>,
+    /// Do not ask, even if none of your keys may change what runs afterwards
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     signing: Signing,
     #[command(flatten)]
@@ -96,6 +100,7 @@ impl Trust {
                     add: rotate.add,
                     remove: rotate.remove,
                     threshold: rotate.threshold,
+                    yes: rotate.yes,
                 };
                 change(&rotate.rack.open()?, &changes, &rotate.signing, output)
             }
@@ -116,6 +121,8 @@ pub(crate) struct Changes {
     pub(crate) add: Vec<(Role, String)>,
     pub(crate) remove: Vec<(Role, String)>,
     pub(crate) threshold: Vec<(Role, u8)>,
+    /// Even if the user can change nothing afterwards.
+    pub(crate) yes: bool,
 }
 
 /// Makes the next version of the trust root, then signs it.
@@ -138,6 +145,9 @@ pub(crate) fn change(
     if roles == *root.roles() {
         bail!("nothing would change; see `racklet trust rotate --help`");
     }
+    if !changes.yes && locks_out(&root.roles().config, &roles.config) {
+        confirm()?;
+    }
     let version = root.version() + 1;
     let next = TrustRoot::new(root.rack(), version, roles).context("make the next version")?;
     write(
@@ -150,6 +160,30 @@ pub(crate) fn change(
         .pop()
         .context("the version just written")?;
     sign(rack, &root, files, signing, output)
+}
+
+/// Whether one of the keys here is a config key `before`, and none is one `after`.
+fn locks_out(before: &RoleKeys, after: &RoleKeys) -> bool {
+    let mine = ssh::available();
+    let any = |role: &RoleKeys| mine.iter().any(|key| role.keys.contains(&key.public));
+    any(before) && !any(after)
+}
+
+/// Asks whoever is about to take their own right to change what runs.
+fn confirm() -> anyhow::Result<()> {
+    let warning = "none of the keys you have here would be a config key any more: trays would refuse every commit of yours, also the one that takes this back";
+    if !io::stdin().is_terminal() {
+        bail!("{warning}; say --yes if that is meant");
+    }
+    eprint!("Afterwards {warning}.\nIs that meant (yes or no)? ");
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .context("read the answer")?;
+    match answer.trim() {
+        "yes" => Ok(()),
+        _ => bail!("nothing was changed"),
+    }
 }
 
 /// The roles after the changes; pure.
@@ -180,13 +214,19 @@ fn changed(root: &TrustRoot, changes: &Changes) -> anyhow::Result<Roles> {
         {
             keys.threshold = *count;
         }
-        if usize::from(keys.threshold) > keys.keys.len() {
-            bail!(
-                "role {role} would need {} and have {}; add a key or lower it with --threshold {role}={}",
-                count(u64::from(keys.threshold), "key"),
-                keys.keys.len(),
-                keys.keys.len().max(1)
-            );
+        let have = keys.keys.len();
+        if usize::from(keys.threshold) > have {
+            let needed = count(u64::from(keys.threshold), "key");
+            let first = changes.remove.iter().find(|(named, _)| *named == role);
+            let cure = match (have, first) {
+                // A role without keys could never be given to one again.
+                (0, Some((_, gone))) => format!(
+                    "give it to another key in the same step: racklet trust rotate --add {role}=NEW.pub --remove {role}={gone}"
+                ),
+                (0, None) => format!("add a key with --add {role}=NEW.pub"),
+                _ => format!("add a key or lower it with --threshold {role}={have}"),
+            };
+            bail!("role {role} would need {needed} and have {have}; {cure}");
         }
         Ok(keys)
     };

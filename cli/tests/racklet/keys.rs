@@ -186,12 +186,54 @@ fn a_new_version_waits_for_the_signatures_of_old_and_new_root_keys() {
 fn a_role_cannot_be_left_without_enough_keys() {
     let world = World::with_rack();
     let mine = world.ok(&["key", "fingerprint", "home/.ssh/id_ed25519"]);
-    let said = world.refused(&["key", "remove", mine.trim(), "--role", "payload"]);
-    assert!(
-        said.contains("role payload would need 1 key and have 0"),
-        "{said}"
-    );
+    for role in ["payload", "root"] {
+        let said = world.refused(&["key", "remove", mine.trim(), "--role", role]);
+        assert!(
+            said.contains(&format!("role {role} would need 1 key and have 0")),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!(
+                "racklet trust rotate --add {role}=NEW.pub --remove {role}={}",
+                mine.trim()
+            )),
+            "{said}"
+        );
+    }
     assert!(!world.path("rack/trust/2").exists());
+}
+
+#[test]
+fn who_is_about_to_lock_themselves_out_is_asked_first() {
+    let world = World::with_rack();
+    world.keygen("anna");
+    let add = ["key", "add", "../anna.pub", "--role"];
+    for role in ["config", "root"] {
+        world.in_rack(&[&add[..], &[role]].concat());
+    }
+    let mine = world.ok(&["key", "fingerprint", "home/.ssh/id_ed25519"]);
+    let before = world.json(&["trust", "show"]);
+    let remove = ["key", "remove", mine.trim(), "--role", "config"];
+    let gone = format!("config={}", mine.trim());
+    let rotate = ["trust", "rotate", "--remove", &gone];
+    for command in [&remove[..], &rotate] {
+        let said = world.refused(command);
+        assert!(
+            said.contains("none of the keys you have here would be a config key"),
+            "{said}"
+        );
+        assert!(said.contains("--yes"), "{said}");
+    }
+    assert_eq!(world.json(&["trust", "show"]), before);
+    // Of somebody else's key nobody is asked.
+    let anna = world.ok(&["key", "fingerprint", "anna"]);
+    let other = ["key", "remove", anna.trim(), "--role", "root"];
+    world.in_rack(&other);
+    world.in_rack(&[&remove[..], &["--yes"]].concat());
+    assert_eq!(
+        world.json(&["trust", "show"])["roles"]["config"]["keys"][0]["fingerprint"],
+        anna.trim()
+    );
 }
 
 #[test]
