@@ -40,8 +40,10 @@ impl Repository {
             .text(["rev-parse", "--show-toplevel"])
             .or_else(|_| here.text(["rev-parse", "--absolute-git-dir"]))
             .map_err(|error| match error {
-                GitError::Missing(_) => error,
-                _ => GitError::NotARepository(path.to_owned()),
+                // Git says itself what to do: a folder of another user may hold settings that start programs.
+                GitError::Failed { ref message, .. } if message.contains("safe.directory") => error,
+                GitError::Failed { .. } => GitError::NotARepository(path.to_owned()),
+                _ => error,
             })?;
         Ok(Self::at(Path::new(&top)))
     }

@@ -10,7 +10,7 @@ use racklet_api::rack::{Problem, Problems, RackState, is_object_file, load};
 use racklet_trust::history::Head;
 use racklet_trust::{Digest, PublicKey, Role, TrustRoot, Verified};
 
-use crate::git::Repository;
+use crate::git::{GitError, Repository};
 use crate::history::{Judge, Judged, Refusal};
 use crate::objects::Objects;
 
@@ -63,9 +63,17 @@ impl RackArgument {
         Ok(rack)
     }
 
-    /// The rack, when there is one here.
-    pub(crate) fn find(&self) -> Option<Rack> {
-        self.open().ok()
+    /// The rack, when there is one here. One that was named has to be there, and one that Git refuses to open is no reason to go on
+    /// as if there were none.
+    pub(crate) fn find(&self) -> anyhow::Result<Option<Rack>> {
+        match self.open() {
+            Ok(rack) => Ok(Some(rack)),
+            Err(error) if self.rack.is_some() => Err(error),
+            Err(error) => match error.downcast_ref::<GitError>() {
+                None | Some(GitError::NotARepository(_)) => Ok(None),
+                Some(_) => Err(error),
+            },
+        }
     }
 }
 

@@ -4,6 +4,9 @@
 //! Sources: Linux, Documentation/arch/x86/boot.rst and Documentation/arch/arm64/booting.rst. The images are the
 //! builder's own; this is for mistakes, not for attacks, and decides nothing about trust.
 
+/// The architectures of trays and their workloads, as the kernel names them: what [`inspect`] can find.
+pub const ARCHITECTURES: [&str; 2] = ["aarch64", "x86_64"];
+
 /// Why a file is not a kernel that a tray can start.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KernelError {

@@ -130,7 +130,7 @@ impl Key {
 
 fn list(rack: &RackArgument, output: Output) -> anyhow::Result<()> {
     let root = rack
-        .find()
+        .find()?
         .and_then(|rack| rack.trust().ok())
         .map(|(root, _)| root);
     let keys = ssh::available();

@@ -8,11 +8,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use racklet_image::erofs::{self, ArchiveOptions, DirectoryOptions};
 use racklet_image::kernel;
 use racklet_image::package::{self, Input, Package};
 use racklet_trust::Manifest;
+use racklet_trust::date::Utc;
 use racklet_trust::manifest::Kind;
 use serde_json::json;
 
@@ -125,7 +127,8 @@ pub(crate) struct ArtifactBuild {
     #[arg(long, value_name = "DIR|TAR")]
     from: PathBuf,
     /// The architecture its programs are for
-    #[arg(long, value_name = "ARCH", default_value = std::env::consts::ARCH)]
+    #[arg(long, value_name = "ARCH", default_value = std::env::consts::ARCH,
+          value_parser = PossibleValuesParser::new(kernel::ARCHITECTURES))]
     architecture: String,
     /// Keep numeric owners of a directory instead of making everything root's
     #[arg(long)]
@@ -207,6 +210,51 @@ pub(crate) fn open(directory: &Path, kind: Kind) -> anyhow::Result<Package> {
     Ok(package)
 }
 
+/// What a tray would refuse of a package however well it is signed; what depends on one tray, `racklet check` says.
+pub(crate) fn usable(package: &Package) -> anyhow::Result<()> {
+    let manifest = package.manifest();
+    let what = format!(
+        "{} {} version {}",
+        manifest.kind, manifest.name, manifest.version
+    );
+    if !kernel::ARCHITECTURES.contains(&&*manifest.architecture) {
+        bail!(
+            "{what} is for {}, and no tray is; build it for one of {}",
+            manifest.architecture,
+            kernel::ARCHITECTURES.join(", ")
+        );
+    }
+    let now = crate::time::now();
+    if let Some(expires) = manifest.expires.filter(|expires| now >= *expires) {
+        bail!(
+            "{what} expired at {}, and it is {} now; build and sign it again with a later --created or a longer --expires-in",
+            Utc(expires),
+            Utc(now)
+        );
+    }
+    Ok(())
+}
+
+/// An output inside of what is packed would be packed the next time, and an output in its place would take it away.
+fn apart(from: &Path, output: &Path) -> anyhow::Result<()> {
+    let absolute = std::path::absolute(output).context("find the current folder")?;
+    // It need not exist yet: what of it does exist says where it will be.
+    let existing = absolute
+        .ancestors()
+        .find_map(|part| part.canonicalize().ok());
+    let from_absolute = from
+        .canonicalize()
+        .with_context(|| format!("find {}", from.display()))?;
+    if existing.is_some_and(|place| place.starts_with(&from_absolute)) {
+        bail!(
+            "the output {} lies inside of {}, which is to be packed; name another folder with -o",
+            output.display(),
+            from.display()
+        );
+    }
+    Ok(())
+}
+
 fn modified(file: &File) -> io::Result<u64> {
     Ok(u64::try_from(file.metadata()?.mtime()).unwrap_or(0))
 }
@@ -284,6 +332,7 @@ impl ArtifactBuild {
         let _guard = interrupt::guard();
         let shown = self.from.display();
         let (tree, newest) = if self.from.is_dir() {
+            apart(&self.from, &self.common.output)?;
             let options = DirectoryOptions {
                 keep_owners: self.keep_owners,
                 devices: self.allow_devices,

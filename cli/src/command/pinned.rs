@@ -151,13 +151,10 @@ fn package(
         Manifest::verify(root, kind, &bytes, &signatures).map_err(|error| chain(&error))?;
     for name in boards {
         let board = racklet_boards::find(name).map_err(|error| error.to_string())?;
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |time| time.as_secs());
         let machine = Machine {
             architecture: &board.architecture,
             board: name,
-            now: Some(now),
+            now: Some(crate::time::now()),
             floor: 0,
         };
         manifest

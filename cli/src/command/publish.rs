@@ -5,16 +5,17 @@
 //! that two people who publish the same package make the same commit.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use racklet_fetch::publish::{CommitInfo, manifest_ref, write_fast_import};
 use racklet_image::package::Package;
+use racklet_trust::Manifest;
 use racklet_trust::manifest::Kind;
 use serde_json::json;
 
-use super::package::open;
+use super::package::{open, usable};
 use crate::git::Repository;
 use crate::interrupt;
 use crate::output::{Output, size};
@@ -54,7 +55,8 @@ impl Publish {
         let _guard = interrupt::guard();
         let package = open(&self.directory, kind)?;
         let signatures = package.signatures()?.len();
-        let rack = self.rack.find();
+        usable(&package)?;
+        let rack = self.rack.find()?;
         match &rack {
             Some(rack) => {
                 let (root, _) = rack.trust()?;
@@ -107,6 +109,9 @@ impl Publish {
             true => repository.commit(&branch),
             false => remote_tip(&repository, &absolute, &branch, rack.is_none(), output)?,
         };
+        if let Some(parent) = &parent {
+            not_lower(&repository, &package, parent, &self.directory)?;
+        }
         let (commit, changed) = commit(&repository, &package, &branch, parent.as_deref(), output)?;
         if !self.no_push && changed {
             output.note(&format!("pushing {branch} to {absolute}"));
@@ -151,12 +156,36 @@ impl Publish {
     }
 }
 
+/// Refuses a version below the one that is published: what is newest on a branch would be older than what it replaces.
+fn not_lower(
+    repository: &Repository,
+    package: &Package,
+    tip: &str,
+    directory: &Path,
+) -> anyhow::Result<()> {
+    let published = repository
+        .run(["cat-file", "blob", &format!("{tip}:manifest.json")])
+        .ok()
+        .and_then(|bytes| Manifest::parse_unverified(&bytes).ok());
+    let manifest = package.manifest();
+    // Whatever else lies on the branch is replaced by what is good.
+    match published {
+        Some(there) if there.version > manifest.version => bail!(
+            "version {there} of {kind} {name} is published already, and versions on a branch only go up: build this one again with --version {next}; to go back to what was published earlier, pin it (racklet {kind} pin {place})",
+            there = there.version,
+            kind = manifest.kind,
+            name = manifest.name,
+            next = there.version.saturating_add(1),
+            place = directory.display(),
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// How the repository at `url` names its objects, by the length of a name; sha256 when it has none yet and does not say.
 fn object_format(repository: &Repository, url: &str) -> anyhow::Result<&'static str> {
     // Inside of a local repository the answer does not depend on its having commits.
-    if let Ok(format) =
-        Repository::at(std::path::Path::new(url)).text(["rev-parse", "--show-object-format"])
-    {
+    if let Ok(format) = Repository::at(Path::new(url)).text(["rev-parse", "--show-object-format"]) {
         return Ok(if format == "sha1" { "sha1" } else { "sha256" });
     }
     let listed = repository

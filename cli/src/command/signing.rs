@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use racklet_image::package::Package;
+use racklet_trust::date::Utc;
 use racklet_trust::manifest::Kind;
 use racklet_trust::{Role, namespace};
 use serde_json::json;
 
-use super::package::{open, summary};
+use super::package::{open, summary, usable};
 use crate::output::{Output, size};
 use crate::rack::RackArgument;
 use crate::ssh;
@@ -45,7 +46,7 @@ impl Sign {
         let package = open(&self.directory, kind)?;
         let root = self
             .rack
-            .find()
+            .find()?
             .map(|rack| rack.trust().map(|(root, _)| (rack, root)))
             .transpose()?;
         let key = match (&root, &self.key) {
@@ -106,10 +107,13 @@ impl Show {
             }
         };
         line("boards", manifest.boards.join(", "));
-        line("created", crate::time::utc(manifest.created));
+        line("created", Utc(manifest.created).to_string());
         line(
             "expires",
-            manifest.expires.map(crate::time::utc).unwrap_or_default(),
+            manifest
+                .expires
+                .map(|time| Utc(time).to_string())
+                .unwrap_or_default(),
         );
         line("arguments", manifest.arguments.clone());
         for (name, value) in &manifest.source {
@@ -153,6 +157,7 @@ impl Verify {
                 self.directory.display()
             )
         })?;
+        usable(&package)?;
         let role: Role = kind.role();
         let text = format!(
             "{kind} {} version {} is signed by enough {role} keys and complete",

@@ -11,6 +11,7 @@ mod fake;
 mod images;
 mod keys;
 mod packages;
+mod publishing;
 mod racks;
 mod trays;
 mod trusting;

@@ -346,11 +346,12 @@ fn wrong_inputs_are_refused_with_what_to_do() {
     assert!(build("../nothing", "qemu-x86_64").contains("open ../nothing"));
     assert!(build("../bzImage", "toaster").contains("there are: qemu-x86_64"));
     world.write("thesis/chapter", "1");
+    world.write("root/etc/x", "1");
     let said = world.refused(&[
         "artifact",
         "build",
         "--from",
-        "../thesis",
+        "../root",
         "--name",
         "web",
         "-o",

@@ -10,6 +10,7 @@
 //! - [`manifest`]: what a payload, an artifact or a bootstrap slot consists of.
 //! - [`arguments`]: which kernel command lines a board and a manifest may ask for.
 //! - [`commit`], [`history`]: which heads of the rack repository may be followed.
+//! - [`date`]: Unix time as people read it.
 //! - [`slot`]: which boot slot is used, and how that is recorded so that power may go at any time.
 //!
 //! [`Verified`] is the proof that one of these checks succeeded. It can be made only here.
@@ -22,6 +23,7 @@ extern crate std;
 
 pub mod arguments;
 pub mod commit;
+pub mod date;
 pub mod digest;
 pub mod floors;
 pub mod history;

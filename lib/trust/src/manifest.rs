@@ -10,6 +10,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::date::Utc;
 use crate::{
     Digest, Verified, arguments, namespace,
     root::{Role, TrustRoot, Unauthorised},
@@ -169,7 +170,7 @@ pub enum NotForUs {
         here: String,
     },
     /// Its time is over.
-    #[error("it expired at {expires}, and it is {now} now (Unix time)")]
+    #[error("it expired at {}, and it is {} now", Utc(*expires), Utc(*now))]
     Expired {
         /// Unix time in seconds.
         expires: u64,
