@@ -18,13 +18,13 @@ use std::time::Duration;
 const MAX_LABELS: usize = 64;
 
 /// Gives a state unless it added at least one problem.
-pub(super) fn check(repository: Repository, problems: &mut Vec<Problem>) -> Option<RackState> {
+pub(super) fn check(repository: &Repository, problems: &mut Vec<Problem>) -> Option<RackState> {
     let before = problems.len();
     let mut check = Check {
         problems,
         warnings: Vec::new(),
     };
-    check.file_names(&repository);
+    check.file_names(repository);
     let rack = check.rack(&repository.rack);
     let mut trays = check.trays(&repository.trays);
     let releases = check.releases(&repository.releases, &mut trays);

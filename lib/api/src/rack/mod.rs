@@ -6,6 +6,9 @@
 //!        problems of one file          problems between files
 //! ```
 //!
+//! After a mistake that leaves the text readable, reading goes on with something made up in its place, so that all mistakes of a
+//! file are told at once; such an object never becomes state.
+//!
 //! Pure: no files, no clocks, no network. `racklet check`, the tray's init and the hypervisor all call [`load`], so
 //! they cannot disagree. It is not this module's work to verify signatures; the caller hands over a tree that is.
 //!
@@ -44,7 +47,8 @@ pub use values::{ManifestDigest, Memory, Name, Prefix, RackId, RepositoryUrl, Va
 
 use object::{MicroVmSpec, NetworkSpec, Object, RackSpec, ReleaseSpec, TraySpec};
 use serde::de::DeserializeOwned;
-use yaml::Node;
+use std::collections::BTreeSet;
+use yaml::{Node, mend};
 
 /// The version of the objects, in their `apiVersion`.
 pub const API_VERSION: &str = "racklet.dev/v1alpha1";
@@ -68,6 +72,8 @@ struct Repository {
     releases: Vec<Parsed<ReleaseSpec>>,
     networks: Vec<Parsed<NetworkSpec>>,
     workloads: Vec<Parsed<MicroVmSpec>>,
+    /// The files with mistakes: in the objects read from them something is made up.
+    mended: BTreeSet<String>,
 }
 
 /// Whether [`load`] looks at a file of this path; callers need not read the others.
@@ -107,11 +113,9 @@ where
             ));
             break;
         }
-        if let Err(problem) = repository.add(path, kind, bytes) {
-            problems.push(problem);
-        }
+        repository.add(path, kind, bytes, &mut problems);
     }
-    let result = check::check(repository, &mut problems);
+    let result = repository.check(&mut problems);
     match (Problems::from_list(problems), result) {
         (None, Some(state)) => Ok(state),
         (Some(problems), _) => Err(problems),
@@ -159,66 +163,143 @@ fn place(path: &str) -> Place {
 }
 
 impl Repository {
-    fn add(&mut self, path: &str, kind: &'static str, bytes: &[u8]) -> Result<(), Problem> {
-        let root = yaml::parse(bytes)
-            .map_err(|error| Problem::new(path, Some(error.at), error.message))?;
-        header(path, &root, kind)?;
-        match kind {
-            "Rack" => self.rack.push(read(path, &root)?),
-            "Tray" => self.trays.push(read(path, &root)?),
-            "Release" => self.releases.push(read(path, &root)?),
-            "Network" => self.networks.push(read(path, &root)?),
-            _ => self.workloads.push(read(path, &root)?),
+    /// Adds the object in `bytes`, mended where it has mistakes, which are told.
+    fn add(&mut self, path: &str, kind: &'static str, bytes: &[u8], problems: &mut Vec<Problem>) {
+        let before = problems.len();
+        let mut root = match yaml::parse(bytes) {
+            Ok(root) => root,
+            Err(error) => {
+                problems.push(Problem::new(path, Some(error.at), error.message));
+                return;
+            }
+        };
+        if let Err(problem) = header(path, &mut root, kind, problems) {
+            problems.push(problem);
+            return;
         }
-        Ok(())
+        match kind {
+            "Rack" => self.rack.extend(read(path, &mut root, problems)),
+            "Tray" => self.trays.extend(read(path, &mut root, problems)),
+            "Release" => self.releases.extend(read(path, &mut root, problems)),
+            "Network" => self.networks.extend(read(path, &mut root, problems)),
+            _ => self.workloads.extend(read(path, &mut root, problems)),
+        }
+        if problems.len() > before {
+            self.mended.insert(path.to_owned());
+        }
+    }
+
+    /// Checks objects against each other. Where some are mended, a complaint about another file has to come with and without
+    /// them, so that what was made up, or is not there, makes nobody look for a mistake that is none; about a mended file
+    /// it has to be about what it says.
+    fn check(mut self, problems: &mut Vec<Problem>) -> Option<RackState> {
+        if self.mended.is_empty() {
+            return check::check(&self, problems);
+        }
+        let before = problems.len();
+        let mut with = problems.clone();
+        check::check(&self, &mut with);
+        self.keep_whole();
+        check::check(&self, problems);
+        let without = problems.split_off(before);
+        problems.extend(with.drain(before..).filter(|problem| {
+            if self.mended.contains(&problem.file) {
+                problem.line != mend::MADE_UP
+            } else {
+                without.contains(problem)
+            }
+        }));
+        None
+    }
+
+    fn keep_whole(&mut self) {
+        fn keep<S>(all: &mut Vec<Parsed<S>>, mended: &BTreeSet<String>) {
+            all.retain(|parsed| !mended.contains(&parsed.file));
+        }
+        keep(&mut self.rack, &self.mended);
+        keep(&mut self.trays, &self.mended);
+        keep(&mut self.releases, &self.mended);
+        keep(&mut self.networks, &self.mended);
+        keep(&mut self.workloads, &self.mended);
     }
 }
 
 /// `apiVersion` and `kind` first: with another version or kind, every other complaint would mislead.
-fn header(path: &str, root: &Node, kind: &str) -> Result<(), Problem> {
-    let fault = |node: &Node, message: String| Err(Problem::new(path, Some(node.at), message));
-    let Some(version) = root.get("apiVersion") else {
-        return fault(
-            root,
-            format!("`apiVersion` is missing: write `apiVersion: {API_VERSION}`"),
-        );
-    };
-    if version.text() != Some(API_VERSION) {
-        return fault(version, format!("apiVersion must be {API_VERSION}"));
+fn header(
+    path: &str,
+    root: &mut Node,
+    kind: &str,
+    problems: &mut Vec<Problem>,
+) -> Result<(), Problem> {
+    let fault = |node: &Node, message: String| Problem::new(path, Some(node.at), message);
+    for (key, wanted) in [("apiVersion", API_VERSION), ("kind", kind)] {
+        let Some(found) = root.get(key) else {
+            let problem = fault(root, format!("`{key}` is missing: write `{key}: {wanted}`"));
+            // The place of the file tells what is meant, so the rest can be looked at.
+            if root.add(key, wanted).is_none() {
+                return Err(problem);
+            }
+            problems.push(problem);
+            continue;
+        };
+        match found.text() {
+            Some(text) if text == wanted => {}
+            _ if key == "apiVersion" => {
+                return Err(fault(found, format!("apiVersion must be {API_VERSION}")));
+            }
+            Some(text) if KINDS.contains(&text) => {
+                return Err(fault(
+                    found,
+                    format!("a {text} does not belong into this file; a {kind} does"),
+                ));
+            }
+            _ => {
+                return Err(fault(
+                    found,
+                    format!("the kind in this file must be {kind}"),
+                ));
+            }
+        }
     }
-    let Some(found) = root.get("kind") else {
-        return fault(root, format!("`kind` is missing: write `kind: {kind}`"));
-    };
-    match found.text() {
-        Some(text) if text == kind => Ok(()),
-        Some(text) if KINDS.contains(&text) => fault(
-            found,
-            format!("a {text} does not belong into this file; a {kind} does"),
-        ),
-        _ => fault(found, format!("the kind in this file must be {kind}")),
-    }
+    Ok(())
 }
 
-fn read<S: DeserializeOwned>(path: &str, root: &Node) -> Result<Parsed<S>, Problem> {
-    let object = Object::<S>::deserialize_node(root).map_err(|error| {
-        let inside = error.path();
-        let message = if inside.is_empty() {
-            error.message
-        } else {
-            format!("{inside}: {}", error.message)
-        };
-        Problem::new(path, error.at.or(Some(root.at)), message)
-    })?;
-    Ok(Parsed {
+/// The object, if there is one after its mistakes were mended.
+fn read<S: DeserializeOwned>(
+    path: &str,
+    root: &mut Node,
+    problems: &mut Vec<Problem>,
+) -> Option<Parsed<S>> {
+    let top = root.at;
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let name = name.strip_suffix(".yaml").unwrap_or(name);
+    let reading = mend::read::<Object<S>>(root, name);
+    let mut mistakes: Vec<Problem> = reading
+        .mistakes
+        .into_iter()
+        .map(|error| {
+            let inside = error.path();
+            let message = if inside.is_empty() {
+                error.message
+            } else {
+                format!("{inside}: {}", error.message)
+            };
+            Problem::new(path, error.at.or(Some(top)), message)
+        })
+        .collect();
+    if mistakes.len() > mend::MAX_MISTAKES {
+        mistakes.truncate(mend::MAX_MISTAKES);
+        let message = format!(
+            "this file has more mistakes than the {} told here: mend these first",
+            mend::MAX_MISTAKES
+        );
+        mistakes.push(Problem::new(path, None, message));
+    }
+    problems.append(&mut mistakes);
+    reading.value.map(|object| Parsed {
         file: path.to_owned(),
         object,
     })
-}
-
-impl<S: DeserializeOwned> Object<S> {
-    fn deserialize_node(root: &Node) -> Result<Self, yaml::de::DeError> {
-        serde::Deserialize::deserialize(root)
-    }
 }
 
 #[cfg(test)]

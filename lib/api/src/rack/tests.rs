@@ -317,6 +317,158 @@ fn all_problems_of_a_repository_come_at_once() {
     );
 }
 
+/// What is said about each file, with its line.
+fn told(files: &Files) -> Vec<String> {
+    let problems = load_files(files).expect_err("must be refused");
+    problems.list().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn all_mistakes_of_one_file_come_at_once_in_the_order_of_lines() {
+    let mut files = good();
+    files.insert(
+        "workloads/web.yaml".into(),
+        "\
+apiVersion: racklet.dev/v1alpha1
+kind: MicroVM
+metadata: {name: web, lables: {a: b}}
+spec:
+  tray: [tray-1]
+  rootfs:
+    artifact: Server!
+    digest: sha256:bbbb
+  cpus: many
+  memry: 0Mi
+  user: {}
+  graceSeconds: 601
+  restartPolicy: Sometimes
+  network: {name: lan, address: 10.81.0.10}
+"
+        .into(),
+    );
+    assert_eq!(
+        told(&files),
+        [
+            "workloads/web.yaml:3:23: metadata: unknown field `lables`; did you mean `labels`?",
+            "workloads/web.yaml:5:3: spec: `command` is missing",
+            "workloads/web.yaml:5:9: spec.tray: write text: `tray: name`, not a list",
+            "workloads/web.yaml:7:5: spec.rootfs: `manifest` is missing",
+            "workloads/web.yaml:7:15: spec.rootfs.artifact: `Server!` is not a name: use 1 to 63 of a-z, 0-9 and -, not beginning or ending with -",
+            "workloads/web.yaml:8:5: spec.rootfs: unknown field `digest`; known here: artifact, manifest, repository",
+            "workloads/web.yaml:9:9: spec.cpus: write a number: `cpus: 1`, not the text `many`",
+            "workloads/web.yaml:10:3: spec: unknown field `memry`; did you mean `memory`?",
+            "workloads/web.yaml:10:10: spec.memory: `0Mi` is not an amount of memory: write for example 256Mi or 1Gi",
+            "workloads/web.yaml:11:9: spec.user: `gid` is missing",
+            "workloads/web.yaml:11:9: spec.user: `uid` is missing",
+            "workloads/web.yaml:12:17: spec.graceSeconds is 601, it must be 0 to 600",
+            "workloads/web.yaml:13:18: spec.restartPolicy: unknown value `Sometimes`; known here: Always, OnFailure, Never",
+            "workloads/web.yaml:14:33: spec.network: 10.81.0.10 is not a usable address of network lan (10.80.0.0/24)",
+        ]
+    );
+}
+
+/// Whatever is wrong, something passes in its place: otherwise the mistakes behind it would not be told.
+#[test]
+fn what_is_missing_or_of_a_wrong_type_hides_no_other_mistake() {
+    let fields: [(&str, &str, &[&str]); 4] = [
+        (
+            "trays/tray-1.yaml",
+            "Tray",
+            &["board", "memory", "cpus", "identity"],
+        ),
+        ("releases/stable.yaml", "Release", &["payload", "rollout"]),
+        ("networks/lan.yaml", "Network", &["ipv4", "ipv6", "nat"]),
+        (
+            "workloads/web.yaml",
+            "MicroVM",
+            &[
+                "tray",
+                "traySelector",
+                "kernel",
+                "rootfs",
+                "cpus",
+                "memory",
+                "command",
+                "workingDir",
+                "user",
+                "overlay",
+                "graceSeconds",
+                "env",
+                "network",
+                "restartPolicy",
+                "backoff",
+            ],
+        ),
+    ];
+    for (path, kind, fields) in fields {
+        // Labels are looked at only in an object that could be read.
+        let label = "metadata:\n  labels: {'': x}\n";
+        let wrong: String = fields
+            .iter()
+            .map(|field| format!("  {field}: [[]]\n"))
+            .collect();
+        for (spec, least) in [
+            (String::new(), 1),
+            ("spec: {}\n".into(), 0),
+            (format!("spec:\n{wrong}"), fields.len()),
+        ] {
+            let files = Files::from([
+                ("rack.yaml".to_owned(), RACK.to_owned()),
+                (path.to_owned(), format!("{label}{spec}")),
+            ]);
+            let told = told(&files);
+            // apiVersion, kind, name, label.
+            assert!(told.len() >= 4 + least, "{told:#?}");
+            assert!(
+                told.iter().any(|line| line.contains(":2:11: label ``")),
+                "{told:#?}"
+            );
+            assert!(
+                told.iter()
+                    .all(|line| line.starts_with(&format!("{path}:"))),
+                "{told:#?}"
+            );
+            assert!(
+                told.iter()
+                    .any(|line| line.ends_with(&format!("write `kind: {kind}`"))),
+                "{told:#?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_mistake_in_one_file_makes_none_in_others() {
+    let mut files = good();
+    files.insert("trays/tray-1.yaml".into(), TRAY.replace("64Gi", "64GB"));
+    files.insert(
+        "networks/lan.yaml".into(),
+        NETWORK.replace("10.80.0.0/24", "[]"),
+    );
+    let told = told(&files);
+    assert_eq!(told.len(), 2, "{told:#?}");
+}
+
+#[test]
+fn at_most_fifty_mistakes_of_a_file_are_told() {
+    let mut files = good();
+    let many: String = (0..8_000)
+        .map(|number| format!("  field-{number}: 1\n"))
+        .collect();
+    files.insert("rack.yaml".into(), format!("{RACK}{many}"));
+    let told = told(&files);
+    assert_eq!(told.len(), 51, "{told:#?}");
+    assert_eq!(
+        told[0],
+        "rack.yaml: this file has more mistakes than the 50 told here: mend these first"
+    );
+    assert!(
+        told[50].starts_with("rack.yaml:56:3: spec: unknown field `field-49`"),
+        "{}",
+        told[50]
+    );
+}
+
 #[test]
 fn a_repository_without_rack_yaml_says_what_to_do() {
     let problems = load(std::iter::empty::<(&str, &[u8])>()).expect_err("must be refused");

@@ -19,10 +19,27 @@ use std::fmt;
 pub(in crate::rack) struct DeError {
     pub(in crate::rack) message: String,
     pub(in crate::rack) at: Option<Position>,
-    /// From the innermost field outwards.
-    path: Vec<String>,
+    /// From the innermost field outwards: which one in the list or mapping around it, and how people call it.
+    pub(super) path: Vec<(usize, String)>,
+    /// What has to change for the rest to be read.
+    pub(super) mend: Mend,
     /// What should stand there, until the field's name is known and both can be said.
-    wanted: Option<Wanted>,
+    wanted: Option<Box<Wanted>>,
+}
+
+/// The smallest change to the tree after which a complaint would not come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mend {
+    /// Another value.
+    Value,
+    /// This word as the value.
+    Word(&'static str),
+    /// The entry has to go, key and value.
+    Remove,
+    /// The entry's key has to be this one.
+    Rename(&'static str),
+    /// This key has to come.
+    Add(&'static str),
 }
 
 #[derive(Debug)]
@@ -38,18 +55,19 @@ impl DeError {
             message,
             at: None,
             path: Vec::new(),
+            mend: Mend::Value,
             wanted: None,
         }
     }
 
     /// Says what to write behind `before`, such as `cpus: `, if that is what is wrong.
     fn behind(mut self, before: &str) -> Self {
-        if let Some(Wanted {
-            shape,
-            example,
-            found,
-        }) = self.wanted.take()
-        {
+        if let Some(wanted) = self.wanted.take() {
+            let Wanted {
+                shape,
+                example,
+                found,
+            } = *wanted;
             self.message = format!("write {shape}: `{before}{example}`, not {found}");
         }
         self
@@ -60,16 +78,21 @@ impl DeError {
         self
     }
 
-    fn inside(mut self, field: String) -> Self {
-        self.path.push(field);
+    fn inside(mut self, index: usize, field: String) -> Self {
+        self.path.push((index, field));
+        self
+    }
+
+    fn mend(mut self, mend: Mend) -> Self {
+        self.mend = mend;
         self
     }
 
     /// `spec.network.name`, or nothing at the top.
     pub(in crate::rack) fn path(&self) -> String {
         let mut out = String::new();
-        for part in self.path.iter().rev() {
-            if !out.is_empty() && !part.starts_with('[') {
+        for (_, part) in self.path.iter().rev() {
+            if !out.is_empty() && !part.is_empty() && !part.starts_with('[') {
                 out.push('.');
             }
             out.push_str(part);
@@ -92,15 +115,20 @@ impl de::Error for DeError {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(unknown("field", field, expected))
+        let error = Self::new(unknown("field", field, expected));
+        error.mend(closest(field, expected).map_or(Mend::Remove, Mend::Rename))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(unknown("value", variant, expected))
+        let error = Self::new(unknown("value", variant, expected));
+        match expected.first() {
+            Some(word) => error.mend(Mend::Word(word)),
+            None => error,
+        }
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::new(format!("`{field}` is missing"))
+        Self::new(format!("`{field}` is missing")).mend(Mend::Add(field))
     }
 
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -124,11 +152,11 @@ impl de::Error for DeError {
             _ => return Self::new(format!("expected {expected}, found {found}")),
         };
         Self {
-            wanted: Some(Wanted {
+            wanted: Some(Box::new(Wanted {
                 shape,
                 example,
                 found: found.clone(),
-            }),
+            })),
             ..Self::new(format!("write {shape}, not {found}"))
         }
     }
@@ -206,7 +234,7 @@ impl<'de> Deserializer<'de> for &'de Node {
                 items: items.iter().enumerate(),
             }),
             Value::Mapping(entries) => visitor.visit_map(Entries {
-                entries: entries.iter(),
+                entries: entries.iter().enumerate(),
                 value: None,
             }),
             Value::Scalar { text, plain: true } => scalar(text, visitor),
@@ -254,6 +282,11 @@ impl<'de> Deserializer<'de> for &'de Node {
                 node: self,
                 step: 0,
             });
+        }
+        if matches!(self.value, Value::Sequence(_)) {
+            // serde would take a list's items for the fields in the order in which the type declares them.
+            let error: DeError = de::Error::invalid_type(de::Unexpected::Seq, &visitor);
+            return Err(error.at(self.at));
         }
         self.deserialize_any(visitor)
     }
@@ -320,15 +353,18 @@ impl<'de> SeqAccess<'de> for Items<'de> {
         match self.items.next() {
             None => Ok(None),
             Some((index, node)) => seed.deserialize(node).map(Some).map_err(|error: DeError| {
-                error.at(node.at).behind("- ").inside(format!("[{index}]"))
+                error
+                    .at(node.at)
+                    .behind("- ")
+                    .inside(index, format!("[{index}]"))
             }),
         }
     }
 }
 
 struct Entries<'de> {
-    entries: std::slice::Iter<'de, (Key, Node)>,
-    value: Option<(&'de Key, &'de Node)>,
+    entries: std::iter::Enumerate<std::slice::Iter<'de, (Key, Node)>>,
+    value: Option<(usize, &'de Key, &'de Node)>,
 }
 
 impl<'de> MapAccess<'de> for Entries<'de> {
@@ -338,25 +374,29 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, DeError> {
-        let Some((key, value)) = self.entries.next() else {
+        let Some((index, (key, value))) = self.entries.next() else {
             return Ok(None);
         };
-        self.value = Some((key, value));
+        self.value = Some((index, key, value));
         let text: StrDeserializer<'de, DeError> = key.text.as_str().into_deserializer();
-        seed.deserialize(text)
-            .map(Some)
-            .map_err(|error: DeError| error.at(key.at))
+        seed.deserialize(text).map(Some).map_err(|error: DeError| {
+            // The complaint is about the mapping around the key, so the path that people read ends there.
+            error.at(key.at).inside(index, String::new())
+        })
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DeError> {
-        let Some((key, value)) = self.value.take() else {
+        let Some((index, key, value)) = self.value.take() else {
             return Err(DeError::new(
                 "a value was asked for before its key".to_owned(),
             ));
         };
         seed.deserialize(value).map_err(|error: DeError| {
             let before = format!("{}: ", key.text);
-            error.at(value.at).behind(&before).inside(key.text.clone())
+            error
+                .at(value.at)
+                .behind(&before)
+                .inside(index, key.text.clone())
         })
     }
 }
@@ -453,6 +493,10 @@ mod tests {
             (
                 "name: [x]\n",
                 "1:7 name: write text: `name: name`, not a list",
+            ),
+            (
+                "name: a\ninner:\n  - [x]\n",
+                "3:5 inner[0]: write fields below it: `- {name: value}`, not a list",
             ),
             (
                 "name: a\nzzz: 1\n",

@@ -3,9 +3,10 @@
 //!
 //! This is YAML's plain part on purpose. Anchors, aliases, tags, directives, several documents in one file and
 //! duplicate keys are refused: each of them lets a file mean something other than what a reviewer reads, and none of
-//! them is needed to describe a rack. Turning the tree into types is [`de`]'s work.
+//! them is needed to describe a rack. Turning the tree into types is [`de`]'s work, going on after a mistake [`mend`]'s.
 
 pub(super) mod de;
+pub(super) mod mend;
 
 use std::collections::HashMap;
 
