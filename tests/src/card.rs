@@ -164,6 +164,15 @@ impl StateOf {
         })
     }
 
+    /// A file that is the partition alone.
+    #[must_use]
+    pub fn whole(partition: &Path) -> Self {
+        Self {
+            card: partition.into(),
+            start: 0,
+        }
+    }
+
     /// What `debugfs` says to a request; with `-w` in `flags` it may change the file system.
     ///
     /// # Errors

@@ -133,6 +133,8 @@ pub(crate) struct Source {
     init_trouble: Once,
     health: Option<(bool, String)>,
     reached: bool,
+    /// Whether the card took no writes when it was last looked at; nothing before `init` has said so.
+    read_only: Option<bool>,
 }
 
 impl Source {
@@ -164,6 +166,7 @@ impl Source {
             init_trouble: Once::default(),
             health: None,
             reached: false,
+            read_only: None,
         })
     }
 
@@ -184,6 +187,7 @@ impl Source {
                 }
             }
             self.report_health();
+            self.doubt_a_lost_card();
             if self.bring() {
                 continue;
             }
@@ -193,6 +197,23 @@ impl Source {
                 .map_or(Duration::from_secs(15), |d| d.poll);
             let wait = pace.next(poll);
             self.pause(self.brought.next().map_or(wait, |due| due.min(wait)));
+        }
+    }
+
+    /// A card that stops taking writes has often stopped being read too: images are looked at again, and those that cannot be
+    /// read are fetched into memory. What runs goes on meanwhile.
+    fn doubt_a_lost_card(&mut self) {
+        let now = self
+            .shared
+            .view()
+            .state
+            .as_ref()
+            .map(|state| state.read_only);
+        let before = std::mem::replace(&mut self.read_only, now);
+        if before == Some(false) && now == Some(true) {
+            say("the card takes no more writes: looking at every image again");
+            self.brought.doubt();
+            self.shared.view().ready.clear();
         }
     }
 
