@@ -80,29 +80,6 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Unix seconds as people read them.
-pub(crate) fn utc(unix: u64) -> String {
-    // Days to year, month, day: https://howardhinnant.github.io/date_algorithms.html, from 0000-03-01.
-    let (days, second) = (unix / 86_400 + 719_468, unix % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,17 +112,5 @@ mod tests {
             ],
             ["1.5 s", "75 s"]
         );
-    }
-
-    #[test]
-    fn dates_read_as_dates() {
-        for (unix, text) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_827_696, "2000-02-29 12:34:56 UTC"),
-            (1_790_000_000, "2026-09-21 14:13:20 UTC"),
-            (4_102_444_799, "2099-12-31 23:59:59 UTC"),
-        ] {
-            assert_eq!(utc(unix), text);
-        }
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use racklet_api::boot::{TimeReport, TimeSource};
 use racklet_linux::clock;
 use racklet_net::sntp::{self, Query, Sample};
+use racklet_trust::time::Utc;
 
 use super::network::seed;
-use crate::console::{Topic, utc};
+use crate::console::Topic;
 
 const TIME: Topic = Topic("time");
 /// All servers together get so long, names included.
@@ -43,14 +44,14 @@ impl Time {
         match set {
             None => TIME.say(format_args!(
                 "{} by the real-time clock",
-                utc(wall.as_secs())
+                Utc(wall.as_secs())
             )),
             Some(to) => {
-                let next = format!("begin at the floor, {}", utc(to));
+                let next = format!("begin at the floor, {}", Utc(to));
                 TIME.failed(
                     format_args!(
                         "the clock says {}, {} the newest signed time",
-                        utc(wall.as_secs()),
+                        Utc(wall.as_secs()),
                         if wall.as_secs() < floor {
                             "before"
                         } else {
@@ -74,7 +75,7 @@ impl Time {
     pub(crate) fn raise(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
         if let (Some(to), _) = choose(clock::wall().as_secs(), self.floor) {
-            TIME.say(format_args!("{} by the newest signed commit", utc(to)));
+            TIME.say(format_args!("{} by the newest signed commit", Utc(to)));
             set_clock(to);
             self.source = TimeSource::Floor;
         }
@@ -125,7 +126,7 @@ impl Time {
         let of = servers.len().min(MOST_SERVERS);
         TIME.say(format_args!(
             "{} by {} of {of} time servers ({shift} s)",
-            utc(now.as_secs()),
+            Utc(now.as_secs()),
             samples.len()
         ));
     }

@@ -12,8 +12,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use racklet_linux::clock;
+use racklet_trust::time::Utc;
 
-use crate::console::{Topic, utc};
+use crate::console::Topic;
 
 /// A log file is put aside at this length; one older is kept.
 const ROTATE_AT: u64 = 1 << 20;
@@ -38,7 +39,7 @@ pub(crate) fn follow(topic: Topic, pipe: impl Read, folder: &Path) {
             continue;
         }
         topic.say(&text);
-        file.write(format!("{} {text}\n", utc(clock::wall().as_secs())));
+        file.write(format!("{} {text}\n", Utc(clock::wall().as_secs())));
     }
 }
 

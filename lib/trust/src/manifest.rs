@@ -14,6 +14,7 @@ use crate::date::Utc;
 use crate::{
     Digest, Verified, arguments, namespace,
     root::{Role, TrustRoot, Unauthorised},
+    time::Utc,
 };
 
 /// The largest manifest that is read, in bytes: room for 16 GiB in chunks of 256 KiB.
@@ -510,6 +511,7 @@ mod tests {
     use super::*;
     use crate::testing::{Keypair, roles, trust_root};
     use proptest::prelude::*;
+    use std::string::ToString as _;
 
     fn payload() -> Manifest {
         let file = |name: &str, contents: &[u8]| File {
@@ -565,6 +567,21 @@ mod tests {
         ] {
             assert!(manifest.accept(&wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_has_expired_is_refused_with_dates_that_people_read() {
+        let here = Machine {
+            architecture: "x86_64",
+            board: "qemu-x86_64",
+            now: Some(1_800_000_060),
+            floor: 14,
+        };
+        let manifest = verify(&payload().to_canonical(), Kind::Payload).unwrap();
+        assert_eq!(
+            manifest.accept(&here).unwrap_err().to_string(),
+            "it expired at 2027-01-15 08:00:00 UTC, and it is 2027-01-15 08:01:00 UTC now"
+        );
     }
 
     #[test]
