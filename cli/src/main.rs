@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod command;
 mod git;
 mod history;
@@ -147,7 +148,7 @@ fn not_run(error: &clap::Error) -> ExitCode {
         output.error(&output::Usage(text));
         return output.finish(ExitCode::from(USAGE));
     }
-    output.value(&serde_json::json!({ "text": text }));
+    output.value(&answer::Text { text });
     output.finish(ExitCode::SUCCESS)
 }
 
@@ -171,11 +172,11 @@ fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "racklet", &mut script);
             let script = String::from_utf8(script)?;
-            output.answer(&script, &serde_json::json!({ "script": script }));
+            output.answer(&script.clone(), &answer::Completion { script });
         }
         Command::Man { directory } => {
             command::manual(&Cli::command(), &directory)?;
-            output.value(&serde_json::json!({ "directory": directory }));
+            output.value(&answer::Manual { directory });
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -188,5 +189,26 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_schema_of_its_answer_and_no_other_has() {
+        fn leaves(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name()).trim_start().to_owned();
+                match sub.has_subcommands() {
+                    true => leaves(sub, &path, found),
+                    false => found.push(path),
+                }
+            }
+        }
+        let mut commands = ["error", "--help", "--version"].map(str::to_owned).to_vec();
+        leaves(&Cli::command(), "", &mut commands);
+        commands.sort();
+        let schema = answer::schema();
+        let described = schema["properties"].as_object().unwrap().keys();
+        let mut described: Vec<String> = described.cloned().collect();
+        described.sort();
+        assert_eq!(described, commands);
     }
 }

@@ -17,6 +17,8 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::answer::Failed;
+
 /// Whether the JSON value was written.
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 /// Whether whoever reads standard output has had enough (`racklet … | head`).
@@ -148,8 +150,11 @@ impl Output {
     /// Says why the command failed.
     pub(crate) fn error(self, error: &(dyn Error + 'static)) {
         if self.json && !ANSWERED.load(Ordering::SeqCst) {
-            let causes: Vec<String> = causes(error).collect();
-            self.value(&serde_json::json!({ "error": causes.first(), "causes": causes.get(1..).unwrap_or_default() }));
+            let mut causes = causes(error);
+            self.value(&Failed {
+                error: causes.next().unwrap_or_default(),
+                causes: causes.collect(),
+            });
         } else {
             let _ = writeln!(io::stderr(), "{}", describe(error));
         }
@@ -157,7 +162,10 @@ impl Output {
 
     /// For programs: that there will be no answer.
     pub(crate) fn interrupted(self) {
-        self.value(&serde_json::json!({ "error": "interrupted", "causes": [] }));
+        self.value(&Failed {
+            error: "interrupted".to_owned(),
+            causes: Vec::new(),
+        });
     }
 }
 

@@ -7,8 +7,8 @@ use racklet_fetch::rack::approval_ref;
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::history::Repository;
 use racklet_trust::{Role, namespace};
-use serde_json::json;
 
+use crate::answer::Approved;
 use crate::objects::Objects;
 use crate::output::Output;
 use crate::rack::RackArgument;
@@ -73,7 +73,11 @@ impl Approve {
         let text = format!("approved {id} with {}\n{next}", key.shown());
         output.answer(
             &text,
-            &json!({ "commit": id, "ref": reference, "key": key.public.fingerprint() }),
+            &Approved {
+                commit: id,
+                r#ref: reference,
+                key: key.public.fingerprint(),
+            },
         );
         Ok(())
     }

@@ -10,6 +10,7 @@ use racklet_fetch::limits::Limits;
 use racklet_fetch::rack::Fetched;
 use racklet_trust::Verified;
 use racklet_trust::history::Head;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::pinned;
@@ -36,13 +37,17 @@ pub(crate) struct Check {
     rack: RackArgument,
 }
 
-/// The outcome of a check.
-#[derive(Serialize, Default)]
+/// `check`.
+#[derive(Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Report {
+pub(crate) struct Report {
+    /// Whether trays would accept it.
     ok: bool,
+    /// The commit that was checked.
     head: Option<String>,
+    /// How many commits up to it are signed as they must be.
     commits: Option<u64>,
+    /// The version of the trust root in force there.
     trust_root: Option<u64>,
     /// What trays would refuse.
     pub(super) problems: Vec<Problem>,

@@ -13,8 +13,8 @@ use racklet_image::package::Package;
 use racklet_trust::Verified;
 use racklet_trust::history::Head;
 use racklet_trust::manifest::Kind;
-use serde_json::json;
 
+use crate::answer::ImageBuilt;
 use crate::identity;
 use crate::objects::Objects;
 use crate::output::{Output, size};
@@ -200,7 +200,15 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
         );
         output.answer(
             &text,
-            &json!({ "image": self.output, "tray": self.tray, "board": board.name, "root": format!("sha256:{pin}"), "trustRoot": root.version(), "size": image.size, "sha256": image.sha256.to_string() }),
+            &ImageBuilt {
+                image: self.output,
+                tray: self.tray,
+                board: board.name,
+                root: format!("sha256:{pin}"),
+                trust_root: root.version(),
+                size: image.size,
+                sha256: image.sha256.to_string(),
+            },
         );
         Ok(())
     }

@@ -10,10 +10,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use racklet_trust::digest::Hex;
 use racklet_trust::root::{RoleKeys, Roles};
 use racklet_trust::{Digest, Role, TrustRoot, namespace};
-use serde::Serialize;
 
 use super::refs;
 use super::setup::{AddTray, NAMELESS, Setup, nameless, set_allowed_signers, set_up_signing};
+use crate::answer::RackMade;
 use crate::git::Repository;
 use crate::output::Output;
 use crate::rack::{self, CA_FILE, PIN};
@@ -91,15 +91,6 @@ pub(crate) struct Init {
 enum ObjectFormat {
     Sha256,
     Sha1,
-}
-
-#[derive(Serialize)]
-struct Made {
-    directory: PathBuf,
-    rack: String,
-    root: String,
-    commit: String,
-    identities: Vec<PathBuf>,
 }
 
 impl Rack {
@@ -307,7 +298,7 @@ then sign what {tray} boots and build its image: docs/guide/first-rack.md, from 
         );
         output.answer(
             &text,
-            &Made {
+            &RackMade {
                 directory: self.directory,
                 rack,
                 root: pin,

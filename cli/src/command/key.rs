@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use racklet_trust::Role;
-use serde_json::json;
+use racklet_trust::{PublicKey, Role};
 
 use super::init::role_named;
 use super::trust::{Changes, ROLES, Signing, change};
+use crate::answer::{KeyListed, KeyMade, KeyShown};
 use crate::output::Output;
 use crate::rack::RackArgument;
 use crate::ssh;
@@ -85,10 +85,7 @@ impl Key {
             Key::Fingerprint { key } => {
                 let key = ssh::find(&key)?;
                 let fingerprint = key.public.fingerprint();
-                output.answer(
-                    &fingerprint,
-                    &json!({ "fingerprint": fingerprint, "key": key.public.to_string() }),
-                );
+                output.answer(&fingerprint, &shown(&key.public));
                 Ok(())
             }
             Key::Add(this) => {
@@ -128,6 +125,14 @@ impl Key {
     }
 }
 
+/// A key as programs see it.
+pub(super) fn shown(key: &PublicKey) -> KeyShown {
+    KeyShown {
+        key: key.to_string(),
+        fingerprint: key.fingerprint(),
+    }
+}
+
 fn list(rack: &RackArgument, output: Output) -> anyhow::Result<()> {
     let root = rack
         .find()?
@@ -159,10 +164,13 @@ fn list(rack: &RackArgument, output: Output) -> anyhow::Result<()> {
             text.push_str(&format!("\n  roles in this rack: {}", roles.join(", ")));
         }
         text.push('\n');
-        values.push(json!({
-            "key": key.public.to_string(), "fingerprint": key.public.fingerprint(), "comment": key.comment,
-            "path": key.path, "agent": key.in_agent, "roles": roles,
-        }));
+        values.push(KeyListed {
+            key: shown(&key.public),
+            comment: key.comment.clone(),
+            path: key.path.clone(),
+            agent: key.in_agent,
+            roles,
+        });
     }
     if keys.is_empty() {
         text = "no Ed25519 key in ~/.ssh or in the agent; make one with `racklet key generate`"
@@ -197,7 +205,13 @@ impl Generate {
             path.display(),
             key.public.fingerprint()
         );
-        output.answer(&text, &json!({ "path": path, "fingerprint": key.public.fingerprint(), "key": key.public.to_string() }));
+        output.answer(
+            &text,
+            &KeyMade {
+                key: shown(&key.public),
+                path,
+            },
+        );
         Ok(())
     }
 }

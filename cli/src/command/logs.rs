@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use racklet_api::error::chain;
 use racklet_api::http::access::MAX_PASS;
 use racklet_api::http::{LogLine, LogPage, MAX_FOLLOW, START};
-use serde_json::json;
 
 use super::session::{Access, Session, Target};
+use crate::answer::Log;
 use crate::output::{Output, Usage};
 use crate::remote::RemoteError;
 use crate::time;
@@ -85,9 +85,12 @@ impl Logs {
             for line in &lines {
                 output.text(&shown(line));
             }
-            output.value(&json!({
-                "workload": self.workload, "tray": tray, "lines": lines, "lost": lost,
-            }));
+            output.value(&Log {
+                workload: self.workload,
+                tray,
+                lines: lines.into(),
+                lost,
+            });
             return Ok(());
         }
         lines.drain(..).for_each(|line| output.text(&shown(&line)));

@@ -16,10 +16,10 @@ use racklet_image::package::{self, Input, Package};
 use racklet_trust::Manifest;
 use racklet_trust::date::Utc;
 use racklet_trust::manifest::Kind;
-use serde_json::json;
 
 use super::publish::{Pin, Publish};
 use super::signing::{Show, Sign, Verify};
+use crate::answer::{self, ArtifactBuilt, Omitted};
 use crate::interrupt::{self, Interruptible};
 use crate::output::{Output, size};
 
@@ -392,11 +392,15 @@ impl ArtifactBuild {
             let what = what.text();
             let files = crate::output::count(u64::try_from(count)?, "file");
             let _ = write!(lines, "\n  left out  {what} of {files}, first {first:?}");
-            omitted.push(json!({"what": what, "count": count, "first": first}));
+            omitted.push(Omitted {
+                what,
+                count,
+                first: first.to_owned(),
+            });
         }
-        let mut value = summary(&built);
-        value["omitted"] = omitted.into();
-        output.answer(&report(&built, &lines), &value);
+        let package = summary(&built);
+        let answer = ArtifactBuilt { package, omitted };
+        output.answer(&report(&built, &lines), &answer);
         Ok(())
     }
 }
@@ -418,20 +422,21 @@ fn report(built: &Package, remarks: &str) -> String {
     )
 }
 
-pub(crate) fn summary(package: &Package) -> serde_json::Value {
+/// A package as programs see it.
+pub(crate) fn summary(package: &Package) -> answer::Package {
     let manifest = package.manifest();
-    json!({
-        "directory": package.directory(),
-        "kind": manifest.kind,
-        "name": manifest.name,
-        "version": manifest.version,
-        "architecture": manifest.architecture,
-        "boards": manifest.boards,
-        "created": manifest.created,
-        "expires": manifest.expires,
-        "source": manifest.source,
-        "manifest": package.digest().to_string(),
-        "size": manifest.files.iter().map(|file| file.size).sum::<u64>(),
-        "fetch": package.transfer_size(),
-    })
+    answer::Package {
+        directory: package.directory().to_owned(),
+        kind: manifest.kind.to_string(),
+        name: manifest.name.clone(),
+        version: manifest.version,
+        architecture: manifest.architecture.clone(),
+        boards: manifest.boards.clone(),
+        created: manifest.created,
+        expires: manifest.expires,
+        source: manifest.source.clone(),
+        manifest: package.digest().to_string(),
+        size: manifest.files.iter().map(|file| file.size).sum(),
+        fetch: package.transfer_size(),
+    }
 }

@@ -4,8 +4,8 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use racklet_api::rack::{RackState, is_object_file, plan};
-use serde_json::json;
 
+use crate::answer::Planned;
 use crate::objects::Objects;
 use crate::output::Output;
 use crate::rack::{Rack, RackArgument, parse};
@@ -77,7 +77,12 @@ impl Plan {
         }
         output.answer(
             &text,
-            &json!({ "from": from, "to": after_name, "trays": trays, "untracked": untracked }),
+            &Planned {
+                from,
+                to: after_name,
+                trays,
+                untracked,
+            },
         );
         Ok(())
     }

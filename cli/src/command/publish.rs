@@ -13,9 +13,9 @@ use racklet_fetch::publish::{CommitInfo, manifest_ref, write_fast_import};
 use racklet_image::package::Package;
 use racklet_trust::Manifest;
 use racklet_trust::manifest::Kind;
-use serde_json::json;
 
 use super::package::{open, usable};
+use crate::answer::{Pinned, Published};
 use crate::git::Repository;
 use crate::interrupt;
 use crate::output::{Output, size};
@@ -148,10 +148,13 @@ impl Publish {
             "{what} {done}\n  branch    {branch}\n  commit    {commit}\n  manifest  sha256:{}\n\nnext: racklet {kind} pin {place}",
             package.digest()
         );
-        output.answer(
-            &text,
-            &json!({ "branch": branch, "commit": commit, "changed": changed, "manifest": package.digest().to_string() }),
-        );
+        let answer = Published {
+            branch,
+            commit,
+            changed,
+            manifest: package.digest().to_string(),
+        };
+        output.answer(&text, &answer);
         Ok(())
     }
 }
@@ -358,7 +361,8 @@ impl Pin {
                 changed.join(", ")
             )
         };
-        output.answer(&text, &json!({ "manifest": digest, "changed": changed }));
+        let manifest = digest;
+        output.answer(&text, &Pinned { manifest, changed });
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use racklet_api::rack::json_schema;
 use serde_json::Value;
 
+use crate::answer;
 use crate::output::Output;
 
 const KINDS: [&str; 5] = ["Rack", "Tray", "Release", "Network", "MicroVM"];
@@ -24,6 +25,9 @@ pub(crate) struct Schema {
     /// Write one file for each kind into this folder instead
     #[arg(long, short, value_name = "DIR", conflicts_with = "kind")]
     output: Option<PathBuf>,
+    /// The schema of what commands print with --json instead
+    #[arg(long, conflicts_with_all = ["kind", "output"])]
+    answers: bool,
 }
 
 impl Schema {
@@ -46,6 +50,7 @@ impl Schema {
             return Ok(());
         }
         let value = match self.kind {
+            _ if self.answers => answer::schema(),
             Some(kind) => schema(&kind)?,
             None => Value::Object(
                 KINDS

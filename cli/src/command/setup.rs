@@ -11,6 +11,7 @@ use racklet_trust::{Digest, Role, TrustRoot};
 
 use super::init::write;
 use super::refs;
+use crate::answer::{SetUp, TrayAdded};
 use crate::git::Repository;
 use crate::output::Output;
 use crate::rack::{CA_FILE, PIN, Rack, RackArgument};
@@ -61,7 +62,10 @@ impl AddTray {
         );
         output.answer(
             &text,
-            &serde_json::json!({ "file": file, "identity": path }),
+            &TrayAdded {
+                file,
+                identity: path,
+            },
         );
         Ok(())
     }
@@ -94,7 +98,10 @@ impl Setup {
         );
         output.answer(
             &text,
-            &serde_json::json!({ "root": format!("sha256:{pin}"), "key": key.public.fingerprint() }),
+            &SetUp {
+                root: format!("sha256:{pin}"),
+                key: key.public.fingerprint(),
+            },
         );
         Ok(())
     }

@@ -9,9 +9,9 @@ use racklet_image::package::Package;
 use racklet_trust::date::Utc;
 use racklet_trust::manifest::Kind;
 use racklet_trust::{Role, namespace};
-use serde_json::json;
 
 use super::package::{open, summary, usable};
+use crate::answer::{PackageShown, PackageVerified, Signed};
 use crate::output::{Output, size};
 use crate::rack::RackArgument;
 use crate::ssh;
@@ -73,10 +73,12 @@ impl Sign {
             _ => format!("next: racklet {kind} publish {place}"),
         };
         let text = format!("signed {kind} {name} with {}\n{next}", key.shown());
-        output.answer(
-            &text,
-            &json!({ "signer": signer.fingerprint(), "signatures": count, "needed": needed }),
-        );
+        let answer = Signed {
+            signer: signer.fingerprint(),
+            signatures: count,
+            needed,
+        };
+        output.answer(&text, &answer);
         Ok(())
     }
 }
@@ -140,9 +142,8 @@ impl Show {
                 signers.join(", ")
             },
         );
-        let mut value = summary(&package);
-        value["signers"] = json!(signers);
-        output.answer(&text, &value);
+        let package = summary(&package);
+        output.answer(&text, &PackageShown { package, signers });
         Ok(())
     }
 }
@@ -163,10 +164,11 @@ impl Verify {
             "{kind} {} version {} is signed by enough {role} keys and complete",
             manifest.name, manifest.version
         );
-        output.answer(
-            &text,
-            &json!({ "ok": true, "manifest": package.digest().to_string() }),
-        );
+        let answer = PackageVerified {
+            ok: true,
+            manifest: package.digest().to_string(),
+        };
+        output.answer(&text, &answer);
         Ok(())
     }
 }

@@ -9,10 +9,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use racklet_api::error::chain;
 use racklet_api::http::{Phase, Rejection, State, SyncAnswer};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::session::{Access, Session};
 use super::tray::refusal;
+use crate::answer::{NoAnswer, Nudged, TraySync, Waited};
 use crate::output::Output;
 use crate::remote::{Answered, RemoteError, Tray};
 
@@ -74,7 +75,10 @@ impl Sync {
                         "{name} looks now; in force: {}",
                         head.unwrap_or("nothing yet")
                     ),
-                    json!({ "tray": name, "head": answer.head }),
+                    TraySync::Nudged(Nudged {
+                        tray: name.to_owned(),
+                        head: answer.head.clone(),
+                    }),
                 );
             }
             Err(error) => report.no_answer(place, name, &error),
@@ -100,17 +104,26 @@ impl Sync {
             let value = wait(tray, commit, follows, end)?;
             Ok(Answered { value, at })
         };
+        let waited = |tray: &str, runs, rejected, waits_for| {
+            TraySync::Waited(Waited {
+                tray: tray.to_owned(),
+                commit: commit.to_owned(),
+                runs,
+                rejected,
+                waits_for,
+            })
+        };
         let mut report = Report::new(targets.len(), output);
         session.each(&targets, wait, |place, name, ended| match ended {
             Ok(Ended::Runs) => report.good(
                 place,
                 &format!("{name} runs {commit}"),
-                json!({ "tray": name, "commit": commit, "runs": true }),
+                waited(name, true, None, None),
             ),
             Ok(Ended::Refused(rejection)) => report.bad(
                 place,
                 &format!("{name} refuses {}", refusal(&rejection)),
-                json!({ "tray": name, "commit": commit, "runs": false, "rejected": rejection }),
+                waited(name, false, Some(rejection.clone()), None),
             ),
             Ok(Ended::Late(why)) => report.bad(
                 place,
@@ -118,7 +131,7 @@ impl Sync {
                     "{name} does not run {commit} after {} s: {why}",
                     self.timeout
                 ),
-                json!({ "tray": name, "commit": commit, "runs": false, "waitsFor": why }),
+                waited(name, false, None, Some(why.clone())),
             ),
             Err(error) => report.no_answer(place, name, &error),
         })?;
@@ -203,37 +216,39 @@ fn progress<'s>(state: &'s State, commit: &str, follows: impl Fn(&str) -> bool) 
 }
 
 /// Answers of several trays, said as they come.
-pub(super) struct Report {
+pub(super) struct Report<A> {
     output: Output,
-    values: Vec<Value>,
+    values: Vec<Option<A>>,
     silent: Vec<String>,
     bad: bool,
 }
 
-impl Report {
+impl<A: Serialize + From<NoAnswer>> Report<A> {
     pub(super) fn new(trays: usize, output: Output) -> Self {
         Self {
             output,
-            values: vec![Value::Null; trays],
+            values: (0..trays).map(|_| None).collect(),
             silent: Vec::new(),
             bad: false,
         }
     }
 
-    pub(super) fn good(&mut self, place: usize, text: &str, value: Value) {
+    pub(super) fn good(&mut self, place: usize, text: &str, value: A) {
         self.output.text(text);
-        self.values[place] = value;
+        self.values[place] = Some(value);
     }
 
-    pub(super) fn bad(&mut self, place: usize, text: &str, value: Value) {
+    pub(super) fn bad(&mut self, place: usize, text: &str, value: A) {
         self.good(place, text, value);
         self.bad = true;
     }
 
     pub(super) fn no_answer(&mut self, place: usize, name: &str, error: &anyhow::Error) {
         let reason = chain(error.as_ref());
-        self.output.text(&format!("{name}\n  no answer: {reason}"));
-        self.values[place] = json!({ "tray": name, "error": reason });
+        let text = format!("{name}\n  no answer: {reason}");
+        let tray = name.to_owned();
+        let error = reason;
+        self.good(place, &text, NoAnswer { tray, error }.into());
         self.silent.push(name.to_owned());
     }
 
@@ -254,6 +269,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     fn state(more: &str) -> State {
         let mut value: Value = json!({

@@ -10,6 +10,7 @@ use racklet_api::init::StateStatus;
 
 use super::session::Access;
 use super::sync::Report;
+use crate::answer::TrayStatus;
 use crate::output::Output;
 
 /// A command that asks once is done long before.
@@ -37,10 +38,12 @@ impl Status {
             |tray| tray.ask::<State>("GET", "/v1/state"),
             |place, name, answer| match answer {
                 Ok(state) => {
-                    let value = serde_json::to_value(&state).unwrap_or_default();
-                    match state.rejected {
-                        Some(_) => report.bad(place, &describe(&state), value),
-                        None => report.good(place, &describe(&state), value),
+                    let text = describe(&state);
+                    let refused = state.rejected.is_some();
+                    let value = TrayStatus::State(Box::new(state));
+                    match refused {
+                        true => report.bad(place, &text, value),
+                        false => report.good(place, &text, value),
                     }
                 }
                 Err(error) => report.no_answer(place, name, &error),

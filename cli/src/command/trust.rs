@@ -5,6 +5,7 @@
 //! rotate ──> trust/<n+1>/root.json ──sign (one or more people)──> enough of n's and of its own root keys ──> commit
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IsTerminal as _};
 
@@ -13,10 +14,11 @@ use clap::{Args, Subcommand};
 use racklet_trust::root::{RoleKeys, Roles};
 use racklet_trust::sshsig::SshSig;
 use racklet_trust::{PublicKey, Role, TrustRoot, Verified, namespace};
-use serde_json::{Value, json};
 
 use super::init::{role_named, threshold, write};
+use super::key::shown;
 use super::setup::set_allowed_signers;
+use crate::answer::{RoleShown, RootPending, RootShown, RootStep};
 use crate::output::{Output, count};
 use crate::rack::{Rack, RackArgument, RootFiles, read_signatures};
 use crate::ssh::{self, Key};
@@ -307,7 +309,13 @@ fn sign(
                 signatures.len(),
                 racklet_api::error::chain(&error)
             );
-            output.answer(&text, &json!({ "version": files.version, "complete": false, "signatures": signatures.len() }));
+            let step = RootStep {
+                version: files.version,
+                complete: false,
+                signatures: signatures.len(),
+                commit: None,
+            };
+            output.answer(&text, &step);
         }
         Ok(new) => {
             let committed = if signing.no_commit {
@@ -328,10 +336,13 @@ fn sign(
                 files.version,
                 count(signatures.len() as u64, "signature")
             );
-            output.answer(
-                &text,
-                &json!({ "version": files.version, "complete": true, "commit": committed }),
-            );
+            let step = RootStep {
+                version: files.version,
+                complete: true,
+                signatures: signatures.len(),
+                commit: committed,
+            };
+            output.answer(&text, &step);
         }
     }
     Ok(())
@@ -369,7 +380,7 @@ fn show(rack: &Rack, output: Output) -> anyhow::Result<()> {
         root.rack(),
         root.version()
     );
-    let mut roles = serde_json::Map::new();
+    let mut roles = BTreeMap::new();
     for (role, meaning) in ROLES {
         let keys = root.role(role);
         let name = role.to_string();
@@ -394,15 +405,13 @@ fn show(rack: &Rack, output: Output) -> anyhow::Result<()> {
                 yours.unwrap_or_default()
             ));
         }
-        let keys: Vec<Value> = root
-            .role(role)
-            .keys
-            .iter()
-            .map(|key| json!({ "key": key.to_string(), "fingerprint": key.fingerprint() }))
-            .collect();
+        let keys = root.role(role).keys.iter().map(shown).collect();
         roles.insert(
             role.to_string(),
-            json!({ "threshold": root.role(role).threshold, "keys": keys }),
+            RoleShown {
+                threshold: root.role(role).threshold,
+                keys,
+            },
         );
     }
     if let Some((files, reason)) = &pending {
@@ -411,11 +420,19 @@ fn show(rack: &Rack, output: Output) -> anyhow::Result<()> {
             files.version
         ));
     }
-    let pending =
-        pending.map(|(files, reason)| json!({ "version": files.version, "reason": reason }));
+    let pending = pending.map(|(files, reason)| RootPending {
+        version: files.version,
+        reason,
+    });
     output.answer(
         &text,
-        &json!({ "rack": root.rack().to_string(), "root": format!("sha256:{pin}"), "version": root.version(), "roles": roles, "pending": pending }),
+        &RootShown {
+            rack: root.rack().to_string(),
+            root: format!("sha256:{pin}"),
+            version: root.version(),
+            roles,
+            pending,
+        },
     );
     Ok(())
 }

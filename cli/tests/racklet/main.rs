@@ -13,6 +13,7 @@ mod keys;
 mod packages;
 mod publishing;
 mod racks;
+mod schema;
 mod trays;
 mod trusting;
 mod world;

@@ -38,12 +38,12 @@ fn refused(commit: &str) -> Value {
     state
 }
 
-fn ok(value: &Value) -> Answer {
+pub(crate) fn ok(value: &Value) -> Answer {
     Some((200, value.to_string()))
 }
 
 /// What an ordinary tray answers.
-fn ordinary(request: &str) -> Answer {
+pub(crate) fn ordinary(request: &str) -> Answer {
     match request {
         "GET /v1/state" => ok(&state("tray-1")),
         "POST /v1/sync" => ok(&json!({"v": 1, "head": null})),

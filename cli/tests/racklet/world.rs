@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A user's machine in a scratch folder: a home with keys, a rack, a server to push to.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 use serde_json::Value;
 
+use crate::schema;
+
 pub(crate) struct World {
     folder: tempfile::TempDir,
+    /// The commands whose JSON was held against the schema.
+    checked: Mutex<BTreeSet<String>>,
 }
 
 /// A command that must succeed, and its standard output.
@@ -34,6 +40,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let world = Self {
             folder: tempfile::tempdir().unwrap(),
+            checked: Mutex::default(),
         };
         fs::create_dir_all(world.path("home/.ssh")).unwrap();
         world.keygen("home/.ssh/id_ed25519");
@@ -131,7 +138,10 @@ impl World {
 
     /// The same, with `--json`.
     pub(crate) fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&run(self.racklet_in("rack", args).arg("--json"))).unwrap()
+        let value =
+            serde_json::from_str(&run(self.racklet_in("rack", args).arg("--json"))).unwrap();
+        self.checked(args, &value);
+        value
     }
 
     /// The same for a command that may fail: its exit status, and the one value on standard output.
@@ -144,7 +154,18 @@ impl World {
         let said = text(&out.stdout);
         let value = serde_json::from_str(&said)
             .unwrap_or_else(|error| panic!("racklet {args:?} said {said:?}: {error}"));
+        self.checked(args, &value);
         (out.status.code().unwrap(), value)
+    }
+
+    fn checked(&self, args: &[&str], answer: &Value) {
+        let name = schema::check(args, answer);
+        self.checked.lock().unwrap().insert(name);
+    }
+
+    /// The commands whose JSON was held against the schema.
+    pub(crate) fn all_checked(&self) -> BTreeSet<String> {
+        self.checked.lock().unwrap().clone()
     }
 
     /// Runs `racklet` inside of the rack; it must refuse. What it said, on both outputs.

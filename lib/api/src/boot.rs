@@ -80,6 +80,7 @@ pub struct Handoff {
 
 /// A commit of the rack repository and its place in the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Head {
     /// The commit's object name, hex.

@@ -50,6 +50,7 @@ pub struct SyncAnswer {
 
 /// How a tray is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     /// Always 1.
@@ -88,6 +89,7 @@ pub struct State {
 /// Memory of a tray, in bytes, as its kernel counts it. What is neither used by somebody nor kept for a reason is available:
 /// `total` less `available` is what is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryState {
     /// All that the kernel manages: its own code, and what firmware keeps, is not in it.
@@ -98,6 +100,7 @@ pub struct MemoryState {
 
 /// Why the newest commit is not in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Rejection {
     /// The commit, when there is one.
@@ -112,6 +115,7 @@ pub struct Rejection {
 
 /// How the repository is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryState {
     /// Where it is.
@@ -126,6 +130,7 @@ pub struct RepositoryState {
 
 /// The operating system: what is wanted and what runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseState {
     /// The running payload's name and version, for people.
@@ -140,6 +145,7 @@ pub struct ReleaseState {
 
 /// What a workload is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Something is missing that is being worked on; the message says what.
@@ -158,6 +164,7 @@ pub enum Phase {
 
 /// How one workload is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadState {
     /// Its name.
@@ -198,6 +205,7 @@ pub struct LogPage {
 
 /// A line of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LogLine {
     /// The guest's clock, Unix milliseconds; absent on the console.

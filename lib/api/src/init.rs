@@ -141,6 +141,7 @@ pub struct FloorsReport {
 
 /// Where a tray keeps what it must remember, and how that is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StateStatus {
     /// Whether what is written is there after a reboot.

@@ -11,6 +11,7 @@ use std::fmt;
 
 /// The changes on one tray; trays without any are left out of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TrayPlan {
     /// The tray.
     pub tray: Name,
@@ -20,6 +21,7 @@ pub struct TrayPlan {
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "action", rename_all = "camelCase")]
 pub enum Change {
     /// The object appears on this tray.
@@ -49,6 +51,7 @@ pub enum Change {
 
 /// One field before and after.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FieldChange {
     /// The field's name in the object.
     pub field: String,

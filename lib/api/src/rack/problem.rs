@@ -7,6 +7,7 @@ use std::fmt;
 
 /// One complaint: `workloads/web.yaml:7:3: spec: unknown field …`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// Path inside the repository.
     pub file: String,
