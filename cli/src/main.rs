@@ -47,7 +47,7 @@ const USAGE: u8 = 2;
 #[derive(Parser)]
 #[command(name = "racklet", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
-    /// Answer with one JSON value
+    /// Answer with one JSON value; `racklet schema --answers` says what is in it
     #[arg(long, global = true, help_heading = "Output")]
     json: bool,
     /// No progress, no remarks; errors are still said

@@ -78,6 +78,33 @@ fn what_has_expired_is_not_published_and_the_day_is_said() {
 }
 
 #[test]
+fn a_bootstrap_that_has_expired_is_as_good_as_a_bootloader_takes_it_for() {
+    let world = World::with_rack();
+    world.build("bootstrap", "unused", 1);
+    let build = [
+        "bootstrap",
+        "build",
+        "--kernel",
+        "../bzImage",
+        "--initramfs",
+        "../initramfs",
+        "--name",
+        "stable",
+        "--board",
+        "qemu-x86_64",
+        "--created",
+        "1000000000",
+        "--expires-in",
+        "1",
+        "-o",
+        "../bootstrap",
+    ];
+    world.in_rack(&build);
+    world.in_rack(&["bootstrap", "sign", "../bootstrap"]);
+    world.in_rack(&["bootstrap", "verify", "../bootstrap"]);
+}
+
+#[test]
 fn an_architecture_that_no_tray_has_is_refused_with_those_there_are() {
     let world = World::with_rack();
     world.write("root/www/index.html", "page");
