@@ -23,13 +23,7 @@ const END: &str = "-----END PRIVATE KEY-----";
 
 /// Where a tray's private key is.
 pub(crate) fn path(rack: &str, tray: &str) -> anyhow::Result<PathBuf> {
-    let base = match std::env::var_os("XDG_DATA_HOME").filter(|value| !value.is_empty()) {
-        Some(path) => PathBuf::from(path),
-        None => {
-            PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".local/share")
-        }
-    };
-    Ok(base.join("racklet").join(rack).join(format!("{tray}.key")))
+    Ok(crate::data::home()?.join(rack).join(format!("{tray}.key")))
 }
 
 /// Makes a tray's key, readable by its owner alone. An existing one is kept: it may be in an image.

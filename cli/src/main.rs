@@ -8,6 +8,7 @@
 
 mod answer;
 mod command;
+mod data;
 mod git;
 mod history;
 mod identity;

@@ -39,14 +39,20 @@ impl Artifacts {
         target().join("racklet")
     }
 
+    /// A set in another folder, whether or not it is there.
+    #[must_use]
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+        }
+    }
+
     /// The complete set.
     ///
     /// # Errors
     /// When something is missing, with what to run.
     pub fn find() -> Result<Self> {
-        let artifacts = Self {
-            folder: Self::folder(),
-        };
+        let artifacts = Self::in_folder(Self::folder());
         let missing: Vec<_> = [
             artifacts.bootstrap_kernel(),
             artifacts.bootstrap_initramfs(),

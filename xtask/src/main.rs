@@ -14,6 +14,7 @@ mod fuzz;
 mod hardware;
 mod hash;
 mod ibom;
+mod install;
 mod kernel;
 mod lint;
 mod os;
@@ -47,6 +48,8 @@ enum Task {
     Doctor(doctor::Arguments),
     /// Sets up and builds everything that tests and demo need, into target/racklet
     Build,
+    /// Builds, and puts `racklet` and what it builds trays from where your shell and it find them
+    Install(install::Arguments),
     /// Builds kernels only, from the distribution's source
     Kernel {
         /// Which: boot, host, guest; all of them without
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Doctor(arguments) => doctor::run(&arguments),
         Task::Build => build::everything().map(drop),
+        Task::Install(arguments) => install::run(&arguments),
         Task::Kernel { names } => packages::require_all().and_then(|()| kernel::build(&names)),
         Task::Programs => packages::require_all()
             .and_then(|()| rust::require())

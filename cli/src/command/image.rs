@@ -15,10 +15,10 @@ use racklet_trust::history::Head;
 use racklet_trust::manifest::Kind;
 
 use crate::answer::ImageBuilt;
-use crate::identity;
 use crate::objects::Objects;
 use crate::output::{Output, size};
 use crate::rack::{CA_FILE, Rack, RackArgument, parse};
+use crate::{data, identity};
 
 /// Images to write to a card.
 #[derive(Subcommand)]
@@ -41,10 +41,10 @@ pub(crate) struct Build {
     /// The board, when you want it checked against the tray's file
     #[arg(long, value_name = "BOARD")]
     board: Option<String>,
-    /// A signed bootstrap; boards/<board>/bootstrap in a data folder when left out
+    /// A signed bootstrap; ~/.local/share/racklet/boards/<board>/bootstrap when left out
     #[arg(long, value_name = "DIR")]
     bootstrap: Option<PathBuf>,
-    /// The bootloader; boards/<board>/bootloader.efi in a data folder when left out
+    /// The bootloader; the one that `cargo xtask install` put in place when left out
     #[arg(long, value_name = "FILE")]
     bootloader: Option<PathBuf>,
     /// Size of the image in MiB; the state partition grows to the card on first boot
@@ -128,19 +128,21 @@ impl Build {
         let board = racklet_boards::find(&tray.board)?;
         let id = root.rack().to_string();
 
-        let bootloader_path = found(
+        let bootloader_path = data::find(
             self.bootloader.as_deref(),
-            &board.name,
+            &board,
             "bootloader.efi",
             "--bootloader FILE",
+            output,
         )?;
         let bootloader = fs::read(&bootloader_path)
             .with_context(|| format!("read {}", bootloader_path.display()))?;
-        let bootstrap_path = found(
+        let bootstrap_path = data::find(
             self.bootstrap.as_deref(),
-            &board.name,
+            &board,
             "bootstrap",
             "--bootstrap DIR",
+            output,
         )?;
         let bootstrap = super::package::open(&bootstrap_path, Kind::Bootstrap)?;
 
@@ -337,38 +339,4 @@ fn identity_of(
     }
     let pem = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     Ok(Some(Secret(pem)))
-}
-
-/// A part of an image: where the user says, or in the first data folder that has it.
-fn found(named: Option<&Path>, board: &str, file: &str, option: &str) -> anyhow::Result<PathBuf> {
-    if let Some(path) = named {
-        return Ok(path.to_owned());
-    }
-    let mut folders: Vec<PathBuf> = std::env::var_os("RACKLET_DATA")
-        .map(PathBuf::from)
-        .into_iter()
-        .collect();
-    if let Some(home) = std::env::var_os("HOME") {
-        folders.push(Path::new(&home).join(".local/share/racklet"));
-    }
-    folders.push(PathBuf::from("/usr/local/share/racklet"));
-    folders.push(PathBuf::from("/usr/share/racklet"));
-    let tried: Vec<PathBuf> = folders
-        .into_iter()
-        .map(|folder| folder.join("boards").join(board).join(file))
-        .collect();
-    tried
-        .iter()
-        .find(|path| path.exists())
-        .cloned()
-        .with_context(|| {
-            let list: Vec<String> = tried
-                .iter()
-                .map(|path| format!("  {}", path.display()))
-                .collect();
-            format!(
-                "no {file} for board {board}; name it with {option}, or put it in one of:\n{}",
-                list.join("\n")
-            )
-        })
 }

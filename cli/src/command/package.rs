@@ -20,6 +20,7 @@ use racklet_trust::manifest::Kind;
 use super::publish::{Pin, Publish};
 use super::signing::{Show, Sign, Verify};
 use crate::answer::{self, ArtifactBuilt, Omitted};
+use crate::data;
 use crate::interrupt::{self, Interruptible};
 use crate::output::{Output, size};
 
@@ -101,11 +102,15 @@ struct Common {
 #[derive(Args)]
 pub(crate) struct KernelBuild {
     /// The kernel: x86 bzImage or arm64 Image; for a bootstrap, with EFI stub
+    ///
+    /// The one that `cargo xtask install` put in place when left out.
     #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
+    kernel: Option<PathBuf>,
     /// The initramfs, as the kernel takes it
+    ///
+    /// The one that `cargo xtask install` put in place when left out.
     #[arg(long, value_name = "FILE")]
-    initramfs: PathBuf,
+    initramfs: Option<PathBuf>,
     /// A board it is for; repeat for more
     #[arg(long, value_name = "BOARD", required = true)]
     board: Vec<String>,
@@ -268,19 +273,20 @@ impl KernelBuild {
         let _guard = interrupt::guard();
         let open =
             |path: &Path| File::open(path).with_context(|| format!("open {}", path.display()));
-        let (mut kernel_file, initramfs) = (open(&self.kernel)?, open(&self.initramfs)?);
+        let (kernel_path, initramfs_path) = self.parts(kind, output)?;
+        let (mut kernel_file, initramfs) = (open(&kernel_path)?, open(&initramfs_path)?);
         // The header is enough to see what it is; the version string lies within the first 64 KiB.
         let mut head = Vec::new();
         Read::by_ref(&mut kernel_file)
             .take(128 << 10)
             .read_to_end(&mut head)
-            .with_context(|| format!("read {}", self.kernel.display()))?;
+            .with_context(|| format!("read {}", kernel_path.display()))?;
         kernel_file.seek(SeekFrom::Start(0))?;
-        let info = kernel::inspect(&head).with_context(|| self.kernel.display().to_string())?;
+        let info = kernel::inspect(&head).with_context(|| kernel_path.display().to_string())?;
         if kind == Kind::Bootstrap && !info.efi_stub {
             bail!(
                 "{} was built without CONFIG_EFI_STUB, so no UEFI firmware can start it",
-                self.kernel.display()
+                kernel_path.display()
             );
         }
         let mut boards = Vec::new();
@@ -289,7 +295,7 @@ impl KernelBuild {
             if board.architecture != info.architecture {
                 bail!(
                     "{} is for {}; board {name} is {}",
-                    self.kernel.display(),
+                    kernel_path.display(),
                     info.architecture,
                     board.architecture
                 );
@@ -328,6 +334,26 @@ impl KernelBuild {
         bar.finish_and_clear();
         output.answer(&report(&built, ""), &summary(&built));
         Ok(())
+    }
+
+    /// Kernel and initramfs: the user's, or those that are installed for the first of the boards.
+    fn parts(&self, kind: Kind, output: Output) -> anyhow::Result<(PathBuf, PathBuf)> {
+        let first = self.board.first().context("--board is required")?;
+        let board = racklet_boards::find(first)?;
+        let part = |named: &Option<PathBuf>, name: &str| {
+            let option = format!("--{name} FILE");
+            data::find(
+                named.as_deref(),
+                &board,
+                &format!("{kind}.{name}"),
+                &option,
+                output,
+            )
+        };
+        Ok((
+            part(&self.kernel, "kernel")?,
+            part(&self.initramfs, "initramfs")?,
+        ))
     }
 }
 

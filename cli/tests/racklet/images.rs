@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::world::{World, run};
 
@@ -200,25 +201,92 @@ fn what_a_tray_could_not_use_is_refused() {
 }
 
 #[test]
-fn parts_are_found_in_a_data_folder() {
-    let world = world();
-    fs::create_dir_all(world.path("data/boards/qemu-x86_64")).unwrap();
-    fs::rename(
-        world.path("bootstrap"),
-        world.path("data/boards/qemu-x86_64/bootstrap"),
-    )
-    .unwrap();
-    fs::rename(
-        world.path("boot.efi"),
-        world.path("data/boards/qemu-x86_64/bootloader.efi"),
-    )
-    .unwrap();
+fn parts_that_are_installed_need_not_be_named() {
+    let world = World::with_rack();
+    with_parts(&world);
+    fs::remove_dir_all(world.path("bootstrap")).unwrap();
     let data = world.path("data");
-    run(world
-        .racklet_in(
-            "rack",
-            &["image", "build", "--tray", "tray-1", "-o", "../a.img"],
-        )
-        .env("RACKLET_DATA", data));
+    let racklet = |args: &[&str]| {
+        let mut command = world.racklet_in("rack", args);
+        command.env("XDG_DATA_HOME", &data);
+        command
+    };
+    // The trays' keys are in the data folder as well.
+    fs::create_dir_all(&data).unwrap();
+    fs::rename(
+        world.path("home/.local/share/racklet"),
+        data.join("racklet"),
+    )
+    .unwrap();
+    let bootstrap = [
+        "bootstrap",
+        "build",
+        "--name",
+        "b",
+        "--board",
+        "qemu-x86_64",
+        "-o",
+        "../b",
+    ];
+    let payload = [
+        "payload",
+        "build",
+        "--name",
+        "p",
+        "--board",
+        "qemu-x86_64",
+        "-o",
+        "../p",
+    ];
+    let image = [
+        "image",
+        "build",
+        "--tray",
+        "tray-1",
+        "--bootstrap",
+        "../b",
+        "-o",
+        "../a.img",
+    ];
+    let stderr = |command: &mut Command, good: bool| {
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), good, "{said}");
+        said
+    };
+    let said = stderr(&mut racklet(&bootstrap), false);
+    assert!(said.contains("cargo xtask install"), "{said}");
+    assert!(
+        said.contains("data/racklet/x86_64/bootstrap.kernel"),
+        "{said}"
+    );
+
+    let put = |from: &str, to: &str| {
+        fs::create_dir_all(data.join("racklet/x86_64")).unwrap();
+        fs::copy(world.path(from), data.join("racklet/x86_64").join(to)).unwrap();
+    };
+    for kind in ["bootstrap", "payload"] {
+        put("bzImage", &format!("{kind}.kernel"));
+        put("initramfs", &format!("{kind}.initramfs"));
+    }
+    let said = stderr(&mut racklet(&bootstrap), true);
+    assert!(said.contains("x86_64/bootstrap.kernel"), "{said}");
+    stderr(&mut racklet(&payload), true);
+    run(&mut racklet(&["bootstrap", "sign", "../b"]));
+
+    let said = stderr(&mut racklet(&image), false);
+    assert!(said.contains("cargo xtask install"), "{said}");
+    put("boot.efi", "bootloader.efi");
+    let said = stderr(&mut racklet(&image), true);
+    assert!(said.contains("x86_64/bootloader.efi"), "{said}");
     assert!(world.path("a.img").exists());
+
+    // A folder that the user names goes first, and what is for one board before what is for all of its architecture.
+    let board = world.path("mine/boards/qemu-x86_64");
+    fs::create_dir_all(&board).unwrap();
+    fs::rename(world.path("b"), board.join("bootstrap")).unwrap();
+    fs::rename(world.path("boot.efi"), board.join("bootloader.efi")).unwrap();
+    put("initramfs", "bootloader.efi");
+    let args = ["image", "build", "--tray", "tray-1", "-o", "../b.img"];
+    run(racklet(&args).env("RACKLET_DATA", world.path("mine")));
 }
