@@ -9,7 +9,7 @@ use std::time::Duration;
 use racklet_api::boot::{TimeReport, TimeSource};
 use racklet_linux::clock;
 use racklet_net::sntp::{self, Query, Sample};
-use racklet_trust::time::Utc;
+use racklet_trust::date::Utc;
 
 use super::network::seed;
 use crate::console::Topic;

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use racklet_linux::clock;
-use racklet_trust::time::Utc;
+use racklet_trust::date::Utc;
 
 use crate::console::Topic;
 

@@ -32,7 +32,6 @@ pub mod manifest;
 pub mod root;
 pub mod slot;
 pub mod sshsig;
-pub mod time;
 mod wire;
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::date::Utc;
 use crate::{
-    Digest, Verified, arguments, namespace,
+    Digest, Verified, arguments,
+    date::Utc,
+    namespace,
     root::{Role, TrustRoot, Unauthorised},
-    time::Utc,
 };
 
 /// The largest manifest that is read, in bytes: room for 16 GiB in chunks of 256 KiB.
