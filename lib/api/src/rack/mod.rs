@@ -166,17 +166,14 @@ impl Repository {
     /// Adds the object in `bytes`, mended where it has mistakes, which are told.
     fn add(&mut self, path: &str, kind: &'static str, bytes: &[u8], problems: &mut Vec<Problem>) {
         let before = problems.len();
-        let mut root = match yaml::parse(bytes) {
-            Ok(root) => root,
-            Err(error) => {
-                problems.push(Problem::new(path, Some(error.at), error.message));
-                return;
-            }
-        };
-        if let Err(problem) = header(path, &mut root, kind, problems) {
+        let readable = yaml::parse(bytes)
+            .map_err(|error| Problem::new(path, Some(error.at), error.message))
+            .and_then(|mut root| header(path, &mut root, kind, problems).map(|()| root));
+        let mut root = readable.unwrap_or_else(|problem| {
             problems.push(problem);
-            return;
-        }
+            // Others may name the object, which is there, though nobody can say what is in it.
+            Node::unread()
+        });
         match kind {
             "Rack" => self.rack.extend(read(path, &mut root, problems)),
             "Tray" => self.trays.extend(read(path, &mut root, problems)),

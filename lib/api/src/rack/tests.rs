@@ -439,14 +439,33 @@ fn what_is_missing_or_of_a_wrong_type_hides_no_other_mistake() {
 
 #[test]
 fn a_mistake_in_one_file_makes_none_in_others() {
-    let mut files = good();
-    files.insert("trays/tray-1.yaml".into(), TRAY.replace("64Gi", "64GB"));
-    files.insert(
-        "networks/lan.yaml".into(),
-        NETWORK.replace("10.80.0.0/24", "[]"),
-    );
-    let told = told(&files);
-    assert_eq!(told.len(), 2, "{told:#?}");
+    for (tray, network) in [
+        (
+            TRAY.replace("64Gi", "64GB"),
+            NETWORK.replace("10.80.0.0/24", "[]"),
+        ),
+        (
+            TRAY.replace("metadata:", "metadata"),
+            NETWORK.replace("spec:", "spec: ]"),
+        ),
+        (
+            TRAY.replace("v1alpha1", "v9"),
+            NETWORK.replace("kind: Network", "kind: Tray"),
+        ),
+        (String::new(), "- a\n".to_owned()),
+    ] {
+        let mut files = good();
+        files.insert("trays/tray-1.yaml".into(), tray);
+        files.insert("networks/lan.yaml".into(), network);
+        let told = told(&files);
+        let begin = |line: &String| line.split(':').next().map(str::to_owned);
+        let about: Vec<String> = told.iter().filter_map(begin).collect();
+        assert_eq!(
+            about,
+            ["networks/lan.yaml", "trays/tray-1.yaml"],
+            "{told:#?}"
+        );
+    }
 }
 
 #[test]
@@ -766,12 +785,18 @@ proptest! {
     }
 
     #[test]
-    fn no_edit_of_a_good_file_makes_it_panic(at in 0usize..WEB.len(), byte in any::<u8>(), cut in 0usize..8) {
+    fn an_edit_of_a_good_file_makes_it_complain_about_that_file_alone(at in 0usize..WEB.len(), byte in any::<u8>(), cut in 0usize..8) {
         let mut bytes = WEB.as_bytes().to_vec();
         let end = (at + cut).min(bytes.len());
         bytes.splice(at..end, [byte]);
         let files = good();
         let others = files.iter().map(|(p, t)| (p.as_str(), t.as_bytes())).filter(|(p, _)| *p != "workloads/web.yaml");
-        let _ = load(others.chain([("workloads/web.yaml", bytes.as_slice())]));
+        if let Err(problems) = load(others.chain([("workloads/web.yaml", bytes.as_slice())])) {
+            for problem in problems.list() {
+                // Not about what was made up to go on reading, and about nobody else's file.
+                prop_assert!(problem.line <= 20, "{problem}");
+                prop_assert_eq!(&problem.file, "workloads/web.yaml");
+            }
+        }
     }
 }

@@ -101,6 +101,14 @@ impl Position {
 }
 
 impl Node {
+    /// In the place of a document that is not read: everything in it will be made up.
+    pub(in crate::rack) fn unread() -> Self {
+        Self {
+            at: Position::made_up(0),
+            value: Value::Mapping(Vec::new()),
+        }
+    }
+
     /// Adds `key` with a made-up value, if this is a mapping.
     pub(in crate::rack) fn add(&mut self, key: &str, name: &str) -> Option<()> {
         let Value::Mapping(entries) = &mut self.value else {
