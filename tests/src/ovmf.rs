@@ -387,16 +387,24 @@ impl Booted {
 
 /// What the kernel must have got as its initramfs: ours, padded, then the bootloader's archive.
 #[must_use]
-pub fn expected_initramfs(root: &[u8], slot: Slot, tries: u8, version: u64) -> Digest {
+pub fn expected_initramfs(
+    root: &[u8],
+    slot: Slot,
+    tries: u8,
+    version: u64,
+    partition: &str,
+) -> Digest {
     let mut whole = INITRAMFS.to_vec();
     whole.resize(whole.len().next_multiple_of(4), 0);
     let mut archive = racklet_cpio::Archive::new();
     let boot = format!("{{\"slot\":\"{slot}\",\"tries\":{tries},\"version\":{version}}}\n");
+    let card = format!("{{\"v\":1,\"bootPartition\":\"{partition}\"}}\n");
     let add = |archive: &mut racklet_cpio::Archive| {
         archive.directory("racklet", 0o755)?;
         archive.file("racklet/trust-root.json", 0o444, root)?;
         archive.file("racklet/tray.json", 0o400, TRAY_JSON)?;
-        archive.file("racklet/boot.json", 0o444, boot.as_bytes())
+        archive.file("racklet/boot.json", 0o444, boot.as_bytes())?;
+        archive.file("racklet/card.json", 0o444, card.as_bytes())
     };
     add(&mut archive).expect("plain paths and small files");
     whole.extend(archive.finish());
@@ -414,8 +422,26 @@ impl Card {
             slot,
             tries,
             version,
+            &boot_partition(&fs::File::open(self.image())?)?,
         ))
     }
+}
+
+/// The unique GUID of an image's first partition, as people and the kernel write it (UEFI 2.10, 5.3.3 and appendix A: the first
+/// three groups are little-endian).
+fn boot_partition(file: &fs::File) -> Result<String> {
+    let mut id = [0; 16];
+    file.read_exact_at(&mut id, 2 * 512 + 16)?;
+    let group = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let swapped = |bytes: &[u8]| group(&bytes.iter().rev().copied().collect::<Vec<_>>());
+    Ok(format!(
+        "{}-{}-{}-{}-{}",
+        swapped(&id[..4]),
+        swapped(&id[4..6]),
+        swapped(&id[6..8]),
+        group(&id[8..10]),
+        group(&id[10..])
+    ))
 }
 
 /// Where a copy of the slot record is in an image.
