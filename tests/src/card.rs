@@ -203,6 +203,23 @@ impl StateOf {
             .collect())
     }
 
+    /// Changes three bytes in a file, as a card does that wears out.
+    ///
+    /// # Errors
+    /// When there is no such file, or the card cannot be written.
+    pub fn rot(&self, path: &str) -> Result<()> {
+        use std::os::unix::fs::FileExt as _;
+        let first = self.sectors(path)?[0] * 512 + 100;
+        let card = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&self.card)?;
+        let mut bytes = [0; 3];
+        card.read_exact_at(&mut bytes, first)?;
+        card.write_all_at(&bytes.map(|byte| !byte), first)?;
+        Ok(())
+    }
+
     /// Overwrites the first superblock, which says what and how large the file system is. Its copies stay.
     ///
     /// # Errors

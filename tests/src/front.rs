@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::{
@@ -30,6 +30,8 @@ pub enum Mode {
     Silent,
     /// One byte a second.
     SlowBytes,
+    /// 200 bytes a second: slow, and more than what counts as nothing at all.
+    Crawl,
     /// Cuts every connection after this many bytes to the client.
     Cut(u64),
     /// A captive portal: answers 200 and a page to everything, under a valid certificate.
@@ -59,11 +61,11 @@ struct Shared {
     over: AtomicBool,
 }
 
-/// The listener; ends with the value.
+/// The listeners, one for each family; they end with the value.
 #[derive(Debug)]
 pub struct Front {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
 }
 
 impl Front {
@@ -72,8 +74,11 @@ impl Front {
     /// # Errors
     /// When no port can be had.
     pub fn start(backends: BTreeMap<Mode, PathBuf>) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen on loopback")?;
-        let address = listener.local_addr()?;
+        let listeners = listen()?;
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<io::Result<_>>()?;
         let shared = Arc::new(Shared {
             mode: Mutex::new(Mode::Good),
             backends,
@@ -81,25 +86,27 @@ impl Front {
             connections: AtomicU64::new(0),
             over: AtomicBool::new(false),
         });
-        let ours = Arc::clone(&shared);
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if ours.over.load(Ordering::Relaxed) {
-                    break;
+        for listener in listeners {
+            let ours = Arc::clone(&shared);
+            thread::spawn(move || {
+                for client in listener.incoming().flatten() {
+                    if ours.over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    ours.connections.fetch_add(1, Ordering::Relaxed);
+                    let shared = Arc::clone(&ours);
+                    // A connection that breaks is what several of the modes are for.
+                    thread::spawn(move || serve(&shared, client));
                 }
-                ours.connections.fetch_add(1, Ordering::Relaxed);
-                let shared = Arc::clone(&ours);
-                // A connection that breaks is what several of the modes are for.
-                thread::spawn(move || serve(&shared, client));
-            }
-        });
-        Ok(Self { shared, address })
+            });
+        }
+        Ok(Self { shared, addresses })
     }
 
     /// The port on loopback.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.addresses[0].port()
     }
 
     /// Behaves like this from the next connection on.
@@ -127,8 +134,25 @@ impl Front {
 impl Drop for Front {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
-        // Wakes the listener, which then sees that it is over.
-        let _ = TcpStream::connect(self.address);
+        // Wakes the listeners, which then see that it is over.
+        for address in &self.addresses {
+            let _ = TcpStream::connect(address);
+        }
+    }
+}
+
+/// One port of both loopback addresses, or of the first alone on a machine without IPv6. A port that is free on the first may be
+/// taken on the second, so a few are tried.
+fn listen() -> Result<Vec<TcpListener>> {
+    let mut tries = 0;
+    loop {
+        let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen on 127.0.0.1")?;
+        tries += 1;
+        match TcpListener::bind((Ipv6Addr::LOCALHOST, v4.local_addr()?.port())) {
+            Ok(v6) => return Ok(vec![v4, v6]),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 20 => {}
+            Err(_) => return Ok(vec![v4]),
+        }
     }
 }
 
@@ -165,7 +189,14 @@ fn pass(
     mut server: &UnixStream,
     mut client: &TcpStream,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; if mode == Mode::SlowBytes { 1 } else { 64 << 10 }];
+    let mut buffer = vec![
+        0;
+        match mode {
+            Mode::SlowBytes => 1,
+            Mode::Crawl => 200,
+            _ => 64 << 10,
+        }
+    ];
     let mut passed = 0;
     loop {
         let count = server.read(&mut buffer)?;
@@ -183,7 +214,7 @@ fn pass(
         if mode == Mode::Cut(passed) {
             return Ok(());
         }
-        if mode == Mode::SlowBytes {
+        if matches!(mode, Mode::SlowBytes | Mode::Crawl) {
             thread::sleep(Duration::from_secs(1));
         }
     }

@@ -73,6 +73,8 @@ pub struct Machine {
     pub clock: Option<String>,
     /// Whether there is a network card.
     pub network: bool,
+    /// Whether that network has IPv6 alone; nobody outside reaches the tray's API then.
+    pub ipv6_only: bool,
     /// How its card behaves.
     pub card: Card,
     /// Images of further disks that are plugged in, which it may write to.
@@ -90,6 +92,7 @@ impl Default for Machine {
             processors: 2,
             clock: None,
             network: true,
+            ipv6_only: false,
             card: Card::Sound,
             more_disks: Vec::new(),
             accelerator: Accelerator::chosen(),
@@ -207,7 +210,11 @@ impl Tray {
         if machine.network {
             command
                 .arg("-netdev")
-                .arg(format!("user,id=lan,hostfwd=tcp:127.0.0.1:{api}-:7443"))
+                .arg(match machine.ipv6_only {
+                    false => format!("user,id=lan,hostfwd=tcp:127.0.0.1:{api}-:7443"),
+                    // QEMU forwards IPv4 ports only.
+                    true => "user,id=lan,ipv4=off,ipv6=on".to_owned(),
+                })
                 .args(["-device", "virtio-net-pci,netdev=lan,romfile="]);
         }
         if let Some(clock) = &machine.clock {

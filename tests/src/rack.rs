@@ -344,11 +344,19 @@ impl Rack {
         self.racklet(&["bootstrap", "sign", "../bootstrap-1"])
             .within()
             .run()?;
-        let image = self.folder.join(format!("{TRAY}.img"));
+        self.image_at(artifacts, TRAY, &self.url)
+    }
+
+    /// An image called `name`, for a tray that finds the rack at `url`, of the bootstrap that is there already.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn image_at(&self, artifacts: &Artifacts, name: &str, url: &str) -> Result<PathBuf> {
+        let image = self.folder.join(format!("{name}.img"));
         self.racklet(&["image", "build", "--board", BOARD, "--tray", TRAY])
             .within()
             .args(["--bootstrap", "../bootstrap-1"])
-            .args(["--url", &self.url])
+            .args(["--url", url])
             .arg("--bootloader")
             .arg(artifacts.bootloader())
             .arg("--output")

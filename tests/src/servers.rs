@@ -24,6 +24,8 @@ use crate::{
 
 /// Where a guest of QEMU's user network finds the machine that QEMU runs on.
 pub const HOST_AS_SEEN_BY_GUESTS: &str = "10.0.2.2";
+/// The same over IPv6.
+const HOST_AS_SEEN_OVER_IPV6: &str = "fec0::2";
 
 /// How many Git requests are served at the same time.
 const GIT_WORKERS: usize = 3;
@@ -59,7 +61,9 @@ impl GitServer {
                 .with_context(|| format!("folder of the Git server {}", folder.display()))?;
         }
         let authority = Authority::create(&folder.join("ca"))?;
-        let here = format!("IP:{HOST_AS_SEEN_BY_GUESTS},IP:127.0.0.1,DNS:localhost");
+        let here = format!(
+            "IP:{HOST_AS_SEEN_BY_GUESTS},IP:{HOST_AS_SEEN_OVER_IPV6},IP:127.0.0.1,DNS:localhost"
+        );
         let good = authority.issue("good", &here, Validity::Current)?;
         let expired = authority.issue("expired", &here, Validity::Expired)?;
         let other = authority.issue("other", "DNS:elsewhere.example", Validity::Current)?;
@@ -192,6 +196,15 @@ impl GitServer {
     pub fn url_for_trays(&self, name: &str) -> String {
         format!(
             "https://{HOST_AS_SEEN_BY_GUESTS}:{}/{name}.git",
+            self.front.port()
+        )
+    }
+
+    /// The same for a tray that has IPv6 alone.
+    #[must_use]
+    pub fn url_over_ipv6(&self, name: &str) -> String {
+        format!(
+            "https://[{HOST_AS_SEEN_OVER_IPV6}]:{}/{name}.git",
             self.front.port()
         )
     }

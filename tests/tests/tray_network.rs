@@ -2,12 +2,13 @@
 //! Servers that are gone, lie, or are not who they say: nothing of theirs is used, and what is cached boots.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use racklet_tests::{
+    card::StateOf,
     front::Mode,
-    qemu::Machine,
+    qemu::{Machine, Tray},
     rack::{FIRST_MESSAGE, UP},
     scene::Scene,
 };
@@ -51,6 +52,44 @@ fn without_a_server_the_cached_payload_and_workload_run_again() -> Result<()> {
 }
 
 #[test]
+fn what_rotted_in_the_cache_is_fetched_anew_and_a_server_that_crawls_delays_no_cached_boot()
+-> Result<()> {
+    let scene = Scene::new("rotten-and-slow")?;
+    let mut tray = scene.boot()?;
+    scene.says(&mut tray, FIRST_MESSAGE)?;
+    tray.wait_for("this boot is good", UP)?;
+    tray.cut_power();
+
+    StateOf::find(&scene.card())?.rot(&a_chunk(&scene)?)?;
+    let mut tray = scene.boot_again()?;
+    tray.wait_for("next: fetch what is missing", UP)?;
+    scene.says(&mut tray, FIRST_MESSAGE)?;
+    ensure!(
+        !tray.console().said("last resort"),
+        "the payload was started as it was"
+    );
+    tray.cut_power();
+
+    // One answer that lists capabilities would take five minutes.
+    scene.server.front().set_mode(Mode::Crawl);
+    let mut tray = scene.boot_again()?;
+    tray.wait_for("Starting new kernel", ATTEMPT)?;
+    scene.says(&mut tray, FIRST_MESSAGE)
+}
+
+/// Where a chunk of the payload lies on the card.
+fn a_chunk(scene: &Scene) -> Result<String> {
+    let chunks = scene.rack.repository().with_file_name("stable-1/chunks");
+    let first = fs::read_dir(&chunks)?.next().context("no chunks")??;
+    let chunk = fs::read_dir(first.path())?.next().context("no chunk")??;
+    Ok(format!(
+        "cache/chunks/{}/{}",
+        first.file_name().display(),
+        chunk.file_name().display()
+    ))
+}
+
+#[test]
 fn clocks_that_are_decades_off_do_not_keep_a_tray_from_booting() -> Result<()> {
     let scene = Scene::new("clocks")?;
     for clock in ["1970-01-01", "2100-01-01"] {
@@ -61,5 +100,27 @@ fn clocks_that_are_decades_off_do_not_keep_a_tray_from_booting() -> Result<()> {
         // Both systems on it read that clock, and the second has to agree with us about the time to answer.
         scene.says(&mut tray, FIRST_MESSAGE)?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_tray_on_a_network_with_ipv6_alone_boots_and_runs_what_is_wanted() -> Result<()> {
+    let scene = Scene::new("ipv6-only")?;
+    let url = scene.server.url_over_ipv6(scene.rack.name());
+    let image = scene.rack.image_at(&scene.artifacts, "ipv6-only", &url)?;
+    let machine = Machine {
+        ipv6_only: true,
+        ..Machine::default()
+    };
+    let mut tray = Tray::boot("tray-1", &scene.tray(), &image, &machine)?;
+    // The bootstrap fetched what it starts: the card was new.
+    tray.wait_for("Starting new kernel", UP)?;
+    // And so did the hypervisor OS, which got its address anew.
+    tray.wait_for("converged at generation", UP)?;
+    tray.wait_for("this boot is good", UP)?;
+    ensure!(
+        !tray.console().said("0.0.0.0") && !tray.console().said("10.0.2."),
+        "there was IPv4 after all"
+    );
     Ok(())
 }
