@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use racklet_api::boot::Head;
-use racklet_api::http::{LogLine, Rejection, State};
-use racklet_api::rack::TrayPlan;
+use racklet_api::handoff::Head;
+use racklet_api::hypervisor::{LogLine, Rejection, State};
+use racklet_rack::TrayPlan;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;

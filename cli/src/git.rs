@@ -167,7 +167,7 @@ fn failed<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I, stderr: &[u8]) ->
         .map(|arg| arg.as_ref().to_string_lossy().into_owned())
         .collect();
     // It may pass on a server's words.
-    let message = racklet_api::text::lines(String::from_utf8_lossy(stderr).trim());
+    let message = racklet_tell::text::lines(String::from_utf8_lossy(stderr).trim());
     GitError::Failed {
         command: command.join(" "),
         message: if message.is_empty() {

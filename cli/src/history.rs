@@ -12,7 +12,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::floors::Floors;
 use racklet_trust::history::{Accepted, Head, Rejected, Repository as _, follow};

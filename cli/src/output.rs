@@ -5,8 +5,8 @@
 //! With `--json` the first value is the answer and there is never a second: an error that comes after it goes to standard error. What
 //! could not be written is remembered, and the program does not end well: a full disk must not look like success.
 
-use racklet_api::error::causes;
-use racklet_api::text::lines;
+use racklet_tell::error::causes;
+use racklet_tell::text::lines;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rack repository on this machine: where it is, what its work tree says, and what it is trusted to say.
 
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use racklet_api::rack::{Problem, Problems, RackState, is_object_file, load};
+use racklet_rack::{Problem, Problems, RackState, is_object_file, load};
 use racklet_trust::history::Head;
 use racklet_trust::{Digest, PublicKey, Role, TrustRoot, Verified};
 

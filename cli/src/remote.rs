@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use racklet_api::http::Fault;
-use racklet_api::http::access::{self, PASS_HEADER, SIGNATURE_HEADER};
+use racklet_api::hypervisor::Fault;
+use racklet_api::hypervisor::access::{self, PASS_HEADER, SIGNATURE_HEADER};
 use racklet_trust::PublicKey;
 use serde::de::DeserializeOwned;
 

@@ -2,7 +2,7 @@
 //! The two headers by which a stranger on the network wants to be let in: pass and signature.
 #![no_main]
 
-use racklet_api::http::access::{Request, authorise, ed25519};
+use racklet_api::hypervisor::access::{Request, authorise, ed25519};
 use racklet_trust::TrustRoot;
 use racklet_trust::root::{RoleKeys, Roles};
 

@@ -2,7 +2,7 @@
 //! What one boot stage tells the next.
 #![no_main]
 
-use racklet_api::boot::{BootInfo, Handoff};
+use racklet_api::handoff::{BootInfo, Handoff};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = serde_json::from_slice::<BootInfo>(bytes);

@@ -2,7 +2,7 @@
 //! The rack repository's objects: signed, and still written by hand.
 #![no_main]
 
-use racklet_api::rack;
+use racklet_rack as rack;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // The first byte chooses the kind of file, the rest is its text.

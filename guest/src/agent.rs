@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
-use racklet_api::vm::{
+use racklet_api::vmm::{
     AGENT_PORT, AgentOrder, AgentReport, MAX_LINE, OutputStream, V1, WorkloadLine,
 };
 use racklet_linux::vsock;

@@ -17,7 +17,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use racklet_api::vm::{CommandEnd, GuestConfig, MAX_CONFIG};
+use racklet_api::vmm::{CommandEnd, GuestConfig, MAX_CONFIG};
 use racklet_linux::power::{self, Leave};
 use racklet_linux::{clock, signal};
 

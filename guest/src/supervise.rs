@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt;
 
-use racklet_api::vm::{
+use racklet_api::vmm::{
     AgentOrder, AgentReport, CommandEnd, GuestConfig, OutputStream, WorkloadLine,
 };
 use racklet_linux::child::{self, Ended, Kill};

@@ -9,7 +9,7 @@
 //! | `stubborn` | up, and does not obey |
 //! | `vanish` | up, then gone without a word |
 
-use racklet_api::vm::{
+use racklet_api::vmm::{
     CommandEnd, ControlAction, ControlReply, ControlRequest, GuestConfig, V1, VmConfig, VmState,
     VmStatus,
 };

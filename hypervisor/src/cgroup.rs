@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A cgroup per microVM: a guest that spins or a monitor that leaks takes from its own share only.
 
-use racklet_api::rack::Workload;
+use racklet_rack::Workload;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 /// Writes one line to standard error. `init` puts time and name before it, on the console and in the log.
 pub(crate) fn say(text: &str) {
-    let mut line = racklet_api::text::line(text);
+    let mut line = racklet_tell::text::line(text);
     line.push('\n');
     // A console that is gone is no reason to stop.
     let _ = std::io::stderr().write_all(line.as_bytes());

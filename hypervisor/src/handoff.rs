@@ -3,7 +3,7 @@
 
 use crate::files;
 use crate::options::Options;
-use racklet_api::boot::{Handoff, Head};
+use racklet_api::handoff::{Handoff, Head};
 use racklet_api::tray::{TrayConfig, TrayError};
 use racklet_trust::commit::ObjectId;
 use racklet_trust::floors::Floors;

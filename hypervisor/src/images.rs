@@ -4,7 +4,7 @@
 use crate::options::Options;
 use crate::shared::Shared;
 use crate::workload::runner::Images;
-use racklet_api::rack::ManifestDigest;
+use racklet_rack::ManifestDigest;
 use std::path::PathBuf;
 use std::sync::Arc;
 

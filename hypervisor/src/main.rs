@@ -32,7 +32,7 @@ mod workload;
 use console::say;
 use handoff::Given;
 use options::Options;
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 use shared::{Shared, boot_millis};
 use std::ffi::OsString;
 use std::path::Path;

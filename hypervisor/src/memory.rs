@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How much memory the whole tray has and how much of it is available, from `/proc/meminfo`. Limits are made elsewhere.
 
-use racklet_api::http::MemoryState;
+use racklet_api::hypervisor::MemoryState;
 
 /// What the kernel says now; `None` when it says nothing of use.
 pub(crate) fn of_tray() -> Option<MemoryState> {

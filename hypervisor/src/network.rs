@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What workloads need of the network: a tap on the right bridge. `netd` does it; this asks.
 
-use racklet_api::error::chain;
 use racklet_api::line;
-use racklet_api::net::{Bridge, Op, Port, Request, Response};
-use racklet_api::rack::{Name, Network};
+use racklet_api::netd::{Bridge, Op, Port, Request, Response};
 use racklet_api::tray::Cidr;
-use racklet_api::vm::Mac;
+use racklet_api::vmm::Mac;
+use racklet_rack::{Name, Network};
+use racklet_tell::error::chain;
 use std::io::{self, BufReader};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;

@@ -32,7 +32,7 @@ impl Default for Options {
             vmm: "/sbin/vmm".into(),
             guest: "/usr/lib/racklet/guest".into(),
             cgroup: Some("/sys/fs/cgroup/racklet".into()),
-            listen: Some(SocketAddr::from(([0u16; 8], racklet_api::http::PORT))),
+            listen: Some(SocketAddr::from(([0u16; 8], racklet_api::hypervisor::PORT))),
         }
     }
 }

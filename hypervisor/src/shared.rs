@@ -3,8 +3,8 @@
 //! runs, and the API shows both. Only data under one lock; nobody holds it while doing anything slow.
 
 use crate::memory;
-use racklet_api::boot::Head;
-use racklet_api::http::{Rejection, ReleaseState, RepositoryState, State, WorkloadState};
+use racklet_api::handoff::Head;
+use racklet_api::hypervisor::{Rejection, ReleaseState, RepositoryState, State, WorkloadState};
 use racklet_api::init::StateStatus;
 use racklet_trust::TrustRoot;
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,8 +4,8 @@
 use crate::console::{Once, say};
 use crate::shared::{Shared, boot_millis};
 use crate::workload::runner::Runner;
-use racklet_api::http::Phase;
-use racklet_api::rack::TrayDesired;
+use racklet_api::hypervisor::Phase;
+use racklet_rack::TrayDesired;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use std::io;

@@ -10,8 +10,8 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::time::Duration;
 
-use racklet_api::text::push_shown;
 use racklet_linux::clock;
+use racklet_tell::text::push_shown;
 
 /// Longest line written, in bytes: errors quote what others sent.
 const LONGEST: usize = 1024;

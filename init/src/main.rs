@@ -21,11 +21,11 @@ use std::convert::Infallible;
 
 use console::Topic;
 use pid1::HandedError;
-use racklet_api::boot::Handoff;
-use racklet_api::error::Chain;
+use racklet_api::handoff::Handoff;
 use racklet_api::tray::{TrayConfig, TrayError};
 use racklet_linux::power;
 use racklet_linux::signal::Signals;
+use racklet_tell::error::Chain;
 
 const INIT: Topic = Topic("init");
 

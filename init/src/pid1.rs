@@ -7,9 +7,9 @@ use std::panic::PanicHookInfo;
 use std::thread;
 use std::time::Duration;
 
-use racklet_api::boot::Card;
-use racklet_api::error::Chain;
+use racklet_api::handoff::Card;
 use racklet_linux::power::{self, Leave};
+use racklet_tell::error::Chain;
 use serde::de::DeserializeOwned;
 
 use crate::console::Topic;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answers requests and looks after the uplink; one thread, one loop.
 
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use racklet_api::init;
 use racklet_api::line;
-use racklet_api::net::{Attached, Bridge, Link, Op, Port, Response, Status};
+use racklet_api::netd::{Attached, Bridge, Link, Op, Port, Response, Status};
 use racklet_linux::clock;
 use racklet_uplink::{Uplink, UplinkError, What};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

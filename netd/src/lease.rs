@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use racklet_api::boot::{Handoff, Lease};
+use racklet_api::handoff::{Handoff, Lease};
 use serde::{Deserialize, Serialize};
 
 /// A lease with the time of writing, in seconds since boot: that clock goes on over restarts of netd.
@@ -95,7 +95,7 @@ pub(crate) fn save(path: &Path, lease: Option<Lease>, now: Duration) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use racklet_api::boot::Dhcp4Lease;
+    use racklet_api::handoff::Dhcp4Lease;
 
     fn lease() -> Lease {
         Lease {

@@ -28,7 +28,7 @@ use racklet_uplink::{Settings, Uplink};
 use daemon::Daemon;
 use found::Found;
 use kernel::Kernel;
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 use server::Server;
 
 /// Where things are; the arguments exist for tests.

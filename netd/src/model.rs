@@ -12,11 +12,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use racklet_api::net::{Bridge, Port};
-use racklet_api::rack::Name;
-use racklet_api::subnet;
+use racklet_api::netd::{Bridge, Port};
 use racklet_api::tray::Cidr;
-use racklet_api::vm::Mac;
+use racklet_api::vmm::Mac;
+use racklet_rack::Name;
+use racklet_rack::subnet;
 
 use crate::names;
 

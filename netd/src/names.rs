@@ -4,7 +4,7 @@
 //! Interface names have at most 15 bytes, names of networks and workloads up to 63. A short one stands as it is; a long
 //! one by its beginning and part of its hash, with a `.`, which no short one has.
 
-use racklet_api::rack::Name;
+use racklet_rack::Name;
 use racklet_trust::Digest;
 
 /// What bridges' names begin with.

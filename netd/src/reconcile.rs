@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    fn lan() -> racklet_api::net::Bridge {
+    fn lan() -> racklet_api::netd::Bridge {
         bridge("lan", &["10.80.0.1/24"])
     }
 

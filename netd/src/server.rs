@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use racklet_api::line::{self, MAX_LINE};
-use racklet_api::net::{Op, Request, Response};
+use racklet_api::netd::{Op, Request, Response};
 
 /// Callers at a time; a further one takes the place of the oldest.
 const CALLERS: usize = 16;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use racklet_api::vm::{AgentOrder, AgentReport, MAX_LINE};
+use racklet_api::vmm::{AgentOrder, AgentReport, MAX_LINE};
 
 use crate::devices::vsock::Stream;
 
@@ -113,7 +113,7 @@ impl Stream for AgentStream {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use racklet_api::vm::{CommandEnd, V1};
+    use racklet_api::vmm::{CommandEnd, V1};
 
     use super::*;
 

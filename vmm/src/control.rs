@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use racklet_api::vm::{ControlAction, ControlReply, ControlRequest, VmStatus};
+use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmStatus};
 
 use crate::poll::{Poll, Token};
 
@@ -118,7 +118,7 @@ impl Client {
 mod tests {
     use std::io::{BufRead, BufReader};
 
-    use racklet_api::vm::{V1, VmState};
+    use racklet_api::vmm::{V1, VmState};
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use racklet_api::vm::AGENT_PORT;
+use racklet_api::vmm::AGENT_PORT;
 
 use crate::agent::Agent;
 use crate::devices::vsock::{Dialer, Stream};

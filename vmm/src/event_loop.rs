@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use racklet_api::vm::{AgentReport, ControlAction, VmState, exit};
+use racklet_api::vmm::{AgentReport, ControlAction, VmState, exit};
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::agent::Agent;

@@ -7,7 +7,7 @@
 //!                '-- reset -------'--> crashed      stop: order, then killed after the grace      kill: killed
 //! ```
 
-use racklet_api::vm::{AgentOrder, AgentReport, CommandEnd, VmState, exit};
+use racklet_api::vmm::{AgentOrder, AgentReport, CommandEnd, VmState, exit};
 
 /// Seconds a guest has to power off after its report.
 const POWER_OFF_S: u32 = 10;
@@ -185,7 +185,7 @@ impl Lifecycle {
 
 #[cfg(test)]
 mod tests {
-    use racklet_api::vm::V1;
+    use racklet_api::vmm::V1;
 
     use super::*;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
-use racklet_api::vm::{VmConfig, VmDisk};
+use racklet_api::vmm::{VmConfig, VmDisk};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `vmm FOLDER`: runs the microVM of that folder in this process until it ends. Exit statuses: `racklet_api::vm::exit`.
+//! `vmm FOLDER`: runs the microVM of that folder in this process until it ends. Exit statuses: `racklet_api::vmm::exit`.
 
 use std::io::Write;
 use std::path::PathBuf;

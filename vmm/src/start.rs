@@ -10,7 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
 
-use racklet_api::vm::{MAX_CONFIG, VmConfig, VmState, exit};
+use racklet_api::vmm::{MAX_CONFIG, VmConfig, VmState, exit};
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::confine::seccomp::{self, Kind};

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use racklet_api::rack::{Problem, is_object_file};
 use racklet_fetch::limits::Limits;
 use racklet_fetch::rack::Fetched;
+use racklet_rack::{Problem, is_object_file};
 use racklet_trust::Verified;
 use racklet_trust::history::Head;
 use schemars::JsonSchema;
@@ -18,7 +18,7 @@ use crate::history::{Judge, Refusal, accepted};
 use crate::objects::Objects;
 use crate::output::{Output, count};
 use crate::rack::{Rack, RackArgument, parse};
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 
 /// Say, offline, exactly what a tray would say about the rack repository
 ///

@@ -164,8 +164,9 @@ impl Build {
         };
         let json = config.to_json();
         // What the tray cannot read must not be carried to it.
-        TrayConfig::parse(&json)
-            .map_err(|error| anyhow::anyhow!("tray.json: {}", racklet_api::error::chain(&error)))?;
+        TrayConfig::parse(&json).map_err(|error| {
+            anyhow::anyhow!("tray.json: {}", racklet_tell::error::chain(&error))
+        })?;
 
         let spec = Spec {
             board: &board,

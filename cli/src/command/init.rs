@@ -134,14 +134,14 @@ impl Init {
         }
         let name = self.rack_name()?;
         let board = racklet_boards::find(&self.board)?;
-        if let Err(error) = racklet_api::url::Parts::parse(&self.repository) {
+        if let Err(error) = racklet_rack::url::Parts::parse(&self.repository) {
             bail!(
                 "--repository {}: {error}; trays fetch over HTTPS only; write https://host/path without a user name",
                 self.repository
             );
         }
         for tray in &self.tray {
-            racklet_api::name::check("tray", tray)?;
+            racklet_rack::name::check("tray", tray)?;
         }
         let ca = self.ca.as_deref().map(read_ca).transpose()?;
         let package = self
@@ -226,7 +226,7 @@ impl Init {
         }
         let objects: Vec<_> = files
             .into_iter()
-            .filter(|(path, _)| racklet_api::rack::is_object_file(path))
+            .filter(|(path, _)| racklet_rack::is_object_file(path))
             .map(|(path, contents)| (path, contents.into_bytes()))
             .collect();
         rack::parse(&objects).map_err(|problems| {
@@ -319,7 +319,7 @@ then sign what {tray} boots and build its image: docs/guide/first-rack.md, from 
                     .unwrap_or_default()
             }
         };
-        racklet_api::name::check("rack", &name).context("choose a name with --name")?;
+        racklet_rack::name::check("rack", &name).context("choose a name with --name")?;
         Ok(name)
     }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use jiff::Timestamp;
-use racklet_api::error::chain;
-use racklet_api::http::access::MAX_PASS;
-use racklet_api::http::{LogLine, LogPage, MAX_FOLLOW, START};
+use racklet_api::hypervisor::access::MAX_PASS;
+use racklet_api::hypervisor::{LogLine, LogPage, MAX_FOLLOW, START};
+use racklet_tell::error::chain;
 
 use super::session::{Access, Session, Target};
 use crate::answer::Log;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The payloads and images that a rack pins, judged as a tray would, from the refs of this clone that trays look at.
 
-use racklet_api::rack::{Pin, RackState};
+use racklet_rack::{Pin, RackState};
 use racklet_trust::manifest::{Kind, Machine};
 use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 
@@ -9,7 +9,7 @@ use super::check::Report;
 use super::refs;
 use crate::objects::Objects;
 use crate::rack::Rack;
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 
 /// Everything the rack pins, as far as it is here.
 pub(super) fn check(

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use racklet_api::rack::{RackState, is_object_file, plan};
+use racklet_rack::{RackState, is_object_file, plan};
 
 use crate::answer::Planned;
 use crate::objects::Objects;

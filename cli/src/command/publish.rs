@@ -321,7 +321,7 @@ impl Pin {
                         )
                     }
                     None => {
-                        racklet_api::name::check("release", &self.release)?;
+                        racklet_rack::name::check("release", &self.release)?;
                         super::init::write(
                             rack.repository.path(),
                             &file,

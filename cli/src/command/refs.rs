@@ -2,14 +2,14 @@
 //! Which refs of the rack's server a clone has: the branch with the rack, approvals, and the packages that the rack pins. Not
 //! the branches of payloads and images: they carry every version ever published.
 
-use racklet_api::rack::Pin;
 use racklet_fetch::publish::manifest_ref;
 use racklet_fetch::rack::APPROVALS;
+use racklet_rack::Pin;
 
 use crate::git::{GitError, Repository};
 use crate::output::Output;
 use crate::rack::{Rack, parse};
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 
 /// Kinds of packages, which are also the folders of their branches.
 const KINDS: [&str; 3] = ["payload", "artifact", "bootstrap"];
@@ -68,7 +68,7 @@ pub(super) fn fetch(rack: &Rack, output: Output) {
 }
 
 /// The refs of all packages that the rack pins and that are in its own repository.
-fn pinned(state: &racklet_api::rack::RackState) -> Vec<String> {
+fn pinned(state: &racklet_rack::RackState) -> Vec<String> {
     let payloads = state.releases.values().map(|release| &release.payload);
     let images = state.workloads.values().map(|workload| &workload.rootfs);
     let mut names: Vec<String> = payloads

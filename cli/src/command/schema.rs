@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use racklet_api::rack::json_schema;
+use racklet_rack::json_schema;
 use serde_json::Value;
 
 use crate::answer;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use racklet_api::http::PORT;
-use racklet_api::rack::{Problem, RackState};
+use racklet_api::hypervisor::PORT;
+use racklet_rack::{Problem, RackState};
 use racklet_trust::{PublicKey, Role};
 
 use crate::rack::{Rack, RackArgument};

@@ -43,7 +43,7 @@ impl AddTray {
     pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
         let rack = self.rack.open()?;
         let board = racklet_boards::find(&self.board)?;
-        racklet_api::name::check("tray", &self.name)?;
+        racklet_rack::name::check("tray", &self.name)?;
         let file = format!("trays/{}.yaml", self.name);
         if rack.path(&file).exists() {
             bail!("{} exists already", rack.path(&file).display());

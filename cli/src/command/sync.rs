@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use racklet_api::error::chain;
-use racklet_api::http::{Phase, Rejection, State, SyncAnswer};
+use racklet_api::hypervisor::{Phase, Rejection, State, SyncAnswer};
+use racklet_tell::error::chain;
 use serde::Serialize;
 
 use super::session::{Access, Session};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use racklet_api::http::{MemoryState, Phase, Rejection, State, WorkloadState};
+use racklet_api::hypervisor::{MemoryState, Phase, Rejection, State, WorkloadState};
 use racklet_api::init::StateStatus;
 
 use super::session::Access;

@@ -307,7 +307,7 @@ fn sign(
             let text = format!(
                 "wrote {inside}, signed by {} of the root keys; not enough yet: {}\n\nnext: have the others run `racklet trust sign` in their clone with this folder",
                 signatures.len(),
-                racklet_api::error::chain(&error)
+                racklet_tell::error::chain(&error)
             );
             let step = RootStep {
                 version: files.version,

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use racklet_api::http;
-use racklet_api::http::access::{CHANNEL_LABEL, Channel};
+use racklet_api::hypervisor as http;
+use racklet_api::hypervisor::access::{CHANNEL_LABEL, Channel};
 use racklet_trust::PublicKey;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::verify_tls13_signature_with_raw_key;

@@ -4,7 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use racklet_api::http::access::{self, Pass, Request, canonical_request, signature_to_header};
+use racklet_api::hypervisor::access::{
+    self, Pass, Request, canonical_request, signature_to_header,
+};
 use racklet_trust::sshsig::{armor, to_be_signed};
 use racklet_trust::{PublicKey, namespace};
 use ring::rand::SystemRandom;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use racklet_api::http::access::{self, CHANNEL_LABEL, Channel, Request};
+use racklet_api::hypervisor::access::{self, CHANNEL_LABEL, Channel, Request};
 use racklet_trust::TrustRoot;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};

@@ -7,8 +7,8 @@
 //! are taken out, so that it cannot play with the reader's terminal.
 
 use crate::files;
-use racklet_api::http::{LogLine, LogPage, START};
-use racklet_api::vm::{OutputStream, WorkloadLine};
+use racklet_api::hypervisor::{LogLine, LogPage, START};
+use racklet_api::vmm::{OutputStream, WorkloadLine};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -251,7 +251,7 @@ fn log_line(bytes: &[u8], log: Log) -> LogLine {
 /// A guest's words, without its colours and whatever else is not text.
 fn printable(text: &str) -> String {
     text.chars()
-        .filter(|c| *c == '\t' || !racklet_api::text::is_hidden(*c))
+        .filter(|c| *c == '\t' || !racklet_tell::text::is_hidden(*c))
         .collect()
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The same facts as `/v1/state`, as OpenMetrics text.
 
-use racklet_api::http::{Phase, State};
+use racklet_api::hypervisor::{Phase, State};
 use racklet_api::init::StateStatus;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -248,7 +248,7 @@ pub(super) fn own_memory() -> Option<u64> {
 mod tests {
     use super::super::routes::tests::state;
     use super::*;
-    use racklet_api::http::MemoryState;
+    use racklet_api::hypervisor::MemoryState;
 
     #[test]
     fn every_sample_belongs_to_a_declared_family_and_the_text_ends() {

@@ -3,8 +3,8 @@
 //!
 //! No keep-alive, no chunked bodies, no upgrades: a request is small and rare, and what is not there cannot be attacked.
 
-use racklet_api::http::access::{PASS_HEADER, SIGNATURE_HEADER};
-use racklet_api::http::{Fault, MAX_BODY};
+use racklet_api::hypervisor::access::{PASS_HEADER, SIGNATURE_HEADER};
+use racklet_api::hypervisor::{Fault, MAX_BODY};
 use serde::Serialize;
 use std::io::{self, Read, Write};
 

@@ -6,9 +6,9 @@ use super::metrics;
 use super::request::{Request, Response};
 use crate::options::Options;
 use crate::shared::{Shared, unix_time};
-use racklet_api::http::access::{self, Channel, Denied};
-use racklet_api::http::{MAX_FOLLOW, SyncAnswer};
-use racklet_api::rack::Name;
+use racklet_api::hypervisor::access::{self, Channel, Denied};
+use racklet_api::hypervisor::{MAX_FOLLOW, SyncAnswer};
+use racklet_rack::Name;
 use racklet_trust::PublicKey;
 use std::time::{Duration, Instant};
 
@@ -171,8 +171,8 @@ fn read_log(options: &Options, name: &Name, query: &LogQuery) -> Response {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use racklet_api::boot::Head;
-    use racklet_api::http::{Phase, Rejection, State, WorkloadState};
+    use racklet_api::handoff::Head;
+    use racklet_api::hypervisor::{Phase, Rejection, State, WorkloadState};
 
     fn shared() -> Shared {
         let shared = Shared::new("tray-1".into(), "0123456789abcdef0123456789abcdef".into());

@@ -2,7 +2,7 @@
 //! The tray's side of TLS: version 1.3 only, the identity key in a certificate that it signs itself. Clients recognise the
 //! key (`spec.identity` of the tray), not the certificate, so its dates mean nothing.
 
-use racklet_api::http::access;
+use racklet_api::hypervisor::access;
 use racklet_trust::PublicKey;
 use rustls::ServerConfig;
 use rustls::crypto::ring;

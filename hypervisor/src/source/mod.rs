@@ -24,11 +24,9 @@ use crate::shared::{Shared, unix_time};
 use crate::work::{Order, Orders};
 use bring::Brought;
 use pace::Pace;
-use racklet_api::boot::Head;
-use racklet_api::error::chain;
-use racklet_api::http::Rejection;
+use racklet_api::handoff::Head;
+use racklet_api::hypervisor::Rejection;
 use racklet_api::init::{Op, Response};
-use racklet_api::rack::{self, Name, Problems, TrayDesired, UnknownTray};
 use racklet_fetch::cache::Cache;
 use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
@@ -39,6 +37,8 @@ use racklet_fetch::rack::{
 use racklet_fetch::remote::{Remote, RemoteConfig, RemoteError};
 use racklet_fetch::tls::{SystemClock, TlsError};
 use racklet_fetch::url::UrlError;
+use racklet_rack::{Name, Problems, TrayDesired, UnknownTray};
+use racklet_tell::error::chain;
 use racklet_trust::commit::ObjectId;
 use racklet_trust::floors::Floors;
 use racklet_trust::history::{self, Accepted};
@@ -444,7 +444,7 @@ impl Source {
     /// What the files of a verified head want from this tray.
     fn judge(&self, tree: &RackTree) -> Result<TrayDesired, Refusal> {
         let files = tree.files().map_err(|error| Refusal::Tree(chain(error)))?;
-        let state = rack::load(files)?;
+        let state = racklet_rack::load(files)?;
         if state.id.to_string() != self.given.tray.rack {
             return Err(Refusal::OtherRack {
                 found: state.id.to_string(),
@@ -460,7 +460,7 @@ impl Source {
             .tray
             .parse()
             .expect("a tray's configuration holds a checked name");
-        Ok(rack::resolve(&state, &tray)?)
+        Ok(racklet_rack::resolve(&state, &tray)?)
     }
 
     fn apply(&mut self, head: Head, desired: TrayDesired) {

@@ -12,7 +12,7 @@
 //! A workload whose description changed is stopped only once everything the new one needs is there. Until then the old
 //! one is kept, restarts included. Times are milliseconds of the boot clock, which neither steps nor stops.
 
-use racklet_api::rack::{Backoff, RestartPolicy};
+use racklet_rack::{Backoff, RestartPolicy};
 
 /// How a workload is to be started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

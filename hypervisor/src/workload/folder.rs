@@ -5,11 +5,11 @@ use super::record::{Ending, Plan};
 use crate::files;
 use crate::network::Link;
 use crate::options::Options;
-use racklet_api::rack::{Name, Network};
-use racklet_api::vm::{
+use racklet_api::vmm::{
     CommandEnd, GuestConfig, GuestNetwork, GuestOverlay, GuestUser, InterfaceAddress, MAX_CONFIG,
     Mac, V1, VmConfig, VmConfinement, VmDisk, VmNetwork, VmState, VmStatus,
 };
+use racklet_rack::{Name, Network};
 use racklet_trust::Digest;
 use std::fs;
 use std::io;

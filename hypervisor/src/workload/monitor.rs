@@ -7,7 +7,7 @@
 
 use super::record::Process;
 use crate::limited::Limited;
-use racklet_api::vm::{ControlAction, ControlReply, ControlRequest, V1};
+use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, V1};
 use rustix::fd::OwnedFd;
 use rustix::fs::FlockOperation;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};

@@ -6,7 +6,7 @@
 
 use super::decide::{End, How, Phase, Rules, Seen};
 use crate::files;
-use racklet_api::rack::{Name, Network, Workload};
+use racklet_rack::{Name, Network, Workload};
 use racklet_trust::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -286,7 +286,7 @@ pub(crate) mod tests {
         let base = plan();
         let mut same = plan();
         same.workload.backoff.max_seconds = 7;
-        same.workload.restart_policy = racklet_api::rack::RestartPolicy::Never;
+        same.workload.restart_policy = racklet_rack::RestartPolicy::Never;
         assert_eq!(base.spec(), same.spec());
         let mut other = plan();
         other.workload.env.insert("A".into(), "c".into());

@@ -4,8 +4,8 @@
 use super::decide::{Step, decide};
 use super::record::{Plan, Record, State};
 use super::runner::Runner;
-use racklet_api::http::{Phase, WorkloadState};
-use racklet_api::rack::Name;
+use racklet_api::hypervisor::{Phase, WorkloadState};
+use racklet_rack::Name;
 use std::collections::BTreeSet;
 
 /// All workloads, and whether each is as it should be.

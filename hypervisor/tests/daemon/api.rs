@@ -3,8 +3,8 @@
 
 use crate::support::{BOUND, RACK, Tray, parse};
 use anyhow::{Context, Result, ensure};
-use racklet_api::http;
-use racklet_api::http::access::{
+use racklet_api::hypervisor as http;
+use racklet_api::hypervisor::access::{
     self, CHANNEL_LABEL, Channel, PASS_HEADER, Pass, Request, SIGNATURE_HEADER, canonical_request,
     signature_to_header,
 };

@@ -3,7 +3,7 @@
 
 use crate::support::Tray;
 use anyhow::{Context, Result};
-use racklet_api::boot::Head;
+use racklet_api::handoff::Head;
 use racklet_api::init::FloorsReport;
 use racklet_tests::process::{git, output};
 use std::fs;

@@ -3,9 +3,9 @@
 //! two neighbours (`init`, `netd`) are stand-ins.
 
 use anyhow::{Context, Result, bail, ensure};
-use racklet_api::boot::{Handoff, Head};
+use racklet_api::handoff::{Handoff, Head};
 use racklet_api::init::{self, FloorsReport};
-use racklet_api::net;
+use racklet_api::netd as net;
 use racklet_fetch::publish;
 use racklet_tests::process::{git, output};
 use racklet_tests::servers::GitServer;

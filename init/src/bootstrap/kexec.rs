@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use racklet_api::boot::{Card, Handoff};
+use racklet_api::handoff::{Card, Handoff};
 use racklet_api::tray::TrayConfig;
 use racklet_cpio::{Archive, CpioError};
 use racklet_linux::kexec::{self, KexecError};

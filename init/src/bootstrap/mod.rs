@@ -16,7 +16,7 @@ use std::fmt::Display;
 use std::io;
 use std::time::{Duration, Instant};
 
-use racklet_api::boot::{BootInfo, Card, Handoff, Head, PayloadReport};
+use racklet_api::handoff::{BootInfo, Card, Handoff, Head, PayloadReport};
 use racklet_api::tray::TrayConfig;
 use racklet_linux::clock;
 use racklet_net::backoff::{Backoff, Random};
@@ -32,7 +32,7 @@ use decide::{Attempt, Next, Observed, Why};
 use network::Network;
 use payload::{Judge, PAYLOAD, Payloads};
 use phases::Phases;
-use racklet_api::error::{Chain, chain};
+use racklet_tell::error::{Chain, chain};
 use repository::{REPOSITORY, Repository, RepositoryError, Wanted, digest_of};
 use signs::SignsOfLife;
 use time::Time;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use racklet_api::boot::Lease;
+use racklet_api::handoff::Lease;
 use racklet_api::tray::TrayConfig;
 use racklet_linux::clock;
 use racklet_uplink::{Settings, Uplink, UplinkError, What};

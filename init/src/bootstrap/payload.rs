@@ -3,12 +3,12 @@
 
 use std::io;
 
-use racklet_api::rack;
 use racklet_fetch::cache::{ArriveError, AssembleError, Cache, EntryError, Pin};
 use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Progress;
 use racklet_fetch::remote::Remote;
+use racklet_rack as rack;
 use racklet_trust::floors::Floors;
 use racklet_trust::manifest::{Kind, Machine, NotForUs};
 use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
@@ -18,7 +18,7 @@ use super::repository::digest_of;
 use crate::console::{Topic, size};
 use crate::state::State;
 use crate::state::boots::Boots;
-use racklet_api::error::Chain;
+use racklet_tell::error::Chain;
 
 pub(crate) const PAYLOAD: Topic = Topic("payload");
 /// The largest kernel or initramfs, in bytes.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use racklet_api::rack::{self, Pin, Problems};
 use racklet_api::tray::TrayConfig;
 use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
@@ -12,13 +11,14 @@ use racklet_fetch::rack::{FetchError, Outcome, RackStore, RackTree, Rejected, Wa
 use racklet_fetch::remote::{Remote, RemoteConfig};
 use racklet_fetch::tls::{SystemClock, TlsError};
 use racklet_fetch::url::UrlError;
+use racklet_rack::{Pin, Problems};
 use racklet_trust::digest::Hex;
 use racklet_trust::history::Accepted;
 use racklet_trust::{Digest, TrustRoot, Verified};
 
 use crate::console::Topic;
 use crate::state::State;
-use racklet_api::error::Chain;
+use racklet_tell::error::Chain;
 
 pub(crate) const REPOSITORY: Topic = Topic("repository");
 
@@ -66,7 +66,7 @@ pub(crate) enum NoPin {
     #[error("rack.yaml says rack {0}, but the trust root is of rack {1}")]
     OtherRack(String, String),
     #[error("{0}")]
-    UnknownTray(#[source] rack::UnknownTray),
+    UnknownTray(#[source] racklet_rack::UnknownTray),
     #[error("no release covers tray {0}: add it to a file in releases/")]
     NoRelease(String),
     #[error("{0}")]
@@ -276,7 +276,7 @@ fn wanted(tree: &RackTree, tray: &TrayConfig) -> Result<Wanted, NoPin> {
     let files = tree
         .files()
         .map_err(|error| NoPin::Tree(Chain(error).to_string()))?;
-    let state = rack::load(files).map_err(|problems: Problems| {
+    let state = racklet_rack::load(files).map_err(|problems: Problems| {
         let first = problems
             .list()
             .first()
@@ -289,7 +289,8 @@ fn wanted(tree: &RackTree, tray: &TrayConfig) -> Result<Wanted, NoPin> {
     }
     let name = state.trays.keys().find(|name| name.as_str() == tray.tray);
     let unknown = || NoPin::NoRelease(tray.tray.clone());
-    let desired = rack::resolve(&state, name.ok_or_else(unknown)?).map_err(NoPin::UnknownTray)?;
+    let desired =
+        racklet_rack::resolve(&state, name.ok_or_else(unknown)?).map_err(NoPin::UnknownTray)?;
     let images = desired
         .workloads
         .values()

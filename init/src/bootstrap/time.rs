@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use racklet_api::boot::{TimeReport, TimeSource};
+use racklet_api::handoff::{TimeReport, TimeSource};
 use racklet_linux::clock;
 use racklet_net::sntp::{self, Query, Sample};
 use racklet_trust::date::Utc;

@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use racklet_api::error::chain;
 use racklet_fetch::disk;
 use racklet_linux::block::{self, Partition};
 use racklet_linux::gpt;
+use racklet_tell::error::chain;
 use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
 

@@ -18,9 +18,9 @@ pub(crate) mod twin;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use racklet_api::boot::Card;
-use racklet_api::error::{Chain, chain};
+use racklet_api::handoff::Card;
 use racklet_api::init::StateStatus;
+use racklet_tell::error::{Chain, chain};
 use racklet_trust::floors::Floors;
 use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MountFlags, UnmountFlags};

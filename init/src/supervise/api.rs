@@ -72,7 +72,7 @@ fn talk(stream: &UnixStream, hand: &impl Fn(Asked)) -> Result<(), line::ReadErro
             Err(error @ line::ReadError::Parse(_)) => {
                 line::write(
                     &mut writer,
-                    &Response::refused(racklet_api::error::Chain(&error)),
+                    &Response::refused(racklet_tell::error::Chain(&error)),
                 )?;
                 continue;
             }

@@ -3,8 +3,8 @@
 
 use std::thread;
 
-use racklet_api::error::Chain;
 use racklet_linux::acpi::PowerButton;
+use racklet_tell::error::Chain;
 
 use crate::console::Topic;
 

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use racklet_api::boot::{Card, Handoff};
-use racklet_api::error::{Chain, chain};
+use racklet_api::handoff::{Card, Handoff};
 use racklet_api::init::{Response, StateStatus};
+use racklet_tell::error::{Chain, chain};
 use racklet_trust::Digest;
 use racklet_trust::floors::Floors;
 

@@ -18,7 +18,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use racklet_api::boot::{Handoff, Head};
+use racklet_api::handoff::{Handoff, Head};
 use racklet_api::init::{FloorsReport, Op, Response, SOCKET, ServiceStatus, Status};
 use racklet_api::tray::TrayConfig;
 use racklet_linux::child::{self, Kill};
@@ -37,7 +37,7 @@ use crate::state::{self, State};
 use api::Asked;
 use core::{Action, Core, Event, Run};
 use keeper::Keeper;
-use racklet_api::error::Chain;
+use racklet_tell::error::Chain;
 
 const INIT: Topic = Topic("init");
 const HEALTH: Topic = Topic("health");

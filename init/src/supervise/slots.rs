@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use racklet_api::boot;
+use racklet_api::handoff as boot;
 use racklet_fat::{LocateError, SECTOR};
 use racklet_linux::block;
 use racklet_trust::slot::{self, Copies, SIZE, Slot, State, StoreError};

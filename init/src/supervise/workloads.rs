@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use racklet_api::line;
-use racklet_api::vm::{ControlAction, ControlReply, ControlRequest, V1};
+use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, V1};
 
 /// Asks all monitors below `folder` to stop their guests and waits until they are gone, at most for `grace`. Says how
 /// many there were and how many stayed.

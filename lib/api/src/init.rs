@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::boot::{Handoff, Head};
+use crate::handoff::{Handoff, Head};
 
 /// Where `init` listens.
 pub const SOCKET: &str = "/run/racklet/init.sock";

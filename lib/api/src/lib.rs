@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The words that Racklet's parts use with each other and with people: rack objects, tray configuration, handoff and
-//! daemon messages. Data and its checks only: no files, no sockets, no clocks.
+//! What Racklet's daemons say to each other, in modules named after who answers: [`init`], [`netd`], [`hypervisor`] and
+//! [`vmm`]; what is handed over at a boot ([`tray`], [`handoff`]); and the framing of messages ([`line`]).
+//! Data and its checks only: no files, no sockets, no clocks.
 #![forbid(unsafe_code)]
 
-pub mod boot;
-pub mod error;
-pub mod http;
+pub mod handoff;
+pub mod hypervisor;
 pub mod init;
 pub mod line;
-pub mod name;
-pub mod net;
-pub mod rack;
-pub mod subnet;
-pub mod text;
+pub mod netd;
 pub mod tray;
-pub mod url;
-pub mod vm;
+pub mod vmm;

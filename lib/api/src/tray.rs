@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use racklet_trust::arguments::{self, BadArguments};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{self, BadName};
-use crate::url::{Parts, UrlError};
+use racklet_rack::name::{self, BadName};
+use racklet_rack::url::{Parts, UrlError};
 
 /// Longest `tray.json` anybody has to read, in bytes.
 pub const MAX_TRAY_JSON: usize = 256 * 1024;
@@ -128,7 +128,7 @@ impl std::str::FromStr for Cidr {
         let parse = || {
             let (address, prefix) = text.split_once('/')?;
             let address: IpAddr = address.parse().ok()?;
-            let prefix: u8 = crate::text::decimal(prefix)?;
+            let prefix: u8 = racklet_tell::text::decimal(prefix)?;
             let longest = if address.is_ipv4() { 32 } else { 128 };
             (prefix <= longest).then_some(Self { address, prefix })
         };

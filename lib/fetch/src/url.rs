@@ -3,8 +3,8 @@
 
 use std::{fmt, str::FromStr};
 
-use racklet_api::url::Parts;
-pub use racklet_api::url::UrlError;
+use racklet_rack::url::Parts;
+pub use racklet_rack::url::UrlError;
 use rustls_pki_types::ServerName;
 
 /// A checked `https` address.

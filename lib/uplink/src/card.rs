@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use racklet_api::boot::Dhcp4Lease;
+use racklet_api::handoff::Dhcp4Lease;
 use racklet_api::tray::NetworkConfig;
 use racklet_linux::netlink::NetlinkError;
 use racklet_linux::packet::DhcpSocket;
@@ -20,7 +20,7 @@ use racklet_net::udp4::{self, Datagram};
 use crate::event::{Event, What};
 use crate::plan::{self, Change};
 use crate::{Settings, UplinkError};
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 
 /// Packets handled at a time, so that a flood cannot keep the caller from its other work.
 const BURST: usize = 32;
@@ -314,7 +314,7 @@ impl Card {
 }
 
 /// The lease that was handed over, if there is one and it is in order.
-fn resume(handed: &racklet_api::boot::Lease) -> Option<Lease> {
+fn resume(handed: &racklet_api::handoff::Lease) -> Option<Lease> {
     let found = handed.dhcp4.as_ref()?;
     let routes: Option<Vec<StaticRoute>> = found.routes.iter().map(|text| route(text)).collect();
     Some(Lease {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What happened, as one line each for the console, and waiting on file descriptors.
 
-use racklet_api::error::chain;
+use racklet_tell::error::chain;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};

@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use racklet_api::boot::Lease;
+use racklet_api::handoff::Lease;
 use racklet_api::tray::{Cidr, NetworkConfig};
 use racklet_linux::netlink::NetlinkError;
 use racklet_linux::rtnl::{Address, Link, Monitor, News, Rtnl};

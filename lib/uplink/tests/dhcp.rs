@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use racklet_api::boot::Lease;
+use racklet_api::handoff::Lease;
 use racklet_api::tray::NetworkConfig;
 use racklet_linux::netns;
 use racklet_linux::rtnl::Rtnl;

@@ -10,7 +10,7 @@ mod routes;
 use std::fs;
 use std::io::{Read, Write};
 
-use racklet_api::net::{Bridge, Op};
+use racklet_api::netd::{Bridge, Op};
 use racklet_linux::netns;
 use racklet_linux::rtnl::Rtnl;
 

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use racklet_api::init;
 use racklet_api::line;
-use racklet_api::net::{Attached, Bridge, Op, Port, Request, Response};
-use racklet_api::vm::Mac;
+use racklet_api::netd::{Attached, Bridge, Op, Port, Request, Response};
+use racklet_api::vmm::Mac;
 use racklet_linux::rtnl::{Route, Rtnl};
 use racklet_linux::{netns, tap};
 

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::time::{Duration, Instant};
 
-use racklet_api::net::Bridge;
+use racklet_api::netd::Bridge;
 use racklet_linux::netns;
 use racklet_linux::rtnl::Rtnl;
 use rustix::net::sockopt::set_ipv6_multicast_hops;

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use racklet_api::vm::Mac;
+use racklet_api::vmm::Mac;
 
 use crate::memory::Memory;
 use crate::virtio::{Chain, Device, Fault, Queue};

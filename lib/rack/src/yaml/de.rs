@@ -4,7 +4,7 @@
 //! A scalar becomes what its type asks for: a `String` field takes `8080` or `true` exactly as written (no surprise
 //! conversions), a number field takes only an unquoted number.
 
-use crate::text::decimal;
+use racklet_tell::text::decimal;
 
 use super::{Key, Node, Position, Value};
 use serde::de::value::StrDeserializer;
@@ -16,9 +16,9 @@ use std::fmt;
 
 /// Why a document is not the type it should be.
 #[derive(Debug)]
-pub(in crate::rack) struct DeError {
-    pub(in crate::rack) message: String,
-    pub(in crate::rack) at: Option<Position>,
+pub(crate) struct DeError {
+    pub(crate) message: String,
+    pub(crate) at: Option<Position>,
     /// From the innermost field outwards: which one in the list or mapping around it, and how people call it.
     pub(super) path: Vec<(usize, String)>,
     /// What has to change for the rest to be read.
@@ -89,7 +89,7 @@ impl DeError {
     }
 
     /// `spec.network.name`, or nothing at the top.
-    pub(in crate::rack) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let mut out = String::new();
         for (_, part) in self.path.iter().rev() {
             if !out.is_empty() && !part.is_empty() && !part.starts_with('[') {
@@ -186,7 +186,7 @@ fn unknown(what: &str, found: &str, known: &[&str]) -> String {
 }
 
 /// The known word a typist most likely meant, if one is near enough to be worth saying.
-pub(in crate::rack) fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let word = word.to_lowercase();
     known
         .iter()
@@ -222,8 +222,8 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// The struct name that asks for a value together with its place (see `Located`).
-pub(in crate::rack) const LOCATED: &str = "$racklet::Located";
-pub(in crate::rack) const LOCATED_FIELDS: &[&str] = &["line", "column", "value"];
+pub(crate) const LOCATED: &str = "$racklet::Located";
+pub(crate) const LOCATED_FIELDS: &[&str] = &["line", "column", "value"];
 
 impl<'de> Deserializer<'de> for &'de Node {
     type Error = DeError;

@@ -10,7 +10,7 @@
 //! file are told at once; such an object never becomes state.
 //!
 //! Pure: no files, no clocks, no network. `racklet check`, the tray's init and the hypervisor all call [`load`], so
-//! they cannot disagree. It is not this module's work to verify signatures; the caller hands over a tree that is.
+//! they cannot disagree. It is not this crate's work to verify signatures; the caller hands over a tree that is.
 //!
 //! | file | kind |
 //! | --- | --- |
@@ -22,8 +22,11 @@
 //!
 //! Other files are not looked at.
 
+#![forbid(unsafe_code)]
+
 pub mod capacity;
 mod check;
+pub mod name;
 mod object;
 mod plan;
 mod problem;
@@ -31,6 +34,8 @@ mod resolve;
 #[cfg(feature = "schema")]
 mod schema;
 mod state;
+pub mod subnet;
+pub mod url;
 mod values;
 mod yaml;
 

@@ -2,13 +2,13 @@
 //! Checks of workloads: bounds, placement on a tray, addresses in a network.
 
 use super::{Check, matching};
-use crate::rack::Parsed;
-use crate::rack::capacity::without_room;
-use crate::rack::object::{BackoffSpec, Located, MicroVmSpec};
-use crate::rack::problem::Problem;
-use crate::rack::state::{Attachment, Backoff, Network, Pin, Tray, Workload};
-use crate::rack::values::{Memory, Name, Prefix};
-use crate::vm::{CPUS, MEMORY_MIB};
+use crate::Parsed;
+use crate::capacity::without_room;
+use crate::capacity::{CPUS, MEMORY_MIB};
+use crate::object::{BackoffSpec, Located, MicroVmSpec};
+use crate::problem::Problem;
+use crate::state::{Attachment, Backoff, Network, Pin, Tray, Workload};
+use crate::values::{Memory, Name, Prefix};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

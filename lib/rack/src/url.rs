@@ -2,7 +2,7 @@
 //! The address of a Git repository: `https://host[:port]/path`, and nothing else. Decided here, for rack objects, a tray's
 //! configuration and what fetches alike.
 
-use crate::text::decimal;
+use racklet_tell::text::decimal;
 
 /// Longest address accepted, in bytes.
 const MAX: usize = 2048;

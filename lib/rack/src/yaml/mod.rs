@@ -10,8 +10,8 @@ pub(super) mod mend;
 
 use std::collections::HashMap;
 
-use crate::text::is_hidden;
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
+use racklet_tell::text::is_hidden;
 
 /// A place in a file, both counted from one, as editors do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,24 +9,24 @@ use super::{Key, Node, Position, Value};
 use serde::de::DeserializeOwned;
 
 /// A person mends these and looks again; more would only scroll away.
-pub(in crate::rack) const MAX_MISTAKES: usize = 50;
+pub(crate) const MAX_MISTAKES: usize = 50;
 /// Each reading looks at the whole document. A mistake costs at most one for each of [`made_up`]'s values and for each field
 /// that a missing value should have had.
 const MAX_READINGS: usize = 16 * MAX_MISTAKES;
 
 /// The line of what no file says: one of [`super::MAX_FILE`] bytes has no such line.
-pub(in crate::rack) const MADE_UP: u32 = u32::MAX;
+pub(crate) const MADE_UP: u32 = u32::MAX;
 
 /// What reading came to. Without mistakes there is a value.
-pub(in crate::rack) struct Reading<T> {
+pub(crate) struct Reading<T> {
     /// With made-up parts if there are mistakes; `None` if nothing passes in the place of one of them.
-    pub(in crate::rack) value: Option<T>,
+    pub(crate) value: Option<T>,
     /// In the order in which they were met; at most [`MAX_MISTAKES`], and one more if there are more.
-    pub(in crate::rack) mistakes: Vec<DeError>,
+    pub(crate) mistakes: Vec<DeError>,
 }
 
 /// Reads `root`, whose object should have this `name`, and leaves it mended.
-pub(in crate::rack) fn read<T: DeserializeOwned>(root: &mut Node, name: &str) -> Reading<T> {
+pub(crate) fn read<T: DeserializeOwned>(root: &mut Node, name: &str) -> Reading<T> {
     let mut mistakes = Vec::new();
     for _ in 0..MAX_READINGS {
         let error = match T::deserialize(&*root) {
@@ -102,7 +102,7 @@ impl Position {
 
 impl Node {
     /// In the place of a document that is not read: everything in it will be made up.
-    pub(in crate::rack) fn unread() -> Self {
+    pub(crate) fn unread() -> Self {
         Self {
             at: Position::made_up(0),
             value: Value::Mapping(Vec::new()),
@@ -110,7 +110,7 @@ impl Node {
     }
 
     /// Adds `key` with a made-up value, if this is a mapping.
-    pub(in crate::rack) fn add(&mut self, key: &str, name: &str) -> Option<()> {
+    pub(crate) fn add(&mut self, key: &str, name: &str) -> Option<()> {
         let Value::Mapping(entries) = &mut self.value else {
             return None;
         };

@@ -2,8 +2,8 @@
 //! The small values rack objects are made of. Each can only be made from good text, so whoever holds one need not
 //! check it again.
 
-use crate::text::{self, decimal};
 use crate::url::Parts;
+use racklet_tell::text::{self, decimal};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

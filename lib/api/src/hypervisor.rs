@@ -13,9 +13,9 @@
 //! Anything but 200 carries a [`Fault`]. Who may ask over HTTPS is in [`access`]. The Unix socket asks for no signature: only root
 //! can open it. A connection carries one request. Names and bytes only; no sockets here.
 
-use crate::boot::Head;
+use crate::handoff::Head;
 use crate::init::StateStatus;
-use crate::rack::Problem;
+use racklet_rack::Problem;
 use serde::{Deserialize, Serialize};
 
 pub mod access;

@@ -18,11 +18,6 @@ mod wire;
 
 pub use checks::InvalidVm;
 
-/// How many virtual processors a microVM may have; `racklet check` and the monitor go by it.
-pub const CPUS: std::ops::RangeInclusive<u32> = 1..=32;
-/// How much memory a microVM may have: a kernel, our PID 1 and a small program need 32 MiB, and no board has more than 64 GiB.
-pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 32..=64 << 10;
-
 /// Guest port of the agent channel; the connection ends inside the monitor.
 pub const AGENT_PORT: u32 = 1024;
 /// Longest line on the agent channel and the control socket, in bytes, newline included.

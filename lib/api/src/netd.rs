@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::tray::Cidr;
-use crate::vm::Mac;
+use crate::vmm::Mac;
 
 /// Where `netd` listens.
 pub const SOCKET: &str = "/run/racklet/netd.sock";

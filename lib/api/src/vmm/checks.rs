@@ -3,7 +3,9 @@
 
 use std::path::{Component, Path};
 
-use super::{CPUS, GuestConfig, GuestOverlay, MEMORY_MIB, VmConfig, wire};
+use racklet_rack::capacity::{CPUS, MEMORY_MIB};
+
+use super::{GuestConfig, GuestOverlay, VmConfig, wire};
 
 /// Why a configuration is refused. `field` is the path of the field as it is written in the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +37,7 @@ fn ensure(
 }
 
 fn label(text: &str, field: &str) -> Result<(), InvalidVm> {
-    crate::name::check("microVM", text).or_else(|e| refuse(field, e.to_string()))
+    racklet_rack::name::check("microVM", text).or_else(|e| refuse(field, e.to_string()))
 }
 
 fn absolute(path: &Path, field: impl Into<String>) -> Result<(), InvalidVm> {

@@ -5,6 +5,11 @@
 use super::values::{Memory, Name};
 use std::collections::BTreeMap;
 
+/// How many virtual processors a microVM may have; `racklet check` and the monitor go by it.
+pub const CPUS: std::ops::RangeInclusive<u32> = 1..=32;
+/// How much memory a microVM may have, in MiB: a kernel, our PID 1 and a small program need 32 MiB, and no board has more than 64 GiB.
+pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 32..=64 << 10;
+
 /// What the tray keeps for its own programs. At rest they take about 60 MiB; fetching a payload takes more.
 const OWN: u64 = 128 << 20;
 /// What a microVM takes beside the guest's memory: its monitor, page tables, and logs.
