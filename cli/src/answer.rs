@@ -16,8 +16,6 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::command::check::Report;
-
 /// Instead of an answer, with exit status 1, 2 or 130.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Failed {
@@ -74,6 +72,15 @@ pub(crate) struct KeyShown {
     pub(crate) key: String,
     /// `SHA256:…`, as `ssh-keygen -l` shows it.
     pub(crate) fingerprint: String,
+}
+
+impl KeyShown {
+    pub(crate) fn of(key: &PublicKey) -> Self {
+        Self {
+            key: key.to_string(),
+            fingerprint: key.fingerprint(),
+        }
+    }
 }
 
 /// One of `key list`.
@@ -266,6 +273,27 @@ pub(crate) struct ImageBuilt {
     pub(crate) sha256: String,
 }
 
+/// `check`.
+#[derive(Serialize, JsonSchema, Default)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Checked {
+    /// Whether trays would accept it.
+    pub(crate) ok: bool,
+    /// The commit that was checked.
+    pub(crate) head: Option<String>,
+    /// How many commits up to it are signed as they must be.
+    pub(crate) commits: Option<u64>,
+    /// The version of the trust root in force there.
+    pub(crate) trust_root: Option<u64>,
+    /// What trays would refuse.
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) refusals: Vec<String>,
+    /// What is allowed but probably not meant, and what could not be checked.
+    pub(crate) warnings: Vec<String>,
+    /// What was checked and is good.
+    pub(crate) good: Vec<String>,
+}
+
 /// `approve`.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Approved {
@@ -425,7 +453,7 @@ pub(crate) fn schema() -> Value {
         ("payload pin", one::<Pinned>(of)),
         ("artifact pin", one::<Pinned>(of)),
         ("image build", one::<ImageBuilt>(of)),
-        ("check", one::<Report>(of)),
+        ("check", one::<Checked>(of)),
         ("approve", one::<Approved>(of)),
         ("plan", one::<Planned>(of)),
         ("status", one::<Vec<TrayStatus>>(of)),

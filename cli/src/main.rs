@@ -62,10 +62,10 @@ struct Cli {
 enum Command {
     /// Make a rack repository
     #[command(subcommand)]
-    Rack(command::init::Rack),
+    Rack(command::rack::Rack),
     /// Your signing keys, and which of them the rack trusts
     #[command(subcommand)]
-    Key(command::key::Key),
+    Key(command::trust::key::Key),
     /// The rack's trust root: who may change what
     #[command(subcommand)]
     Trust(command::trust::Trust),
@@ -84,9 +84,9 @@ enum Command {
     Check(command::check::Check),
     Approve(command::approve::Approve),
     Plan(command::plan::Plan),
-    Status(command::tray::Status),
-    Logs(command::logs::Logs),
-    Sync(command::sync::Sync),
+    Status(command::tray::status::Status),
+    Logs(command::tray::logs::Logs),
+    Sync(command::tray::sync::Sync),
     Schema(command::schema::Schema),
     /// Write the completion script for a shell
     Completion {

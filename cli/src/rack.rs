@@ -390,3 +390,12 @@ pub(crate) fn read_signatures(folder: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
         .map(|path| fs::read(path).with_context(|| format!("read {}", path.display())))
         .collect()
 }
+
+/// Writes a file of a rack repository, with the folders that it lies in.
+pub(crate) fn write(root: &Path, path: &str, contents: &[u8]) -> anyhow::Result<()> {
+    let full = root.join(path);
+    if let Some(folder) = full.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    fs::write(&full, contents).with_context(|| format!("write {}", full.display()))
+}

@@ -10,7 +10,7 @@ use racklet_trust::date::Utc;
 use racklet_trust::manifest::Kind;
 use racklet_trust::{Role, namespace};
 
-use super::package::{open, summary, usable};
+use super::judge::{open, summary, usable};
 use crate::answer::{PackageShown, PackageVerified, Signed};
 use crate::output::{Output, size};
 use crate::rack::RackArgument;

@@ -1,38 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `racklet rack`: an ordinary Git repository with a first signed commit, and its trays.
+//! `racklet rack init`: an ordinary Git repository with a first signed commit.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use racklet_trust::digest::Hex;
 use racklet_trust::root::{RoleKeys, Roles};
 use racklet_trust::{Digest, Role, TrustRoot, namespace};
 
 use super::refs;
-use super::setup::{AddTray, NAMELESS, Setup, nameless, set_allowed_signers, set_up_signing};
+use super::signing::{NAMELESS, nameless, set_allowed_signers, set_up_signing};
 use crate::answer::RackMade;
+use crate::command::trust::role::threshold;
 use crate::git::Repository;
 use crate::output::Output;
 use crate::rack::{self, CA_FILE, PIN};
 use crate::ssh::{self, Key};
 use crate::{identity, template};
-
-/// Rack repositories.
-#[derive(Subcommand)]
-pub(crate) enum Rack {
-    /// Make a rack repository with its trust root and a first signed commit
-    ///
-    /// The result is an ordinary Git repository: host it anywhere that speaks Git over HTTPS, edit it with anything,
-    /// commit with `git commit` (signing is set up) and push. Private keys never go into it.
-    Init(Box<Init>),
-    /// Add a tray: its file in the repository and its identity key outside of it
-    AddTray(AddTray),
-    /// Have Git sign commits in a clone of a rack repository with your key
-    Setup(Setup),
-}
 
 #[derive(Args)]
 pub(crate) struct Init {
@@ -93,38 +80,8 @@ enum ObjectFormat {
     Sha1,
 }
 
-impl Rack {
-    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        match self {
-            Rack::Init(init) => init.run(output),
-            Rack::AddTray(add) => add.run(output),
-            Rack::Setup(setup) => setup.run(output),
-        }
-    }
-}
-
-/// `root=2`.
-pub(crate) fn threshold(text: &str) -> Result<(Role, u8), String> {
-    let (role, count) = text.split_once('=').ok_or("write ROLE=N, such as root=2")?;
-    let count = count.parse().ok().filter(|count| *count > 0);
-    Ok((
-        role_named(role)?,
-        count.ok_or("the number must be from 1 to 255")?,
-    ))
-}
-
-/// `config`.
-pub(crate) fn role_named(text: &str) -> Result<Role, String> {
-    [Role::Root, Role::Config, Role::Payload, Role::Firmware]
-        .into_iter()
-        .find(|role| role.to_string() == text)
-        .ok_or_else(|| {
-            format!("there is no role `{text}`; the roles are root, config, payload and firmware")
-        })
-}
-
 impl Init {
-    fn run(self, output: Output) -> anyhow::Result<()> {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
         let _guard = crate::interrupt::guard();
         if self.directory.exists() {
             bail!(
@@ -222,7 +179,7 @@ impl Init {
             ));
         }
         for (path, contents) in &files {
-            write(work.path(), path, contents.as_bytes())?;
+            rack::write(work.path(), path, contents.as_bytes())?;
         }
         let objects: Vec<_> = files
             .into_iter()
@@ -421,12 +378,4 @@ fn read_ca(path: &Path) -> anyhow::Result<String> {
         );
     }
     Ok(text)
-}
-
-pub(crate) fn write(root: &Path, path: &str, contents: &[u8]) -> anyhow::Result<()> {
-    let full = root.join(path);
-    if let Some(folder) = full.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    }
-    fs::write(&full, contents).with_context(|| format!("write {}", full.display()))
 }

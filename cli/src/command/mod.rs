@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One module per family of commands.
+//! One module per family of commands, named after what they are about. None uses another's command: what two need stands beside them.
 
 pub(crate) mod approve;
 pub(crate) mod check;
 pub(crate) mod image;
-pub(crate) mod init;
-pub(crate) mod key;
-pub(crate) mod logs;
 pub(crate) mod package;
-mod pinned;
 pub(crate) mod plan;
-pub(crate) mod publish;
-mod refs;
+pub(crate) mod rack;
 pub(crate) mod schema;
-mod session;
-pub(crate) mod setup;
-pub(crate) mod signing;
-pub(crate) mod sync;
 pub(crate) mod tray;
 pub(crate) mod trust;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `racklet payload`, `artifact` and `bootstrap`: build, sign, verify, publish and pin.
+//! Building packages: payloads and bootstraps from a kernel and an initramfs, workload images from a root file system.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -8,74 +8,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::Args;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Subcommand};
 use racklet_image::erofs::{self, ArchiveOptions, DirectoryOptions};
 use racklet_image::kernel;
 use racklet_image::package::{self, Input, Package};
 use racklet_trust::Manifest;
-use racklet_trust::date::Utc;
 use racklet_trust::manifest::Kind;
 
-use super::publish::{Pin, Publish};
-use super::signing::{Show, Sign, Verify};
+use super::judge::summary;
 use crate::answer::{self, ArtifactBuilt, Omitted};
 use crate::data;
 use crate::interrupt::{self, Interruptible};
 use crate::output::{Output, size};
-
-/// Operating system releases: a kernel and an initramfs that trays start after verifying them.
-#[derive(Subcommand)]
-pub(crate) enum Payload {
-    /// Build a payload from a kernel and an initramfs
-    Build(KernelBuild),
-    /// Add your signature
-    Sign(Sign),
-    /// Show what it is and who signed it
-    Show(Show),
-    /// Say whether a tray of this rack would take it
-    Verify(Verify),
-    /// Commit it to branch payload/<name> and push
-    Publish(Publish),
-    /// Write its digest into releases/<release>.yaml of the rack
-    Pin(Pin),
-}
-
-/// Workload images: read-only root file systems for microVMs.
-#[derive(Subcommand)]
-pub(crate) enum Artifact {
-    /// Build an image from a directory or a tar archive
-    ///
-    /// An archive may be compressed with gzip or zstd, and `-` reads it from standard input, so that a container becomes
-    /// a workload with: podman export NAME | racklet artifact build --from - --name web -o web
-    ///
-    /// File capabilities are kept. What an image does not keep (ACLs, SELinux labels, other extended attributes) is
-    /// counted in the answer.
-    Build(ArtifactBuild),
-    /// Add your signature
-    Sign(Sign),
-    /// Show what it is and who signed it
-    Show(Show),
-    /// Say whether a tray of this rack would take it
-    Verify(Verify),
-    /// Commit it to branch artifact/<name> and push
-    Publish(Publish),
-    /// Write its digest into the workloads that use it
-    Pin(Pin),
-}
-
-/// What the boot partition starts first: a small kernel and initramfs that fetch and verify the payload.
-#[derive(Subcommand)]
-pub(crate) enum Bootstrap {
-    /// Build a bootstrap from a kernel and an initramfs
-    Build(KernelBuild),
-    /// Add your signature
-    Sign(Sign),
-    /// Show what it is and who signed it
-    Show(Show),
-    /// Say whether a bootloader of this rack would take it
-    Verify(Verify),
-}
 
 #[derive(Args)]
 struct Common {
@@ -152,43 +97,6 @@ fn source(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-impl Payload {
-    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        match self {
-            Payload::Build(build) => build.run(Kind::Payload, output),
-            Payload::Sign(sign) => sign.run(Kind::Payload, output),
-            Payload::Show(show) => show.run(output),
-            Payload::Verify(verify) => verify.run(Kind::Payload, output),
-            Payload::Publish(publish) => publish.run(Kind::Payload, output),
-            Payload::Pin(pin) => pin.run(Kind::Payload, output),
-        }
-    }
-}
-
-impl Artifact {
-    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        match self {
-            Artifact::Build(build) => build.run(output),
-            Artifact::Sign(sign) => sign.run(Kind::Artifact, output),
-            Artifact::Show(show) => show.run(output),
-            Artifact::Verify(verify) => verify.run(Kind::Artifact, output),
-            Artifact::Publish(publish) => publish.run(Kind::Artifact, output),
-            Artifact::Pin(pin) => pin.run(Kind::Artifact, output),
-        }
-    }
-}
-
-impl Bootstrap {
-    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        match self {
-            Bootstrap::Build(build) => build.run(Kind::Bootstrap, output),
-            Bootstrap::Sign(sign) => sign.run(Kind::Bootstrap, output),
-            Bootstrap::Show(show) => show.run(output),
-            Bootstrap::Verify(verify) => verify.run(Kind::Bootstrap, output),
-        }
-    }
-}
-
 impl Common {
     fn manifest(&self, kind: Kind, architecture: &str, newest_input: u64) -> Manifest {
         let mut manifest = Manifest::new(kind, &self.name, self.version);
@@ -200,48 +108,6 @@ impl Common {
         manifest.source = self.source.iter().cloned().collect();
         manifest
     }
-}
-
-/// Opens a package and makes sure that it is of the kind the user named.
-pub(crate) fn open(directory: &Path, kind: Kind) -> anyhow::Result<Package> {
-    let package = Package::open(directory)?;
-    let found = package.manifest().kind;
-    if found != kind {
-        bail!(
-            "{} is of kind {found}; use `racklet {found} …`",
-            directory.display()
-        );
-    }
-    Ok(package)
-}
-
-/// What a tray would refuse of a package however well it is signed; what depends on one tray, `racklet check` says.
-pub(crate) fn usable(package: &Package) -> anyhow::Result<()> {
-    let manifest = package.manifest();
-    let what = format!(
-        "{} {} version {}",
-        manifest.kind, manifest.name, manifest.version
-    );
-    if !kernel::ARCHITECTURES.contains(&&*manifest.architecture) {
-        bail!(
-            "{what} is for {}, and no tray is; build it for one of {}",
-            manifest.architecture,
-            kernel::ARCHITECTURES.join(", ")
-        );
-    }
-    // Firmware has no clock that could be believed, so a bootloader does not look at it.
-    let expires = manifest
-        .expires
-        .filter(|_| manifest.kind != Kind::Bootstrap);
-    let now = crate::time::now();
-    if let Some(expires) = expires.filter(|expires| now >= *expires) {
-        bail!(
-            "{what} expired at {}, and it is {} now; build and sign it again with a later --created or a longer --expires-in",
-            Utc(expires),
-            Utc(now)
-        );
-    }
-    Ok(())
 }
 
 /// An output inside of what is packed would be packed the next time, and an output in its place would take it away.
@@ -269,7 +135,7 @@ fn modified(file: &File) -> io::Result<u64> {
 }
 
 impl KernelBuild {
-    fn run(self, kind: Kind, output: Output) -> anyhow::Result<()> {
+    pub(super) fn run(self, kind: Kind, output: Output) -> anyhow::Result<()> {
         let _guard = interrupt::guard();
         let open =
             |path: &Path| File::open(path).with_context(|| format!("open {}", path.display()));
@@ -358,7 +224,7 @@ impl KernelBuild {
 }
 
 impl ArtifactBuild {
-    fn run(self, output: Output) -> anyhow::Result<()> {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
         let _guard = interrupt::guard();
         let shown = self.from.display();
         let (tree, newest) = if self.from.is_dir() {
@@ -450,23 +316,4 @@ fn report(built: &Package, remarks: &str) -> String {
         size(built.transfer_size()),
         manifest.kind,
     )
-}
-
-/// A package as programs see it.
-pub(crate) fn summary(package: &Package) -> answer::Package {
-    let manifest = package.manifest();
-    answer::Package {
-        directory: package.directory().to_owned(),
-        kind: manifest.kind.to_string(),
-        name: manifest.name.clone(),
-        version: manifest.version,
-        architecture: manifest.architecture.clone(),
-        boards: manifest.boards.clone(),
-        created: manifest.created,
-        expires: manifest.expires,
-        source: manifest.source.clone(),
-        manifest: package.digest().to_string(),
-        size: manifest.files.iter().map(|file| file.size).sum(),
-        fetch: package.transfer_size(),
-    }
 }

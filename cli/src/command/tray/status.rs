@@ -8,8 +8,8 @@ use clap::Args;
 use racklet_api::hypervisor::{MemoryState, Phase, Rejection, State, WorkloadState};
 use racklet_api::init::StateStatus;
 
+use super::report::{Report, refusal};
 use super::session::Access;
-use super::sync::Report;
 use crate::answer::TrayStatus;
 use crate::output::Output;
 
@@ -149,18 +149,6 @@ fn duration(seconds: u64) -> String {
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
-}
-
-/// Which commit is refused and why, each reason once: `abc: workloads/web.yaml:7:3: …`.
-pub(super) fn refusal(rejected: &Rejection) -> String {
-    let commit = rejected.commit.as_deref().unwrap_or("the newest commit");
-    match rejected.problems.as_slice() {
-        [] => format!("{commit}: {}", rejected.reason),
-        [problem] => format!("{commit}: {problem}"),
-        problems => problems.iter().fold(format!("{commit}:"), |text, problem| {
-            format!("{text}\n              {problem}")
-        }),
     }
 }
 

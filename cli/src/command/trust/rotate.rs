@@ -1,78 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `racklet trust`: the trust root, shown and replaced by its next version.
+//! The next version of the trust root: made, signed and committed.
 //!
 //! ```text
 //! rotate ──> trust/<n+1>/root.json ──sign (one or more people)──> enough of n's and of its own root keys ──> commit
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 use racklet_trust::root::{RoleKeys, Roles};
 use racklet_trust::sshsig::SshSig;
 use racklet_trust::{PublicKey, Role, TrustRoot, Verified, namespace};
 
-use super::init::{role_named, threshold, write};
-use super::key::shown;
-use super::setup::set_allowed_signers;
-use crate::answer::{RoleShown, RootPending, RootShown, RootStep};
+use super::role::{role_and_key, threshold};
+use crate::answer::RootStep;
+use crate::command::rack::signing::set_allowed_signers;
 use crate::output::{Output, count};
-use crate::rack::{Rack, RackArgument, RootFiles, read_signatures};
+use crate::rack::{Rack, RackArgument, RootFiles, read_signatures, write};
 use crate::ssh::{self, Key};
-
-pub(crate) const ROLES: [(Role, &str); 4] = [
-    (Role::Root, "may change who may do what"),
-    (Role::Config, "may change what runs"),
-    (
-        Role::Payload,
-        "may release operating systems and workload images",
-    ),
-    (Role::Firmware, "may release what boots first"),
-];
-
-/// The rack's trust root: who may change what.
-#[derive(Subcommand)]
-pub(crate) enum Trust {
-    /// Show roles, keys and thresholds, and a version that is being prepared
-    Show {
-        #[command(flatten)]
-        rack: RackArgument,
-    },
-    /// Make, sign and commit the next version
-    ///
-    /// Version N+1 counts when enough root keys of version N and enough of its own have signed it. If your keys do not
-    /// suffice, send the folder trust/<N+1> to the others, before it is committed, and have them run `racklet trust sign`.
-    Rotate(Rotate),
-    /// Sign the version that is being prepared
-    Sign {
-        #[command(flatten)]
-        signing: Signing,
-        #[command(flatten)]
-        rack: RackArgument,
-    },
-}
 
 #[derive(Args)]
 pub(crate) struct Rotate {
     /// Give a role to a key, such as `config=~/.ssh/anna.pub`; repeat for more
     #[arg(long, value_name = "ROLE=KEY", value_parser = role_and_key)]
-    add: Vec<(Role, String)>,
+    pub(super) add: Vec<(Role, String)>,
     /// Take a role from a key, such as `config=SHA256:…`; repeat for more
     #[arg(long, value_name = "ROLE=KEY", value_parser = role_and_key)]
-    remove: Vec<(Role, String)>,
+    pub(super) remove: Vec<(Role, String)>,
     /// How many keys of a role have to agree from now on, such as `root=2`
     #[arg(long, value_name = "ROLE=N", value_parser = threshold)]
-    threshold: Vec<(Role, u8)>,
+    pub(super) threshold: Vec<(Role, u8)>,
     /// Do not ask, even if none of your keys may change what runs afterwards
     #[arg(long)]
-    yes: bool,
+    pub(super) yes: bool,
     #[command(flatten)]
-    signing: Signing,
+    pub(super) signing: Signing,
     #[command(flatten)]
-    rack: RackArgument,
+    pub(super) rack: RackArgument,
 }
 
 /// How a new version is signed and committed.
@@ -84,37 +50,6 @@ pub(crate) struct Signing {
     /// Leave the commit to you
     #[arg(long)]
     no_commit: bool,
-}
-
-fn role_and_key(text: &str) -> Result<(Role, String), String> {
-    let (role, key) = text
-        .split_once('=')
-        .ok_or("write ROLE=KEY, such as config=~/.ssh/anna.pub")?;
-    Ok((role_named(role)?, key.to_owned()))
-}
-
-impl Trust {
-    pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        match self {
-            Trust::Show { rack } => show(&rack.open()?, output),
-            Trust::Rotate(rotate) => {
-                let changes = Changes {
-                    add: rotate.add,
-                    remove: rotate.remove,
-                    threshold: rotate.threshold,
-                    yes: rotate.yes,
-                };
-                change(&rotate.rack.open()?, &changes, &rotate.signing, output)
-            }
-            Trust::Sign { signing, rack } => {
-                let rack = rack.open()?;
-                let root = rack.head()?.root.clone();
-                let pending = rack.pending(&root)?;
-                let (files, _) = pending.context("no version of the trust root is being prepared; make one with `racklet trust rotate`")?;
-                sign(&rack, &root, files, &signing, output)
-            }
-        }
-    }
 }
 
 /// What the next version has that the present one has not.
@@ -240,7 +175,7 @@ fn changed(root: &TrustRoot, changes: &Changes) -> anyhow::Result<Roles> {
     })
 }
 
-fn sign(
+pub(super) fn sign(
     rack: &Rack,
     root: &Verified<TrustRoot>,
     files: RootFiles,
@@ -368,71 +303,4 @@ fn commit(rack: &Rack, root: &TrustRoot, inside: &str, version: u64) -> anyhow::
         inside,
     ])?;
     Ok(rack.repository.text(["rev-parse", "HEAD"])?)
-}
-
-fn show(rack: &Rack, output: Output) -> anyhow::Result<()> {
-    let root = rack.head()?.root.clone();
-    let pending = rack.pending(&root)?;
-    let pin = rack.pin()?;
-    let known = ssh::available();
-    let mut text = format!(
-        "rack {}, trust root version {}\nroot sha256:{pin}\n",
-        root.rack(),
-        root.version()
-    );
-    let mut roles = BTreeMap::new();
-    for (role, meaning) in ROLES {
-        let keys = root.role(role);
-        let name = role.to_string();
-        text.push_str(&format!(
-            "\n{name:<9} {meaning}; {} of {}\n",
-            keys.threshold,
-            keys.keys.len()
-        ));
-        for key in &keys.keys {
-            let yours =
-                known
-                    .iter()
-                    .find(|known| known.public == *key)
-                    .map(|key| match &key.path {
-                        Some(path) => format!("  yours: {}", path.display()),
-                        None => format!("  yours: agent {}", key.comment),
-                    });
-            text.push_str(&format!(
-                "  {} {}{}\n",
-                key.algorithm(),
-                key.fingerprint(),
-                yours.unwrap_or_default()
-            ));
-        }
-        let keys = root.role(role).keys.iter().map(shown).collect();
-        roles.insert(
-            role.to_string(),
-            RoleShown {
-                threshold: root.role(role).threshold,
-                keys,
-            },
-        );
-    }
-    if let Some((files, reason)) = &pending {
-        text.push_str(&format!(
-            "\nversion {} is being prepared and does not count yet: {reason}\n",
-            files.version
-        ));
-    }
-    let pending = pending.map(|(files, reason)| RootPending {
-        version: files.version,
-        reason,
-    });
-    output.answer(
-        &text,
-        &RootShown {
-            rack: root.rack().to_string(),
-            root: format!("sha256:{pin}"),
-            version: root.version(),
-            roles,
-            pending,
-        },
-    );
-    Ok(())
 }

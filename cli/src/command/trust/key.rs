@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use racklet_trust::{PublicKey, Role};
+use racklet_trust::Role;
 
-use super::init::role_named;
-use super::trust::{Changes, ROLES, Signing, change};
+use super::role::ROLES;
+use super::role::role_named;
+use super::rotate::{Changes, Signing, change};
 use crate::answer::{KeyListed, KeyMade, KeyShown};
 use crate::output::Output;
 use crate::rack::RackArgument;
@@ -85,7 +86,7 @@ impl Key {
             Key::Fingerprint { key } => {
                 let key = ssh::find(&key)?;
                 let fingerprint = key.public.fingerprint();
-                output.answer(&fingerprint, &shown(&key.public));
+                output.answer(&fingerprint, &KeyShown::of(&key.public));
                 Ok(())
             }
             Key::Add(this) => {
@@ -125,14 +126,6 @@ impl Key {
     }
 }
 
-/// A key as programs see it.
-pub(super) fn shown(key: &PublicKey) -> KeyShown {
-    KeyShown {
-        key: key.to_string(),
-        fingerprint: key.fingerprint(),
-    }
-}
-
 fn list(rack: &RackArgument, output: Output) -> anyhow::Result<()> {
     let root = rack
         .find()?
@@ -165,7 +158,7 @@ fn list(rack: &RackArgument, output: Output) -> anyhow::Result<()> {
         }
         text.push('\n');
         values.push(KeyListed {
-            key: shown(&key.public),
+            key: KeyShown::of(&key.public),
             comment: key.comment.clone(),
             path: key.path.clone(),
             agent: key.in_agent,
@@ -208,7 +201,7 @@ impl Generate {
         output.answer(
             &text,
             &KeyMade {
-                key: shown(&key.public),
+                key: KeyShown::of(&key.public),
                 path,
             },
         );

@@ -5,8 +5,8 @@ use racklet_rack::{Pin, RackState};
 use racklet_trust::manifest::{Kind, Machine};
 use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 
-use super::check::Report;
-use super::refs;
+use crate::answer::Checked;
+use crate::command::rack::refs;
 use crate::objects::Objects;
 use crate::rack::Rack;
 use racklet_tell::error::chain;
@@ -17,7 +17,7 @@ pub(super) fn check(
     objects: &Objects,
     root: &Verified<TrustRoot>,
     state: &RackState,
-    report: &mut Report,
+    report: &mut Checked,
 ) -> anyhow::Result<()> {
     let mut pins: Vec<(Kind, String, &Pin, Vec<&str>)> = Vec::new();
     for (name, release) in &state.releases {

@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `racklet rack setup` and `add-tray`: a clone that signs, and one more tray.
 
-use std::fs;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use racklet_trust::{Digest, Role, TrustRoot};
 
-use super::init::write;
 use super::refs;
+use super::signing::{NAMELESS, nameless, set_allowed_signers, set_up_signing};
 use crate::answer::{SetUp, TrayAdded};
-use crate::git::Repository;
 use crate::output::Output;
-use crate::rack::{CA_FILE, PIN, Rack, RackArgument};
-use crate::ssh::Key;
+use crate::rack::{self, CA_FILE, PIN, Rack, RackArgument};
 use crate::{identity, template};
 
 #[derive(Args)]
@@ -50,7 +46,7 @@ impl AddTray {
         }
         let root = rack.head()?.root.clone();
         let (public, path) = identity::make(&root.rack().to_string(), &self.name)?;
-        write(
+        rack::write(
             rack.repository.path(),
             &file,
             template::tray(&self.name, &board.name, &public).as_bytes(),
@@ -152,32 +148,4 @@ impl Setup {
         output.note("");
         Ok(found)
     }
-}
-
-pub(super) fn set_up_signing(repository: &Repository, key: &Key) -> anyhow::Result<()> {
-    repository.set_config("gpg.format", "ssh")?;
-    repository.set_config("user.signingkey", &key.git_signing_key())?;
-    repository.set_config("commit.gpgsign", "true")?;
-    Ok(())
-}
-
-/// What to do where Git does not know who commits.
-pub(super) const NAMELESS: &str = "Git does not know your name: git config --global user.name 'Your Name' && git config --global user.email you@example.org";
-
-/// Whether Git would not commit for want of a name.
-pub(super) fn nameless(repository: &Repository) -> bool {
-    ["user.name", "user.email"]
-        .iter()
-        .any(|name| repository.config(name).is_none())
-}
-
-/// So that `git log --show-signature` and `git verify-commit` know the config keys.
-pub(super) fn set_allowed_signers(repository: &Repository, root: &TrustRoot) -> anyhow::Result<()> {
-    let folder = PathBuf::from(repository.text(["rev-parse", "--absolute-git-dir"])?);
-    let path = folder.join("allowed_signers");
-    let line = |key: &racklet_trust::PublicKey| format!("config-key namespaces=\"git\" {key}\n");
-    let lines: String = root.roles().config.keys.iter().map(line).collect();
-    fs::write(&path, lines).with_context(|| format!("write {}", path.display()))?;
-    repository.set_config("gpg.ssh.allowedSignersFile", &path.display().to_string())?;
-    Ok(())
 }

@@ -11,8 +11,8 @@ use racklet_api::hypervisor::{Phase, Rejection, State, SyncAnswer};
 use racklet_tell::error::chain;
 use serde::Serialize;
 
+use super::report::{Report, refusal};
 use super::session::{Access, Session};
-use super::tray::refusal;
 use crate::answer::{NoAnswer, Nudged, TraySync, Waited};
 use crate::output::Output;
 use crate::remote::{Answered, RemoteError, Tray};
@@ -212,57 +212,6 @@ fn progress<'s>(state: &'s State, commit: &str, follows: impl Fn(&str) -> bool) 
         // A newer commit that is refused keeps it from saying so itself.
         None if state.converged || state.rejected.is_some() => Progress::Runs,
         None => Progress::Waits("it is still at work".to_owned()),
-    }
-}
-
-/// Answers of several trays, said as they come.
-pub(super) struct Report<A> {
-    output: Output,
-    values: Vec<Option<A>>,
-    silent: Vec<String>,
-    bad: bool,
-}
-
-impl<A: Serialize + From<NoAnswer>> Report<A> {
-    pub(super) fn new(trays: usize, output: Output) -> Self {
-        Self {
-            output,
-            values: (0..trays).map(|_| None).collect(),
-            silent: Vec::new(),
-            bad: false,
-        }
-    }
-
-    pub(super) fn good(&mut self, place: usize, text: &str, value: A) {
-        self.output.text(text);
-        self.values[place] = Some(value);
-    }
-
-    pub(super) fn bad(&mut self, place: usize, text: &str, value: A) {
-        self.good(place, text, value);
-        self.bad = true;
-    }
-
-    pub(super) fn no_answer(&mut self, place: usize, name: &str, error: &anyhow::Error) {
-        let reason = chain(error.as_ref());
-        let text = format!("{name}\n  no answer: {reason}");
-        let tray = name.to_owned();
-        let error = reason;
-        self.good(place, &text, NoAnswer { tray, error }.into());
-        self.silent.push(name.to_owned());
-    }
-
-    /// The one JSON value, and how the command ends.
-    pub(super) fn end(self) -> anyhow::Result<ExitCode> {
-        self.output.value(&self.values);
-        if !self.silent.is_empty() {
-            bail!("no answer from {}", self.silent.join(", "));
-        }
-        Ok(if self.bad {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        })
     }
 }
 

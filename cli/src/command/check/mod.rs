@@ -7,13 +7,13 @@ use anyhow::Context;
 use clap::Args;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::rack::Fetched;
-use racklet_rack::{Problem, is_object_file};
+use racklet_rack::is_object_file;
 use racklet_trust::Verified;
 use racklet_trust::history::Head;
-use schemars::JsonSchema;
-use serde::Serialize;
 
-use super::pinned;
+mod pinned;
+
+use crate::answer::Checked;
 use crate::history::{Judge, Refusal, accepted};
 use crate::objects::Objects;
 use crate::output::{Output, count};
@@ -37,31 +37,10 @@ pub(crate) struct Check {
     rack: RackArgument,
 }
 
-/// `check`.
-#[derive(Serialize, JsonSchema, Default)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Report {
-    /// Whether trays would accept it.
-    ok: bool,
-    /// The commit that was checked.
-    head: Option<String>,
-    /// How many commits up to it are signed as they must be.
-    commits: Option<u64>,
-    /// The version of the trust root in force there.
-    trust_root: Option<u64>,
-    /// What trays would refuse.
-    pub(super) problems: Vec<Problem>,
-    pub(super) refusals: Vec<String>,
-    /// What is allowed but probably not meant, and what could not be checked.
-    pub(super) warnings: Vec<String>,
-    /// What was checked and is good.
-    pub(super) good: Vec<String>,
-}
-
 impl Check {
     pub(crate) fn run(self, output: Output) -> anyhow::Result<ExitCode> {
         let rack = self.rack.open()?;
-        let mut report = Report::default();
+        let mut report = Checked::default();
         let objects = Objects::open(&rack.repository)?;
         let revision = self.revision.as_deref().unwrap_or("HEAD");
         let head = rack.repository.commit(revision);
@@ -85,7 +64,7 @@ impl Check {
                 match rack.vouched(&objects, &head) {
                     Ok(root) => root,
                     // Of another rack: nothing else in it is worth a word.
-                    Err(_) => return Ok(report.finish(output)),
+                    Err(_) => return Ok(finish(report, output)),
                 }
             }
         };
@@ -135,7 +114,7 @@ impl Check {
                 pinned::check(&rack, &objects, &root, &state, &mut report)?;
             }
         }
-        Ok(report.finish(output))
+        Ok(finish(report, output))
     }
 
     /// The history rule from the pinned trust root on, and then again from what trays accepted last.
@@ -144,7 +123,7 @@ impl Check {
         rack: &Rack,
         objects: &Objects,
         head: &str,
-        report: &mut Report,
+        report: &mut Checked,
     ) -> anyhow::Result<Result<Verified<Head>, Refusal>> {
         let judged = match rack.judge(objects, head)? {
             Ok(judged) => judged,
@@ -219,30 +198,30 @@ fn strict(rack: &Rack, head: &Verified<Head>) -> Result<(), String> {
     tree.files().map(drop).map_err(|error| chain(error))
 }
 
-impl Report {
-    fn finish(mut self, output: Output) -> ExitCode {
-        self.ok = self.problems.is_empty() && self.refusals.is_empty();
-        output.answer(&self.text(), &self);
-        match self.ok {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        }
+/// Says what was found; the exit status is whether trays would take it.
+fn finish(mut found: Checked, output: Output) -> ExitCode {
+    found.ok = found.problems.is_empty() && found.refusals.is_empty();
+    output.answer(&text(&found), &found);
+    match found.ok {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
+}
 
-    fn text(&self) -> String {
-        let mut lines = Vec::new();
-        lines.extend(self.good.iter().map(|line| format!("ok       {line}")));
-        lines.extend(self.warnings.iter().map(|line| format!("note     {line}")));
-        lines.extend(
-            self.problems
-                .iter()
-                .map(|problem| format!("refused  {problem}")),
-        );
-        lines.extend(self.refusals.iter().map(|line| format!("refused  {line}")));
-        lines.push(match self.ok {
-            true => "\ntrays would accept this".to_owned(),
-            false => "\ntrays would refuse this and keep what they have".to_owned(),
-        });
-        lines.join("\n")
-    }
+fn text(found: &Checked) -> String {
+    let mut lines = Vec::new();
+    lines.extend(found.good.iter().map(|line| format!("ok       {line}")));
+    lines.extend(found.warnings.iter().map(|line| format!("note     {line}")));
+    lines.extend(
+        found
+            .problems
+            .iter()
+            .map(|problem| format!("refused  {problem}")),
+    );
+    lines.extend(found.refusals.iter().map(|line| format!("refused  {line}")));
+    lines.push(match found.ok {
+        true => "\ntrays would accept this".to_owned(),
+        false => "\ntrays would refuse this and keep what they have".to_owned(),
+    });
+    lines.join("\n")
 }
