@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The three kernels, from the distribution's `linux-source-6.12` and the fragments in `image/kernel/`.
+//! The kernels of `image/kernel/recipes`, from the distribution's `linux-source-6.12`.
 //!
 //! Built reproducibly and kept by the hash of everything that goes in: source package, fragments, compiler. What is taken
 //! from the cache is checked against its list of hashes first; what does not match is built again.
+//!
+//! Recipes that name the same folder are built in it one after the other: the kernel's own build compiles again what a
+//! changed option concerns and nothing else. The result has the same bytes as one that was built alone.
 
 use std::{
     fs,
@@ -22,31 +25,34 @@ use crate::{
 
 const PACKAGE: &str = "linux-source-6.12";
 
-/// A kernel: its name and the fragments it is made of, in order.
+/// The kernels and what each is made of; beside its fragments.
+const RECIPES: &str = include_str!("../../image/kernel/recipes");
+
+/// A kernel: its name, where it is built, and the fragments it is made of, in order.
 struct Recipe {
     name: &'static str,
-    fragments: &'static [&'static str],
+    folder: &'static str,
+    fragments: Vec<&'static str>,
     /// Seconds on two slow cores.
     guess: u64,
 }
 
-const RECIPES: [Recipe; 3] = [
-    Recipe {
-        name: "boot",
-        fragments: &["base", "platform", "boot"],
-        guess: 380,
-    },
-    Recipe {
-        name: "host",
-        fragments: &["base", "platform", "host"],
-        guess: 520,
-    },
-    Recipe {
-        name: "guest",
-        fragments: &["base", "guest"],
-        guess: 290,
-    },
-];
+/// The recipes, in the order in which they are built.
+fn recipes() -> Vec<Recipe> {
+    let lines = RECIPES.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let mut next = || words.next().expect("image/kernel/recipes has its columns");
+            Recipe {
+                name: next(),
+                folder: next(),
+                guess: next().parse().expect("the third column is a number"),
+                fragments: words.collect(),
+            }
+        })
+        .collect()
+}
 
 /// What a finished kernel consists of.
 const FILES: [&str; 5] = ["bzImage", "vmlinux", "config", "version", "source"];
@@ -58,41 +64,55 @@ pub(crate) fn folder(name: &str) -> Result<PathBuf> {
 
 /// Whether this kernel is in the cache (without verifying it), for the doctor.
 pub(crate) fn cached() -> Result<Vec<(&'static str, bool)>> {
-    let key =
-        |recipe: &Recipe| -> Result<bool> { Ok(folder(recipe.name)?.join("version").is_file()) };
-    RECIPES
-        .iter()
-        .map(|recipe| Ok((recipe.name, key(recipe)?)))
-        .collect()
+    let is_there =
+        |recipe: Recipe| Ok((recipe.name, folder(recipe.name)?.join("version").is_file()));
+    recipes().into_iter().map(is_there).collect()
 }
 
 /// Builds or reuses the named kernels, all of them if none is named, and puts them into the target folder.
 pub(crate) fn build(names: &[String]) -> Result<()> {
+    let recipes = recipes();
     if let Some(unknown) = names
         .iter()
-        .find(|name| RECIPES.iter().all(|recipe| recipe.name != **name))
+        .find(|name| recipes.iter().all(|recipe| recipe.name != **name))
     {
-        bail!("there is no kernel {unknown}: boot, host or guest");
+        let known: Vec<_> = recipes.iter().map(|recipe| recipe.name).collect();
+        bail!(
+            "there is no kernel {unknown}; there are {}",
+            known.join(", ")
+        );
     }
     let deb = debian::download(PACKAGE, "6.12.")?;
     let compiler = output(Command::new("gcc").arg("--version"))?;
     let linker = output(Command::new("ld").arg("--version"))?;
-    let chosen = RECIPES
+    let chosen = recipes
         .iter()
         .filter(|recipe| names.is_empty() || names.iter().any(|name| name == recipe.name));
+    let builds = paths::products()?.join("kernel-build");
+    let mut last = None;
     for recipe in chosen {
         let fragments = read(recipe)?;
         let mut parts = vec![deb.sha256.as_str(), &compiler, &linker];
         parts.extend(fragments.iter().map(String::as_str));
         let entry = paths::cache()?.join("kernels").join(hash::of_parts(parts));
         if !is_intact(&entry)? {
-            make(recipe, &fragments, &deb, &entry)?;
+            let build = builds.join(recipe.folder);
+            // What an earlier run left may be half made.
+            if last != Some(recipe.folder) && build.exists() {
+                fs::remove_dir_all(&build)?;
+            }
+            make(recipe, &fragments, &deb, &paths::made(build)?, &entry)?;
+            last = Some(recipe.folder);
         }
         let to = paths::made(folder(recipe.name)?)?;
         for file in FILES {
             fs::copy(entry.join(file), to.join(file))
                 .with_context(|| format!("copy {file} of kernel {}", recipe.name))?;
         }
+    }
+    // Half a gigabyte that nobody needs again.
+    if builds.exists() {
+        fs::remove_dir_all(&builds).context("remove the build folders")?;
     }
     Ok(())
 }
@@ -131,13 +151,14 @@ fn is_intact(entry: &Path) -> Result<bool> {
     Ok(true)
 }
 
-fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Result<()> {
+fn make(
+    recipe: &Recipe,
+    fragments: &[String],
+    deb: &Deb,
+    build: &Path,
+    entry: &Path,
+) -> Result<()> {
     let source = unpacked(deb)?;
-    let build = paths::products()?.join("kernel-build").join(recipe.name);
-    if build.exists() {
-        fs::remove_dir_all(&build)?;
-    }
-    paths::made(build.clone())?;
     let jobs = thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let make = |target: &str| {
         let mut command = Command::new("make");
@@ -215,9 +236,7 @@ fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Resul
     if entry.exists() {
         fs::remove_dir_all(entry)?;
     }
-    fs::rename(&partial, entry).context("put the kernel into the cache")?;
-    // Half a gigabyte that nobody needs again.
-    fs::remove_dir_all(&build).context("remove the build folder")
+    fs::rename(&partial, entry).context("put the kernel into the cache")
 }
 
 /// The kernel's source, unpacked; once.
@@ -326,7 +345,9 @@ mod tests {
 
     #[test]
     fn every_fragment_of_a_recipe_is_there() {
-        for recipe in &RECIPES {
+        let recipes = recipes();
+        assert!(!recipes.is_empty());
+        for recipe in &recipes {
             assert_eq!(read(recipe).unwrap().len(), recipe.fragments.len());
         }
     }
