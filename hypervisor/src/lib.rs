@@ -10,12 +10,15 @@
 //! It can be killed at any time: what is accepted is on disk before it is applied (while the card takes it), what runs is
 //! found again by records and processes. It holds no policy of its own: what may be followed is `racklet-trust`'s to say, what a repository means
 //! is `racklet-api`'s, networks are `netd`'s and the machine is `init`'s.
+//!
+//! A library so that fuzz targets reach what strangers can send; the program is `hypervisor`.
 #![forbid(unsafe_code)]
 
 mod api;
 mod cgroup;
 mod console;
 mod files;
+pub mod fuzz;
 mod handoff;
 mod images;
 mod init;
@@ -43,9 +46,9 @@ use work::Orders;
 use workload::monitor;
 use workload::runner::Runner;
 
-fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let [first, vmm, folder, lock] = args.as_slice()
+/// Runs the daemon, or, for itself, the step between it and a monitor; returns when it cannot go on.
+pub fn run(args: &[OsString]) -> ExitCode {
+    if let [first, vmm, folder, lock] = args
         && first == monitor::LAUNCH
     {
         return match monitor::launch(Path::new(vmm), Path::new(folder), Path::new(lock)) {
@@ -56,14 +59,14 @@ fn main() -> ExitCode {
             }
         };
     }
-    let options = match Options::parse(args) {
+    let options = match Options::parse(args.iter().cloned()) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
-    match run(options) {
+    match serve(options) {
         Ok(never) => never,
         Err(error) => {
             say(&format!("cannot go on: {}", chain(&*error)));
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn serve(options: Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let given = Given::read(&options)?;
     std::fs::create_dir_all(options.run.join("vm"))?;
     let shared = Arc::new(Shared::new(

@@ -208,7 +208,8 @@ fn slice(part: &mut Part, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
 
 /// Complete lines, and how many bytes they took. A rest without a newline is left for later, unless `all`: then there is
 /// no later.
-fn split(bytes: &[u8], log: Log, all: bool) -> (usize, Vec<LogLine>) {
+// untrusted: workload_log
+pub(super) fn split(bytes: &[u8], log: Log, all: bool) -> (usize, Vec<LogLine>) {
     let complete = bytes
         .iter()
         .rposition(|b| *b == b'\n')

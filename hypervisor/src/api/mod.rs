@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API: the same answers over the Unix socket (root only) and over HTTPS (signed requests).
 
+pub(crate) mod fuzz;
 mod gate;
 mod logs;
 mod metrics;

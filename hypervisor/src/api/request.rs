@@ -83,6 +83,7 @@ impl Response {
 }
 
 /// Reads one request; the caller bounds the time.
+// untrusted: api_request
 pub(super) fn read(from: &mut impl Read) -> Result<Request, RequestError> {
     let mut bytes = Vec::with_capacity(1024);
     let mut piece = [0u8; 1024];

@@ -112,15 +112,18 @@ fn workload(shared: &Shared, options: &Options, rest: &str, query: &str) -> Resp
     }
 }
 
+/// What a page of a log is asked for by.
 #[derive(Debug, PartialEq, Eq)]
-struct LogQuery {
-    log: Log,
-    from: From,
-    follow: Duration,
+pub(super) struct LogQuery {
+    pub(super) log: Log,
+    pub(super) from: From,
+    /// How long to wait for a line, should there be none.
+    pub(super) follow: Duration,
 }
 
 impl LogQuery {
-    fn parse(query: &str) -> Result<Self, &'static str> {
+    // untrusted: api_query
+    pub(super) fn parse(query: &str) -> Result<Self, &'static str> {
         let mut parsed = Self {
             log: Log::Workload,
             from: From::Tail,
