@@ -2,7 +2,7 @@
 //! Commits in, workloads out.
 
 use crate::support::{Tray, alive, workload};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 #[test]
@@ -293,5 +293,56 @@ fn workloads_can_exchange_their_addresses_in_one_commit() -> Result<()> {
     let state = tray.converged(&after)?;
     assert_eq!(workload(&state, "left")["addresses"][0], "10.80.0.11");
     assert_eq!(workload(&state, "right")["addresses"][0], "10.80.0.10");
+    Ok(())
+}
+
+/// What this machine has, in MiB: the daemon goes by it as by a tray's.
+fn memory_of_this_machine() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|value| value.split_whitespace().next());
+    Ok(kib.context("MemTotal")?.parse::<u64>()? / 1024)
+}
+
+#[test]
+fn a_workload_without_room_is_refused_with_the_reason_and_the_others_run() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("api", "[run]", "")?;
+    // As many of the largest as there is room for, and one more. Room is given in the order of names: 128 MiB stay the tray's, and each
+    // takes 8 MiB beside the guest's memory.
+    let fitting = memory_of_this_machine()?.saturating_sub(128 + 64 + 8) / ((64 << 10) + 8);
+    let large: Vec<String> = (0..fitting).map(|n| format!("large-{n}")).collect();
+    for name in large.iter().map(String::as_str).chain(["too-large"]) {
+        tray.workload(name, "[run]", "")?;
+        let file = format!("workloads/{name}.yaml");
+        let text = std::fs::read_to_string(tray.path("rack").join(&file))?;
+        tray.write(&file, &text.replace("memory: 64Mi", "memory: 64Gi"))?;
+    }
+    tray.push("more than there is")?;
+    tray.start()?;
+    let state = tray.until("refused, and the other one runs", |s| {
+        let refused = workload(s, "too-large")["message"].is_string();
+        (refused && workload(s, "api")["phase"] == "running").then(|| s.clone())
+    })?;
+    let refused = workload(&state, "too-large");
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("needs 65544 MiB"), "{message}");
+    assert!(message.contains("are left"), "{message}");
+    assert_eq!(
+        (&refused["phase"], &refused["pid"]),
+        (&"pending".into(), &Value::Null)
+    );
+    assert_eq!(state["converged"], false, "it is wanted and does not run");
+    assert!(tray.monitors("too-large").is_empty());
+    assert!(
+        tray.console().contains("too-large: not started: needs"),
+        "{}",
+        tray.console()
+    );
+
+    tray.remove("workloads/too-large.yaml")?;
+    let fits = tray.push("what there is room for")?;
+    let state = tray.converged(&fits)?;
+    assert_eq!(*workload(&state, "too-large"), Value::Null);
     Ok(())
 }
