@@ -84,6 +84,7 @@ impl<'a> Baked<'a> {
     ///
     /// # Errors
     /// [`BakedError`].
+    // untrusted: bootloader_sections
     pub fn from_image(image: &'a (impl Image + ?Sized)) -> Result<Self, BakedError> {
         let [root_json, tray_json, board_json] = sections(image)?;
         let root = Verified::<TrustRoot>::baked(root_json)

@@ -16,6 +16,7 @@ pub struct PartitionId(pub [u8; 16]);
 impl PartitionId {
     /// The partition that a device path, in its binary form, leads to. Nothing when it leads to something else: a network, a
     /// disc, a disk with an old partition table.
+    // untrusted: device_path
     #[must_use]
     pub fn of_device_path(path: &[u8]) -> Option<Self> {
         let mut rest = path;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The documents say what is so: tests they name exist, links they make lead somewhere.
+//! The documents say what is so: tests they name exist, links they make lead somewhere, dependencies are used where they say.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -188,4 +188,172 @@ fn every_source_file_names_its_licence() {
         })
         .collect();
     assert!(unnamed.is_empty(), "{unnamed:#?}");
+}
+
+/// Crates in the table of `docs/dependencies.md`, and the folders that it says use each.
+fn said_of_dependencies(page: &str) -> BTreeMap<String, BTreeSet<String>> {
+    page.lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            let mut cells = line.trim_matches('|').split('|').map(str::trim);
+            let (name, folders) = (cells.next().unwrap_or(""), cells.next().unwrap_or(""));
+            let nowhere = folders == "nowhere";
+            let folders: BTreeSet<String> = named(folders).map(str::to_owned).collect();
+            assert_eq!(nowhere, folders.is_empty(), "folders or `nowhere`: {line}");
+            (name.trim_matches('`').to_owned(), folders)
+        })
+        .collect()
+}
+
+/// Names of the crates that a manifest depends on, whatever for.
+fn depends_on(manifest: &str) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    let mut inside = false;
+    for line in manifest.lines().map(str::trim) {
+        if let Some(table) = line.strip_prefix('[') {
+            let table = table.trim_end_matches(']');
+            // `[workspace.dependencies]` names what members may use and uses nothing itself.
+            inside = table.ends_with("dependencies") && !table.starts_with("workspace.");
+        } else if inside && let Some((name, _)) = line.split_once(['.', ' ', '=']) {
+            found.insert(name);
+        }
+    }
+    found.remove("#");
+    found
+}
+
+#[test]
+fn dependencies_are_used_where_the_page_says() {
+    let page = fs::read_to_string(top().join("docs/dependencies.md")).expect("the page is there");
+    let said = said_of_dependencies(&page);
+    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in files("*Cargo.toml") {
+        let manifest = fs::read_to_string(&path).expect("a manifest is readable");
+        let folder = path
+            .parent()
+            .and_then(|folder| folder.strip_prefix(top()).ok());
+        let folder = folder.expect("it is below the top").display().to_string();
+        for name in depends_on(&manifest) {
+            used.entry(name.to_owned())
+                .or_default()
+                .insert(folder.clone());
+        }
+    }
+    for name in [
+        "nix",
+        "rustix",
+        "gix",
+        "ring",
+        "rustls",
+        "hyper",
+        "kvm-ioctls",
+        "vm-memory",
+        "netlink-packet-route",
+        "zstd",
+    ] {
+        assert!(said.contains_key(name), "the page says nothing of {name}");
+    }
+    for (name, folders) in said {
+        let found = used.remove(&name).unwrap_or_default();
+        assert_eq!(
+            found, folders,
+            "{name}: who uses it, and who does the page say"
+        );
+    }
+}
+
+#[test]
+fn what_the_workspace_offers_somebody_uses_and_says_why() {
+    let root = fs::read_to_string(top().join("Cargo.toml")).expect("the manifest is readable");
+    let manifests: Vec<String> = files("*Cargo.toml")
+        .iter()
+        .map(|path| fs::read_to_string(path).expect("a manifest is readable"))
+        .collect();
+    let used: BTreeSet<&str> = manifests.iter().flat_map(|text| depends_on(text)).collect();
+    let offered = root
+        .split("[workspace.dependencies]")
+        .nth(1)
+        .and_then(|rest| rest.split("\n[").next())
+        .expect("the workspace has dependencies");
+    let mut reason = false;
+    for line in offered.lines().map(str::trim) {
+        match line.split_once(" = ") {
+            _ if line.starts_with('#') => reason = true,
+            Some((name, _)) => {
+                assert!(used.contains(name), "nobody uses {name}");
+                assert!(reason, "{name}: no reason stands above it");
+            }
+            None => reason &= !line.is_empty(),
+        }
+    }
+}
+
+#[test]
+fn dependencies_are_found_in_every_way_to_write_them() {
+    let manifest = "[package]\nname = \"x\"\n[workspace.dependencies]\nnone = \"1\"\n[dependencies]\n# why\none.workspace = true\n\
+                    two = { workspace = true }\n[target.'cfg(unix)'.dev-dependencies]\nthree = \"3\"\n[lints]\nfour = true\n";
+    assert_eq!(
+        depends_on(manifest),
+        BTreeSet::from(["one", "two", "three"])
+    );
+}
+
+/// The fuzz targets that `// untrusted: a, b` marks above parsers name.
+fn marked_untrusted(source: &str) -> impl Iterator<Item = &str> {
+    source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("// untrusted: "))
+        .flat_map(|names| names.split(", "))
+}
+
+#[test]
+fn every_parser_of_what_others_wrote_has_its_fuzz_target_and_every_target_a_parser() {
+    let fuzz = top().join("fuzz");
+    let sources = files("*.rs").into_iter().filter(|path| {
+        // Not the targets themselves, and not this file, which talks of marks.
+        !path.starts_with(&fuzz) && !path.ends_with(file!())
+    });
+    let mut marked = BTreeSet::new();
+    for path in sources {
+        let source = fs::read_to_string(&path).expect("a source file is readable");
+        marked.extend(marked_untrusted(&source).map(str::to_owned));
+    }
+    let written: BTreeSet<String> = files("fuzz/fuzz_targets/*.rs")
+        .iter()
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).expect("the manifest is readable");
+    let built: BTreeSet<String> = manifest
+        .split("[[bin]]")
+        .skip(1)
+        .filter_map(|bin| bin.split("name = \"").nth(1)?.split('"').next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(
+        written, built,
+        "fuzz/fuzz_targets, and what fuzz/Cargo.toml builds"
+    );
+    assert_eq!(
+        marked, written,
+        "`// untrusted:` marks, and fuzz/fuzz_targets"
+    );
+    for seeds in files("fuzz/seeds/*") {
+        let name = seeds
+            .parent()
+            .and_then(Path::file_name)
+            .expect("a folder per target");
+        let name = name.to_str().expect("our names are UTF-8");
+        assert!(
+            written.contains(name),
+            "{}: nobody reads it",
+            seeds.display()
+        );
+    }
+}
+
+#[test]
+fn marks_are_read_one_by_one() {
+    let source = "    // untrusted: one, two\n/// A `// untrusted: none` in the text.\n// untrusted: three\n";
+    let found: Vec<&str> = marked_untrusted(source).collect();
+    assert_eq!(found, ["one", "two", "three"]);
 }

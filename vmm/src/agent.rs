@@ -84,6 +84,7 @@ impl Stream for AgentStream {
         Ok(count)
     }
 
+    // untrusted: agent_lines
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         let mut state = self.agent.state();
         if state.generation != self.generation {

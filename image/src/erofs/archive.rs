@@ -81,6 +81,7 @@ pub enum ArchiveError {
 }
 
 /// Reads the whole archive. Also says when its newest entry was changed.
+// untrusted: archive
 pub fn from_archive(mut input: File, options: ArchiveOptions) -> Result<(Tree, u64), ArchiveError> {
     let mut head = Vec::new();
     Read::by_ref(&mut input)

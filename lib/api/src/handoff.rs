@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::tray::Cidr;
 
 /// `/racklet/boot.json`, written by the bootloader.
+// untrusted: handoff
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BootInfo {
@@ -54,6 +55,7 @@ pub struct Card {
 }
 
 /// `/racklet/handoff.json`, written by the bootstrap.
+// untrusted: handoff
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Handoff {

@@ -175,6 +175,7 @@ pub enum TrayError {
 
 impl TrayConfig {
     /// Parses `tray.json`.
+    // untrusted: tray_config
     pub fn parse(bytes: &[u8]) -> Result<Self, TrayError> {
         if bytes.len() > MAX_TRAY_JSON {
             return Err(TrayError::TooLarge(bytes.len()));

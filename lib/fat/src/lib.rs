@@ -78,6 +78,7 @@ impl<E: core::error::Error + 'static> core::error::Error for LocateError<E> {
 ///
 /// # Errors
 /// [`LocateError`].
+// untrusted: fat_locate
 pub fn locate<E>(
     read: impl FnMut(u64, &mut [u8; SECTOR]) -> Result<(), E>,
     path: &str,

@@ -151,6 +151,7 @@ struct Pending {
 }
 
 /// Reads one pack from `source`, up to its end or until `place` is full, with objects named by `format`.
+// untrusted: git_pack
 pub(crate) fn read(
     source: impl BufRead,
     format: Format,

@@ -112,6 +112,7 @@ impl<R: Read> SideBand<R> {
     }
 }
 
+// untrusted: git_side_band
 impl<R: Read> BufRead for SideBand<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while !self.ended && self.start >= self.lines.line.len() {

@@ -135,6 +135,7 @@ impl Snapshot {
         out
     }
 
+    // untrusted: rack_snapshot
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let (body, digest) = bytes
             .split_last_chunk::<32>()

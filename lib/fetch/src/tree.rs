@@ -128,6 +128,7 @@ pub(crate) fn object(
 }
 
 /// Reads one tree. `path` is for errors.
+// untrusted: git_tree
 pub(crate) fn parse(
     id: ObjectId,
     mut bytes: &[u8],

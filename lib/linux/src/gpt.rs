@@ -99,6 +99,7 @@ fn read(head: &[u8], sector: u32) -> Result<Table<'_>, GptError> {
 
 /// Whether a disk that begins with `head` has a partition with this unique GUID, as Linux and UEFI write it:
 /// `1b4e28ba-2fa1-11d2-883f-0016d3cca427`, in either case.
+// untrusted: partition_table
 pub fn holds(head: &[u8], sector: u32, unique: &str) -> Result<bool, GptError> {
     let mut entries = read(head, sector)?.entries.chunks_exact(128);
     Ok(entries
@@ -120,6 +121,7 @@ fn guid(bytes: &[u8]) -> String {
 
 /// Plans the growth of partition `number` (from 1) on a disk of `disk_size` bytes whose first [`head_bytes`] are `head`.
 /// `None` when there is less than 16 MiB to gain.
+// untrusted: partition_table
 pub fn grow(
     head: &[u8],
     sector: u32,

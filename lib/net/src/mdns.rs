@@ -47,6 +47,7 @@ pub struct Asked {
 }
 
 /// What is asked about `host`.local; nothing when it is about others, is no question, or is malformed before it came to us.
+// untrusted: mdns
 #[must_use]
 pub fn asked(packet: &[u8], host: &str) -> Option<Asked> {
     let word = |at: usize| Some(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]));

@@ -24,6 +24,7 @@ pub struct DnsServers {
 
 /// Reads the RDNSS options among neighbour discovery options; others and malformed ones are skipped, and nothing after
 /// an option without length is read.
+// untrusted: router_advertisement
 #[must_use]
 pub fn dns_servers(options: &[u8]) -> Vec<DnsServers> {
     let mut found = Vec::new();

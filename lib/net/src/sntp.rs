@@ -119,6 +119,7 @@ impl Query {
     }
 
     /// Judges an answer that arrived at `now`. `floor` is the Unix time before which it cannot be.
+    // untrusted: sntp
     pub fn judge(&self, answer: &[u8], now: Duration, floor: Duration) -> Result<Sample, Refused> {
         let packet: &[u8; PACKET] = answer.first_chunk().ok_or(Refused::Short(answer.len()))?;
         let (leap, version, mode) = (packet[0] >> 6, packet[0] >> 3 & 7, packet[0] & 7);

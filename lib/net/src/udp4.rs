@@ -80,6 +80,7 @@ pub fn packet(datagram: &Datagram<'_>) -> Option<Vec<u8>> {
 ///
 /// `checksum_done` is false when the kernel says that the sender left the UDP checksum to hardware which the packet
 /// never met (a bridge or veth on the same host): then it is not looked at.
+// untrusted: udp4
 pub fn parse(packet: &[u8], checksum_done: bool) -> Result<Datagram<'_>, NotUdp> {
     let first = *packet.first().ok_or(NotUdp::Short)?;
     let header = usize::from(first & 0x0f) * 4;

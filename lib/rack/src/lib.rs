@@ -88,6 +88,7 @@ pub fn is_object_file(path: &str) -> bool {
 }
 
 /// Reads and checks a rack repository, given as paths (with `/`, from the repository's top) and contents.
+// untrusted: rack_yaml
 pub fn load<'f, I, P>(files: I) -> Result<RackState, Problems>
 where
     I: IntoIterator<Item = (P, &'f [u8])>,

@@ -124,6 +124,7 @@ impl Commit {
     ///
     /// # Errors
     /// [`CommitError`] for anything but one plain commit with at most one signature.
+    // untrusted: commit
     pub fn parse(raw: &[u8]) -> Result<Self, CommitError> {
         if raw.len() > MAX_SIZE {
             return Err(CommitError::TooLarge);

@@ -171,6 +171,7 @@ impl Floors {
     ///
     /// # Errors
     /// When it did not write them.
+    // untrusted: floors
     pub fn decode(bytes: &[u8]) -> Result<Self, BadFloors> {
         if bytes.len() > MAX_SIZE {
             return Err(BadFloors);

@@ -56,6 +56,7 @@ impl PublicKey {
     ///
     /// # Errors
     /// [`KeyError`] when it is not a good key of an accepted type.
+    // untrusted: public_key
     pub fn from_blob(blob: &[u8]) -> Result<Self, KeyError> {
         let mut reader = Reader::new(blob);
         let algorithm = text(reader.string()?)?;

@@ -272,6 +272,7 @@ impl Manifest {
     ///
     /// # Errors
     /// [`ManifestError`] when it is malformed, not canonical, or has a field that cannot be right.
+    // untrusted: manifest
     pub fn parse_unverified(bytes: &[u8]) -> Result<Self, ManifestError> {
         if bytes.len() > MAX_SIZE {
             return Err(ManifestError::TooLarge);

@@ -226,6 +226,7 @@ impl TrustRoot {
     ///
     /// # Errors
     /// [`RootError`] when it is malformed, not canonical or cannot work as stated.
+    // untrusted: trust_root
     pub fn parse(bytes: &[u8]) -> Result<Self, RootError> {
         if bytes.len() > MAX_SIZE {
             return Err(RootError::TooLarge);

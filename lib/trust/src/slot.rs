@@ -362,6 +362,7 @@ impl SlotRecord {
     ///
     /// # Errors
     /// [`Damage`] for anything that [`SlotRecord::encode`] does not write.
+    // untrusted: slot_record
     pub fn decode(bytes: &[u8; SIZE]) -> Result<(u64, Self), Damage> {
         if bytes[..8] != MAGIC {
             return Err(Damage::NotARecord);

@@ -104,6 +104,7 @@ impl SshSig {
     ///
     /// # Errors
     /// [`SignatureError`] when it is anything but one well-formed signature of an accepted type.
+    // untrusted: sshsig
     pub fn parse(armored: &[u8]) -> Result<Self, SignatureError> {
         if armored.len() > MAX_ARMORED {
             return Err(SignatureError::Malformed);

@@ -88,6 +88,7 @@ impl Descriptor {
 
 impl Chain {
     /// Follows the chain that begins at `head` of the table at `table`, which has `size` entries.
+    // untrusted: virtio_chain
     pub fn walk(memory: &Memory, table: u64, size: u16, head: u16) -> Result<Chain, Fault> {
         let mut chain = Chain {
             head,

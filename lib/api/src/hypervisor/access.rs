@@ -207,6 +207,7 @@ fn holds(of: &'static str, signature: &str, message: &[u8]) -> Result<PublicKey,
 ///
 /// # Errors
 /// [`Denied`] with the reason.
+// untrusted: api_access
 pub fn authorise(
     request: &Request<'_>,
     pass: &str,

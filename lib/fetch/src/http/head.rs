@@ -37,6 +37,7 @@ fn cut(text: &[u8]) -> String {
         .collect()
 }
 
+// untrusted: http_head
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpError> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);

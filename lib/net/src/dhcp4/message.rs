@@ -210,6 +210,7 @@ impl Message {
     }
 
     /// Reads a message. The options' contents are not judged.
+    // untrusted: dhcp4
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() < FIXED + COOKIE.len() {
             return Err(Malformed::Short(bytes.len()));
