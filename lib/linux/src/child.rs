@@ -83,7 +83,8 @@ pub fn kill_all(how: Kill) {
         Kill::Kill => libc::SIGKILL,
     };
     if rustix::process::getpid().is_init() {
-        // SAFETY: plain numbers; -1 spares the caller when it is PID 1, which was checked. ESRCH means nobody is left.
+        // SAFETY: kill touches no memory; -1 spares the caller when it is PID 1, which the line above checks. ESRCH means
+        // nobody is left. rustix takes no negative process.
         unsafe { libc::kill(-1, signal) };
     }
 }

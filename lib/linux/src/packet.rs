@@ -8,15 +8,17 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use rustix::net::{
+    AddressFamily, Protocol, SendFlags, SocketFlags, SocketType, bind, sendto, socket_with,
+};
+
 use crate::socket::{length_of, set_option};
-use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
 const ETH_P_IP: u16 = 0x0800;
 const SOL_PACKET: i32 = 263;
 const PACKET_AUXDATA: i32 = 8;
 const TP_STATUS_CSUMNOTREADY: u32 = 1 << 3;
-const SOL_SOCKET: i32 = 1;
-const SO_ATTACH_FILTER: i32 = 26;
 /// Larger packets are cut, and then refused by their own length field.
 const MAX_PACKET: usize = 9216;
 
@@ -69,42 +71,18 @@ impl DhcpSocket {
             None::<Protocol>,
         )?;
         attach(&fd, &FILTER)?;
-        set_option(&fd, SOL_PACKET, PACKET_AUXDATA, &1)?;
+        set_option(&fd, SOL_PACKET, PACKET_AUXDATA, 1)?;
         let interface = i32::try_from(interface).map_err(io::Error::other)?;
-        let address = link_address(interface);
-        // SAFETY: `address` is a `sockaddr_ll` of that size and outlives the call.
-        let result = unsafe {
-            libc::bind(
-                fd.as_raw_fd(),
-                (&raw const address).cast(),
-                length_of::<libc::sockaddr_ll>(),
-            )
-        };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        bind(&fd, &LinkAddress::of(interface))?;
         Ok(Self { fd, interface })
     }
 
     /// Sends an IPv4 packet to everybody on the link.
     pub fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
-        let mut address = link_address(self.interface);
-        address.sll_halen = 6;
-        address.sll_addr[..6].fill(0xff);
-        // SAFETY: `packet` is readable for its length, `address` is a `sockaddr_ll` of that size; both outlive the call.
-        let sent = unsafe {
-            libc::sendto(
-                self.fd.as_raw_fd(),
-                packet.as_ptr().cast(),
-                packet.len(),
-                0,
-                (&raw const address).cast(),
-                length_of::<libc::sockaddr_ll>(),
-            )
-        };
-        if sent < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let mut address = LinkAddress::of(self.interface);
+        address.length = 6;
+        address.address[..6].fill(0xff);
+        sendto(&self.fd, packet, SendFlags::empty(), &address)?;
         Ok(())
     }
 
@@ -134,58 +112,111 @@ impl DhcpSocket {
             };
         };
         bytes.truncate(length);
-        let mut checksum_done = true;
-        // SAFETY: `message` was filled by the kernel and `control` is still in place; the macro stays within its length.
-        let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-        if !header.is_null() {
-            // SAFETY: not null, hence a whole, aligned `cmsghdr` inside `control`.
-            let found = unsafe { &*header };
-            // `cmsg_len` differs in size between C libraries.
-            let data = (size_of::<libc::cmsghdr>() + size_of::<u32>()) as u64;
-            if (found.cmsg_level, found.cmsg_type) == (SOL_PACKET, PACKET_AUXDATA)
-                && found.cmsg_len as u64 >= data
-            {
-                // SAFETY: the length check above covers the first field, `tp_status`; read unaligned.
-                let status = unsafe { libc::CMSG_DATA(header).cast::<u32>().read_unaligned() };
-                checksum_done = status & TP_STATUS_CSUMNOTREADY == 0;
-            }
-        }
         Ok(Some(Received {
             bytes,
-            checksum_done,
+            checksum_done: status(&control).is_none_or(|s| s & TP_STATUS_CSUMNOTREADY == 0),
         }))
     }
 }
 
-fn link_address(interface: i32) -> libc::sockaddr_ll {
-    // SAFETY: all fields of `sockaddr_ll` are integers, for which zero is a value.
-    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
-    address.sll_family = AddressFamily::PACKET.as_raw();
-    address.sll_protocol = ETH_P_IP.to_be();
-    address.sll_ifindex = interface;
-    address
+/// `tp_status` of the one control message that was asked for, if the kernel sent it. `struct cmsghdr` as the kernel writes
+/// it on 64 bits (linux/socket.h): its length in 8 bytes, level and type in 4 each, then the data.
+fn status(control: &[u64; 8]) -> Option<u32> {
+    const { assert!(size_of::<usize>() == 8, "the kernel's layout on 64 bits") };
+    let bytes: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let number = |at: usize| Some(i32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+    // Zero when the kernel sent nothing: the buffer was.
+    let whole = control[0] >= 20;
+    let ours = (number(8)?, number(12)?) == (SOL_PACKET, PACKET_AUXDATA);
+    (whole && ours)
+        .then(|| number(16))
+        .flatten()
+        .map(i32::cast_unsigned)
 }
 
-/// `struct sock_fprog`.
+/// `struct sockaddr_ll` (linux/if_packet.h), which rustix has no type for.
 #[repr(C)]
-struct Program {
-    length: u16,
-    /// The padding before the pointer, spelt out so that every byte is initialised.
-    pad: [u8; size_of::<usize>() - 2],
-    instructions: *const libc::sock_filter,
+struct LinkAddress {
+    family: u16,
+    /// In network byte order.
+    protocol: u16,
+    interface: i32,
+    hardware: u16,
+    kind: u8,
+    length: u8,
+    address: [u8; 8],
 }
-// SAFETY: the padding is a field, and `attach` keeps what `instructions` points to alive over the call.
-unsafe impl crate::socket::OptionValue for Program {}
+
+impl LinkAddress {
+    fn of(interface: i32) -> Self {
+        Self {
+            family: AddressFamily::PACKET.as_raw(),
+            protocol: ETH_P_IP.to_be(),
+            interface,
+            hardware: 0,
+            kind: 0,
+            length: 0,
+            address: [0; 8],
+        }
+    }
+}
+// SAFETY: the pointer is to `self`, which outlives the call of `f`; the length is that of the whole `repr(C)` structure,
+// whose fields leave no padding (2 + 2 + 4 + 2 + 1 + 1 + 8 bytes).
+unsafe impl SocketAddrArg for LinkAddress {
+    unsafe fn with_sockaddr<R>(
+        &self,
+        f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R,
+    ) -> R {
+        f((&raw const *self).cast(), length_of::<Self>())
+    }
+}
 
 fn attach(fd: &OwnedFd, instructions: &[Instruction]) -> io::Result<()> {
-    let instructions: Vec<libc::sock_filter> = instructions
+    let mut instructions: Vec<libc::sock_filter> = instructions
         .iter()
         .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
         .collect();
-    let program = Program {
-        length: u16::try_from(instructions.len()).map_err(io::Error::other)?,
-        pad: [0; size_of::<usize>() - 2],
-        instructions: instructions.as_ptr(),
+    let program = libc::sock_fprog {
+        len: u16::try_from(instructions.len()).map_err(io::Error::other)?,
+        filter: instructions.as_mut_ptr(),
     };
-    set_option(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program)
+    // SAFETY: `program` is a `struct sock_fprog` of that size whose `filter` points to `len` instructions; both live until
+    // after the call, and the kernel reads them only.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            length_of::<libc::sock_fprog>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksums_status_is_read_from_this_control_message_only() {
+        let words = |length: u64, level: i32, kind: i32, status: u32| {
+            let pair = |low: u32, high: u32| {
+                let [low, high] = [low.to_ne_bytes(), high.to_ne_bytes()];
+                u64::from_ne_bytes([low, high].concat().try_into().expect("two fours"))
+            };
+            let header = pair(level.cast_unsigned(), kind.cast_unsigned());
+            [length, header, pair(status, 7), 0, 0, 0, 0, 0]
+        };
+        let (level, kind) = (SOL_PACKET, PACKET_AUXDATA);
+        assert_eq!(status(&words(36, level, kind, 9)), Some(9));
+        assert_eq!(status(&words(19, level, kind, 9)), None, "cut off");
+        assert_eq!(status(&words(36, 1, kind, 9)), None);
+        assert_eq!(status(&words(36, level, 1, 9)), None);
+        assert_eq!(status(&[0; 8]), None);
+    }
 }

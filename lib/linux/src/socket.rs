@@ -2,19 +2,17 @@
 //! Datagram sockets on one interface, and socket options that rustix does not know.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use rustix::net::sockopt::{
-    set_ip_multicast_ttl, set_ip_ttl, set_ipv6_multicast_hops, set_ipv6_unicast_hops,
-    set_ipv6_v6only,
+    set_ip_add_membership_with_ifindex, set_ip_multicast_ttl, set_ip_ttl, set_ipv6_multicast_hops,
+    set_ipv6_unicast_hops, set_ipv6_v6only,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 const SOL_SOCKET: i32 = 1;
 const SO_BINDTOIFINDEX: i32 = 62;
-const IPPROTO_IP: i32 = 0;
-const IP_ADD_MEMBERSHIP: i32 = 35;
 
 /// A socket that hears and speaks on one interface only, whatever the routes say, without blocking. What it sends has the
 /// highest time to live, by which receivers tell that no router passed it on.
@@ -26,7 +24,7 @@ pub fn udp_on(interface: u32, address: SocketAddr) -> io::Result<UdpSocket> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = socket_with(family, SocketType::DGRAM, flags, None)?;
     let index = i32::try_from(interface).map_err(io::Error::other)?;
-    set_option(&fd, SOL_SOCKET, SO_BINDTOIFINDEX, &index)?;
+    set_option(&fd, SOL_SOCKET, SO_BINDTOIFINDEX, index)?;
     if address.is_ipv4() {
         set_ip_ttl(&fd, 255)?;
         set_ip_multicast_ttl(&fd, 255)?;
@@ -44,60 +42,33 @@ pub fn join(socket: &UdpSocket, interface: u32, group: IpAddr) -> io::Result<()>
     match group {
         IpAddr::V6(group) => socket.join_multicast_v6(&group, interface),
         IpAddr::V4(group) => {
-            let index = i32::try_from(interface).map_err(io::Error::other)?;
-            let request = GroupRequest {
-                group: group.octets(),
-                address: [0; 4],
-                index,
-            };
-            set_option(socket, IPPROTO_IP, IP_ADD_MEMBERSHIP, &request)
+            let any = Ipv4Addr::UNSPECIFIED;
+            Ok(set_ip_add_membership_with_ifindex(
+                socket, &group, &any, interface,
+            )?)
         }
     }
 }
 
-/// `struct ip_mreqn`.
-#[repr(C)]
-struct GroupRequest {
-    group: [u8; 4],
-    address: [u8; 4],
-    index: i32,
-}
-
-/// Types that `setsockopt` may read as plain bytes: no pointers the kernel would follow, or ones that stay valid.
-///
-/// # Safety
-/// Every byte of the type is initialised, and any pointer in it is valid for the duration of the call.
-pub(crate) unsafe trait OptionValue {}
-// SAFETY: an integer has no padding and no pointers.
-unsafe impl OptionValue for i32 {}
-// SAFETY: 8 bytes and an integer at offset 8 (`repr(C)`) leave no padding, and there are no pointers.
-unsafe impl OptionValue for GroupRequest {}
-
 /// A type's size as the socket calls take it.
-pub(crate) const fn length_of<T>() -> libc::socklen_t {
+pub(crate) const fn length_of<T>() -> u32 {
     assert!(size_of::<T>() <= 4096, "socket structures are small");
     #[allow(clippy::cast_possible_truncation, reason = "at most 4096, see above")]
     {
-        size_of::<T>() as libc::socklen_t
+        size_of::<T>() as u32
     }
 }
 
-/// `setsockopt(2)`.
-pub(crate) fn set_option<T: OptionValue>(
-    fd: &impl AsRawFd,
-    level: i32,
-    name: i32,
-    value: &T,
-) -> io::Result<()> {
-    let length = length_of::<T>();
-    // SAFETY: `value` points to `length` initialised bytes by the contract of `OptionValue`, and the kernel only reads.
+/// `setsockopt(2)` for the options that are an integer and that rustix does not know.
+pub(crate) fn set_option(fd: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the pointer is to the four bytes of `value`, which lives until after the call; the kernel reads them.
     let result = unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
             level,
             name,
-            std::ptr::from_ref(value).cast(),
-            length,
+            (&raw const value).cast(),
+            length_of::<i32>(),
         )
     };
     if result == 0 {

@@ -3,30 +3,47 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as connect_to, socket_with};
+
+use crate::socket::length_of;
 
 /// The host's address.
 pub const HOST: u32 = 2;
 
+/// `struct sockaddr_vm` (linux/vm_sockets.h), which rustix has no type for.
+#[repr(C)]
+struct Address {
+    family: u16,
+    reserved: u16,
+    port: u32,
+    cid: u32,
+    zero: [u8; 4],
+}
+// SAFETY: the pointer is to `self`, which outlives the call of `f`; the length is that of the whole `repr(C)` structure,
+// whose fields leave no padding (2 + 2 + 4 + 4 + 4 bytes).
+unsafe impl SocketAddrArg for Address {
+    unsafe fn with_sockaddr<R>(
+        &self,
+        f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R,
+    ) -> R {
+        f((&raw const *self).cast(), length_of::<Self>())
+    }
+}
+
 /// Connects to a port; the connection reads and writes like a file. The kernel gives up after two seconds without an answer.
 pub fn connect(cid: u32, port: u32) -> io::Result<File> {
-    // SAFETY: plain numbers; the result is checked before it is owned.
-    let fd = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `fd` is open, checked above, and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all zeros is a valid `sockaddr_vm`; its reserved fields must be zero.
-    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
-    address.svm_family = libc::sa_family_t::try_from(libc::AF_VSOCK).expect("40 fits");
-    address.svm_cid = cid;
-    address.svm_port = port;
-    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_vm>()).expect("16 bytes");
-    // SAFETY: `address` is a whole `sockaddr_vm` and `len` its size.
-    if unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let family = AddressFamily::VSOCK;
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let address = Address {
+        family: family.as_raw(),
+        reserved: 0,
+        port,
+        cid,
+        zero: [0; 4],
+    };
+    connect_to(&socket, &address)?;
     Ok(File::from(socket))
 }
 

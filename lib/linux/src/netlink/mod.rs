@@ -7,9 +7,10 @@
 pub(crate) mod codec;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{self, AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use codec::{Message, Request};
@@ -18,14 +19,11 @@ const SOL_NETLINK: i32 = 270;
 const NETLINK_ADD_MEMBERSHIP: i32 = 1;
 const NETLINK_CAP_ACK: i32 = 10;
 const NETLINK_EXT_ACK: i32 = 11;
-const SOL_SOCKET: i32 = 1;
-const SO_SNDBUFFORCE: i32 = 32;
-const SO_RCVBUFFORCE: i32 = 33;
 
 /// Room for the largest datagram the kernel sends: dumps come in pieces of at most 32 KiB, answers carry the request.
 const RECEIVE_BUFFER: usize = 256 * 1024;
 /// Room for one request, a whole nftables transaction included.
-const SOCKET_BUFFER: i32 = 4 * 1024 * 1024;
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// The kernel answers at once; this only keeps a daemon from hanging on a fault.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A dump that was overtaken by a change is taken again, this many times.
@@ -119,8 +117,8 @@ impl Socket {
         .map_err(failed("open the socket"))?;
         bind(&fd, groups)?;
         // Best effort: without the right to force, the default sizes hold and a large request fails with its reason.
-        let _ = set_option(&fd, SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER);
-        let _ = set_option(&fd, SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER);
+        let _ = net::sockopt::set_socket_send_buffer_size_force(&fd, SOCKET_BUFFER);
+        let _ = net::sockopt::set_socket_recv_buffer_size_force(&fd, SOCKET_BUFFER);
         // Answers without the request in them, with the kernel's own words.
         set_option(&fd, SOL_NETLINK, NETLINK_CAP_ACK, 1)?;
         set_option(&fd, SOL_NETLINK, NETLINK_EXT_ACK, 1)?;
@@ -262,44 +260,12 @@ impl Socket {
 
 /// Binds to the groups and connects to the kernel: datagrams of other processes are then refused by the kernel itself.
 fn bind(fd: &OwnedFd, groups: u32) -> Result<(), NetlinkError> {
-    #[repr(C)]
-    struct NetlinkAddress {
-        family: u16,
-        pad: u16,
-        port: u32,
-        groups: u32,
-    }
-    let family = AddressFamily::NETLINK.as_raw();
-    let length = crate::socket::length_of::<NetlinkAddress>();
-    for (groups, connect) in [(groups, false), (0, true)] {
-        let address = NetlinkAddress {
-            family,
-            pad: 0,
-            port: 0,
-            groups,
-        };
-        let pointer = (&raw const address).cast();
-        // SAFETY: `pointer` is to `address` above, which is laid out as `struct sockaddr_nl` and lives until after the
-        // call; `length` is its size.
-        let result = unsafe {
-            if connect {
-                libc::connect(fd.as_raw_fd(), pointer, length)
-            } else {
-                libc::bind(fd.as_raw_fd(), pointer, length)
-            }
-        };
-        if result != 0 {
-            return Err(NetlinkError::Io {
-                doing: "bind the socket",
-                source: io::Error::last_os_error(),
-            });
-        }
-    }
-    Ok(())
+    net::bind(fd, &SocketAddrNetlink::new(0, groups)).map_err(failed("bind the socket"))?;
+    net::connect(fd, &SocketAddrNetlink::new(0, 0)).map_err(failed("connect to the kernel"))
 }
 
 fn set_option(fd: &OwnedFd, level: i32, name: i32, value: i32) -> Result<(), NetlinkError> {
-    crate::socket::set_option(fd, level, name, &value).map_err(|source| NetlinkError::Io {
+    crate::socket::set_option(fd, level, name, value).map_err(|source| NetlinkError::Io {
         doing: "set a socket option",
         source,
     })
