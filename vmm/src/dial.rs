@@ -4,10 +4,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use racklet_api::vmm::AGENT_PORT;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::agent::Agent;
 use crate::devices::vsock::{Dialer, Stream};
@@ -26,9 +26,9 @@ impl Dialer for HostDialer {
         if port == AGENT_PORT {
             return Ok(self.agent.connect());
         }
-        let stream = connect(&format!("/vsock.sock_{port}"))?;
+        let stream = connect_to(&format!("/vsock.sock_{port}"))?;
         self.poll.edges(
-            stream.as_raw_fd(),
+            &stream,
             Token::Host {
                 device: self.device,
                 token,
@@ -56,30 +56,10 @@ impl Stream for UnixEnd {
 }
 
 /// Connects without ever blocking: a listener whose backlog is full refuses.
-fn connect(path: &str) -> io::Result<UnixStream> {
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: plain arguments; the result is checked before it is owned.
-    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `fd` is open, checked above, and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let mut address = libc::sockaddr_un {
-        sun_family: libc::sa_family_t::try_from(libc::AF_UNIX).expect("1 fits"),
-        sun_path: [0; 108],
-    };
-    if path.len() >= address.sun_path.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (to, from) in address.sun_path.iter_mut().zip(path.bytes()) {
-        *to = from as _;
-    }
-    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_un>()).expect("110 bytes");
-    // SAFETY: the address is a whole `sockaddr_un`, NUL-terminated as its last byte stays 0, and `len` is its size.
-    if unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+pub(crate) fn connect_to(path: &str) -> io::Result<UnixStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(UnixStream::from(socket))
 }
 
@@ -93,9 +73,9 @@ mod tests {
     fn a_port_without_a_socket_is_refused_and_one_with_a_socket_is_connected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        assert!(connect(path.to_str().unwrap()).is_err());
+        assert!(connect_to(path.to_str().unwrap()).is_err());
         let listener = UnixListener::bind(&path).unwrap();
-        let mut stream = connect(path.to_str().unwrap()).unwrap();
+        let mut stream = connect_to(path.to_str().unwrap()).unwrap();
         let (mut other, _) = listener.accept().unwrap();
         stream.write_all(b"x").unwrap();
         let mut byte = [0];
@@ -105,6 +85,6 @@ mod tests {
             stream.read(&mut byte).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
         );
-        assert!(connect(&"x".repeat(200)).is_err());
+        assert!(connect_to(&"x".repeat(200)).is_err());
     }
 }

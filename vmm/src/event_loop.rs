@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The event loop: queues, taps, sockets, console, control, timer. It ends with the microVM.
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use racklet_api::vmm::{AgentReport, ControlAction, VmState, exit};
+use racklet_linux::signal::StopRequests;
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::agent::Agent;
@@ -36,28 +35,9 @@ pub(crate) struct EventLoop {
     pub(crate) console_log: Log,
     pub(crate) workload_log: Log,
     pub(crate) timer: TimerFd,
-    pub(crate) signals: OwnedFd,
+    pub(crate) signals: StopRequests,
     pub(crate) life: Lifecycle,
     pub(crate) line: PanicLine,
-}
-
-/// Blocks SIGTERM and SIGINT in this and all later threads; gives a descriptor to read them from.
-pub(crate) fn signals() -> io::Result<OwnedFd> {
-    // SAFETY: a zeroed `sigset_t` is a valid place for `sigemptyset`.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is a valid signal set from the first call on, and the signal numbers exist.
-    let fd = unsafe {
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGTERM);
-        libc::sigaddset(&raw mut set, libc::SIGINT);
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-        libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC)
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `fd` is open, checked above, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 impl EventLoop {
@@ -113,7 +93,7 @@ impl EventLoop {
                 return self.happen(Event::Timeout);
             }
             Token::Signal => {
-                self.take_signals();
+                self.signals.take();
                 return self.happen(Event::Stop {
                     grace_s: None,
                     by: "a signal",
@@ -185,19 +165,6 @@ impl EventLoop {
             }
             let _ = self.console_log.append(&bytes);
         }
-    }
-
-    fn take_signals(&self) {
-        let mut info = [0u8; 128];
-        // SAFETY: pointer and length are those of `info`; the descriptor is ours.
-        while unsafe {
-            libc::read(
-                self.signals.as_raw_fd(),
-                info.as_mut_ptr().cast(),
-                info.len(),
-            )
-        } > 0
-        {}
     }
 
     fn happen(&mut self, event: Event) -> Option<i32> {

@@ -3,13 +3,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
 use racklet_api::vmm::{VmConfig, VmDisk};
+use racklet_linux::tap::TapError;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -60,7 +61,7 @@ pub(crate) enum BuildError {
     #[error("prepare the guest's memory")]
     Boot(#[from] arch::BootError),
     #[error("attach to tap {name}: does netd have it?")]
-    Tap { name: String, source: io::Error },
+    Tap { name: String, source: TapError },
     #[error("{step}")]
     Host {
         step: &'static str,
@@ -131,10 +132,7 @@ impl Places<'_> {
                 device: number,
                 queue,
             };
-            host(
-                "watch a queue",
-                self.poll.edges(notification.as_raw_fd(), token),
-            )?;
+            host("watch a queue", self.poll.edges(&notification, token))?;
             self.notifications.push(notification);
         }
         self.transports
@@ -164,10 +162,7 @@ pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
 
     let poll = host("make an epoll", Poll::new())?;
     let wake = event()?;
-    host(
-        "watch the console",
-        poll.edges(wake.as_raw_fd(), Token::Console),
-    )?;
+    host("watch the console", poll.edges(&wake, Token::Console))?;
     let console = Console::new(copy(&wake)?);
     let line = event()?;
     kvm(
@@ -198,7 +193,7 @@ pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
         host(
             "watch a tap",
             poll.edges(
-                tap.fd(),
+                &tap,
                 Token::Host {
                     device,
                     token: TAP_READY,
@@ -208,7 +203,7 @@ pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
         host(
             "watch a tap",
             poll.edges(
-                again.as_raw_fd(),
+                &again,
                 Token::Host {
                     device,
                     token: MORE,
@@ -248,7 +243,7 @@ pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
         vcpus.push(vcpu);
     }
     let over = event()?;
-    host("watch the vCPUs", poll.edges(over.as_raw_fd(), Token::Over))?;
+    host("watch the vCPUs", poll.edges(&over, Token::Over))?;
     notifications.push(copy(&over)?);
     let bus = Bus::new(uart, transports, over);
     Ok(Machine {

@@ -2,7 +2,7 @@
 //! The event loop's epoll: what each event means is packed into its 64 bits.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -71,20 +71,20 @@ impl Poll {
 
     /// Says when `fd` can be read, until it has been.
     pub(crate) fn readable(&self, fd: &impl AsRawFd, token: Token) -> io::Result<()> {
-        self.add(fd.as_raw_fd(), EventSet::IN, token)
+        self.add(fd, EventSet::IN, token)
     }
 
     /// Says once each time `fd` becomes readable or writable.
-    pub(crate) fn edges(&self, fd: RawFd, token: Token) -> io::Result<()> {
+    pub(crate) fn edges(&self, fd: &impl AsRawFd, token: Token) -> io::Result<()> {
         let edges =
             EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
         self.add(fd, edges, token)
     }
 
-    fn add(&self, fd: RawFd, set: EventSet, token: Token) -> io::Result<()> {
+    fn add(&self, fd: &impl AsRawFd, set: EventSet, token: Token) -> io::Result<()> {
         self.0.ctl(
             ControlOperation::Add,
-            fd,
+            fd.as_raw_fd(),
             EpollEvent::new(set, token.pack()),
         )
     }

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the folder to the running guest: read, open, confine, run. Nothing of the guest runs before everything is given up.
 
-use std::error::Error;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
 
 use racklet_api::vmm::{MAX_CONFIG, VmConfig, VmState, exit};
+use racklet_linux::signal::StopRequests;
+use racklet_tell::error::chain;
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::confine::seccomp::{self, Kind};
 use crate::confine::{self, JailError};
 use crate::control::Control;
-use crate::event_loop::{self, EventLoop, PanicLine};
+use crate::event_loop::{EventLoop, PanicLine};
 use crate::lifecycle::Lifecycle;
 use crate::log::Log;
 use crate::machine::{self, BuildError};
@@ -55,21 +55,6 @@ fn host<T>(step: &'static str, result: io::Result<T>) -> Result<T, StartError> {
     result.map_err(|source| StartError::Host { step, source })
 }
 
-/// An error and its causes in one line.
-fn one_line(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.ends_with(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text.replace(['\n', '\r'], " ")
-}
-
 /// Runs the microVM of this folder until it ends; gives the process's exit status.
 #[must_use]
 pub fn run(folder: &Path) -> i32 {
@@ -85,7 +70,7 @@ pub fn run(folder: &Path) -> i32 {
     match prepare(&folder, &mut status) {
         Ok(ready) => ready.run(status),
         Err(error) => {
-            let reason = one_line(&error);
+            let reason = chain(&error).replace(['\n', '\r'], " ");
             let _ = writeln!(io::stderr(), "vmm: {}: refused: {reason}", folder.display());
             if !matches!(error, StartError::Taken)
                 && let Err(e) = status.write(&status.status(VmState::Refused { reason }))
@@ -122,11 +107,11 @@ fn read_config(folder: &Path) -> Result<VmConfig, StartError> {
 /// One monitor per folder: a lock that ends with the process.
 fn take_folder(folder: &Path) -> Result<File, StartError> {
     let lock = host("open the folder", File::open(folder))?;
-    // SAFETY: an open descriptor and a plain number.
-    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } < 0 {
-        return Err(StartError::Taken);
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StartError::Taken),
+        Err(TryLockError::Error(source)) => host("lock the folder", Err(source)),
     }
-    Ok(lock)
 }
 
 /// Everything is open and nothing is left to ask the host for.
@@ -137,7 +122,7 @@ struct Ready {
     control: Control,
     logs: [Log; 2],
     timer: TimerFd,
-    signals: std::os::fd::OwnedFd,
+    signals: StopRequests,
     filters: [seccompiler::BpfProgram; 2],
     _lock: File,
 }
@@ -183,7 +168,7 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
         "watch the timer",
         machine.poll.readable(&timer, Token::Timer),
     )?;
-    let signals = host("take signals", event_loop::signals())?;
+    let signals = host("take signals", StopRequests::block())?;
     host(
         "watch signals",
         machine.poll.readable(&signals, Token::Signal),
@@ -245,8 +230,8 @@ impl Ready {
             .max();
         let file_bytes = largest.unwrap_or(0).max(self.config.log_bytes + (1 << 20));
         host("set resource limits", confine::limit(file_bytes))?;
-        // SAFETY: no arguments; fails harmlessly when the process leads its group already.
-        unsafe { libc::setsid() };
+        // Fails harmlessly when the process leads its group already.
+        let _ = rustix::process::setsid();
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = host("open /dev/null", null)?;
         confine::enter(

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Signals as values: blocked for the whole process, then waited for by one thread.
+//! Signals as values: blocked for the whole process, then waited for by one thread, or read from a descriptor by a loop that
+//! waits for other things, too.
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// The signals that a PID 1 or a daemon of ours acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,28 +46,30 @@ pub(crate) fn unblock_all() -> io::Result<()> {
     }
 }
 
+/// Blocks these signals in the calling thread and all that it starts; gives them as a set.
+fn block(signals: &[libc::c_int]) -> io::Result<libc::sigset_t> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set it is given; sigaddset gets an initialised set and refuses what is no signal's
+    // number; pthread_sigmask reads the set and is allowed a null pointer for the old mask.
+    let (set, failed) = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        let failed = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+        (set.assume_init(), failed)
+    };
+    match failed {
+        0 => Ok(set),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
 impl Signals {
     /// Blocks them; call it before any thread is started, threads inherit it. So do programs, except those started with
     /// [`crate::session::own`].
     pub fn block() -> io::Result<Self> {
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: sigemptyset initialises the set it is given; sigaddset gets an initialised set and signal numbers
-        // from the constant above; pthread_sigmask reads it and is allowed a null pointer for the old mask.
-        let (set, failed) = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            for signal in WAITED {
-                libc::sigaddset(set.as_mut_ptr(), signal);
-            }
-            (
-                set.assume_init(),
-                libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()),
-            )
-        };
-        if failed == 0 {
-            Ok(Self { set })
-        } else {
-            Err(io::Error::from_raw_os_error(failed))
-        }
+        block(&WAITED).map(|set| Self { set })
     }
 
     /// Waits for the next one.
@@ -84,9 +88,57 @@ impl Signals {
     }
 }
 
+/// SIGTERM and SIGINT as a descriptor that can be read when one has come, and does not block.
+#[derive(Debug)]
+pub struct StopRequests(OwnedFd);
+
+impl StopRequests {
+    /// Blocks them as [`Signals::block`] does.
+    pub fn block() -> io::Result<Self> {
+        let set = block(&[libc::SIGTERM, libc::SIGINT])?;
+        // SAFETY: the set is initialised by `block`, and -1 asks for a new descriptor.
+        let fd =
+            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` is open, checked above, and nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Takes those that have come; whether there were any.
+    pub fn take(&self) -> bool {
+        // Longer than one `struct signalfd_siginfo` (128 bytes), of which only whole ones are given.
+        let mut record = [0; 256];
+        let mut any = false;
+        while rustix::io::read(&self.0, &mut record).is_ok_and(|bytes| bytes > 0) {
+            any = true;
+        }
+        any
+    }
+}
+
+impl AsRawFd for StopRequests {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_to_stop_wait_in_the_descriptor_until_they_are_taken() {
+        let requests = StopRequests::block().expect("blocks");
+        assert!(!requests.take(), "nobody has asked yet");
+        for number in [libc::SIGTERM, libc::SIGINT] {
+            // SAFETY: raise sends a signal that this thread has blocked to this thread alone.
+            unsafe { libc::raise(number) };
+        }
+        assert!(requests.take());
+        assert!(!requests.take(), "taken once");
+    }
 
     #[test]
     fn blocked_signals_wait_until_they_are_asked_for() {

@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Persistent tap devices: made once by the network daemon, attached to later by an unprivileged monitor.
 //!
-//! The monitor attaches with `TUNSETIFF` and `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`; the flags here must be the same, or
-//! the kernel refuses it.
+//! Both name the device with the same flags: the kernel refuses to attach with others than it was made with.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
-const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
-const TUNSETOWNER: libc::c_ulong = 0x4004_54cc;
+use rustix::io::Errno;
+use rustix::ioctl::{self, IntegerSetter, Opcode, Setter, Updater};
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+// include/uapi/linux/if_tun.h
+const TUNSETIFF: Opcode = 0x4004_54ca;
+const TUNSETPERSIST: Opcode = 0x4004_54cb;
+const TUNSETOWNER: Opcode = 0x4004_54cc;
+/// The request behind [`set_offloads`]: the only one that a confined monitor makes after its start.
+pub const TUNSETOFFLOAD: Opcode = 0x4004_54d0;
+const TUNSETVNETHDRSZ: Opcode = 0x4004_54d8;
+const TUN_F_CSUM: usize = 1;
+const TUN_F_TSO4: usize = 2;
+const TUN_F_TSO6: usize = 4;
 const IFF_TAP: u16 = 0x0002;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
@@ -24,6 +34,9 @@ pub enum TapError {
     /// The name is empty, too long or has a character that interface names may not have.
     #[error("`{0}` is not an interface name of at most 15 bytes")]
     Name(String),
+    /// Nobody has made it.
+    #[error("there is no tap device {0}")]
+    Missing(String),
     /// The kernel refused.
     #[error("{doing}")]
     Io {
@@ -42,36 +55,84 @@ struct InterfaceRequest {
     rest: [u8; 22],
 }
 
+/// What whoever reads a tap can take, and so what may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offloads {
+    /// Frames without a checksum.
+    pub checksum: bool,
+    /// Large TCP frames over IPv4.
+    pub tso4: bool,
+    /// Large TCP frames over IPv6.
+    pub tso6: bool,
+}
+
 /// Makes a tap that stays when nobody is attached and that only processes of user `owner` (and root) may attach to.
 /// Fails when the name is taken.
 pub fn create(name: &str, owner: u32) -> Result<(), TapError> {
     let device = open(name, IFF_TUN_EXCL)?;
-    let number = |request: libc::c_ulong, value: u32| {
-        // SAFETY: TUNSETOWNER and TUNSETPERSIST take their argument by value and touch no memory of ours.
-        check(unsafe { libc::ioctl(device.as_raw_fd(), request as _, libc::c_ulong::from(value)) })
-    };
-    number(TUNSETOWNER, owner).map_err(failed("set the tap's owner"))?;
+    // SAFETY: TUNSETOWNER takes its argument by value and touches no memory of ours.
+    unsafe {
+        ioctl::ioctl(
+            &device,
+            IntegerSetter::<TUNSETOWNER>::new_usize(owner as usize),
+        )
+    }
+    .map_err(failed("set the tap's owner"))?;
     // Last: until here a failure leaves nothing behind, since the tap goes with the file.
-    number(TUNSETPERSIST, 1).map_err(failed("make the tap stay"))
+    // SAFETY: TUNSETPERSIST takes its argument by value and touches no memory of ours.
+    unsafe { ioctl::ioctl(&device, IntegerSetter::<TUNSETPERSIST>::new_usize(1)) }
+        .map_err(failed("make the tap stay"))
 }
 
-/// Attaches to a tap, or makes one that goes with the file when there is none of that name. Frames have a
-/// `virtio_net_hdr` of 10 bytes in front; reading does not block.
+/// Attaches to a tap that is there. Frames have a `virtio_net_hdr` of 10 bytes in front; reading does not block.
 pub fn attach(name: &str) -> Result<File, TapError> {
-    open(name, 0)
+    let name = checked(name)?;
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
+        .map_err(failed("make a socket"))?;
+    // Without this look TUNSETIFF would make the device. That an interface of this name is no tap, TUNSETIFF says itself.
+    match name_to_index(socket, name) {
+        Ok(_) => open(name, 0),
+        Err(Errno::NODEV) => Err(TapError::Missing(name.to_owned())),
+        Err(error) => Err(failed("look for the tap")(error)),
+    }
+}
+
+/// From now on the header in front of each frame is a `virtio_net_hdr_v1`, of 12 bytes.
+pub fn use_v1_headers(device: &File) -> Result<(), TapError> {
+    // SAFETY: TUNSETVNETHDRSZ reads an int through its argument, which `Setter` provides.
+    unsafe { ioctl::ioctl(device, Setter::<TUNSETVNETHDRSZ, i32>::new(12)) }
+        .map_err(failed("tell the tap the length of headers"))
+}
+
+/// Says what may be given to whoever reads the tap.
+pub fn set_offloads(device: &File, offloads: Offloads) -> io::Result<()> {
+    let mut flags = 0;
+    // The kernel allows segmentation only together with checksums.
+    if offloads.checksum {
+        flags |= TUN_F_CSUM;
+        flags |= if offloads.tso4 { TUN_F_TSO4 } else { 0 };
+        flags |= if offloads.tso6 { TUN_F_TSO6 } else { 0 };
+    }
+    // SAFETY: TUNSETOFFLOAD takes its argument by value and touches no memory of ours.
+    Ok(unsafe { ioctl::ioctl(device, IntegerSetter::<TUNSETOFFLOAD>::new_usize(flags)) }?)
+}
+
+/// The name, if an interface can have it: nothing in it leads elsewhere in a path.
+fn checked(name: &str) -> Result<&str, TapError> {
+    let bytes = name.as_bytes();
+    let good = !bytes.is_empty()
+        && bytes.len() <= 15
+        && name != "."
+        && name != ".."
+        && bytes.iter().all(u8::is_ascii_graphic)
+        && !bytes.iter().any(|b| matches!(b, b'/' | b':' | b'%'));
+    good.then_some(name)
+        .ok_or_else(|| TapError::Name(name.to_owned()))
 }
 
 fn open(name: &str, flags: u16) -> Result<File, TapError> {
-    let bytes = name.as_bytes();
-    if bytes.is_empty()
-        || bytes.len() > 15
-        || name == "."
-        || name == ".."
-        || !bytes.iter().all(|b| b.is_ascii_graphic())
-        || bytes.iter().any(|b| matches!(b, b'/' | b':' | b'%'))
-    {
-        return Err(TapError::Name(name.to_owned()));
-    }
+    let bytes = checked(name)?.as_bytes();
     let mut request = InterfaceRequest {
         name: [0; 16],
         flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags,
@@ -83,21 +144,36 @@ fn open(name: &str, flags: u16) -> Result<File, TapError> {
         .write(true)
         .custom_flags(libc::O_NONBLOCK)
         .open("/dev/net/tun")
-        .map_err(failed("open /dev/net/tun"))?;
+        .map_err(|source| TapError::Io {
+            doing: "open /dev/net/tun",
+            source,
+        })?;
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, 40 bytes, which `request` is and which outlives the call.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), TUNSETIFF as _, &raw mut request) };
-    check(result).map_err(failed("attach to the tap"))?;
+    unsafe { ioctl::ioctl(&device, Updater::<TUNSETIFF, _>::new(&mut request)) }
+        .map_err(failed("attach to the tap"))?;
     Ok(device)
 }
 
-fn failed(doing: &'static str) -> impl Fn(io::Error) -> TapError {
-    move |source| TapError::Io { doing, source }
+fn failed(doing: &'static str) -> impl Fn(Errno) -> TapError {
+    move |error| TapError::Io {
+        doing,
+        source: error.into(),
+    }
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tap_that_nobody_made_is_not_made_by_attaching() {
+        assert!(matches!(attach("rkt-nobody"), Err(TapError::Missing(_))));
+        assert!(
+            matches!(attach("rkt-nobody"), Err(TapError::Missing(_))),
+            "nor by the first try"
+        );
+        for name in ["", ".", "..", "../lo", "a/b", "sixteen-letters!"] {
+            assert!(matches!(attach(name), Err(TapError::Name(_))), "{name}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! The system calls each kind of thread may make, each with its reason. Anything else kills the process.
 
 use super::seccomp::{Allow, Test};
-use crate::tap::TUNSETOFFLOAD;
+use racklet_linux::tap::TUNSETOFFLOAD;
 
 /// `KVM_RUN`, `_IO(0xAE, 0x80)`: the only request a vCPU's thread makes of KVM.
 const KVM_RUN: u64 = 0xae80;
@@ -89,7 +89,7 @@ const EVENT_LOOP: &[Allow] = &[
         libc::SYS_ioctl,
         &[Test::Equal {
             argument: 1,
-            value: TUNSETOFFLOAD,
+            value: TUNSETOFFLOAD as u64,
         }],
     ),
     any(libc::SYS_openat), // a new log, a new status; the root is the VM's folder

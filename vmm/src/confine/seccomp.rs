@@ -78,12 +78,20 @@ pub fn apply(filter: &BpfProgram) -> Result<(), seccompiler::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    use racklet_linux::signal::StopRequests;
+    use racklet_linux::tap::{self, Offloads};
+
     use super::*;
+    use crate::devices::rng;
+    use crate::dial;
 
     /// Runs `act` in a child under the filter; gives its exit status or the signal that ended it, negated.
-    fn under(kind: Kind, act: fn()) -> i32 {
+    fn under(kind: Kind, act: impl FnOnce()) -> i32 {
         let filter = filter(kind).unwrap();
-        // SAFETY: the child runs only the filter and `act`, which make plain system calls, and leaves by `_exit`.
+        // SAFETY: the child runs only the filter and `act`, which make system calls and allocate nothing, and leaves by
+        // `exit_group`.
         let child = unsafe { libc::fork() };
         if child == 0 {
             if apply(&filter).is_ok() {
@@ -129,7 +137,18 @@ mod tests {
         );
     }
 
-    const TUN: u64 = crate::tap::TUNSETOFFLOAD;
+    #[test]
+    fn what_the_event_loop_does_after_the_start_passes_its_filter() {
+        let signals = StopRequests::block().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let pass = |act: &dyn Fn()| assert_eq!(under(Kind::EventLoop, act), 0);
+        pass(&|| assert!(rng::fill(&mut [0; 64]).is_ok()));
+        pass(&|| assert!(dial::connect_to("/nowhere").is_err()));
+        pass(&|| assert!(tap::set_offloads(&null, Offloads::default()).is_err()));
+        pass(&|| assert!(!signals.take()));
+    }
+
+    const TUN: u64 = racklet_linux::tap::TUNSETOFFLOAD as u64;
 
     #[test]
     fn everything_else_kills() {

@@ -7,6 +7,7 @@
 use std::io;
 
 use racklet_api::vmm::Mac;
+use racklet_linux::tap::Offloads;
 
 use crate::memory::Memory;
 use crate::virtio::{Chain, Device, Fault, Queue};
@@ -35,17 +36,6 @@ const F_MRG_RXBUF: u64 = 1 << 15;
 pub const TAP_READY: u32 = 0;
 /// Token of [`Device::host_event`]: the batch was full, go on.
 pub const MORE: u32 = 1;
-
-/// What the guest is able to receive, for the tap device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Offloads {
-    /// Frames without a checksum.
-    pub checksum: bool,
-    /// Large TCP frames over IPv4.
-    pub tso4: bool,
-    /// Large TCP frames over IPv6.
-    pub tso6: bool,
-}
 
 /// The host's side of a card: one frame with its virtio header per call, never blocking.
 pub trait Tap: Send {
