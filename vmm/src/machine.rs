@@ -23,10 +23,10 @@ use crate::devices::rng::{self, Rng};
 use crate::devices::serial::{self, Console};
 use crate::devices::vsock::Vsock;
 use crate::dial::HostDialer;
-use crate::memory::{self, Memory};
+use crate::memory::{self, Memory, Segment};
 use crate::poll::{Poll, Token};
 use crate::tap::HostTap;
-use crate::virtio::{Device, QUEUE_NOTIFY, Segment, Transport};
+use crate::virtio::{Device, QUEUE_NOTIFY, Transport};
 
 /// Largest initramfs archive.
 const MAX_ARCHIVE: u64 = 1 << 30;

@@ -9,10 +9,17 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use crate::virtio::Segment;
-
 /// The guest's memory; clones share it.
 pub type Memory = GuestMemoryMmap<()>;
+
+/// A range of guest memory, known to exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it begins.
+    pub address: GuestAddress,
+    /// Bytes, at least 1.
+    pub len: u32,
+}
 
 /// Maps the ranges (first address, bytes) as anonymous memory that is taken when the guest touches it.
 pub fn map(ranges: &[(u64, u64)]) -> io::Result<Memory> {

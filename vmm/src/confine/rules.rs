@@ -1,13 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The system calls each kind of thread may make, each with its reason. Anything else kills the process.
 
-use super::seccomp::{Allow, Test};
 use racklet_linux::tap::TUNSETOFFLOAD;
 
 /// `KVM_RUN`, `_IO(0xAE, 0x80)`: the only request a vCPU's thread makes of KVM.
 const KVM_RUN: u64 = 0xae80;
 /// asm-generic/ioctls.h; C libraries do not agree on the type that `libc` gives it.
 const FIONBIO: u64 = 0x5421;
+
+/// One allowed system call.
+#[derive(Debug)]
+pub(super) struct Allow {
+    pub(super) call: libc::c_long,
+    /// All must hold; none means any arguments.
+    pub(super) tests: &'static [Test],
+}
+
+/// A test of an argument (from 0).
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Test {
+    /// The argument's low 32 bits are this.
+    Equal { argument: u8, value: u64 },
+    /// The masked argument is this.
+    Masked { argument: u8, mask: u64, value: u64 },
+}
 
 const fn any(call: libc::c_long) -> Allow {
     Allow { call, tests: &[] }

@@ -8,25 +8,8 @@ use seccompiler::{
     SeccompRule,
 };
 
-use super::rules;
 pub use super::rules::Kind;
-
-/// One allowed system call.
-#[derive(Debug)]
-pub(super) struct Allow {
-    pub(super) call: libc::c_long,
-    /// All must hold; none means any arguments.
-    pub(super) tests: &'static [Test],
-}
-
-/// A test of an argument (from 0).
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Test {
-    /// The argument's low 32 bits are this.
-    Equal { argument: u8, value: u64 },
-    /// The masked argument is this.
-    Masked { argument: u8, mask: u64, value: u64 },
-}
+use super::rules::{self, Test};
 
 /// Compiles the filter for a kind of thread: everything not listed kills the process.
 pub fn filter(kind: Kind) -> Result<BpfProgram, seccompiler::Error> {

@@ -8,7 +8,7 @@
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::Fault;
-use crate::memory::Memory;
+use crate::memory::{Memory, Segment};
 
 /// Most bytes of one chain. A block request of 128 segments of 64 KiB is 8 MiB; the largest network frame is 64 KiB.
 pub(super) const MAX_BYTES: u64 = 1 << 26;
@@ -17,15 +17,6 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 const DESCRIPTOR: u64 = 16;
-
-/// A range of guest memory, known to exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// Where it begins.
-    pub address: GuestAddress,
-    /// Bytes, at least 1.
-    pub len: u32,
-}
 
 /// A request: what the device may read and what it may write.
 #[derive(Debug, Clone, PartialEq, Eq)]

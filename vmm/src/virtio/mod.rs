@@ -11,7 +11,7 @@ mod queue;
 #[cfg(test)]
 pub(crate) mod driver;
 
-pub use chain::{Chain, Segment};
+pub use chain::Chain;
 pub use mmio::{MMIO_SIZE, QUEUE_NOTIFY, Transport};
 pub use queue::Queue;
 

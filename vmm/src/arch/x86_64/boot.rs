@@ -4,21 +4,16 @@
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-use super::{HIGH_START, Kernel, LOW_END, mptable};
+use super::kernel::Kernel;
+use super::layout::{
+    BASE_END, COMMAND_LINE, GDT, HIGH_START, INITRAMFS_MAX, KERNEL, LOW_END, MP_TABLE, PD, PDPT,
+    PML4, SEED, ZERO_PAGE,
+};
+use super::mptable;
 use crate::memory::Memory;
 
-pub(super) const GDT: u64 = 0x500;
-pub(super) const ZERO_PAGE: u64 = 0x7000;
-pub(super) const STACK: u64 = 0x8ff0;
-pub(super) const PML4: u64 = 0x9000;
-const PDPT: u64 = 0xa000;
-const PD: u64 = 0xb000;
-const SEED: u64 = 0xc000;
-const COMMAND_LINE: u64 = 0x2_0000;
 /// What x86 kernels accept at most.
 const COMMAND_LINE_MAX: usize = 2048;
-/// Highest address of an initramfs unless the kernel says otherwise.
-const INITRAMFS_MAX: u64 = 0x8000_0000;
 const PAGE: u64 = 4096;
 const SETUP_RNG_SEED: u32 = 9;
 
@@ -70,7 +65,7 @@ pub fn prepare(
         return Err(BootError::CommandLine(command_line.len()));
     }
     memory.write_slice(command_line.as_bytes(), GuestAddress(COMMAND_LINE))?;
-    memory.write_slice(&mptable::table(cpus), GuestAddress(mptable::PLACE))?;
+    memory.write_slice(&mptable::table(cpus), GuestAddress(MP_TABLE))?;
 
     // The first GiB, as itself, in pages of 2 MiB.
     memory.write_obj(PDPT | 3, GuestAddress(PML4))?;
@@ -125,11 +120,8 @@ fn zero_page(
     put(0x238, &low32(command_line as u64));
     put(0x250, &SEED.to_le_bytes());
 
-    let mut map = vec![
-        (0, mptable::PLACE, 1),
-        (mptable::PLACE, 0xa_0000 - mptable::PLACE, 2),
-    ];
-    map.push((0x10_0000, low_end(memory) - 0x10_0000, 1));
+    let mut map = vec![(0, MP_TABLE, 1), (MP_TABLE, BASE_END - MP_TABLE, 2)];
+    map.push((KERNEL, low_end(memory) - KERNEL, 1));
     if memory.last_addr().0 >= HIGH_START {
         map.push((HIGH_START, memory.last_addr().0 + 1 - HIGH_START, 1));
     }
@@ -144,9 +136,10 @@ fn zero_page(
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout;
     use super::*;
 
-    const KERNEL: Kernel = Kernel {
+    const SMALL: Kernel = Kernel {
         entry: 0x100_0000,
         end: 0x180_0000,
         header: None,
@@ -154,30 +147,27 @@ mod tests {
 
     #[test]
     fn the_initramfs_is_high_aligned_and_never_over_the_kernel() {
-        let memory = crate::memory::map(&super::super::ram(32)).unwrap();
+        let memory = crate::memory::map(&layout::ram(32)).unwrap();
         assert_eq!(
-            initramfs_place(&memory, &KERNEL, 5000).unwrap(),
+            initramfs_place(&memory, &SMALL, 5000).unwrap(),
             (32 << 20) - 8192
         );
+        assert_eq!(initramfs_place(&memory, &SMALL, 8 << 20).unwrap(), 24 << 20);
+        assert!(initramfs_place(&memory, &SMALL, (8 << 20) + 1).is_err());
+        assert!(initramfs_place(&memory, &SMALL, u64::MAX).is_err());
+        let memory = crate::memory::map(&layout::ram(5000)).unwrap();
         assert_eq!(
-            initramfs_place(&memory, &KERNEL, 8 << 20).unwrap(),
-            24 << 20
-        );
-        assert!(initramfs_place(&memory, &KERNEL, (8 << 20) + 1).is_err());
-        assert!(initramfs_place(&memory, &KERNEL, u64::MAX).is_err());
-        let memory = crate::memory::map(&super::super::ram(5000)).unwrap();
-        assert_eq!(
-            initramfs_place(&memory, &KERNEL, 4096).unwrap(),
+            initramfs_place(&memory, &SMALL, 4096).unwrap(),
             INITRAMFS_MAX - 4096
         );
     }
 
     #[test]
     fn the_memory_map_covers_what_there_is() {
-        let memory = crate::memory::map(&super::super::ram(4096)).unwrap();
+        let memory = crate::memory::map(&layout::ram(4096)).unwrap();
         prepare(
             &memory,
-            &KERNEL,
+            &SMALL,
             "console=ttyS0",
             (0x1000_0000, 10),
             4,
@@ -188,9 +178,9 @@ mod tests {
             std::array::from_fn(|i| memory.read_obj(GuestAddress(ZERO_PAGE + i as u64)).unwrap());
         assert_eq!(page[0x1e8], 4);
         let map = |n: usize| u64::from_le_bytes(page[0x2d8 + 20 * n..][..8].try_into().unwrap());
-        assert_eq!((map(2), map(3)), (LOW_END - 0x10_0000, 1 << 30));
+        assert_eq!((map(2), map(3)), (LOW_END - KERNEL, 1 << 30));
         assert!(matches!(
-            prepare(&memory, &KERNEL, &"x".repeat(2048), (0, 0), 1, [0; 32]),
+            prepare(&memory, &SMALL, &"x".repeat(2048), (0, 0), 1, [0; 32]),
             Err(BootError::CommandLine(2048))
         ));
     }

@@ -6,7 +6,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd};
 
-use super::boot::{GDT, PML4, STACK, ZERO_PAGE};
+use super::layout::{GDT, PML4, STACK, ZERO_PAGE};
 
 /// Nothing, 64-bit code, data, task: selectors 0x08, 0x10, 0x18.
 pub(super) const GDT_ENTRIES: [u64; 4] = [

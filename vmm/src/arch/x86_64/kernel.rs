@@ -7,10 +7,9 @@ use std::io::{self, Read};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
+use super::layout::KERNEL as LOWEST;
 use crate::memory::Memory;
 
-/// Below are our own tables.
-const LOWEST: u64 = 0x10_0000;
 /// What is looked at to tell the format; both kinds have their headers within.
 const HEAD: usize = 4096;
 /// Largest window a compressed kernel may ask for: 2^27 bytes, what `zstd --ultra -22` uses.

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Intel MultiProcessor table (specification 1.4): how a kernel without ACPI finds processors and interrupt lines.
 
-/// Where the table lies: the last KiB below 640 KiB, one of the places a kernel looks.
-pub(super) const PLACE: u64 = 0x9_fc00;
+use super::layout::{IO_APIC, LOCAL_APIC, MP_TABLE};
 
-const LOCAL_APIC: u32 = 0xfee0_0000;
-const IO_APIC: u32 = 0xfec0_0000;
 const LINES: u8 = 24;
 
 fn checksum(bytes: &[u8]) -> u8 {
@@ -15,7 +12,7 @@ fn checksum(bytes: &[u8]) -> u8 {
         .wrapping_neg()
 }
 
-/// The table for this many processors, to be placed at [`PLACE`]: at most 1 KiB.
+/// The table for this many processors, to be placed at [`MP_TABLE`]: at most 1 KiB.
 pub(super) fn table(cpus: u8) -> Vec<u8> {
     let mut entries = Vec::new();
     let mut count = 0u16;
@@ -61,7 +58,7 @@ pub(super) fn table(cpus: u8) -> Vec<u8> {
 
     let mut pointer = b"_MP_".to_vec();
     pointer.extend(
-        u32::try_from(PLACE + 16)
+        u32::try_from(MP_TABLE + 16)
             .expect("below 1 MiB")
             .to_le_bytes(),
     );
