@@ -140,10 +140,6 @@ impl Device for Block {
         &self.config
     }
 
-    fn activate(&mut self, _features: u64) {}
-
-    fn reset(&mut self) {}
-
     fn notify(
         &mut self,
         _queue: usize,
@@ -156,15 +152,6 @@ impl Device for Block {
             chain.write(memory, chain.writable_len() - 1, &[status]);
             queues[0].push(memory, &chain, written + 1)?;
         }
-        Ok(())
-    }
-
-    fn host_event(
-        &mut self,
-        _token: u32,
-        _queues: &mut [Queue],
-        _memory: &Memory,
-    ) -> Result<(), Fault> {
         Ok(())
     }
 }

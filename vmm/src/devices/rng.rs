@@ -33,21 +33,9 @@ impl Device for Rng {
         4
     }
 
-    fn features(&self) -> u64 {
-        0
-    }
-
     fn queue_sizes(&self) -> &'static [u16] {
         &[64]
     }
-
-    fn config(&self) -> &[u8] {
-        &[]
-    }
-
-    fn activate(&mut self, _features: u64) {}
-
-    fn reset(&mut self) {}
 
     fn notify(
         &mut self,
@@ -74,15 +62,6 @@ impl Device for Rng {
                 u32::try_from(written).expect("at most 4096"),
             )?;
         }
-        Ok(())
-    }
-
-    fn host_event(
-        &mut self,
-        _token: u32,
-        _queues: &mut [Queue],
-        _memory: &Memory,
-    ) -> Result<(), Fault> {
         Ok(())
     }
 }

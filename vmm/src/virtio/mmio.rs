@@ -37,13 +37,20 @@ pub struct Transport {
     memory: Memory,
     queues: Vec<Queue>,
     interrupt: EventFd,
+    registers: Registers,
+    last_fault: Option<Fault>,
+}
+
+/// What the driver has set, and what it is told. Together with the queues and the device's own state this is all that a guest has
+/// made of a device: plain numbers, apart from memory and descriptors, so that it can be forgotten or written down as a whole.
+#[derive(Debug, Default)]
+struct Registers {
     interrupt_status: u32,
     status: u32,
     device_features_select: u32,
     driver_features_select: u32,
     driver_features: u64,
     queue_select: u32,
-    last_fault: Option<Fault>,
 }
 
 impl Transport {
@@ -60,12 +67,7 @@ impl Transport {
             device,
             memory,
             interrupt,
-            interrupt_status: 0,
-            status: 0,
-            device_features_select: 0,
-            driver_features_select: 0,
-            driver_features: 0,
-            queue_select: 0,
+            registers: Registers::default(),
             last_fault: None,
         }
     }
@@ -91,7 +93,7 @@ impl Transport {
 
     fn queue(&mut self) -> Option<&mut Queue> {
         self.queues
-            .get_mut(usize::try_from(self.queue_select).ok()?)
+            .get_mut(usize::try_from(self.registers.queue_select).ok()?)
     }
 
     /// A guest's read of `data.len()` bytes at `offset`.
@@ -113,11 +115,11 @@ impl Transport {
             0x04 => 2,
             0x08 => self.device.id(),
             0x0c => VENDOR,
-            0x10 => Self::half(self.features(), self.device_features_select),
+            0x10 => Self::half(self.features(), self.registers.device_features_select),
             0x34 => self.queue().map_or(0, |q| u32::from(q.max())),
             0x44 => self.queue().map_or(0, |q| u32::from(q.ready)),
-            0x60 => self.interrupt_status,
-            0x70 => self.status,
+            0x60 => self.registers.interrupt_status,
+            0x70 => self.registers.status,
             // Configuration never changes; no shared memory regions: their length reads as -1.
             0xb0..=0xbc => u32::MAX,
             _ => 0,
@@ -132,11 +134,11 @@ impl Transport {
         };
         let value = u32::from_le_bytes(value);
         match offset {
-            0x14 => self.device_features_select = value,
-            0x20 if self.status & (DRIVER | FEATURES_OK) == DRIVER => self.accept(value),
-            0x24 => self.driver_features_select = value,
-            0x30 => self.queue_select = value,
-            0x64 => self.interrupt_status &= !value,
+            0x14 => self.registers.device_features_select = value,
+            0x20 if self.registers.status & (DRIVER | FEATURES_OK) == DRIVER => self.accept(value),
+            0x24 => self.registers.driver_features_select = value,
+            0x30 => self.registers.queue_select = value,
+            0x64 => self.registers.interrupt_status &= !value,
             0x70 => self.set_status(value),
             0x38 | 0x44 | 0x80..=0xa4 => self.set_up_queue(offset, value),
             _ => {}
@@ -145,20 +147,26 @@ impl Transport {
 
     fn accept(&mut self, value: u32) {
         let value = u64::from(value);
-        match self.driver_features_select {
-            0 => self.driver_features = self.driver_features & !0xffff_ffff | value,
-            1 => self.driver_features = self.driver_features & 0xffff_ffff | value << 32,
+        match self.registers.driver_features_select {
+            0 => {
+                self.registers.driver_features =
+                    self.registers.driver_features & !0xffff_ffff | value
+            }
+            1 => {
+                self.registers.driver_features =
+                    self.registers.driver_features & 0xffff_ffff | value << 32
+            }
             _ => {}
         }
     }
 
     fn set_up_queue(&mut self, offset: u64, value: u32) {
         // Only between the features and the start, and never while the queue is on.
-        if self.status & (FEATURES_OK | DRIVER_OK | FAILED | NEEDS_RESET) != FEATURES_OK {
+        if self.registers.status & (FEATURES_OK | DRIVER_OK | FAILED | NEEDS_RESET) != FEATURES_OK {
             return;
         }
         let memory = self.memory.clone();
-        let event_index = self.driver_features & F_EVENT_IDX != 0;
+        let event_index = self.registers.driver_features & F_EVENT_IDX != 0;
         let Some(queue) = self.queue() else { return };
         if queue.ready {
             return;
@@ -188,38 +196,34 @@ impl Transport {
         if value == 0 {
             self.device.reset();
             self.queues.iter_mut().for_each(Queue::reset);
-            self.interrupt_status = 0;
-            self.status = 0;
-            self.device_features_select = 0;
-            self.driver_features_select = 0;
-            self.driver_features = 0;
-            self.queue_select = 0;
+            self.registers = Registers::default();
             return;
         }
-        let new = value & !self.status;
+        let new = value & !self.registers.status;
         // Bits are only added, in the order of virtio 1.2, 3.1.1.
         let step = match new {
-            ACKNOWLEDGE => self.status == 0,
-            DRIVER => self.status == ACKNOWLEDGE,
-            FEATURES_OK => self.status == ACKNOWLEDGE | DRIVER && self.acceptable(),
-            DRIVER_OK => self.status == ACKNOWLEDGE | DRIVER | FEATURES_OK,
+            ACKNOWLEDGE => self.registers.status == 0,
+            DRIVER => self.registers.status == ACKNOWLEDGE,
+            FEATURES_OK => self.registers.status == ACKNOWLEDGE | DRIVER && self.acceptable(),
+            DRIVER_OK => self.registers.status == ACKNOWLEDGE | DRIVER | FEATURES_OK,
             _ => value & FAILED != 0,
         };
-        if !step || value & self.status != self.status {
+        if !step || value & self.registers.status != self.registers.status {
             return;
         }
-        self.status |= new;
+        self.registers.status |= new;
         if new == DRIVER_OK {
-            self.device.activate(self.driver_features);
+            self.device.activate(self.registers.driver_features);
         }
     }
 
     fn acceptable(&self) -> bool {
-        self.driver_features & F_VERSION_1 != 0 && self.driver_features & !self.features() == 0
+        self.registers.driver_features & F_VERSION_1 != 0
+            && self.registers.driver_features & !self.features() == 0
     }
 
     fn active(&self) -> bool {
-        self.status & (DRIVER_OK | FAILED | NEEDS_RESET) == DRIVER_OK
+        self.registers.status & (DRIVER_OK | FAILED | NEEDS_RESET) == DRIVER_OK
     }
 
     /// The driver notified this queue.
@@ -255,14 +259,14 @@ impl Transport {
 
     fn fault(&mut self, fault: Fault) {
         self.last_fault = Some(fault);
-        self.status |= NEEDS_RESET;
-        if self.status & DRIVER_OK != 0 {
+        self.registers.status |= NEEDS_RESET;
+        if self.registers.status & DRIVER_OK != 0 {
             self.raise(CONFIG_CHANGE);
         }
     }
 
     fn raise(&mut self, why: u32) {
-        self.interrupt_status |= why;
+        self.registers.interrupt_status |= why;
         // Fails only when 2^64 - 2 interrupts wait; then one is pending anyway.
         let _ = self.interrupt.write(1);
     }

@@ -68,19 +68,23 @@ pub trait Device: Send {
     fn id(&self) -> u32;
 
     /// Features the device offers beside those of the transport.
-    fn features(&self) -> u64;
+    fn features(&self) -> u64 {
+        0
+    }
 
     /// Most entries of each queue.
     fn queue_sizes(&self) -> &'static [u16];
 
     /// The configuration space.
-    fn config(&self) -> &[u8];
+    fn config(&self) -> &[u8] {
+        &[]
+    }
 
     /// The driver is ready, having accepted these features.
-    fn activate(&mut self, features: u64);
+    fn activate(&mut self, _features: u64) {}
 
     /// The driver has reset the device: forget everything that came from it.
-    fn reset(&mut self);
+    fn reset(&mut self) {}
 
     /// The driver has made buffers available on this queue.
     fn notify(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<(), Fault>;
@@ -88,8 +92,10 @@ pub trait Device: Send {
     /// Something happened on the host side; `token` is the device's own.
     fn host_event(
         &mut self,
-        token: u32,
-        queues: &mut [Queue],
-        memory: &Memory,
-    ) -> Result<(), Fault>;
+        _token: u32,
+        _queues: &mut [Queue],
+        _memory: &Memory,
+    ) -> Result<(), Fault> {
+        Ok(())
+    }
 }

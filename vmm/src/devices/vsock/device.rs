@@ -236,10 +236,6 @@ impl<D: Dialer> Device for Vsock<D> {
         19
     }
 
-    fn features(&self) -> u64 {
-        0
-    }
-
     fn queue_sizes(&self) -> &'static [u16] {
         &[128, 128, 8]
     }
@@ -247,8 +243,6 @@ impl<D: Dialer> Device for Vsock<D> {
     fn config(&self) -> &[u8] {
         &self.config
     }
-
-    fn activate(&mut self, _features: u64) {}
 
     fn reset(&mut self) {
         self.connections.clear();
