@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch;
-use crate::devices::cmos::Cmos;
-use crate::devices::i8042::{Effect, I8042};
+use crate::arch::cmos::Cmos;
+use crate::arch::i8042::{Effect, I8042};
 use crate::devices::serial::Uart;
 use crate::lifecycle::Event;
 use crate::virtio::Transport;

@@ -2,8 +2,6 @@
 //! The devices of a microVM: state machines over guest memory, queues and ports.
 
 pub mod block;
-pub mod cmos;
-pub mod i8042;
 pub mod net;
 pub mod rng;
 pub mod serial;

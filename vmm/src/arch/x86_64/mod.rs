@@ -2,7 +2,9 @@
 //! A minimal PC: no firmware, no ACPI, no PCI. An MP table for the processors, ISA ports for console and reset.
 
 mod boot;
+pub mod cmos;
 mod cpu;
+pub mod i8042;
 mod kernel;
 mod layout;
 mod mptable;
