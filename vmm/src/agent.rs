@@ -6,11 +6,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use racklet_api::vmm::{AgentOrder, AgentReport, MAX_LINE};
 
 use crate::devices::vsock::Stream;
+use crate::lock::lock;
 
 /// Reports that wait for the event loop; then the guest waits.
 const MOST_REPORTS: usize = 256;
@@ -30,7 +31,7 @@ pub struct Agent(Arc<Mutex<State>>);
 
 impl Agent {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// A new connection, which replaces the one before.

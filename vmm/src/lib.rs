@@ -20,6 +20,7 @@ pub mod devices;
 mod dial;
 mod event_loop;
 pub mod lifecycle;
+mod lock;
 pub mod log;
 mod machine;
 pub mod memory;

@@ -20,7 +20,7 @@ use crate::bus::Bus;
 use crate::devices::block::Block;
 use crate::devices::net::{MORE, Net, TAP_READY};
 use crate::devices::rng::{self, Rng};
-use crate::devices::serial::{self, Console};
+use crate::devices::serial::Console;
 use crate::devices::vsock::Vsock;
 use crate::dial::HostDialer;
 use crate::memory::{self, Memory, Segment};
@@ -158,7 +158,10 @@ pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
         memory::map(&arch::ram(config.memory_mib)),
     )?;
     give_memory(&vm, &memory)?;
-    kvm("interrupt controllers and timer", arch::set_up(&vm))?;
+    let vcpus = kvm(
+        "interrupt controllers, timer and vCPUs",
+        arch::set_up(&vm, config.cpus),
+    )?;
 
     let poll = host("make an epoll", Poll::new())?;
     let wake = event()?;
@@ -169,7 +172,7 @@ pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
         "the console's line",
         vm.register_irqfd(&line, arch::CONSOLE_IRQ),
     )?;
-    let uart = serial::uart(console.clone(), line);
+    let parts = arch::Parts::new(console.clone(), line);
 
     let agent = Agent::default();
     let mut places = Places {
@@ -236,16 +239,13 @@ pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
         "what the processors show",
         arch::Cpus::new(&hypervisor, config.cpus),
     )?;
-    let mut vcpus = Vec::with_capacity(usize::from(config.cpus));
-    for number in 0..config.cpus {
-        let vcpu = kvm("create a vCPU", vm.create_vcpu(u64::from(number)))?;
-        kvm("set up a vCPU", cpus.set_up(&vcpu, number, entry))?;
-        vcpus.push(vcpu);
+    for (number, vcpu) in (0..).zip(&vcpus) {
+        kvm("set up a vCPU", cpus.set_up(vcpu, number, entry))?;
     }
     let over = event()?;
     host("watch the vCPUs", poll.edges(&over, Token::Over))?;
     notifications.push(copy(&over)?);
-    let bus = Bus::new(uart, transports, over);
+    let bus = Bus::new(parts, transports, over);
     Ok(Machine {
         vm,
         vcpus,
@@ -366,7 +366,13 @@ fn load(config: &VmConfig, memory: &Memory, devices: u32) -> Result<u64, BuildEr
     }
     let mut seed = [0; 32];
     host("read random numbers", rng::fill(&mut seed))?;
-    let line = arch::command_line(devices, &config.arguments);
-    arch::prepare(memory, &kernel, &line, (place, total), config.cpus, seed)?;
+    let boot = arch::Boot {
+        arguments: &config.arguments,
+        devices,
+        initramfs: (place, total),
+        cpus: config.cpus,
+        seed,
+    };
+    arch::prepare(memory, &kernel, &boot)?;
     Ok(kernel.entry)
 }

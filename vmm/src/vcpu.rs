@@ -45,14 +45,8 @@ pub(crate) fn spawn(
 fn run(vcpu: &mut VcpuFd, bus: &Bus) -> Event {
     loop {
         match vcpu.run() {
-            Ok(VcpuExit::IoOut(port, data)) => {
-                if bus.port_write(port, data) {
-                    return Event::Reset;
-                }
-            }
-            Ok(VcpuExit::IoIn(port, data)) => bus.port_read(port, data),
-            Ok(VcpuExit::MmioWrite(address, data)) => bus.memory_write(address, data),
-            Ok(VcpuExit::MmioRead(address, data)) => bus.memory_read(address, data),
+            Ok(VcpuExit::MmioWrite(address, data)) => bus.write(address, data),
+            Ok(VcpuExit::MmioRead(address, data)) => bus.read(address, data),
             Ok(VcpuExit::Shutdown) => return Event::TripleFault,
             Ok(VcpuExit::FailEntry(reason, cpu)) => {
                 return Event::VcpuFailed(format!(
@@ -65,7 +59,9 @@ fn run(vcpu: &mut VcpuFd, bus: &Bus) -> Event {
             // Nothing to do for these: interrupts and halts are served in the kernel.
             Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
             Ok(other) => {
-                return Event::VcpuFailed(format!("unexpected exit of the guest: {other:?}"));
+                if let Some(end) = bus.parts.serve(other) {
+                    return end;
+                }
             }
             Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => {}
             Err(e) => return Event::VcpuFailed(format!("the guest cannot be run: {e}")),

@@ -1,7 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What differs between processor architectures: memory layout, how a kernel is entered, what a vCPU shows.
+//! What differs between processor architectures. Another architecture is another folder with the names below, chosen at the end of
+//! this file; nothing outside of `arch` asks which one it is.
 //!
-//! Another architecture is another folder with the same names (`Cpus`, `ram`, `boot`, …), chosen here.
+//! # The contract, in the order of a start
+//!
+//! | name | what it does |
+//! | --- | --- |
+//! | `missing` | says what this host's KVM lacks, or nothing |
+//! | `ram`, `device_place`, `device_at`, `CONSOLE_IRQ` | the map: ranges of memory, registers and line of the n-th virtio device, and back |
+//! | `set_up` | makes interrupt controllers, timers **and** all vCPUs, in the order that this architecture needs: a PC's controllers come before the first vCPU, a GIC after the last. No line is connected before it has returned |
+//! | `Parts` | what the machine has beside virtio devices (console, clock, reset): `new` with the console's line, `serve` for the exits of a vCPU that are no access to memory |
+//! | `load_kernel`, `initramfs_place` | put the kernel into memory and say where the archive goes |
+//! | `prepare` | writes what a kernel finds when it is entered. It comes after the devices have their places and gets their number: a device tree, like the command line here, lists each with its registers and line |
+//! | `Cpus` | what vCPUs show and how they begin; the first at the kernel's entry |
+//!
+//! # State
+//!
+//! A snapshot is taken and put back part by part, and what a part would write is kept apart from its descriptors and memory: a
+//! virtio device's registers and queues (`virtio`), what a device holds for its driver (`devices`), the registers of the `Parts`, and
+//! behind this contract the interrupt controllers and vCPUs. No part has a type for the wire yet: nothing saves or restores, and such
+//! a type comes together with the first reader of it, versioned and apart from the one that works.
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

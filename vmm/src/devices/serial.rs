@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The guest's console: a 16550 on port 0x3f8 whose output goes to a bounded buffer that the event loop empties.
+//! The guest's console: a 16550, wherever the architecture puts its registers, whose output goes to a bounded buffer that the event loop empties.
 //!
 //! When the buffer is full the vCPU waits: nothing is lost, and a guest that floods its console slows only itself down. There is
 //! no input.
@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use vm_superio::Trigger;
 use vm_superio::serial::{NoEvents, Serial};
 use vmm_sys_util::eventfd::EventFd;
+
+use crate::lock::lock;
 
 /// Most bytes that wait for the event loop.
 const FULL: usize = 64 * 1024;
@@ -37,8 +39,7 @@ impl Console {
 
     /// Takes what waits.
     pub fn take(&self) -> Vec<u8> {
-        let taken =
-            std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = std::mem::take(&mut *lock(&self.waiting));
         self.emptied.notify_all();
         taken
     }
@@ -50,10 +51,7 @@ pub struct ConsoleWriter(Arc<Console>);
 impl Write for ConsoleWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let console = &self.0;
-        let mut waiting = console
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&console.waiting);
         while waiting.len() >= FULL {
             waiting = console
                 .emptied

@@ -7,7 +7,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use super::kernel::Kernel;
 use super::layout::{
     BASE_END, COMMAND_LINE, GDT, HIGH_START, INITRAMFS_MAX, KERNEL, LOW_END, MP_TABLE, PD, PDPT,
-    PML4, SEED, ZERO_PAGE,
+    PML4, SEED, ZERO_PAGE, device_place,
 };
 use super::mptable;
 use crate::memory::Memory;
@@ -52,20 +52,47 @@ pub fn initramfs_place(memory: &Memory, kernel: &Kernel, len: u64) -> Result<u64
     place.ok_or(BootError::Memory { initramfs: len })
 }
 
-/// Writes everything; `seed` starts the guest kernel's random numbers.
-pub fn prepare(
-    memory: &Memory,
-    kernel: &Kernel,
-    command_line: &str,
-    initramfs: (u64, u64),
-    cpus: u8,
-    seed: [u8; 32],
-) -> Result<(), BootError> {
+/// What a machine is started with, beside its kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Boot<'a> {
+    /// The user's own arguments for the kernel.
+    pub arguments: &'a str,
+    /// How many virtio devices there are; each is at its `device_place`.
+    pub devices: u32,
+    /// First address and bytes of the initramfs.
+    pub initramfs: (u64, u64),
+    /// Processors.
+    pub cpus: u8,
+    /// Starts the guest kernel's random numbers.
+    pub seed: [u8; 32],
+}
+
+/// The kernel's command line.
+fn command_line(devices: u32, arguments: &str) -> String {
+    // No keyboard, one UART, reset through the keyboard controller; a panic resets at once so that the monitor sees it.
+    let mut line = String::from(
+        "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1 i8042.noaux i8042.nokbd i8042.nomux i8042.nopnp i8042.dumbkbd \
+         quiet",
+    );
+    if !arguments.is_empty() {
+        line.push(' ');
+        line.push_str(arguments);
+    }
+    for n in 0..devices {
+        let (address, irq) = device_place(n);
+        line.push_str(&format!(" virtio_mmio.device=4K@{address:#x}:{irq}"));
+    }
+    line
+}
+
+/// Writes everything.
+pub fn prepare(memory: &Memory, kernel: &Kernel, boot: &Boot<'_>) -> Result<(), BootError> {
+    let command_line = command_line(boot.devices, boot.arguments);
     if command_line.len() >= COMMAND_LINE_MAX {
         return Err(BootError::CommandLine(command_line.len()));
     }
     memory.write_slice(command_line.as_bytes(), GuestAddress(COMMAND_LINE))?;
-    memory.write_slice(&mptable::table(cpus), GuestAddress(MP_TABLE))?;
+    memory.write_slice(&mptable::table(boot.cpus), GuestAddress(MP_TABLE))?;
 
     // The first GiB, as itself, in pages of 2 MiB.
     memory.write_obj(PDPT | 3, GuestAddress(PML4))?;
@@ -80,11 +107,11 @@ pub fn prepare(
     let mut setup_data = [0; 48];
     setup_data[8..12].copy_from_slice(&SETUP_RNG_SEED.to_le_bytes());
     setup_data[12..16].copy_from_slice(&32u32.to_le_bytes());
-    setup_data[16..].copy_from_slice(&seed);
+    setup_data[16..].copy_from_slice(&boot.seed);
     memory.write_slice(&setup_data, GuestAddress(SEED))?;
 
     memory.write_slice(
-        &zero_page(memory, kernel, command_line.len(), initramfs),
+        &zero_page(memory, kernel, command_line.len(), boot.initramfs),
         GuestAddress(ZERO_PAGE),
     )?;
     Ok(())
@@ -162,26 +189,37 @@ mod tests {
         );
     }
 
+    const BOOT: Boot<'_> = Boot {
+        arguments: "",
+        devices: 2,
+        initramfs: (0x1000_0000, 10),
+        cpus: 4,
+        seed: [7; 32],
+    };
+
     #[test]
     fn the_memory_map_covers_what_there_is() {
         let memory = crate::memory::map(&layout::ram(4096)).unwrap();
-        prepare(
-            &memory,
-            &SMALL,
-            "console=ttyS0",
-            (0x1000_0000, 10),
-            4,
-            [7; 32],
-        )
-        .unwrap();
+        prepare(&memory, &SMALL, &BOOT).unwrap();
         let page: [u8; 4096] =
             std::array::from_fn(|i| memory.read_obj(GuestAddress(ZERO_PAGE + i as u64)).unwrap());
         assert_eq!(page[0x1e8], 4);
         let map = |n: usize| u64::from_le_bytes(page[0x2d8 + 20 * n..][..8].try_into().unwrap());
         assert_eq!((map(2), map(3)), (LOW_END - KERNEL, 1 << 30));
+    }
+
+    #[test]
+    fn arguments_come_behind_ours_and_devices_last() {
+        let line = command_line(2, "loglevel=7");
+        assert!(line.ends_with(
+            " loglevel=7 virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6"
+        ));
+        let memory = crate::memory::map(&layout::ram(32)).unwrap();
+        let arguments = &"x".repeat(COMMAND_LINE_MAX - command_line(2, "").len() - 1);
+        let long = Boot { arguments, ..BOOT };
         assert!(matches!(
-            prepare(&memory, &SMALL, &"x".repeat(2048), (0, 0), 1, [0; 32]),
-            Err(BootError::CommandLine(2048))
+            prepare(&memory, &SMALL, &long),
+            Err(BootError::CommandLine(COMMAND_LINE_MAX))
         ));
     }
 }

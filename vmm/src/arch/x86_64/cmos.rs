@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The clock chip.
 #[derive(Debug, Default)]
-pub struct Cmos {
+pub(super) struct Cmos {
     index: u8,
 }
 
 impl Cmos {
     /// A write of port 0x70 chooses the register; others do nothing.
-    pub fn write(&mut self, port: u16, value: u8) {
+    pub(super) fn write(&mut self, port: u16, value: u8) {
         if port == 0x70 {
             self.index = value & 0x7f;
         }
@@ -21,7 +21,7 @@ impl Cmos {
 
     /// A read of port 0x71.
     #[must_use]
-    pub fn read(&self, port: u16) -> u8 {
+    pub(super) fn read(&self, port: u16) -> u8 {
         if port != 0x71 {
             return 0xff;
         }

@@ -9,7 +9,7 @@ const SYSTEM: u8 = 4;
 
 /// The controller at ports 0x60 and 0x64.
 #[derive(Debug)]
-pub struct I8042 {
+pub(super) struct I8042 {
     output: Option<u8>,
     configuration: u8,
     /// A command that takes its operand from the next write to port 0x60.
@@ -18,7 +18,7 @@ pub struct I8042 {
 
 /// What a write asks of the machine.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(super) enum Effect {
     /// Nothing.
     None,
     /// The processor's reset line was pulsed.
@@ -38,7 +38,7 @@ impl Default for I8042 {
 
 impl I8042 {
     /// A read of port 0x60 or 0x64.
-    pub fn read(&mut self, port: u16) -> u8 {
+    pub(super) fn read(&mut self, port: u16) -> u8 {
         match port {
             0x60 => self.output.take().unwrap_or(0),
             _ => {
@@ -53,7 +53,7 @@ impl I8042 {
     }
 
     /// A write of port 0x60 or 0x64.
-    pub fn write(&mut self, port: u16, value: u8) -> Effect {
+    pub(super) fn write(&mut self, port: u16, value: u8) -> Effect {
         if port == 0x60 {
             if self.pending.take() == Some(0x60) {
                 self.configuration = value;

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a PC has beside its virtio devices, all of it reached by ports: COM1, the keyboard controller for its reset line, the
+//! clock chip.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use kvm_ioctls::VcpuExit;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::cmos::Cmos;
+use super::i8042::{Effect, I8042};
+use crate::devices::serial::{self, Console, Uart};
+use crate::lifecycle::Event;
+use crate::lock::lock;
+
+const COM1: Range<u16> = 0x3f8..0x400;
+
+/// The parts, shared by the vCPUs.
+pub(crate) struct Parts {
+    uart: Mutex<Uart>,
+    i8042: Mutex<I8042>,
+    cmos: Mutex<Cmos>,
+}
+
+impl Parts {
+    /// `line` is the console's interrupt ([`super::CONSOLE_IRQ`]).
+    pub(crate) fn new(console: Arc<Console>, line: EventFd) -> Parts {
+        Parts {
+            uart: Mutex::new(serial::uart(console, line)),
+            i8042: Mutex::default(),
+            cmos: Mutex::default(),
+        }
+    }
+
+    /// Serves an exit of a vCPU that is no access to memory. Gives the guest's end, if it is one.
+    pub(crate) fn serve(&self, exit: VcpuExit<'_>) -> Option<Event> {
+        match exit {
+            VcpuExit::IoOut(port, data) => return self.write(port, data),
+            VcpuExit::IoIn(port, data) => self.read(port, data),
+            other => {
+                return Some(Event::VcpuFailed(format!(
+                    "unexpected exit of the guest: {other:?}"
+                )));
+            }
+        }
+        None
+    }
+
+    fn write(&self, port: u16, data: &[u8]) -> Option<Event> {
+        let [value] = *data else { return None }; // all of these are byte-wide
+        match port {
+            p if COM1.contains(&p) => {
+                let offset = u8::try_from(p - COM1.start).expect("eight ports");
+                // Its only errors are of the console's wake-up, which cannot fail while the loop lives.
+                let _ = lock(&self.uart).write(offset, value);
+            }
+            0x60 | 0x64 => {
+                return (lock(&self.i8042).write(port, value) == Effect::Reset)
+                    .then_some(Event::Reset);
+            }
+            0x70 | 0x71 => lock(&self.cmos).write(port, value),
+            _ => {}
+        }
+        None
+    }
+
+    /// Nothing there reads as ones, as on a real bus.
+    fn read(&self, port: u16, data: &mut [u8]) {
+        data.fill(0xff);
+        let [value] = data else { return };
+        *value = match port {
+            p if COM1.contains(&p) => {
+                lock(&self.uart).read(u8::try_from(p - COM1.start).expect("eight ports"))
+            }
+            0x60 | 0x64 => lock(&self.i8042).read(port),
+            0x70 | 0x71 => lock(&self.cmos).read(port),
+            _ => 0xff,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
+    use super::*;
+
+    fn parts() -> (Arc<Console>, Parts) {
+        let event = || EventFd::new(EFD_NONBLOCK).unwrap();
+        let console = Console::new(event());
+        (console.clone(), Parts::new(console, event()))
+    }
+
+    #[test]
+    fn each_port_reaches_its_part() {
+        let (console, parts) = parts();
+        let read = |port| {
+            let mut byte = [0];
+            assert_eq!(parts.serve(VcpuExit::IoIn(port, &mut byte)), None);
+            byte[0]
+        };
+        let write = |port, value| parts.serve(VcpuExit::IoOut(port, &[value]));
+        assert_eq!(write(0x3f8, b'x'), None);
+        assert_eq!(console.take(), b"x");
+        assert_eq!(read(0x3f8 + 5) & 0x60, 0x60, "COM1 can take more");
+        assert_eq!(write(0x70, 0x0d), None);
+        assert_eq!(read(0x71), 0x80, "the clock's battery is good");
+        assert_eq!(write(0x64, 0xaa), None);
+        assert_eq!(read(0x60), 0x55, "the keyboard controller is well");
+        assert_eq!(write(0x64, 0xfe), Some(Event::Reset));
+        assert_eq!((read(0x2f8), read(0xcf8)), (0xff, 0xff), "no other part");
+    }
+
+    #[test]
+    fn wide_accesses_reach_nothing_and_strange_exits_end_the_guest() {
+        let (console, parts) = parts();
+        let mut word = [0; 2];
+        assert_eq!(parts.serve(VcpuExit::IoOut(0x3f8, b"xy")), None);
+        assert_eq!(parts.serve(VcpuExit::IoOut(0x64, &[0xfe, 0xfe])), None);
+        assert_eq!(parts.serve(VcpuExit::IoIn(0x71, &mut word)), None);
+        assert_eq!((console.take(), word), (Vec::new(), [0xff; 2]));
+        assert!(matches!(
+            parts.serve(VcpuExit::Debug(Default::default())),
+            Some(Event::VcpuFailed(_))
+        ));
+    }
+}
