@@ -19,7 +19,7 @@ use crate::control::Control;
 use crate::event_loop::{EventLoop, PanicLine};
 use crate::lifecycle::Lifecycle;
 use crate::log::Log;
-use crate::machine::{self, BuildError};
+use crate::machine::{self, OpenError, Plan};
 use crate::poll::Token;
 use crate::status::StatusFile;
 use crate::vcpu;
@@ -44,7 +44,7 @@ enum StartError {
     #[error("enter the cgroup {path}: does it exist?", path = path.display())]
     Cgroup { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Machine(#[from] OpenError),
     #[error(transparent)]
     Jail(#[from] JailError),
     #[error("compile the system call filters")]
@@ -158,7 +158,7 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
             open_log(folder, "workload.log", &config),
         )?,
     ];
-    let machine = machine::build(&config)?;
+    let machine = machine::open(&Plan::new(&config))?;
     let control = listen(folder, machine.poll.clone())?;
     let timer = host(
         "make a timer",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Builds the machine: memory, kernel, devices, vCPUs. Everything is opened here, while the process still may.
+//! Opens a planned machine: memory, vCPUs, devices, kernel.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
-use racklet_api::vmm::{VmConfig, VmDisk};
+use racklet_api::vmm::{VmConfig, VmDisk, VmNetwork};
 use racklet_linux::tap::TapError;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::plan::{Place, Plan, What, archives};
 use crate::agent::Agent;
 use crate::arch;
 use crate::bus::Bus;
@@ -31,9 +32,9 @@ use crate::virtio::{Device, QUEUE_NOTIFY, Transport};
 /// Largest initramfs archive.
 const MAX_ARCHIVE: u64 = 1 << 30;
 
-/// Why a machine cannot be built.
+/// Why a machine cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BuildError {
+pub(crate) enum OpenError {
     #[error(
         "open /dev/kvm: virtualisation is off in this machine's firmware, or its kernel has no KVM for this processor"
     )]
@@ -69,23 +70,19 @@ pub(crate) enum BuildError {
     },
 }
 
-fn kvm<T>(step: &'static str, result: Result<T, kvm_ioctls::Error>) -> Result<T, BuildError> {
-    result.map_err(|source| BuildError::Kvm { step, source })
+fn kvm<T>(step: &'static str, result: Result<T, kvm_ioctls::Error>) -> Result<T, OpenError> {
+    result.map_err(|source| OpenError::Kvm { step, source })
 }
 
-fn host<T>(step: &'static str, result: io::Result<T>) -> Result<T, BuildError> {
-    result.map_err(|source| BuildError::Host { step, source })
+fn host<T>(step: &'static str, result: io::Result<T>) -> Result<T, OpenError> {
+    result.map_err(|source| OpenError::Host { step, source })
 }
 
-fn event() -> Result<EventFd, BuildError> {
+fn event() -> Result<EventFd, OpenError> {
     host(
         "make an event descriptor",
         EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC),
     )
-}
-
-fn copy(event: &EventFd) -> Result<EventFd, BuildError> {
-    host("copy an event descriptor", event.try_clone())
 }
 
 /// A machine that is ready to run.
@@ -98,65 +95,24 @@ pub(crate) struct Machine {
     pub(crate) agent: Agent,
     pub(crate) vsock: u16,
     pub(crate) poll: Poll,
-    /// Queue events: KVM writes to them, epoll watches them.
+    /// Queue events: KVM writes to them, epoll watches them while they are open.
     pub(crate) notifications: Vec<EventFd>,
 }
 
-/// Adds devices one by one: each gets its registers' place, its line and its queues' events.
-struct Places<'a> {
-    vm: &'a VmFd,
-    memory: &'a Memory,
-    poll: &'a Poll,
-    transports: Vec<Transport>,
-    notifications: Vec<EventFd>,
-}
-
-impl Places<'_> {
-    fn next(&self) -> u16 {
-        u16::try_from(self.transports.len()).expect("at most 14 devices")
-    }
-
-    fn add(&mut self, device: Box<dyn Device>) -> Result<(), BuildError> {
-        let number = self.next();
-        let (registers, irq) = arch::device_place(u32::from(number));
-        let interrupt = event()?;
-        kvm("an interrupt line", self.vm.register_irqfd(&interrupt, irq))?;
-        for queue in 0..u32::try_from(device.queue_sizes().len()).expect("at most 3") {
-            let notification = event()?;
-            let place = IoEventAddress::Mmio(registers + QUEUE_NOTIFY);
-            kvm(
-                "a queue's event",
-                self.vm.register_ioevent(&notification, &place, queue),
-            )?;
-            let token = Token::Queue {
-                device: number,
-                queue,
-            };
-            host("watch a queue", self.poll.edges(&notification, token))?;
-            self.notifications.push(notification);
-        }
-        self.transports
-            .push(Transport::new(device, self.memory.clone(), interrupt));
-        Ok(())
-    }
-}
-
-/// Builds the machine.
-pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
-    let hypervisor = Kvm::new().map_err(BuildError::NoKvm)?;
+/// Opens everything that the plan names.
+pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
+    let config = plan.config;
+    let hypervisor = Kvm::new().map_err(OpenError::NoKvm)?;
     if hypervisor.get_api_version() != 12 {
-        return Err(BuildError::Lacking(
+        return Err(OpenError::Lacking(
             "KVM on this host has another version than 12".to_owned(),
         ));
     }
     if let Some(what) = arch::missing(&hypervisor) {
-        return Err(BuildError::Lacking(what));
+        return Err(OpenError::Lacking(what));
     }
     let vm = kvm("create it", hypervisor.create_vm())?;
-    let memory = host(
-        "map the guest's memory",
-        memory::map(&arch::ram(config.memory_mib)),
-    )?;
+    let memory = host("map the guest's memory", memory::map(&plan.ram))?;
     give_memory(&vm, &memory)?;
     let vcpus = kvm(
         "interrupt controllers, timer and vCPUs",
@@ -164,77 +120,26 @@ pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
     )?;
 
     let poll = host("make an epoll", Poll::new())?;
-    let wake = event()?;
-    host("watch the console", poll.edges(&wake, Token::Console))?;
-    let console = Console::new(copy(&wake)?);
+    let mut opening = Opening {
+        vm,
+        memory,
+        poll,
+        agent: Agent::default(),
+        notifications: Vec::new(),
+    };
+    let wake = opening.event("watch the console", Token::Console)?;
+    let console = Console::new(wake);
     let line = event()?;
     kvm(
         "the console's line",
-        vm.register_irqfd(&line, arch::CONSOLE_IRQ),
+        opening.vm.register_irqfd(&line, arch::CONSOLE_IRQ),
     )?;
     let parts = arch::Parts::new(console.clone(), line);
+    let devices = plan.devices.iter().map(|place| opening.device(place));
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
 
-    let agent = Agent::default();
-    let mut places = Places {
-        vm: &vm,
-        memory: &memory,
-        poll: &poll,
-        transports: Vec::new(),
-        notifications: vec![wake],
-    };
-    for disk in &config.disks {
-        places.add(Box::new(open_disk(disk)?))?;
-    }
-    for network in &config.networks {
-        let again = event()?;
-        let device = places.next();
-        let tap =
-            HostTap::attach(&network.tap, copy(&again)?).map_err(|source| BuildError::Tap {
-                name: network.tap.clone(),
-                source,
-            })?;
-        host(
-            "watch a tap",
-            poll.edges(
-                &tap,
-                Token::Host {
-                    device,
-                    token: TAP_READY,
-                },
-            ),
-        )?;
-        host(
-            "watch a tap",
-            poll.edges(
-                &again,
-                Token::Host {
-                    device,
-                    token: MORE,
-                },
-            ),
-        )?;
-        places.notifications.push(again);
-        places.add(Box::new(Net::new(tap, network.mac, network.mtu)))?;
-    }
-    let vsock = places.next();
-    let dialer = HostDialer {
-        agent: agent.clone(),
-        poll: poll.clone(),
-        device: vsock,
-    };
-    places.add(Box::new(Vsock::new(dialer, config.vsock_cid)))?;
-    places.add(Box::new(Rng))?;
-    let Places {
-        transports,
-        mut notifications,
-        ..
-    } = places;
-
-    let entry = load(
-        config,
-        &memory,
-        u32::try_from(transports.len()).expect("at most 14"),
-    )?;
+    let count = u32::try_from(devices.len()).expect("at most 14");
+    let entry = load(config, &opening.memory, count)?;
     let cpus = kvm(
         "what the processors show",
         arch::Cpus::new(&hypervisor, config.cpus),
@@ -242,23 +147,89 @@ pub(crate) fn build(config: &VmConfig) -> Result<Machine, BuildError> {
     for (number, vcpu) in (0..).zip(&vcpus) {
         kvm("set up a vCPU", cpus.set_up(vcpu, number, entry))?;
     }
-    let over = event()?;
-    host("watch the vCPUs", poll.edges(&over, Token::Over))?;
-    notifications.push(copy(&over)?);
-    let bus = Bus::new(parts, transports, over);
+    let over = opening.event("watch the vCPUs", Token::Over)?;
     Ok(Machine {
-        vm,
+        vm: opening.vm,
         vcpus,
-        bus,
+        bus: Bus::new(parts, devices, over),
         console,
-        agent,
-        vsock,
-        poll,
-        notifications,
+        agent: opening.agent,
+        vsock: plan.sockets,
+        poll: opening.poll,
+        notifications: opening.notifications,
     })
 }
 
-fn give_memory(vm: &VmFd, memory: &Memory) -> Result<(), BuildError> {
+/// What devices are connected to.
+struct Opening {
+    vm: VmFd,
+    memory: Memory,
+    poll: Poll,
+    agent: Agent,
+    notifications: Vec<EventFd>,
+}
+
+impl Opening {
+    /// An event that the event loop hears as `token`, as long as it is kept.
+    fn event(&self, step: &'static str, token: Token) -> Result<EventFd, OpenError> {
+        let event = event()?;
+        host(step, self.poll.edges(&event, token))?;
+        Ok(event)
+    }
+
+    /// Opens a device and connects its registers' line and its queues' events.
+    fn device(&mut self, place: &Place<'_>) -> Result<Transport, OpenError> {
+        let number = place.number;
+        let device: Box<dyn Device> = match place.what {
+            What::Disk(disk) => Box::new(open_disk(disk)?),
+            What::Card(network) => {
+                let tap = self.tap(number, network)?;
+                Box::new(Net::new(tap, network.mac, network.mtu))
+            }
+            What::Sockets(cid) => {
+                let dialer = HostDialer {
+                    agent: self.agent.clone(),
+                    poll: self.poll.clone(),
+                    device: number,
+                };
+                Box::new(Vsock::new(dialer, cid))
+            }
+            What::Entropy => Box::new(Rng),
+        };
+        let interrupt = event()?;
+        kvm(
+            "an interrupt line",
+            self.vm.register_irqfd(&interrupt, place.line),
+        )?;
+        for queue in 0..u32::try_from(device.queue_sizes().len()).expect("at most 3") {
+            let token = Token::Queue {
+                device: number,
+                queue,
+            };
+            let notification = self.event("watch a queue", token)?;
+            let register = IoEventAddress::Mmio(place.registers + QUEUE_NOTIFY);
+            kvm(
+                "a queue's event",
+                self.vm.register_ioevent(&notification, &register, queue),
+            )?;
+            self.notifications.push(notification);
+        }
+        Ok(Transport::new(device, self.memory.clone(), interrupt))
+    }
+
+    fn tap(&self, device: u16, network: &VmNetwork) -> Result<HostTap, OpenError> {
+        let host_event = |token| Token::Host { device, token };
+        let again = self.event("watch a tap", host_event(MORE))?;
+        let tap = HostTap::attach(&network.tap, again).map_err(|source| OpenError::Tap {
+            name: network.tap.clone(),
+            source,
+        })?;
+        host("watch a tap", self.poll.edges(&tap, host_event(TAP_READY)))?;
+        Ok(tap)
+    }
+}
+
+fn give_memory(vm: &VmFd, memory: &Memory) -> Result<(), OpenError> {
     for (slot, region) in memory.iter().enumerate() {
         let start = region.start_addr();
         let address = memory
@@ -278,8 +249,8 @@ fn give_memory(vm: &VmFd, memory: &Memory) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn open_disk(disk: &VmDisk) -> Result<Block, BuildError> {
-    let wrong = |source| BuildError::Open {
+fn open_disk(disk: &VmDisk) -> Result<Block, OpenError> {
+    let wrong = |source| OpenError::Open {
         what: "disk",
         path: disk.path.clone(),
         source,
@@ -307,7 +278,7 @@ fn open_disk(disk: &VmDisk) -> Result<Block, BuildError> {
     Ok(Block::new(file, size, disk.read_only, &disk.serial))
 }
 
-fn open(what: &'static str, path: &Path) -> Result<File, BuildError> {
+fn open_file(what: &'static str, path: &Path) -> Result<File, OpenError> {
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -319,7 +290,7 @@ fn open(what: &'static str, path: &Path) -> Result<File, BuildError> {
                 Err(io::Error::other("not a file"))
             }
         });
-    opened.map_err(|source| BuildError::Open {
+    opened.map_err(|source| OpenError::Open {
         what,
         path: path.to_owned(),
         source,
@@ -327,39 +298,39 @@ fn open(what: &'static str, path: &Path) -> Result<File, BuildError> {
 }
 
 /// Puts kernel, initramfs and boot tables into memory; gives where the first vCPU begins.
-fn load(config: &VmConfig, memory: &Memory, devices: u32) -> Result<u64, BuildError> {
-    let kernel = arch::load_kernel(memory, open("kernel", &config.kernel)?).map_err(|source| {
-        BuildError::Kernel {
-            path: config.kernel.clone(),
-            source,
-        }
-    })?;
-    let mut archives = Vec::new();
-    let mut total = 0;
+fn load(config: &VmConfig, memory: &Memory, devices: u32) -> Result<u64, OpenError> {
+    let kernel =
+        arch::load_kernel(memory, open_file("kernel", &config.kernel)?).map_err(|source| {
+            OpenError::Kernel {
+                path: config.kernel.clone(),
+                source,
+            }
+        })?;
+    let mut files = Vec::new();
     for path in &config.initramfs {
-        let file = open("initramfs", path)?;
-        let wrong = |source| BuildError::Initramfs {
+        let file = open_file("initramfs", path)?;
+        let wrong = |source| OpenError::Initramfs {
             path: path.clone(),
             source,
         };
-        let len = file.metadata().map_err(wrong)?.len();
-        if len == 0 || len > MAX_ARCHIVE {
+        let length = file.metadata().map_err(wrong)?.len();
+        if length == 0 || length > MAX_ARCHIVE {
             return Err(wrong(io::Error::other(format!(
-                "{len} bytes; 1 to {MAX_ARCHIVE} are accepted"
+                "{length} bytes; 1 to {MAX_ARCHIVE} are accepted"
             ))));
         }
-        archives.push((file, total, len, path));
-        total += len.next_multiple_of(4); // each archive begins at a multiple of 4 for the kernel
+        files.push((path, file, length));
     }
-    let place = arch::initramfs_place(memory, &kernel, total)?;
-    for (file, offset, len, path) in archives {
+    let (offsets, total) = archives(files.iter().map(|(_, _, length)| *length));
+    let first = arch::initramfs_place(memory, &kernel, total)?;
+    for ((path, file, length), offset) in files.iter().zip(offsets) {
         let segment = Segment {
-            address: GuestAddress(place + offset),
-            len: u32::try_from(len).expect("at most MAX_ARCHIVE"),
+            address: GuestAddress(first + offset),
+            len: u32::try_from(*length).expect("at most MAX_ARCHIVE"),
         };
         memory::read_file(memory, &[segment], file.as_fd(), 0).map_err(|source| {
-            BuildError::Initramfs {
-                path: path.clone(),
+            OpenError::Initramfs {
+                path: (*path).clone(),
                 source,
             }
         })?;
@@ -369,7 +340,7 @@ fn load(config: &VmConfig, memory: &Memory, devices: u32) -> Result<u64, BuildEr
     let boot = arch::Boot {
         arguments: &config.arguments,
         devices,
-        initramfs: (place, total),
+        initramfs: (first, total),
         cpus: config.cpus,
         seed,
     };
