@@ -28,6 +28,8 @@ mod poll;
 mod start;
 mod status;
 mod tap;
+#[cfg(test)]
+mod testing;
 mod vcpu;
 pub mod virtio;
 

@@ -71,7 +71,7 @@ mod tests {
     use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
-    use crate::virtio::driver::{Driver, test_memory};
+    use crate::testing::{Driver, test_memory};
 
     #[test]
     fn buffers_are_filled_across_segments_and_bounded() {

@@ -278,7 +278,7 @@ mod tests {
 
     use super::*;
     use crate::devices::rng::Rng;
-    use crate::virtio::driver::{Driver, test_memory};
+    use crate::testing::{Driver, test_memory};
 
     fn transport() -> (Memory, Transport) {
         let memory = test_memory();

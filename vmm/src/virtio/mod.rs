@@ -8,9 +8,6 @@ mod chain;
 mod mmio;
 mod queue;
 
-#[cfg(test)]
-pub(crate) mod driver;
-
 pub use chain::Chain;
 pub use mmio::{MMIO_SIZE, QUEUE_NOTIFY, Transport};
 pub use queue::Queue;

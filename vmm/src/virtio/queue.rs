@@ -48,6 +48,16 @@ impl Queue {
         }
     }
 
+    /// A queue as a driver has set it up.
+    #[cfg(test)]
+    pub(crate) fn enabled(memory: &Memory, size: u16, rings: [u64; 3]) -> Queue {
+        let mut queue = Queue::new(0, 128);
+        queue.size = size;
+        [queue.descriptors, queue.available, queue.used] = rings;
+        queue.enable(memory).expect("the rings are in memory");
+        queue
+    }
+
     pub(super) fn reset(&mut self) {
         *self = Queue::new(self.number, self.max);
     }
@@ -190,7 +200,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::virtio::driver::{Driver, test_memory};
+    use crate::testing::{Driver, test_memory};
 
     #[test]
     fn requests_come_and_go_past_the_wrap_of_the_indices() {

@@ -3,8 +3,8 @@
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::Queue;
 use crate::memory::Memory;
+use crate::virtio::Queue;
 
 /// One MiB from address 0.
 pub(crate) fn test_memory() -> Memory {
@@ -70,11 +70,7 @@ impl Driver {
 
     /// The device's half, switched on.
     pub(crate) fn queue(&self, memory: &Memory) -> Queue {
-        let mut queue = Queue::new(0, 128);
-        queue.size = self.size;
-        [queue.descriptors, queue.available, queue.used] = self.rings();
-        queue.enable(memory).unwrap();
-        queue
+        Queue::enabled(memory, self.size, self.rings())
     }
 
     /// Makes a chain of (address, length, device may write) available.

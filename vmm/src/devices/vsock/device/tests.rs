@@ -1,67 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-use std::io;
-use std::sync::{Arc, Mutex};
-
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::devices::vsock::packet::{NO_RECEIVE, NO_SEND, RESPONSE};
-use crate::virtio::driver::{Driver, test_memory};
-
-#[derive(Default)]
-struct Host {
-    received: Vec<u8>,
-    to_guest: Vec<u8>,
-    room: usize,
-    ended: bool,
-    closed: bool,
-    dialled: Vec<u32>,
-}
-
-#[derive(Clone, Default)]
-struct TestHost(Arc<Mutex<Host>>);
-
-impl Dialer for TestHost {
-    fn dial(&mut self, port: u32, _token: u32) -> io::Result<Box<dyn Stream>> {
-        self.0.lock().unwrap().dialled.push(port);
-        if port == 99 {
-            Err(io::ErrorKind::ConnectionRefused.into())
-        } else {
-            Ok(Box::new(self.clone()))
-        }
-    }
-}
-
-impl Stream for TestHost {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let mut host = self.0.lock().unwrap();
-        let count = host.to_guest.len().min(to.len());
-        if count == 0 {
-            return if host.closed {
-                Ok(0)
-            } else {
-                Err(io::ErrorKind::WouldBlock.into())
-            };
-        }
-        to[..count].copy_from_slice(&host.to_guest[..count]);
-        host.to_guest.drain(..count);
-        Ok(count)
-    }
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        let mut host = self.0.lock().unwrap();
-        let count = host.room.min(from.len());
-        if count == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        host.room -= count;
-        host.received.extend(&from[..count]);
-        Ok(count)
-    }
-    fn end(&mut self) {
-        self.0.lock().unwrap().ended = true;
-    }
-}
+use crate::testing::{Driver, TestHost, test_memory};
 
 struct Rig {
     memory: Memory,

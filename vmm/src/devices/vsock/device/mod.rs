@@ -285,5 +285,4 @@ impl Dialer for Box<dyn Dialer> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

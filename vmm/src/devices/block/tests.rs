@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+use std::io::{Read, Seek, Write};
+
+use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::testing::{Driver, test_memory};
+
+const HEAD: u64 = 0x8000;
+const DATA: u64 = 0x9000;
+const STATUS: u64 = 0x8100;
+
+struct Rig {
+    memory: Memory,
+    driver: Driver,
+    queues: [Queue; 1],
+    disk: Block,
+}
+
+fn rig(read_only: bool) -> Rig {
+    let memory = test_memory();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[7; 4 * 512 + 100]).unwrap();
+    let driver = Driver::new(&memory, 8);
+    let queues = [driver.queue(&memory)];
+    Rig {
+        memory,
+        driver,
+        queues,
+        disk: Block::new(file, 4 * 512 + 100, read_only, "root"),
+    }
+}
+
+impl Rig {
+    /// Runs a request; gives its status byte and length.
+    fn request(&mut self, kind: u32, sector: u64, data: u32, write: bool) -> (u8, u32) {
+        let mut header = kind.to_le_bytes().to_vec();
+        header.extend([0; 4]);
+        header.extend(sector.to_le_bytes());
+        self.memory
+            .write_slice(&header, GuestAddress(HEAD))
+            .unwrap();
+        self.memory
+            .write_slice(&[0xff], GuestAddress(STATUS))
+            .unwrap();
+        let mut parts = vec![(HEAD, 16, false), (DATA, data, write), (STATUS, 1, true)];
+        if data == 0 {
+            parts.remove(1);
+        }
+        self.driver.offer(&self.memory, &parts);
+        self.disk.notify(0, &mut self.queues, &self.memory).unwrap();
+        let (_, len) = self.driver.collect(&self.memory).unwrap();
+        (self.memory.read_obj(GuestAddress(STATUS)).unwrap(), len)
+    }
+}
+
+#[test]
+fn what_was_written_is_read_back_and_is_in_the_file() {
+    let mut rig = rig(false);
+    rig.memory
+        .write_slice(&[9; 1024], GuestAddress(DATA))
+        .unwrap();
+    assert_eq!(rig.request(WRITE, 1, 1024, false), (OK, 1));
+    assert_eq!(rig.request(FLUSH, 0, 0, false), (OK, 1));
+    rig.memory
+        .write_slice(&[0; 2048], GuestAddress(DATA))
+        .unwrap();
+    assert_eq!(rig.request(READ, 0, 2048, true), (OK, 2049));
+    let mut bytes = [0; 2048];
+    rig.memory
+        .read_slice(&mut bytes, GuestAddress(DATA))
+        .unwrap();
+    assert_eq!(
+        (bytes[511], bytes[512], bytes[1535], bytes[1536]),
+        (7, 9, 9, 7)
+    );
+    let mut file = Vec::new();
+    rig.disk.file.rewind().unwrap();
+    rig.disk.file.read_to_end(&mut file).unwrap();
+    assert_eq!(file[..2048], bytes);
+}
+
+#[test]
+fn the_disk_is_identified() {
+    let mut rig = rig(false);
+    assert_eq!(rig.request(GET_ID, 0, 20, true), (OK, 21));
+    let mut id = [1; 20];
+    rig.memory.read_slice(&mut id, GuestAddress(DATA)).unwrap();
+    assert_eq!(&id, b"root\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+}
+
+#[test]
+fn nothing_outside_the_disk_is_reached() {
+    let mut rig = rig(false);
+    for (sector, len) in [
+        (4, 512),
+        (3, 1024),
+        (0, 2560),
+        (u64::MAX, 512),
+        (1 << 55, 512),
+        (0, 100),
+        (0, 0),
+    ] {
+        assert_eq!(
+            rig.request(READ, sector, len, true).0,
+            IO_ERROR,
+            "read {sector} {len}"
+        );
+        assert_eq!(
+            rig.request(WRITE, sector, len, false).0,
+            IO_ERROR,
+            "write {sector} {len}"
+        );
+    }
+    assert_eq!(rig.request(77, 0, 512, true).0, UNSUPPORTED);
+}
+
+#[test]
+fn a_read_only_disk_refuses_writes() {
+    let mut rig = rig(true);
+    assert_eq!(rig.request(WRITE, 0, 512, false).0, IO_ERROR);
+    assert_eq!(rig.request(READ, 0, 512, true).0, OK);
+    assert_ne!(rig.disk.features() & F_READ_ONLY, 0);
+}
+
+#[test]
+fn a_request_without_header_or_status_is_a_fault() {
+    for parts in [
+        &[(HEAD, 15, false), (STATUS, 1, true)][..],
+        &[(HEAD, 16, false)],
+        &[(STATUS, 1, true)],
+    ] {
+        let mut rig = rig(false);
+        rig.driver.offer(&rig.memory, parts);
+        assert!(
+            rig.disk.notify(0, &mut rig.queues, &rig.memory).is_err(),
+            "{parts:?}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_request_panics_or_grows_the_file(
+        header in any::<[u8; 16]>(),
+        parts in prop::collection::vec((0u64..0x2000, 1u32..0x2000, any::<bool>()), 1..7),
+    ) {
+        let mut rig = rig(false);
+        rig.memory.write_slice(&header, GuestAddress(HEAD)).unwrap();
+        let mut parts: Vec<_> = parts.into_iter().map(|(at, len, w)| (HEAD + at, len, w)).collect();
+        parts.sort_by_key(|p| p.2);
+        rig.driver.offer(&rig.memory, &parts);
+        let _ = rig.disk.notify(0, &mut rig.queues, &rig.memory);
+        prop_assert_eq!(rig.disk.file.metadata().unwrap().len(), 4 * 512 + 100);
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::testing::{Driver, TestTap, test_memory};
+
+struct Rig {
+    memory: Memory,
+    rx: Driver,
+    tx: Driver,
+    queues: [Queue; 2],
+    wire: TestTap,
+    card: Net<TestTap>,
+}
+
+fn rig(features: u64) -> Rig {
+    let memory = test_memory();
+    let (rx, tx) = (
+        Driver::at(&memory, 8, 0x1000),
+        Driver::at(&memory, 8, 0x5000),
+    );
+    let queues = [rx.queue(&memory), tx.queue(&memory)];
+    let wire = TestTap::default();
+    let mut card = Net::new(wire.clone(), Mac([2, 0, 0, 0, 0, 1]), 1500);
+    card.activate(features);
+    Rig {
+        memory,
+        rx,
+        tx,
+        queues,
+        wire,
+        card,
+    }
+}
+
+fn frame(len: usize) -> Vec<u8> {
+    let mut frame = vec![0; HEADER];
+    frame.extend((0..=250).cycle().take(len));
+    frame
+}
+
+#[test]
+fn a_frame_goes_out_whole() {
+    let mut rig = rig(0);
+    let bytes = frame(100);
+    rig.memory
+        .write_slice(&bytes[..12], GuestAddress(0x10000))
+        .unwrap();
+    rig.memory
+        .write_slice(&bytes[12..], GuestAddress(0x11000))
+        .unwrap();
+    rig.tx
+        .offer(&rig.memory, &[(0x10000, 12, false), (0x11000, 100, false)]);
+    rig.card.notify(TX, &mut rig.queues, &rig.memory).unwrap();
+    assert_eq!(rig.wire.0.lock().unwrap().sent, [bytes]);
+    assert_eq!(rig.tx.collect(&rig.memory), Some((0, 0)));
+}
+
+#[test]
+fn a_frame_waits_for_room_and_is_spread_over_buffers() {
+    let mut rig = rig(F_MRG_RXBUF | F_GUEST_CSUM);
+    rig.wire.0.lock().unwrap().incoming.push_back(frame(200));
+    rig.rx.offer(&rig.memory, &[(0x10000, 128, true)]);
+    rig.card
+        .host_event(TAP_READY, &mut rig.queues, &rig.memory)
+        .unwrap();
+    assert_eq!(
+        rig.rx.collect(&rig.memory),
+        None,
+        "128 bytes are not enough"
+    );
+    rig.rx.offer(&rig.memory, &[(0x11000, 128, true)]);
+    rig.card.notify(RX, &mut rig.queues, &rig.memory).unwrap();
+    assert_eq!(rig.rx.collect(&rig.memory), Some((0, 128)));
+    assert_eq!(rig.rx.collect(&rig.memory), Some((1, 84)));
+    let mut bytes = [0; 212];
+    rig.memory
+        .read_slice(&mut bytes[..128], GuestAddress(0x10000))
+        .unwrap();
+    rig.memory
+        .read_slice(&mut bytes[128..], GuestAddress(0x11000))
+        .unwrap();
+    assert_eq!(bytes[10..12], [2, 0], "two buffers");
+    assert_eq!(bytes[12..], frame(200)[12..]);
+    let offloads = rig.wire.0.lock().unwrap().offloads;
+    assert_eq!(
+        offloads,
+        Some(Offloads {
+            checksum: true,
+            tso4: false,
+            tso6: false
+        })
+    );
+}
+
+#[test]
+fn without_merging_a_frame_that_does_not_fit_is_dropped_and_the_next_delivered() {
+    let mut rig = rig(0);
+    rig.wire
+        .0
+        .lock()
+        .unwrap()
+        .incoming
+        .extend([frame(200), frame(50)]);
+    rig.rx.offer(&rig.memory, &[(0x10000, 128, true)]);
+    rig.card
+        .host_event(TAP_READY, &mut rig.queues, &rig.memory)
+        .unwrap();
+    assert_eq!(rig.rx.collect(&rig.memory), Some((0, 62)));
+}
+
+#[test]
+fn a_flood_yields_after_a_batch() {
+    let mut rig = rig(0);
+    rig.wire
+        .0
+        .lock()
+        .unwrap()
+        .incoming
+        .extend((0..BATCH + 1).map(|_| frame(2000)));
+    rig.rx.offer(&rig.memory, &[(0x10000, 128, true)]);
+    rig.card
+        .host_event(TAP_READY, &mut rig.queues, &rig.memory)
+        .unwrap();
+    let wire = rig.wire.0.lock().unwrap();
+    assert_eq!((wire.incoming.len(), wire.again), (1, 1));
+}
+
+#[test]
+fn impossible_frames_are_faults() {
+    for len in [12, 1, u32::try_from(FRAME).unwrap() + 1] {
+        let mut rig = rig(0);
+        rig.tx.offer(&rig.memory, &[(0x10000, len, false)]);
+        assert!(
+            rig.card.notify(TX, &mut rig.queues, &rig.memory).is_err(),
+            "{len}"
+        );
+        assert!(rig.wire.0.lock().unwrap().sent.is_empty());
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_frame_arrives_as_it_was(len in 1usize..3000, rooms in prop::collection::vec(12u32..1000, 1..8)) {
+        let mut rig = rig(F_MRG_RXBUF);
+        rig.wire.0.lock().unwrap().incoming.push_back(frame(len));
+        for (i, room) in rooms.iter().enumerate() {
+            rig.rx.offer(&rig.memory, &[(0x10000 + 0x1000 * i as u64, *room, true)]);
+        }
+        rig.card.host_event(TAP_READY, &mut rig.queues, &rig.memory).unwrap();
+        let mut bytes = Vec::new();
+        while let Some((head, len)) = rig.rx.collect(&rig.memory) {
+            let mut part = vec![0; len as usize];
+            rig.memory.read_slice(&mut part, GuestAddress(0x10000 + 0x1000 * u64::from(head))).unwrap();
+            bytes.extend(part);
+        }
+        if rooms.iter().sum::<u32>() as usize >= len + HEADER {
+            prop_assert_eq!(&bytes[HEADER..], &frame(len)[HEADER..]);
+        } else {
+            prop_assert!(bytes.is_empty());
+        }
+    }
+}

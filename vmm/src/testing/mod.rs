@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What stands in for a guest's driver and for the host in unit tests.
+
+mod driver;
+mod host;
+mod tap;
+
+pub(crate) use driver::{Desc, Driver, table, test_memory};
+pub(crate) use host::TestHost;
+pub(crate) use tap::TestTap;
