@@ -11,6 +11,7 @@ mod device;
 mod packet;
 
 pub use device::{PUMP, Vsock};
+pub use packet::{HEADER, Header};
 
 /// The host's end of a connection; never blocks.
 pub trait Stream: Send {

@@ -2,7 +2,7 @@
 //! The header of a vsock packet (virtio 1.2, 5.10.6).
 
 /// Bytes of a header.
-pub(super) const HEADER: u32 = 44;
+pub const HEADER: u32 = 44;
 /// The only socket type here.
 pub(super) const STREAM: u16 = 1;
 
@@ -19,23 +19,35 @@ pub(super) const NO_RECEIVE: u32 = 1;
 /// Flag of [`SHUTDOWN`]: the sender will send no more.
 pub(super) const NO_SEND: u32 = 2;
 
-/// A header, whoever wrote it.
+/// A header, whoever wrote it: every number in it is a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Header {
-    pub(super) source_cid: u64,
-    pub(super) target_cid: u64,
-    pub(super) source_port: u32,
-    pub(super) target_port: u32,
-    pub(super) len: u32,
-    pub(super) kind: u16,
-    pub(super) operation: u16,
-    pub(super) flags: u32,
-    pub(super) buffer: u32,
-    pub(super) forwarded: u32,
+pub struct Header {
+    /// The sender's address.
+    pub source_cid: u64,
+    /// The receiver's address; 2 is the host.
+    pub target_cid: u64,
+    /// The sender's port.
+    pub source_port: u32,
+    /// The receiver's port.
+    pub target_port: u32,
+    /// Bytes of data behind the header.
+    pub len: u32,
+    /// Type of the socket; 1 is a stream.
+    pub kind: u16,
+    /// What the packet says: request, response, reset, shutdown, data, credit.
+    pub operation: u16,
+    /// Of a shutdown: 1 for no more receiving, 2 for no more sending.
+    pub flags: u32,
+    /// Bytes that the sender has room for in all.
+    pub buffer: u32,
+    /// Bytes that the sender has taken out of its buffer since the connection began, modulo 2^32.
+    pub forwarded: u32,
 }
 
 impl Header {
-    pub(super) fn parse(raw: &[u8; HEADER as usize]) -> Header {
+    /// Reads a header; any bytes are one.
+    #[must_use]
+    pub fn parse(raw: &[u8; HEADER as usize]) -> Header {
         let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         let half = |at: usize| u16::from_le_bytes([raw[at], raw[at + 1]]);
@@ -53,7 +65,9 @@ impl Header {
         }
     }
 
-    pub(super) fn bytes(&self) -> [u8; HEADER as usize] {
+    /// The header as it lies in memory.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; HEADER as usize] {
         let mut raw = [0; HEADER as usize];
         raw[0..8].copy_from_slice(&self.source_cid.to_le_bytes());
         raw[8..16].copy_from_slice(&self.target_cid.to_le_bytes());
@@ -66,5 +80,31 @@ impl Header {
         raw[36..40].copy_from_slice(&self.buffer.to_le_bytes());
         raw[40..44].copy_from_slice(&self.forwarded.to_le_bytes());
         raw
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_has_its_place() {
+        let raw: [u8; 44] = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        let header = Header::parse(&raw);
+        assert_eq!(header.bytes(), raw);
+        // virtio 1.2, 5.10.6: little endian, in this order, without gaps.
+        assert_eq!(header.source_cid, 0x0706_0504_0302_0100);
+        assert_eq!(
+            (header.source_port, header.target_port),
+            (0x1312_1110, 0x1716_1514)
+        );
+        assert_eq!(
+            (header.len, header.kind, header.operation),
+            (0x1b1a_1918, 0x1d1c, 0x1f1e)
+        );
+        assert_eq!(
+            (header.flags, header.buffer, header.forwarded),
+            (0x2322_2120, 0x2726_2524, 0x2b2a_2928)
+        );
     }
 }
