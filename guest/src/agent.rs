@@ -13,7 +13,7 @@ use racklet_api::vmm::{
 };
 use racklet_linux::vsock;
 
-use crate::supervise::Event;
+use crate::event::Event;
 
 /// Output kept while the monitor cannot be reached, in bytes.
 const KEPT: usize = 256 * 1024;
@@ -62,7 +62,13 @@ impl Agent {
         };
         self.generation += 1;
         let (generation, events) = (self.generation, self.events.clone());
-        thread::spawn(move || read_orders(reader, generation, &events));
+        thread::spawn(move || {
+            read_orders(reader, |order| {
+                events.send(Event::Order(generation, order)).is_ok()
+            });
+            // Nobody listens only when PID 1 is on its way out.
+            let _ = events.send(Event::Broken(generation));
+        });
         self.connection = Some(connection);
         self.send(&AgentReport::Hello { v: V1, running });
         while let Some(line) = self.kept.pop_front() {
@@ -117,24 +123,24 @@ impl Agent {
     }
 }
 
-fn read_orders(connection: File, generation: u64, events: &SyncSender<Event>) {
+/// Gives on the monitor's orders, one a line, until the connection ends, a line is longer than any order, or `give` says that nobody
+/// wants more.
+pub fn read_orders(connection: impl Read, mut give: impl FnMut(AgentOrder) -> bool) {
     let mut reader = BufReader::with_capacity(1024, connection);
     loop {
         let mut line = Vec::new();
         let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
         let read = reader.by_ref().take(limit).read_until(b'\n', &mut line);
         if read.is_err() || line.last() != Some(&b'\n') {
-            break;
+            return;
         }
         // An order of a later protocol is not ours to guess.
-        if let Ok(order) = serde_json::from_slice::<AgentOrder>(&line)
-            && events.send(Event::Order(generation, order)).is_err()
+        if let Ok(order) = serde_json::from_slice(&line)
+            && !give(order)
         {
             return;
         }
     }
-    // Nobody listens only when PID 1 is on its way out.
-    let _ = events.send(Event::Broken(generation));
 }
 
 #[cfg(test)]
@@ -159,5 +165,31 @@ mod tests {
         assert!(agent.kept_bytes <= KEPT);
         assert_eq!(agent.kept.len() as u64 + agent.lost, 1000);
         assert!(agent.kept.len() > 200);
+    }
+
+    fn orders(bytes: &[u8]) -> Vec<AgentOrder> {
+        let mut orders = Vec::new();
+        read_orders(bytes, |order| {
+            orders.push(order);
+            orders.len() < 3
+        });
+        orders
+    }
+
+    #[test]
+    fn orders_are_taken_line_by_line_and_unknown_ones_passed_over() {
+        let stop = AgentOrder::Stop { grace_s: Some(4) };
+        let text = b"{\"order\":\"stop\",\"grace_s\":4}\n{\"order\":\"dance\"}\n\n{\"order\":\"release\"}\n";
+        assert_eq!(orders(text), [stop, AgentOrder::Release]);
+        let release = b"{\"order\":\"release\"}\n";
+        assert_eq!(orders(&release.repeat(9)).len(), 3, "nobody wanted more");
+        assert_eq!(orders(&release[..release.len() - 1]), [], "cut off");
+    }
+
+    #[test]
+    fn a_line_longer_than_any_order_ends_the_connection() {
+        let mut bytes = vec![b' '; MAX_LINE];
+        bytes.extend(b"\n{\"order\":\"release\"}\n");
+        assert_eq!(orders(&bytes), []);
     }
 }

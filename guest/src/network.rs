@@ -9,7 +9,7 @@ use racklet_api::vmm::GuestConfig;
 use racklet_linux::netlink::NetlinkError;
 use racklet_linux::rtnl::{Route, Rtnl};
 
-use crate::say;
+use crate::console::say;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]

@@ -8,9 +8,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use racklet_api::vmm::{GuestConfig, GuestOverlay, GuestVolume};
+use racklet_tell::error::chain;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, unmount};
 
-use crate::say;
+use crate::console::say;
 
 const LOWER: &str = "/lower";
 const UPPER: &str = "/upper";
@@ -230,7 +231,7 @@ fn kernel_mounts() -> Result<(), RootError> {
         if folder(&path).is_ok() {
             if let Err(e) = m.mount(new) {
                 // A kernel without one of them still runs most programs.
-                say(&crate::one_line(&e));
+                say(&chain(&e));
             }
         } else {
             say(&format!(

@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt;
 
-use racklet_api::vmm::{
-    AgentOrder, AgentReport, CommandEnd, GuestConfig, OutputStream, WorkloadLine,
-};
+use racklet_api::vmm::{AgentOrder, AgentReport, CommandEnd, GuestConfig, OutputStream};
 use racklet_linux::child::{self, Ended, Kill};
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::{clock, session};
 
 use crate::agent::Agent;
+use crate::console::say;
+use crate::event::Event;
 use crate::lines::Lines;
-use crate::say;
 
 /// How often a lost monitor is looked for.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -29,22 +28,6 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 const RELEASE: Duration = Duration::from_secs(10);
 /// How long everything else has between SIGTERM and SIGKILL when the command is gone.
 const STRAGGLERS: Duration = Duration::from_millis(200);
-
-/// Something that happened.
-pub(crate) enum Event {
-    /// An order on the connection with this number.
-    Order(u64, AgentOrder),
-    /// The connection with this number is gone.
-    Broken(u64),
-    /// A child ended.
-    Child,
-    /// The kernel or a process in the guest asks PID 1 to end.
-    Terminate,
-    /// A line of output.
-    Output(WorkloadLine),
-    /// A stream of output ended.
-    OutputEnded,
-}
 
 fn now_ms() -> u64 {
     u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX)
