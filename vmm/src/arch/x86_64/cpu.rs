@@ -42,29 +42,19 @@ pub(super) fn missing(kvm: &Kvm) -> Option<String> {
 }
 
 /// Makes vCPUs ready: what they show is worked out once for all of them.
-pub struct Cpus {
-    cpuid: Vec<kvm_cpuid_entry2>,
-    count: u8,
-}
+pub struct Cpus(Vec<kvm_cpuid_entry2>);
 
 impl Cpus {
     /// For a VM with `count` processors.
     pub fn new(kvm: &Kvm, count: u8) -> Result<Cpus, kvm_ioctls::Error> {
         let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
         let deadline = kvm.check_extension(Cap::TscDeadlineTimer);
-        Ok(Cpus {
-            cpuid: shown(supported.as_slice(), count, deadline),
-            count,
-        })
+        Ok(Cpus(shown(supported.as_slice(), count, deadline)))
     }
 
     /// Gives a vCPU its first state; the first one begins at `entry`, the others wait for it.
     pub fn set_up(&self, vcpu: &VcpuFd, index: u8, entry: u64) -> Result<(), kvm_ioctls::Error> {
-        let entries: Vec<_> = self
-            .cpuid
-            .iter()
-            .map(|e| numbered(*e, index, self.count))
-            .collect();
+        let entries: Vec<_> = self.0.iter().map(|e| numbered(*e, index)).collect();
         let cpuid =
             CpuId::from_entries(&entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))?;
         // 0 is "as this processor". Without it KVM uses what was measured when it was initialised; if the host has since
@@ -187,7 +177,7 @@ fn shown(supported: &[kvm_cpuid_entry2], count: u8, deadline: bool) -> Vec<kvm_c
 }
 
 /// The same for the vCPU with this number.
-fn numbered(mut e: kvm_cpuid_entry2, index: u8, _count: u8) -> kvm_cpuid_entry2 {
+fn numbered(mut e: kvm_cpuid_entry2, index: u8) -> kvm_cpuid_entry2 {
     let id = u32::from(index);
     match e.function {
         1 => e.ebx |= id << 24,
@@ -236,8 +226,8 @@ mod tests {
         assert_eq!(find(1).ecx & TSC_DEADLINE, 0);
         assert_eq!(find(0xa).eax, 0);
         assert_eq!(find(0x8000_0008).ecx, 2 << 12 | 2);
-        assert_eq!(numbered(find(1), 2, 3).ebx, 2 << 24 | 3 << 16 | 0xffff);
-        assert_eq!(numbered(find(0xb), 2, 3).edx, 2);
+        assert_eq!(numbered(find(1), 2).ebx, 2 << 24 | 3 << 16 | 0xffff);
+        assert_eq!(numbered(find(0xb), 2).edx, 2);
     }
 
     #[test]

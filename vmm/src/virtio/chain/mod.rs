@@ -35,44 +35,23 @@ struct Descriptor {
 
 impl Descriptor {
     fn read(memory: &Memory, table: u64, index: u16) -> Result<Descriptor, Fault> {
-        let mut raw = [0; 16];
-        let outside = Fault::OutsideMemory {
-            address: table,
+        let outside = |address| Fault::OutsideMemory {
+            address,
             len: DESCRIPTOR,
         };
         let address = table
             .checked_add(u64::from(index) * DESCRIPTOR)
-            .ok_or(outside)?;
+            .ok_or(outside(table))?;
         // One copy: the guest cannot change a descriptor between its check and its use.
-        memory
-            .read_slice(&mut raw, GuestAddress(address))
-            .map_err(|_| Fault::OutsideMemory {
-                address,
-                len: DESCRIPTOR,
-            })?;
-        let [
-            a0,
-            a1,
-            a2,
-            a3,
-            a4,
-            a5,
-            a6,
-            a7,
-            l0,
-            l1,
-            l2,
-            l3,
-            f0,
-            f1,
-            n0,
-            n1,
-        ] = raw;
+        let words = memory.read_obj::<[u16; 8]>(GuestAddress(address));
+        let [a0, a1, a2, a3, l0, l1, flags, next] =
+            words.map_err(|_| outside(address))?.map(u16::from_le);
+        let word = |low, high| u32::from(low) | u32::from(high) << 16;
         Ok(Descriptor {
-            address: u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
-            len: u32::from_le_bytes([l0, l1, l2, l3]),
-            flags: u16::from_le_bytes([f0, f1]),
-            next: u16::from_le_bytes([n0, n1]),
+            address: u64::from(word(a0, a1)) | u64::from(word(a2, a3)) << 32,
+            len: word(l0, l1),
+            flags,
+            next,
         })
     }
 }
