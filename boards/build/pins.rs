@@ -49,7 +49,7 @@ pub(crate) fn constants(found: &[(String, PathBuf)]) -> String {
     for (folder, path) in found {
         let text = fs::read_to_string(path).expect("it was just found");
         let controller: Controller = toml::from_str(&text)
-            .unwrap_or_else(|error| panic!("boards/{folder}/pins.toml: {error}"));
+            .unwrap_or_else(|error| panic!("boards/controllers/{folder}/pins.toml: {error}"));
         let module = folder.replace('-', "_");
         module_of(&mut code, folder, &module, &controller);
         write!(all, "{module}::CONTROLLER, ").expect("strings grow");
@@ -67,7 +67,7 @@ fn module_of(code: &mut String, folder: &str, module: &str, controller: &Control
         code.push_str(&text);
         code.push('\n');
     };
-    line(format!("/// The pins of `boards/{folder}`."));
+    line(format!("/// The pins of `boards/controllers/{folder}`."));
     line(format!("pub mod {module} {{"));
     line("    use super::{Controller, Device, Function, I2c, Pin};".to_owned());
     for pin in &controller.pin {
@@ -76,7 +76,7 @@ fn module_of(code: &mut String, folder: &str, module: &str, controller: &Control
                 .chars()
                 .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
                 && pin.net.starts_with(|c: char| c.is_ascii_uppercase()),
-            "boards/{folder}/pins.toml: {:?} is no name of a net and a constant",
+            "boards/controllers/{folder}/pins.toml: {:?} is no name of a net and a constant",
             pin.net
         );
         line(format!("    /// The GPIO of the net `{}`.", pin.net));
@@ -94,7 +94,7 @@ fn module_of(code: &mut String, folder: &str, module: &str, controller: &Control
             pin.gpio,
             pin.net,
             function(&pin.function).unwrap_or_else(|| panic!(
-                "boards/{folder}/pins.toml: no function {:?}",
+                "boards/controllers/{folder}/pins.toml: no function {:?}",
                 pin.function
             ))
         ));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Mechanical dimensions: of every folder's board that has a `dimensions.toml`, and of the rack (`rack.toml`). The boards' layouts
-//! and the enclosure take theirs from here, so that they fit each other.
+//! Mechanical dimensions: of the boards of ours (`controllers/<name>/dimensions.toml`), of those that others make
+//! (`shapes/<name>.toml`), and of the rack (`rack.toml`). The boards' layouts and the enclosure take theirs from here, so that
+//! they fit each other.
 //!
 //! All in millimetres.
 
@@ -13,7 +14,7 @@ const RACK: &str = include_str!("../rack.toml");
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dimensions {
-    /// The folder's name.
+    /// What its folder or file is called.
     pub name: String,
     /// Along x and y.
     pub size: [f64; 2],
@@ -329,11 +330,14 @@ pub struct Switch {
 pub fn all() -> Vec<Dimensions> {
     FOUND
         .iter()
-        .map(|(folder, text)| {
+        .map(|(name, text)| {
             let found: Dimensions = toml::from_str(text).unwrap_or_else(|error| {
-                panic!("boards/{folder}/dimensions.toml (part of this program): {error}")
+                panic!("the dimensions of {name} in boards/ (part of this program): {error}")
             });
-            assert_eq!(found.name, *folder, "a board is called like its folder");
+            assert_eq!(
+                found.name, *name,
+                "a board is called like its folder or file"
+            );
             found
         })
         .collect()

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The boards that trays are built on. Each is a folder with a `board.toml`, found when this crate is built: adding a
-//! board is adding a folder. Folders of controllers have a `pins.toml` instead, see [`pins`].
+//! The boards that trays are built on. Each is a folder in `trays/` with a `board.toml`, found when this crate is built: adding
+//! a board is adding a folder.
+//!
+//! | shelf | what is on it | read by |
+//! | --- | --- | --- |
+//! | `trays/<name>/board.toml` | boards that images are built for | this module |
+//! | `controllers/<name>/{pins,dimensions}.toml` | boards of ours with a controller on them | [`pins`], [`dimensions`] |
+//! | `shapes/<name>.toml` | outlines of boards that others make | [`dimensions`] |
+//! | `rack.toml` | the rack that all of them fit into | [`dimensions`] |
 
 #![forbid(unsafe_code)]
 
@@ -91,7 +98,7 @@ pub fn find(name: &str) -> Result<Board, UnknownBoard> {
 
 fn parse(folder: &str, text: &str) -> Board {
     let board: Board = toml::from_str(text).unwrap_or_else(|error| {
-        panic!("boards/{folder}/board.toml (part of this program): {error}")
+        panic!("boards/trays/{folder}/board.toml (part of this program): {error}")
     });
     assert_eq!(board.name, folder, "a board is called like its folder");
     board

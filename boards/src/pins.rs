@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which net and function each GPIO of a controller has: constants made from `boards/*/pins.toml` when this crate is
+//! Which net and function each GPIO of a controller has: constants made from `boards/controllers/*/pins.toml` when this crate is
 //! built, one module per folder.
 //!
 //! The circuits take the nets of their controller from here, and the firmware its pins, so the two cannot disagree. What
@@ -73,7 +73,7 @@ pub struct I2c {
 /// A controller and what its GPIOs are used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Controller {
-    /// The folder in `boards/`.
+    /// The folder in `boards/controllers/`.
     pub board: &'static str,
     /// The chip.
     pub chip: &'static str,

@@ -26,7 +26,7 @@ pub struct TrayConfig {
     pub rack: String,
     /// The tray's name, as in `trays/<name>.yaml`.
     pub tray: String,
-    /// The board's folder name under `boards/`.
+    /// The board's folder name under `boards/trays/`.
     pub board: String,
     /// When the image was made, Unix seconds: the first time floor.
     pub built: u64,

@@ -395,7 +395,7 @@ impl Check<'_> {
     }
 }
 
-/// Board names are folder names in `boards/`: labels that may have `_`, for `x86_64`.
+/// Board names are folder names in `boards/trays/`: labels that may have `_`, for `x86_64`.
 fn board_name(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text

@@ -44,7 +44,7 @@ pub fn lay_out(on: &mut Draft<'_>) {
 /// Its mechanical dimensions.
 #[must_use]
 pub fn board() -> Dimensions {
-    dimensions::find("rp2350-rmc").expect("boards/rp2350-rmc is part of this program")
+    dimensions::find("rp2350-rmc").expect("boards/controllers/rp2350-rmc is part of this program")
 }
 
 /// A place of the dimensions, which see the board from the trays and count upwards, as a place on this drawing.

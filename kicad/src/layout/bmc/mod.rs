@@ -20,7 +20,8 @@ const CHIP: Frame = Frame::new((44.0, 32.0), 2);
 
 /// Lays the board out.
 pub fn lay_out(on: &mut Draft<'_>) {
-    let board = dimensions::find("rp2350-bmc").expect("boards/rp2350-bmc is part of this program");
+    let board = dimensions::find("rp2350-bmc")
+        .expect("boards/controllers/rp2350-bmc is part of this program");
     let tab = Tab::of(&board);
     outline(on, &board, tab);
     mechanics(on, &board, tab);
