@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+use racklet_trust::Architecture;
 use serde::Deserialize;
 
 pub mod dimensions;
@@ -26,8 +27,8 @@ pub struct Board {
     pub name: String,
     /// One line for people.
     pub description: String,
-    /// As the kernel names it (`uname -m`).
-    pub architecture: String,
+    /// Its processor's.
+    pub architecture: Architecture,
     /// What starts the first stage.
     pub firmware: Firmware,
     /// The serial console.

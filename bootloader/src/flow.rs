@@ -4,6 +4,7 @@
 use alloc::{format, vec::Vec};
 use core::{fmt, time::Duration};
 
+use racklet_trust::Architecture;
 use racklet_trust::slot::{self, Choice, Copies, Loaded, Slot, State};
 
 use crate::{
@@ -36,7 +37,7 @@ pub trait Firmware: Files + Copies<Error: fmt::Display> {
 pub fn run(
     firmware: &mut impl Firmware,
     baked: &Baked<'_>,
-    architecture: &str,
+    architecture: Architecture,
 ) -> Vec<(Slot, Refusal)> {
     let mut loaded = slot::load(firmware);
     say_record(firmware, &loaded);
@@ -136,7 +137,7 @@ fn count(
 fn try_slot(
     firmware: &mut impl Firmware,
     baked: &Baked<'_>,
-    architecture: &str,
+    architecture: Architecture,
     loaded: &Loaded,
     (slot, tries): (Slot, u8),
 ) -> Refusal {

@@ -22,20 +22,15 @@ mod entry {
     };
 
     use crate::firmware::{OwnImage, Uefi};
-
-    /// As Linux names it; manifests are compared with this.
-    const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") {
-        "x86_64"
-    } else {
-        "aarch64"
-    };
+    use racklet_trust::Architecture;
 
     #[uefi::entry]
     fn main() -> Status {
         let mut machine = Uefi::new();
         machine.say(format_args!(
-            "racklet bootloader {} for {ARCHITECTURE}",
-            env!("CARGO_PKG_VERSION")
+            "racklet bootloader {} for {}",
+            env!("CARGO_PKG_VERSION"),
+            Architecture::HERE
         ));
         // A firmware that hangs while it reads a disk is reset after this, and the try is counted.
         let _ = boot::set_watchdog_timer(300, 0x1_0000, None);
@@ -50,7 +45,7 @@ mod entry {
                 ));
                 match machine.open_partition() {
                     Ok(()) => {
-                        let refused = flow::run(&mut machine, &baked, ARCHITECTURE);
+                        let refused = flow::run(&mut machine, &baked, Architecture::HERE);
                         flow::give_up(&mut machine, &refused);
                     }
                     Err(error) => stop(

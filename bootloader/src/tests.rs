@@ -14,7 +14,7 @@ use core::{fmt, time::Duration};
 
 use ed25519_dalek::{Signer, SigningKey};
 use racklet_trust::{
-    Digest, Manifest, PublicKey,
+    Architecture, Digest, Manifest, PublicKey,
     digest::Hex,
     manifest::{File, Kind},
     namespace,
@@ -108,8 +108,7 @@ struct Sample {
 
 impl Sample {
     fn new(version: u64) -> Self {
-        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", version);
-        manifest.architecture = "x86_64".into();
+        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", version, Architecture::X86_64);
         manifest.boards = vec!["qemu-x86_64".into()];
         manifest.arguments = "quiet".into();
         manifest.files = ["kernel", "initramfs"]
@@ -182,7 +181,7 @@ impl Machine {
         let image = tray_image();
         let baked = Baked::from_image(&*image).unwrap();
         self.started.clear();
-        let refused = flow::run(self, &baked, "x86_64");
+        let refused = flow::run(self, &baked, Architecture::X86_64);
         flow::give_up(self, &refused);
         self.started.first().map(|(slot, ..)| *slot)
     }
@@ -374,7 +373,7 @@ fn keys_of_other_roles_and_strangers_do_not_count() {
 fn what_is_for_another_board_architecture_or_purpose_is_refused() {
     broken(|sample| sample.manifest.boards = vec!["rpi4".into()])
         .expect(Some(Slot::B), "it is for rpi4; this board is qemu-x86_64");
-    broken(|sample| sample.manifest.architecture = "aarch64".into())
+    broken(|sample| sample.manifest.architecture = Architecture::Aarch64)
         .expect(Some(Slot::B), "it is for aarch64; this is x86_64");
     broken(|sample| sample.manifest.kind = Kind::Payload)
         .expect(Some(Slot::B), "slot a is refused: ");

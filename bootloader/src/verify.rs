@@ -12,7 +12,7 @@ use core::fmt;
 
 use racklet_cpio::{Archive, CpioError};
 use racklet_trust::{
-    Manifest, Verified,
+    Architecture, Manifest, Verified,
     manifest::{FileError, Kind, Machine, ManifestError, NotForUs},
     root::MAX_KEYS,
     slot::{BelowFloor, Slot, SlotRecord},
@@ -120,7 +120,7 @@ impl core::error::Error for Refusal {}
 pub fn slot(
     files: &mut impl Files,
     baked: &Baked<'_>,
-    architecture: &str,
+    architecture: Architecture,
     record: &SlotRecord,
     slot: Slot,
 ) -> Result<Bootable, Refusal> {

@@ -48,7 +48,7 @@ pub(crate) fn find(
         .flat_map(|folder| {
             [
                 folder.join("boards").join(&board.name).join(file),
-                folder.join(&board.architecture).join(file),
+                folder.join(board.architecture.name()).join(file),
             ]
         })
         .collect();

@@ -4,8 +4,7 @@
 //! Sources: Linux, Documentation/arch/x86/boot.rst and Documentation/arch/arm64/booting.rst. The images are the
 //! builder's own; this is for mistakes, not for attacks, and decides nothing about trust.
 
-/// The architectures of trays and their workloads, as the kernel names them: what [`inspect`] can find.
-pub const ARCHITECTURES: [&str; 2] = ["aarch64", "x86_64"];
+use racklet_trust::Architecture;
 
 /// Why a file is not a kernel that a tray can start.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -21,8 +20,8 @@ pub enum KernelError {
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelInfo {
-    /// As the kernel itself names it (`uname -m`).
-    pub architecture: &'static str,
+    /// What it runs on.
+    pub architecture: Architecture,
     /// `6.12.90 (builder@host) #1 …`, where the format has it.
     pub version: Option<String>,
     /// Whether UEFI firmware can start it (CONFIG_EFI_STUB); kexec does not need that.
@@ -43,7 +42,7 @@ pub fn inspect(image: &[u8]) -> Result<KernelInfo, KernelError> {
     }
     if image.get(56..60) == Some(b"ARM\x64") {
         return Ok(KernelInfo {
-            architecture: "aarch64",
+            architecture: Architecture::Aarch64,
             version: None,
             efi_stub: image.starts_with(b"MZ"),
         });
@@ -71,7 +70,7 @@ fn inspect_x86(image: &[u8]) -> Result<KernelInfo, KernelError> {
         .filter(|text| text.starts_with(|c: char| c.is_ascii_digit()))
         .map(str::to_owned);
     Ok(KernelInfo {
-        architecture: "x86_64",
+        architecture: Architecture::X86_64,
         version,
         efi_stub: image.starts_with(b"MZ"),
     })
@@ -96,7 +95,7 @@ mod tests {
         let info = inspect(&x86()).unwrap();
         assert_eq!(
             (info.architecture, info.release()),
-            ("x86_64", Some("6.12.90"))
+            (Architecture::X86_64, Some("6.12.90"))
         );
     }
 

@@ -19,7 +19,7 @@ use racklet_image::{
     package::{self, Input, Package},
 };
 use racklet_trust::{
-    Digest, PublicKey,
+    Architecture, Digest, PublicKey,
     digest::Hex,
     manifest::{Kind, Manifest},
     namespace,
@@ -230,8 +230,7 @@ impl Card {
 
     fn manifest(&self, slot: Slot) -> Manifest {
         let version = if slot == Slot::A { 5 } else { 4 };
-        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", version);
-        manifest.architecture = "x86_64".into();
+        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", version, Architecture::X86_64);
         manifest.boards = vec![BOARD.into()];
         manifest.arguments = format!("probe.slot={slot} probe.end=hang");
         manifest

@@ -26,7 +26,7 @@ use racklet_fetch::tls::Credentials;
 use racklet_rack as rack;
 use racklet_tell::error::chain;
 use racklet_trust::manifest::{Kind, Machine, NotForUs};
-use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
+use racklet_trust::{Architecture, Digest, Manifest, TrustRoot, Verified};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -230,7 +230,7 @@ impl Source {
 
     fn fits(&self, manifest: &Verified<Manifest>, floor: u64) -> Result<(), NotForUs> {
         manifest.accept(&Machine {
-            architecture: std::env::consts::ARCH,
+            architecture: Architecture::HERE,
             board: &self.given.tray.board,
             now: Some(self.vouched_time()),
             floor,

@@ -12,7 +12,7 @@ use racklet_tests::servers::GitServer;
 use racklet_tests::until::until;
 use racklet_trust::manifest::Kind;
 use racklet_trust::root::{RoleKeys, Roles};
-use racklet_trust::{Digest, Manifest, PublicKey, TrustRoot};
+use racklet_trust::{Architecture, Digest, Manifest, PublicKey, TrustRoot};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -338,8 +338,7 @@ impl Tray {
     ) -> Result<String> {
         let folder = self.path(&format!("{kind}-{name}-{version}"));
         fs::create_dir_all(folder.join("signatures"))?;
-        let mut manifest = Manifest::new(kind, name, version);
-        manifest.architecture = std::env::consts::ARCH.into();
+        let mut manifest = Manifest::new(kind, name, version, Architecture::HERE);
         if kind == Kind::Payload {
             manifest.boards = vec!["qemu-x86_64".into()];
         }

@@ -27,7 +27,7 @@ use std::{
 
 use racklet_boards::Board;
 use racklet_trust::{
-    Digest, TrustRoot, Verified,
+    Architecture, Digest, TrustRoot, Verified,
     manifest::{Kind, Machine, NotForUs},
     root::RootError,
     slot::{Slot, SlotRecord},
@@ -185,7 +185,7 @@ impl Esp {
         });
         let bootloader = pe::add_sections(
             spec.bootloader,
-            &spec.board.architecture,
+            spec.board.architecture,
             &[
                 (".trust", spec.trust_root),
                 (".tray", spec.tray),
@@ -193,9 +193,9 @@ impl Esp {
             ],
         )?;
         // The name that UEFI starts from a disk that it was not told about (UEFI 2.10, 3.5.1.1).
-        let name = match &*spec.board.architecture {
-            "aarch64" => "EFI/BOOT/BOOTAA64.EFI",
-            _ => "EFI/BOOT/BOOTX64.EFI",
+        let name = match spec.board.architecture {
+            Architecture::Aarch64 => "EFI/BOOT/BOOTAA64.EFI",
+            Architecture::X86_64 => "EFI/BOOT/BOOTX64.EFI",
         };
         let mut slots = Vec::new();
         let mut versions = [None; 2];
@@ -270,7 +270,7 @@ fn add_slot(
     }
     manifest
         .accept(&Machine {
-            architecture: &board.architecture,
+            architecture: board.architecture,
             board: &board.name,
             now: None,
             floor: 0,

@@ -4,6 +4,8 @@
 //! Source: Microsoft PE/COFF specification. It deliberately does not touch what is there: no section moves, so nothing needs
 //! relocating; and it refuses images that are signed already, since their signature would be void.
 
+use racklet_trust::Architecture;
+
 /// Why sections cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeError {
@@ -28,8 +30,6 @@ pub enum PeError {
     TooLarge(String),
 }
 
-/// Machine types of the PE header by architecture, as the kernel names it.
-const MACHINES: [(&str, u16); 2] = [("x86_64", 0x8664), ("aarch64", 0xaa64)];
 /// Initialised data, readable: IMAGE_SCN_CNT_INITIALIZED_DATA | IMAGE_SCN_MEM_READ.
 const READABLE_DATA: u32 = 0x4000_0040;
 const SECTION_HEADER: usize = 40;
@@ -48,7 +48,7 @@ const CERTIFICATE_TABLE: usize = 112 + 4 * 8;
 /// [`PeError`].
 pub(super) fn add_sections(
     image: &[u8],
-    architecture: &str,
+    architecture: Architecture,
     sections: &[(&str, &[u8])],
 ) -> Result<Vec<u8>, PeError> {
     let layout = Layout::parse(image, architecture)?;
@@ -101,6 +101,14 @@ pub(super) fn add_sections(
     Ok(pe)
 }
 
+/// The PE header's machine type (PE format, "Machine Types").
+const fn machine_of(architecture: Architecture) -> u16 {
+    match architecture {
+        Architecture::Aarch64 => 0xaa64,
+        Architecture::X86_64 => 0x8664,
+    }
+}
+
 struct Layout {
     coff: usize,
     optional: usize,
@@ -113,7 +121,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn parse(image: &[u8], architecture: &str) -> Result<Self, PeError> {
+    fn parse(image: &[u8], architecture: Architecture) -> Result<Self, PeError> {
         if image.get(..2) != Some(b"MZ") {
             return Err(PeError::NotPe);
         }
@@ -123,7 +131,7 @@ impl Layout {
         }
         let coff = pe + 4;
         let machine = u16_at(image, coff)?;
-        if !MACHINES.contains(&(architecture, machine)) {
+        if machine != machine_of(architecture) {
             return Err(PeError::NotPe);
         }
         let optional = coff + 20;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use racklet_trust::{
-    PublicKey,
+    Architecture, PublicKey,
     digest::Hex,
     manifest::{Kind, Manifest},
     namespace,
@@ -77,8 +77,7 @@ impl Workshop {
     }
 
     fn package(&self, name: &str, kernel_size: usize, change: impl Fn(&mut Manifest)) -> Package {
-        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", 3);
-        manifest.architecture = "x86_64".into();
+        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", 3, Architecture::X86_64);
         manifest.boards = vec!["qemu-x86_64".into()];
         change(&mut manifest);
         let kernel: Vec<u8> = (0..=250).cycle().take(kernel_size).collect();
@@ -530,17 +529,26 @@ fn what_would_not_boot_is_refused_and_the_old_image_stays() {
 
 #[test]
 fn a_bootloader_that_cannot_carry_more_is_refused() {
-    let add = |pe: &[u8]| pe::add_sections(pe, "x86_64", &[(".trust", b"x"), (".tray", b"y")]);
+    let add = |pe: &[u8]| {
+        pe::add_sections(
+            pe,
+            Architecture::X86_64,
+            &[(".trust", b"x"), (".tray", b"y")],
+        )
+    };
     let good = small_pe();
     let added = add(&good).unwrap();
     assert_eq!(add(&added), Err(PeError::Taken(".trust".into())));
-    assert_eq!(pe::add_sections(&good, "aarch64", &[]), Err(PeError::NotPe));
+    assert_eq!(
+        pe::add_sections(&good, Architecture::Aarch64, &[]),
+        Err(PeError::NotPe)
+    );
     let mut signed = good.clone();
     signed[0x98 + 112 + 36] = 8;
     assert_eq!(add(&signed), Err(PeError::Signed));
     let many = [(".a", &b""[..]); 16];
     assert_eq!(
-        pe::add_sections(&good, "x86_64", &many),
+        pe::add_sections(&good, Architecture::X86_64, &many),
         Err(PeError::NoRoom(16))
     );
     for length in 0..0x400 {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use racklet_trust::digest::Hex;
 use racklet_trust::root::{RoleKeys, Roles};
-use racklet_trust::{PublicKey, namespace};
+use racklet_trust::{Architecture, PublicKey, namespace};
 
 use super::*;
 
@@ -78,8 +78,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 fn make(kind: Kind, directory: &Path) -> Package {
-    let mut manifest = Manifest::new(kind, "stable", 3);
-    manifest.architecture = "x86_64".into();
+    let mut manifest = Manifest::new(kind, "stable", 3, Architecture::X86_64);
     manifest.created = 1_790_000_000;
     if kind != Kind::Artifact {
         manifest.boards = vec!["qemu-x86_64".into()];
@@ -235,7 +234,7 @@ fn what_is_not_ours_is_not_replaced() {
     let work = tempfile::tempdir().unwrap();
     fs::write(work.path().join("thesis.txt"), "years of work").unwrap();
     let refused = build(
-        Manifest::new(Kind::Artifact, "x", 1),
+        Manifest::new(Kind::Artifact, "x", 1, Architecture::X86_64),
         Vec::new(),
         work.path(),
         &mut |_| {},
@@ -258,7 +257,7 @@ fn a_reader_that_fails_leaves_nothing_behind() {
         contents: &mut Broken,
     };
     let error = build(
-        Manifest::new(Kind::Artifact, "x", 1),
+        Manifest::new(Kind::Artifact, "x", 1, Architecture::X86_64),
         vec![input],
         &work.path().join("p"),
         &mut |_| {},
@@ -299,8 +298,7 @@ fn one_byte_of_a_hundred_mebibytes_moves_little() {
     };
     let work = tempfile::tempdir().unwrap();
     let package = |name: &str, image: Vec<u8>| {
-        let mut manifest = Manifest::new(Kind::Artifact, "web", 1);
-        manifest.architecture = "x86_64".into();
+        let manifest = Manifest::new(Kind::Artifact, "web", 1, Architecture::X86_64);
         let input = Input {
             name: "rootfs",
             contents: &mut &*image,

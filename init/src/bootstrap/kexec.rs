@@ -116,6 +116,7 @@ pub(crate) fn handoff_archive(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use racklet_trust::Architecture;
     use racklet_trust::manifest::Kind;
 
     #[test]
@@ -145,7 +146,7 @@ mod tests {
                 "arguments":["console=ttyS0","panic=5"],"repository":{"url":"https://git.example/rack.git"}}"#,
         )
         .expect("parses");
-        let mut manifest = Manifest::new(Kind::Payload, "stable", 1);
+        let mut manifest = Manifest::new(Kind::Payload, "stable", 1, Architecture::HERE);
         assert_eq!(command_line(&tray, &manifest), "console=ttyS0 panic=5");
         manifest.arguments = "mitigations=auto".into();
         assert_eq!(

@@ -11,7 +11,7 @@ use racklet_fetch::remote::Remote;
 use racklet_rack as rack;
 use racklet_trust::floors::Floors;
 use racklet_trust::manifest::{Kind, Machine, NotForUs};
-use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
+use racklet_trust::{Architecture, Digest, Manifest, TrustRoot, Verified};
 
 use super::decide::Candidate;
 use super::repository::digest_of;
@@ -106,7 +106,7 @@ impl Payloads {
 
     fn accept(&self, manifest: &Verified<Manifest>, judge: Judge<'_>) -> Result<(), PayloadError> {
         let machine = Machine {
-            architecture: std::env::consts::ARCH,
+            architecture: Architecture::HERE,
             board: &self.board,
             now: Some(judge.now),
             floor: judge.floors.payload(&manifest.name),
@@ -322,8 +322,7 @@ mod tests {
         /// Puts a payload into the cache; its digest.
         fn put(&self, version: u64) -> Digest {
             let cache = self.folder.path().join("cache");
-            let mut manifest = Manifest::new(Kind::Payload, "stable", version);
-            manifest.architecture = std::env::consts::ARCH.into();
+            let mut manifest = Manifest::new(Kind::Payload, "stable", version, Architecture::HERE);
             manifest.boards = vec!["qemu-x86_64".into()];
             manifest.created = 1_780_000_000;
             for name in ["kernel", "initramfs"] {

@@ -8,6 +8,7 @@
 //! - [`key`], [`sshsig`]: public keys and signatures.
 //! - [`root`]: the trust root, its roles and thresholds, and the step from one version to the next.
 //! - [`manifest`]: what a payload, an artifact or a bootstrap slot consists of.
+//! - [`architecture`]: the processors that what is signed is made for.
 //! - [`arguments`]: which kernel command lines a board and a manifest may ask for.
 //! - [`commit`], [`history`]: which heads of the rack repository may be followed.
 //! - [`date`]: Unix time as people read it.
@@ -21,6 +22,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod architecture;
 pub mod arguments;
 pub mod commit;
 pub mod date;
@@ -37,6 +39,7 @@ mod wire;
 #[cfg(test)]
 mod testing;
 
+pub use architecture::Architecture;
 pub use digest::Digest;
 pub use key::PublicKey;
 pub use manifest::Manifest;

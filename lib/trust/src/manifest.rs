@@ -11,7 +11,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, Verified, arguments,
+    Architecture, Digest, Verified, arguments,
     date::Utc,
     namespace,
     root::{Role, TrustRoot, Unauthorised},
@@ -81,8 +81,8 @@ pub struct Manifest {
     pub name: String,
     /// Its version; never goes down on a tray.
     pub version: u64,
-    /// As the kernel names it: `x86_64`, `aarch64`.
-    pub architecture: String,
+    /// What it is made for.
+    pub architecture: Architecture,
     /// The boards it is for. Empty for an artifact, which runs on any board of its architecture.
     pub boards: Vec<String>,
     /// Unix time in seconds.
@@ -158,9 +158,9 @@ pub enum NotForUs {
     #[error("it is for {found}; this is {here}")]
     Architecture {
         /// The manifest's.
-        found: String,
+        found: Architecture,
         /// This machine's.
-        here: String,
+        here: Architecture,
     },
     /// Another board.
     #[error("it is for {}; this board is {here}", boards.join(", "))]
@@ -231,8 +231,8 @@ pub enum FileError {
 /// The machine that a manifest is judged for.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine<'a> {
-    /// As the kernel names it.
-    pub architecture: &'a str,
+    /// Its processor's.
+    pub architecture: Architecture,
     /// The board's name.
     pub board: &'a str,
     /// Unix time in seconds; `None` where no trustworthy time is to be had (firmware).
@@ -244,13 +244,13 @@ pub struct Machine<'a> {
 impl Manifest {
     /// An empty manifest to be filled by whoever builds one.
     #[must_use]
-    pub fn new(kind: Kind, name: &str, version: u64) -> Self {
+    pub fn new(kind: Kind, name: &str, version: u64, architecture: Architecture) -> Self {
         Self {
             r#type: TYPE.into(),
             kind,
             name: name.into(),
             version,
-            architecture: String::new(),
+            architecture,
             boards: Vec::new(),
             created: 0,
             expires: None,
@@ -323,8 +323,8 @@ impl Manifest {
         if !is_label(&self.name) {
             return Err("name is not a DNS label (a-z, 0-9 and -, at most 63)".into());
         }
-        if !is_word(&self.architecture) || !self.boards.iter().all(|board| is_word(board)) {
-            return Err("architecture or boards are not plain names".into());
+        if !self.boards.iter().all(|board| is_word(board)) {
+            return Err("boards are not plain names".into());
         }
         if self.boards.is_empty() != (self.kind == Kind::Artifact) {
             return Err("boards must be named, except for an artifact".into());
@@ -383,8 +383,8 @@ impl Verified<Manifest> {
     pub fn accept(&self, machine: &Machine<'_>) -> Result<(), NotForUs> {
         if self.architecture != machine.architecture {
             return Err(NotForUs::Architecture {
-                found: self.architecture.clone(),
-                here: machine.architecture.into(),
+                found: self.architecture,
+                here: machine.architecture,
             });
         }
         if self.kind != Kind::Artifact && !self.boards.iter().any(|b| b == machine.board) {
@@ -499,7 +499,7 @@ pub fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// An architecture's or a board's name: 1 to 64 of `a-z`, `0-9`, `-` and `_`.
+/// A board's name: 1 to 64 of `a-z`, `0-9`, `-` and `_`.
 fn is_word(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len())
         && text
@@ -527,12 +527,11 @@ mod tests {
             .into(),
         };
         Manifest {
-            architecture: "x86_64".into(),
             boards: ["qemu-x86_64".into()].into(),
             created: 1_790_000_000,
             expires: Some(1_800_000_000),
             files: [file("kernel", b"kernel"), file("initramfs", b"init")].into(),
-            ..Manifest::new(Kind::Payload, "stable", 14)
+            ..Manifest::new(Kind::Payload, "stable", 14, Architecture::X86_64)
         }
     }
 
@@ -545,7 +544,7 @@ mod tests {
     fn a_signed_manifest_is_accepted_on_its_board() {
         let manifest = verify(&payload().to_canonical(), Kind::Payload).unwrap();
         let here = Machine {
-            architecture: "x86_64",
+            architecture: Architecture::X86_64,
             board: "qemu-x86_64",
             now: Some(1_790_000_001),
             floor: 14,
@@ -553,7 +552,7 @@ mod tests {
         assert_eq!(manifest.accept(&here), Ok(()));
         for wrong in [
             Machine {
-                architecture: "aarch64",
+                architecture: Architecture::Aarch64,
                 ..here
             },
             Machine {
@@ -573,7 +572,7 @@ mod tests {
     #[test]
     fn what_has_expired_is_refused_with_dates_that_people_read() {
         let here = Machine {
-            architecture: "x86_64",
+            architecture: Architecture::X86_64,
             board: "qemu-x86_64",
             now: Some(1_800_000_060),
             floor: 14,

@@ -152,7 +152,7 @@ fn package(
     for name in boards {
         let board = racklet_boards::find(name).map_err(|error| error.to_string())?;
         let machine = Machine {
-            architecture: &board.architecture,
+            architecture: board.architecture,
             board: name,
             now: Some(crate::time::now()),
             floor: 0,

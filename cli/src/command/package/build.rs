@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use racklet_image::erofs::{self, ArchiveOptions, DirectoryOptions};
 use racklet_image::kernel;
 use racklet_image::package::{self, Input, Package};
-use racklet_trust::Manifest;
 use racklet_trust::manifest::Kind;
+use racklet_trust::{Architecture, Manifest};
 
 use super::judge::summary;
 use crate::answer::{self, ArtifactBuilt, Omitted};
@@ -77,9 +77,10 @@ pub(crate) struct ArtifactBuild {
     #[arg(long, value_name = "DIR|TAR")]
     from: PathBuf,
     /// The architecture its programs are for
-    #[arg(long, value_name = "ARCH", default_value = std::env::consts::ARCH,
-          value_parser = PossibleValuesParser::new(kernel::ARCHITECTURES))]
-    architecture: String,
+    #[arg(long, value_name = "ARCH", default_value = Architecture::HERE.name(),
+          value_parser = PossibleValuesParser::new(Architecture::ALL.map(Architecture::name))
+              .map(|name| Architecture::named(&name).expect("one of those that are possible")))]
+    architecture: Architecture,
     /// Keep numeric owners of a directory instead of making everything root's
     #[arg(long)]
     keep_owners: bool,
@@ -98,9 +99,8 @@ fn source(text: &str) -> Result<(String, String), String> {
 }
 
 impl Common {
-    fn manifest(&self, kind: Kind, architecture: &str, newest_input: u64) -> Manifest {
-        let mut manifest = Manifest::new(kind, &self.name, self.version);
-        manifest.architecture = architecture.to_owned();
+    fn manifest(&self, kind: Kind, architecture: Architecture, newest_input: u64) -> Manifest {
+        let mut manifest = Manifest::new(kind, &self.name, self.version, architecture);
         manifest.created = self.created.unwrap_or(newest_input);
         manifest.expires = self
             .expires_in
@@ -253,7 +253,7 @@ impl ArtifactBuild {
         }
         let manifest = self
             .common
-            .manifest(Kind::Artifact, &self.architecture, newest);
+            .manifest(Kind::Artifact, self.architecture, newest);
         let total = tree.image_size()?;
         let parent = self
             .common

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use anyhow::bail;
-use racklet_image::kernel;
 use racklet_image::package::Package;
 use racklet_trust::date::Utc;
 use racklet_trust::manifest::Kind;
@@ -31,13 +30,6 @@ pub(crate) fn usable(package: &Package) -> anyhow::Result<()> {
         "{} {} version {}",
         manifest.kind, manifest.name, manifest.version
     );
-    if !kernel::ARCHITECTURES.contains(&&*manifest.architecture) {
-        bail!(
-            "{what} is for {}, and no tray is; build it for one of {}",
-            manifest.architecture,
-            kernel::ARCHITECTURES.join(", ")
-        );
-    }
     // Firmware has no clock that could be believed, so a bootloader does not look at it.
     let expires = manifest
         .expires
@@ -61,7 +53,7 @@ pub(crate) fn summary(package: &Package) -> answer::Package {
         kind: manifest.kind.to_string(),
         name: manifest.name.clone(),
         version: manifest.version,
-        architecture: manifest.architecture.clone(),
+        architecture: manifest.architecture.to_string(),
         boards: manifest.boards.clone(),
         created: manifest.created,
         expires: manifest.expires,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use racklet_fetch::publish::{self, CommitInfo};
-use racklet_trust::{Digest, Manifest, manifest::Kind};
+use racklet_trust::{Architecture, Digest, Manifest, manifest::Kind};
 
 use super::git::{Key, Repository, run};
 
@@ -33,11 +33,10 @@ pub fn noise(length: usize, mut seed: u64) -> Vec<u8> {
 impl Package {
     pub fn new(kind: Kind, name: &str, version: u64, files: &[(&str, &[u8])]) -> Self {
         let mut package = Self {
-            manifest: Manifest::new(kind, name, version),
+            manifest: Manifest::new(kind, name, version, Architecture::X86_64),
             chunks: BTreeMap::new(),
             extra: vec![],
         };
-        package.manifest.architecture = "x86_64".into();
         if kind == Kind::Payload {
             package.manifest.boards = vec!["qemu-x86_64".into()];
         }
