@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use racklet_api::handoff::Head;
 use racklet_api::hypervisor::{LogLine, Rejection, State};
-use racklet_rack::TrayPlan;
+use racklet_rack::{Problem, TrayPlan};
+use racklet_trust::PublicKey;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;

@@ -144,7 +144,7 @@ impl Build {
             "--bootstrap DIR",
             output,
         )?;
-        let bootstrap = super::package::open(&bootstrap_path, Kind::Bootstrap)?;
+        let bootstrap = super::package::judge::open(&bootstrap_path, Kind::Bootstrap)?;
 
         let config = TrayConfig {
             rack: id.clone(),

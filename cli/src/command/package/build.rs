@@ -17,7 +17,7 @@ use racklet_trust::manifest::Kind;
 use racklet_trust::{Architecture, Manifest};
 
 use super::judge::summary;
-use crate::answer::{self, ArtifactBuilt, Omitted};
+use crate::answer::{ArtifactBuilt, Omitted};
 use crate::data;
 use crate::interrupt::{self, Interruptible};
 use crate::output::{Output, size};

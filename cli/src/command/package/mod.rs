@@ -2,7 +2,7 @@
 //! `racklet payload`, `artifact` and `bootstrap`: build, sign, verify, publish and pin.
 
 mod build;
-mod judge;
+pub(super) mod judge;
 mod pin;
 mod publish;
 mod sign;

@@ -15,12 +15,11 @@ use racklet_trust::Manifest;
 use racklet_trust::manifest::Kind;
 
 use super::judge::{open, usable};
-use crate::answer::{Pinned, Published};
+use crate::answer::Published;
 use crate::git::Repository;
 use crate::interrupt;
 use crate::output::{Output, size};
 use crate::rack::RackArgument;
-use crate::template;
 
 /// Where the branch is put together before it is looked at.
 const SCRATCH: &str = "refs/racklet/publishing";

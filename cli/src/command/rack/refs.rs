@@ -15,7 +15,7 @@ use racklet_tell::error::chain;
 const KINDS: [&str; 3] = ["payload", "artifact", "bootstrap"];
 
 /// Tells `git fetch` what to bring: approvals as well, and packages only when they are asked for.
-pub(super) fn configure(repository: &Repository) -> Result<(), GitError> {
+pub(crate) fn configure(repository: &Repository) -> Result<(), GitError> {
     if repository.config("remote.origin.url").is_none() {
         return Ok(());
     }
@@ -45,7 +45,7 @@ pub(super) fn configure(repository: &Repository) -> Result<(), GitError> {
 }
 
 /// Brings approvals and what the rack pins. That the server cannot be reached is said and no more: `git fetch` does it later.
-pub(super) fn fetch(rack: &Rack, output: Output) {
+pub(crate) fn fetch(rack: &Rack, output: Output) {
     let repository = &rack.repository;
     if repository.config("remote.origin.url").is_none() {
         return;
@@ -82,6 +82,6 @@ fn pinned(state: &racklet_rack::RackState) -> Vec<String> {
 }
 
 /// Where a pinned package stays to be found when its branch has moved on; trays look there first.
-pub(super) fn name(pin: &Pin) -> String {
+pub(crate) fn name(pin: &Pin) -> String {
     manifest_ref(pin.manifest.into())
 }

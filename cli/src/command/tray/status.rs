@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use racklet_api::hypervisor::{MemoryState, Phase, Rejection, State, WorkloadState};
+use racklet_api::hypervisor::{MemoryState, Phase, State, WorkloadState};
 use racklet_api::init::StateStatus;
 
 use super::report::{Report, refusal};

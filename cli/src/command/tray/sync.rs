@@ -9,11 +9,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use racklet_api::hypervisor::{Phase, Rejection, State, SyncAnswer};
 use racklet_tell::error::chain;
-use serde::Serialize;
 
 use super::report::{Report, refusal};
 use super::session::{Access, Session};
-use crate::answer::{NoAnswer, Nudged, TraySync, Waited};
+use crate::answer::{Nudged, TraySync, Waited};
 use crate::output::Output;
 use crate::remote::{Answered, RemoteError, Tray};
 
