@@ -14,8 +14,8 @@ use racklet_linux::clock;
 use racklet_uplink::{Uplink, UplinkError, What};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::apply::{ApplyError, Kernel};
 use crate::found::Found;
-use crate::kernel::{ApplyError, Kernel};
 use crate::model::{Desired, Refused};
 use crate::names;
 use crate::server::Server;

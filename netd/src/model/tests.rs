@@ -2,7 +2,6 @@
 //! Which requests are taken in and which are refused, and why.
 
 use super::*;
-use proptest::prelude::*;
 
 pub(crate) fn bridge(name: &str, gateways: &[&str]) -> Bridge {
     Bridge {
@@ -125,49 +124,4 @@ fn a_workload_may_move_and_take_a_released_address() {
     desired.detach("web").expect("detaches");
     desired.detach("web").expect("gone already is fine");
     assert!(desired.taps.is_empty());
-}
-
-#[test]
-fn the_longest_alias_fits_the_kernel() {
-    let longest: Name = "a".repeat(63).parse().expect("a name");
-    let tap = Tap {
-        network: longest.clone(),
-        uid: u32::MAX,
-        mac: Mac([0xfe; 6]),
-        addresses: vec![
-            "255.255.255.255".parse().expect("ip"),
-            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
-                .parse()
-                .expect("ip"),
-        ],
-    };
-    let alias = tap_alias(&longest, &tap);
-    // IFALIASZ is 256 with the NUL.
-    assert!(alias.len() <= 255, "{}", alias.len());
-    assert_eq!(read_tap(&alias), Some((longest, tap)));
-}
-
-proptest! {
-    #[test]
-    fn aliases_are_read_as_they_were_written(
-        name in "[a-z]([a-z0-9-]{0,20}[a-z0-9])?", other in "[a-z][a-z0-9]{0,20}", uid: u32, mac: [u8; 6], v4: u32,
-        v6 in proptest::option::of(any::<u128>()), nat: bool, length in 8_u8..30,
-    ) {
-        let name: Name = name.parse().expect("a name");
-        // A card's own: not multicast, not empty.
-        let mut mac = mac;
-        mac[0] = mac[0] & 0xfe | 2;
-        let mut addresses = vec![IpAddr::V4(v4.into())];
-        addresses.extend(v6.map(|bits| IpAddr::V6(bits.into())));
-        let tap = Tap { network: other.parse().expect("a name"), uid, mac: Mac(mac), addresses: addresses.clone() };
-        prop_assert_eq!(read_tap(&tap_alias(&name, &tap)), Some((name.clone(), tap)));
-        let gateways = addresses.into_iter().map(|address| Cidr { address, prefix: length }).collect();
-        let network = Network { nat, gateways };
-        prop_assert_eq!(read_network(&network_alias(&name, &network)), Some((name, network)));
-    }
-
-    #[test]
-    fn arbitrary_aliases_never_panic(text in "(racklet (tap|network) )?[ -~]{0,100}") {
-        let _ = (read_tap(&text), read_network(&text));
-    }
 }

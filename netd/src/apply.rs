@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Carries decisions out: observes bridges and taps, replaces the packet filter, makes the changes.
+//! Carries decisions out: replaces the packet filter, makes the changes.
 //!
 //! Order matters. A rule is in force before the interface it is for is up; forwarding is switched on after the filter is
 //! there and off before it goes.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 
 use racklet_linux::netlink::NetlinkError;
 use racklet_linux::nft::{self, Table};
-use racklet_linux::rtnl::{Link, Route, Rtnl};
+use racklet_linux::rtnl::Rtnl;
 use racklet_linux::tap::{self, TapError};
 
-use crate::model::{Desired, read_network, read_tap};
-use crate::names;
-use crate::reconcile::{Action, Observed, actions};
+use crate::decide::{Action, actions};
+use crate::model::Desired;
+use crate::observe::{self, host_route};
 use crate::rules;
 
 const USUAL_MTU: u16 = 1500;
@@ -63,61 +61,8 @@ impl Kernel {
 
     /// What an earlier netd was told, as it stands in the kernel.
     pub(crate) fn remembered(&mut self) -> Result<Desired, ApplyError> {
-        let mut desired = Desired::default();
-        for link in self.observe()? {
-            let alias = link.alias.as_deref().unwrap_or_default();
-            if let Some((name, network)) = read_network(alias)
-                && names::bridge(&name) == link.name
-            {
-                desired.networks.insert(name, network);
-            } else if let Some((workload, tap)) = read_tap(alias)
-                && names::tap(&workload) == link.name
-            {
-                desired.taps.insert(workload, tap);
-            }
-        }
-        // A tap whose network is gone cannot be put right; its owner asks again.
-        let networks: Vec<_> = desired.networks.keys().cloned().collect();
-        desired
-            .taps
-            .retain(|_, tap| networks.contains(&tap.network));
-        Ok(desired)
-    }
-
-    fn observe(&mut self) -> Result<Vec<Observed>, ApplyError> {
-        let links = self.rtnl.links().map_err(ApplyError::Observe)?;
-        let addresses = self.rtnl.addresses().map_err(ApplyError::Observe)?;
-        let routes = self.rtnl.routes().map_err(ApplyError::Observe)?;
-        let by_index: BTreeMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
-        let ours = links.iter().filter(|link| {
-            link.name.starts_with(names::BRIDGE) || link.name.starts_with(names::TAP)
-        });
-        Ok(ours
-            .map(|link| Observed {
-                name: link.name.clone(),
-                kind: link.kind.clone(),
-                alias: link.alias.clone(),
-                master: link
-                    .master
-                    .and_then(|index| by_index.get(&index))
-                    .map(|bridge| bridge.name.clone()),
-                up: link.up,
-                addresses: addresses
-                    .iter()
-                    .filter(|found| found.interface == link.index && found.permanent)
-                    .filter(|found| match found.address {
-                        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
-                        IpAddr::V4(_) => true,
-                    })
-                    .map(|found| (found.address, found.prefix_length))
-                    .collect(),
-                hosts: routes
-                    .iter()
-                    .filter(|route| **route == host_route(link.index, route.destination))
-                    .map(|route| route.destination)
-                    .collect(),
-            })
-            .collect())
+        let found = observe::observe(&mut self.rtnl).map_err(ApplyError::Observe)?;
+        Ok(observe::remembered(&found))
     }
 
     /// Makes the kernel have what is desired; gives what was changed. New taps get this MTU.
@@ -134,7 +79,8 @@ impl Kernel {
             nft::replace(&tables).map_err(ApplyError::Rules)?;
             self.rules = Some(tables);
         }
-        let changes = actions(desired, &self.observe()?);
+        let found = observe::observe(&mut self.rtnl).map_err(ApplyError::Observe)?;
+        let changes = actions(desired, &found);
         for action in &changes {
             self.change(action, mtu)?;
         }
@@ -227,18 +173,6 @@ impl Kernel {
             name: name.clone(),
             source,
         })
-    }
-}
-
-/// The route to one guest. Its metric is below all that DHCP (100 and on) and routers (256, 1024) are given.
-fn host_route(interface: u32, host: IpAddr) -> Route {
-    Route {
-        destination: host,
-        prefix_length: if host.is_ipv4() { 32 } else { 128 },
-        gateway: None,
-        interface,
-        metric: 1,
-        protocol: Route::OURS,
     }
 }
 

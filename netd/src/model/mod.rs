@@ -1,13 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The networks and taps that should be there, and which requests make sense.
-//!
-//! What was accepted is remembered where it cannot get lost or disagree with the kernel: as the alias text of the bridge
-//! or tap itself. A netd that starts reads it from there.
-//!
-//! ```text
-//! racklet network lan nat 10.80.0.1/24 fd00:80::1/64
-//! racklet tap web lan 1000 02:52:4b:00:00:01 10.80.0.10 fd00:80::10
-//! ```
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,20 +14,24 @@ use crate::names;
 
 /// A network: a bridge with the gateways' addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Network {
-    pub(crate) nat: bool,
-    /// At most one per family.
-    pub(crate) gateways: Vec<Cidr>,
+pub struct Network {
+    /// Whether its workloads reach the outside, by the tray's own addresses.
+    pub nat: bool,
+    /// The bridge's addresses: one per family at most, one at least.
+    pub gateways: Vec<Cidr>,
 }
 
 /// A workload's tap.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tap {
-    pub(crate) network: Name,
-    pub(crate) uid: u32,
-    pub(crate) mac: Mac,
-    /// At most one per family.
-    pub(crate) addresses: Vec<IpAddr>,
+pub struct Tap {
+    /// The network that it is a port of.
+    pub network: Name,
+    /// The only user, beside root, that may attach to it.
+    pub uid: u32,
+    /// What the guest sends from: the filter lets nothing else through.
+    pub mac: Mac,
+    /// The guest's addresses: one per family at most, one at least.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// All that should be there.
@@ -233,7 +229,7 @@ impl Desired {
     }
 }
 
-fn one_per_family(addresses: impl Iterator<Item = IpAddr>) -> bool {
+pub(crate) fn one_per_family(addresses: impl Iterator<Item = IpAddr>) -> bool {
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.partition(IpAddr::is_ipv4);
     v4.len() <= 1 && v6.len() <= 1
 }
@@ -275,62 +271,5 @@ fn is_host(subnet: &Cidr, address: IpAddr) -> bool {
     overlap(subnet, &inside) && host != 0 && !broadcast
 }
 
-/// The alias text of a network's bridge.
-pub(crate) fn network_alias(name: &Name, network: &Network) -> String {
-    let kind = if network.nat { "nat" } else { "isolated" };
-    let mut text = format!("racklet network {name} {kind}");
-    for gateway in &network.gateways {
-        text.push_str(&format!(" {gateway}"));
-    }
-    text
-}
-
-/// The alias text of a workload's tap.
-pub(crate) fn tap_alias(workload: &Name, tap: &Tap) -> String {
-    let mut text = format!(
-        "racklet tap {workload} {} {} {}",
-        tap.network, tap.uid, tap.mac
-    );
-    for address in &tap.addresses {
-        text.push_str(&format!(" {address}"));
-    }
-    text
-}
-
-/// Reads a bridge's alias text.
-pub(crate) fn read_network(alias: &str) -> Option<(Name, Network)> {
-    let mut words = alias.strip_prefix("racklet network ")?.split(' ');
-    let name = words.next()?.parse().ok()?;
-    let nat = match words.next()? {
-        "nat" => true,
-        "isolated" => false,
-        _ => return None,
-    };
-    let gateways: Result<Vec<Cidr>, _> = words.map(str::parse).collect();
-    let gateways = gateways.ok().filter(|found| !found.is_empty())?;
-    Some((name, Network { nat, gateways }))
-}
-
-/// Reads a tap's alias text.
-pub(crate) fn read_tap(alias: &str) -> Option<(Name, Tap)> {
-    let mut words = alias.strip_prefix("racklet tap ")?.split(' ');
-    let workload = words.next()?.parse().ok()?;
-    let network = words.next()?.parse().ok()?;
-    let uid = words.next()?.parse().ok()?;
-    let mac = words.next()?.parse().ok()?;
-    let addresses: Result<Vec<IpAddr>, _> = words.map(str::parse).collect();
-    let addresses = addresses.ok().filter(|found| !found.is_empty())?;
-    Some((
-        workload,
-        Tap {
-            network,
-            uid,
-            mac,
-            addresses,
-        },
-    ))
-}
-
 #[cfg(test)]
-#[path = "model_tests.rs"]
 pub(crate) mod tests;

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What was accepted, as the alias text of the bridge or tap itself: there it cannot get lost or disagree with the kernel.
+//! A netd that starts reads it from there.
+//!
+//! ```text
+//! racklet network lan nat 10.80.0.1/24 fd00:80::1/64
+//! racklet tap web lan 1000 02:52:4b:00:00:01 10.80.0.10 fd00:80::10
+//! ```
+
+use std::net::IpAddr;
+
+use racklet_api::tray::Cidr;
+use racklet_rack::Name;
+
+pub use crate::model::{Network, Tap};
+
+/// The alias text of a network's bridge.
+pub fn network(name: &Name, network: &Network) -> String {
+    let kind = if network.nat { "nat" } else { "isolated" };
+    let mut text = format!("racklet network {name} {kind}");
+    for gateway in &network.gateways {
+        text.push_str(&format!(" {gateway}"));
+    }
+    text
+}
+
+/// The alias text of a workload's tap.
+pub fn tap(workload: &Name, tap: &Tap) -> String {
+    let mut text = format!(
+        "racklet tap {workload} {} {} {}",
+        tap.network, tap.uid, tap.mac
+    );
+    for address in &tap.addresses {
+        text.push_str(&format!(" {address}"));
+    }
+    text
+}
+
+/// Reads a bridge's alias text.
+pub fn read_network(alias: &str) -> Option<(Name, Network)> {
+    let mut words = alias.strip_prefix("racklet network ")?.split(' ');
+    let name = words.next()?.parse().ok()?;
+    let nat = match words.next()? {
+        "nat" => true,
+        "isolated" => false,
+        _ => return None,
+    };
+    let gateways: Result<Vec<Cidr>, _> = words.map(str::parse).collect();
+    let gateways = gateways.ok().filter(|found| !found.is_empty())?;
+    Some((name, Network { nat, gateways }))
+}
+
+/// Reads a tap's alias text.
+pub fn read_tap(alias: &str) -> Option<(Name, Tap)> {
+    let mut words = alias.strip_prefix("racklet tap ")?.split(' ');
+    let workload = words.next()?.parse().ok()?;
+    let network = words.next()?.parse().ok()?;
+    let uid = words.next()?.parse().ok()?;
+    let mac = words.next()?.parse().ok()?;
+    let addresses: Result<Vec<IpAddr>, _> = words.map(str::parse).collect();
+    let addresses = addresses.ok().filter(|found| !found.is_empty())?;
+    Some((
+        workload,
+        Tap {
+            network,
+            uid,
+            mac,
+            addresses,
+        },
+    ))
+}
+
+#[cfg(test)]
+mod tests;
