@@ -495,5 +495,4 @@ fn printable(text: Option<&Vec<u8>>) -> String {
 }
 
 #[cfg(test)]
-#[path = "client_tests.rs"]
 mod tests;
