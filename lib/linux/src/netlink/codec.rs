@@ -182,9 +182,15 @@ impl Message {
         if code == 0 {
             return Some(Ok(()));
         }
-        // After the code comes the header of the request (capped acknowledgements), then the kernel's words.
+        // After the code comes the header of the request (capped acknowledgements; not at the end of a dump, Linux 6.12,
+        // net/netlink/af_netlink.c, `netlink_dump_done`), then the kernel's words.
+        let words = if self.kind == TYPE_DONE {
+            4
+        } else {
+            4 + HEADER
+        };
         let text = (self.flags & FLAG_ACK_TLVS != 0)
-            .then(|| self.payload.get(4 + HEADER..))
+            .then(|| self.payload.get(words..))
             .flatten()
             .and_then(|bytes| Attributes(bytes).text(EXT_ACK_TEXT));
         Some(Err(NetlinkError::Refused {
@@ -286,14 +292,16 @@ mod tests {
 
     #[test]
     fn refusal_carries_the_kernels_words() {
-        let mut request = Request::new(TYPE_ERROR, FLAG_ACK_TLVS, &(-22_i32).to_ne_bytes());
-        request.bytes.extend_from_slice(&[0; HEADER]);
-        request.text(EXT_ACK_TEXT, "no such chain");
-        let bytes = request.finish(1).unwrap();
-        let message = Message::split(&bytes).unwrap().remove(0);
-        let error = message.result().unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "the kernel refused: no such chain");
-        assert_eq!(error.errno(), Some(22));
+        for (kind, header) in [(TYPE_ERROR, HEADER), (TYPE_DONE, 0)] {
+            let mut request = Request::new(kind, FLAG_ACK_TLVS, &(-22_i32).to_ne_bytes());
+            request.bytes.extend(std::iter::repeat_n(0, header));
+            request.text(EXT_ACK_TEXT, "no such chain");
+            let bytes = request.finish(1).unwrap();
+            let message = Message::split(&bytes).unwrap().remove(0);
+            let error = message.result().unwrap().unwrap_err();
+            assert_eq!(error.to_string(), "the kernel refused: no such chain");
+            assert_eq!(error.errno(), Some(22));
+        }
     }
 
     #[test]
