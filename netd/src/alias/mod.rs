@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use racklet_api::tray::Cidr;
 use racklet_rack::Name;
 
+use crate::model::one_per_family;
 pub use crate::model::{Network, Tap};
 
 /// The alias text of a network's bridge.
@@ -37,6 +38,7 @@ pub fn tap(workload: &Name, tap: &Tap) -> String {
 }
 
 /// Reads a bridge's alias text.
+// untrusted: bridge_alias
 pub fn read_network(alias: &str) -> Option<(Name, Network)> {
     let mut words = alias.strip_prefix("racklet network ")?.split(' ');
     let name = words.next()?.parse().ok()?;
@@ -46,11 +48,13 @@ pub fn read_network(alias: &str) -> Option<(Name, Network)> {
         _ => return None,
     };
     let gateways: Result<Vec<Cidr>, _> = words.map(str::parse).collect();
-    let gateways = gateways.ok().filter(|found| !found.is_empty())?;
-    Some((name, Network { nat, gateways }))
+    let gateways = gateways.ok()?;
+    let addresses = gateways.iter().map(|gateway| gateway.address);
+    one_or_two(addresses).then_some((name, Network { nat, gateways }))
 }
 
 /// Reads a tap's alias text.
+// untrusted: bridge_alias
 pub fn read_tap(alias: &str) -> Option<(Name, Tap)> {
     let mut words = alias.strip_prefix("racklet tap ")?.split(' ');
     let workload = words.next()?.parse().ok()?;
@@ -58,8 +62,8 @@ pub fn read_tap(alias: &str) -> Option<(Name, Tap)> {
     let uid = words.next()?.parse().ok()?;
     let mac = words.next()?.parse().ok()?;
     let addresses: Result<Vec<IpAddr>, _> = words.map(str::parse).collect();
-    let addresses = addresses.ok().filter(|found| !found.is_empty())?;
-    Some((
+    let addresses = addresses.ok()?;
+    one_or_two(addresses.iter().copied()).then_some((
         workload,
         Tap {
             network,
@@ -68,6 +72,11 @@ pub fn read_tap(alias: &str) -> Option<(Name, Tap)> {
             addresses,
         },
     ))
+}
+
+/// As requests may have them: one address at least, one per family at most.
+fn one_or_two(addresses: impl ExactSizeIterator<Item = IpAddr>) -> bool {
+    addresses.len() > 0 && one_per_family(addresses)
 }
 
 #[cfg(test)]

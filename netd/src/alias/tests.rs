@@ -23,6 +23,27 @@ fn the_longest_alias_fits_the_kernel() {
     assert_eq!(read_tap(&alias), Some((longest, made)));
 }
 
+#[test]
+fn a_note_that_no_request_could_have_led_to_is_no_note() {
+    for (gateways, good) in [
+        ("10.80.0.1/24 fd00:80::1/64", true),
+        ("10.80.0.1/24 10.81.0.1/24", false),
+        ("10.80.0.1/24 10.81.0.1/33", false),
+        ("", false),
+    ] {
+        let text = format!("racklet network lan nat {gateways}");
+        assert_eq!(read_network(text.trim_end()).is_some(), good, "{text}");
+    }
+    for (addresses, good) in [
+        ("10.80.0.10 fd00:80::10", true),
+        ("fd00:80::10 fd00:80::11", false),
+        ("", false),
+    ] {
+        let text = format!("racklet tap web lan 1000 02:52:4b:00:00:01 {addresses}");
+        assert_eq!(read_tap(text.trim_end()).is_some(), good, "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn aliases_are_read_as_they_were_written(

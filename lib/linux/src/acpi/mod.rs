@@ -4,8 +4,8 @@
 
 use std::io;
 
-use crate::netlink::codec::{Attributes, Message, Request};
-use crate::netlink::{NetlinkError, Socket};
+use crate::netlink::codec::{Attributes, Request};
+use crate::netlink::{Message, NetlinkError, Socket};
 
 const NETLINK_GENERIC: u32 = 16;
 /// The family that knows the others (linux/genetlink.h).
@@ -62,7 +62,8 @@ impl PowerButton {
 }
 
 /// The family's number and its group's, if this describes the family of ACPI events.
-fn events(message: &Message) -> Option<(u16, u32)> {
+// untrusted: netlink_answers
+pub fn events(message: &Message) -> Option<(u16, u32)> {
     let (_, attributes) = message.parts::<4>()?;
     (attributes.text(FAMILY_NAME)? == "acpi_event").then_some(())?;
     let family = u16::from_ne_bytes(attributes.array(FAMILY_ID)?);
@@ -73,7 +74,9 @@ fn events(message: &Message) -> Option<(u16, u32)> {
     Some((family, group.u32(GROUP_ID)?))
 }
 
-fn is_press(message: &Message, family: u16) -> bool {
+/// Whether the power button was pressed; `family` is that of ACPI events.
+// untrusted: netlink_answers
+pub fn is_press(message: &Message, family: u16) -> bool {
     message.kind == family
         && message
             .parts::<4>()

@@ -128,9 +128,9 @@ impl Request {
     }
 }
 
-/// A message from the kernel.
+/// A message from the kernel: read by [`crate::rtnl`] and [`crate::acpi`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Message {
+pub struct Message {
     /// What it is.
     pub(crate) kind: u16,
     flags: u16,
@@ -141,7 +141,8 @@ pub(crate) struct Message {
 
 impl Message {
     /// Cuts a datagram into its messages.
-    pub(crate) fn split(datagram: &[u8]) -> Result<Vec<Self>, NetlinkError> {
+    // untrusted: netlink_answers
+    pub fn split(datagram: &[u8]) -> Result<Vec<Self>, NetlinkError> {
         let mut messages = Vec::new();
         let mut rest = datagram;
         while !rest.is_empty() {
@@ -169,7 +170,8 @@ impl Message {
     }
 
     /// The verdict, if this is an acknowledgement, a refusal or the end of a dump.
-    pub(crate) fn result(&self) -> Option<Result<(), NetlinkError>> {
+    // untrusted: netlink_answers
+    pub fn result(&self) -> Option<Result<(), NetlinkError>> {
         if self.kind != TYPE_ERROR && self.kind != TYPE_DONE {
             return None;
         }

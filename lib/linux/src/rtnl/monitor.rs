@@ -39,6 +39,23 @@ pub enum News {
     Lost,
 }
 
+impl News {
+    /// What a message tells, if it is news.
+    // untrusted: netlink_answers
+    pub fn read(message: &Message) -> Option<Self> {
+        match message.kind {
+            // The bridge sends its own flavour of link news (family AF_BRIDGE, 7) about ports: not about the link itself.
+            NEW_LINK | DEL_LINK if message.parts::<16>()?.0[0] == 7 => None,
+            NEW_LINK => Link::read(message).map(Self::Link),
+            DEL_LINK => Link::read(message).map(|link| Self::LinkGone { index: link.index }),
+            NEW_ADDRESS => Address::read(message).map(Self::Address),
+            DEL_ADDRESS => Address::read(message).map(Self::AddressGone),
+            NEW_ND_USER_OPTION => router_options(message),
+            _ => None,
+        }
+    }
+}
+
 /// Listens for news in the network namespace it was opened in.
 #[derive(Debug)]
 pub struct Monitor(Socket);
@@ -58,25 +75,12 @@ impl Monitor {
     /// The next news; waits a bounded time when the file descriptor is not readable.
     pub fn receive(&mut self) -> Result<Vec<News>, NetlinkError> {
         match self.0.receive() {
-            Ok(messages) => Ok(messages.iter().filter_map(read).collect()),
+            Ok(messages) => Ok(messages.iter().filter_map(News::read).collect()),
             Err(NetlinkError::Io { source, .. }) if source.raw_os_error() == Some(ENOBUFS) => {
                 Ok(vec![News::Lost])
             }
             Err(error) => Err(error),
         }
-    }
-}
-
-fn read(message: &Message) -> Option<News> {
-    match message.kind {
-        // The bridge sends its own flavour of link news (family AF_BRIDGE, 7) about ports: not about the link itself.
-        NEW_LINK | DEL_LINK if message.parts::<16>()?.0[0] == 7 => None,
-        NEW_LINK => Link::read(message).map(News::Link),
-        DEL_LINK => Link::read(message).map(|link| News::LinkGone { index: link.index }),
-        NEW_ADDRESS => Address::read(message).map(News::Address),
-        DEL_ADDRESS => Address::read(message).map(News::AddressGone),
-        NEW_ND_USER_OPTION => router_options(message),
-        _ => None,
     }
 }
 

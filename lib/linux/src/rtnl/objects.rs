@@ -63,7 +63,9 @@ pub struct Link {
 }
 
 impl Link {
-    pub(super) fn read(message: &Message) -> Option<Self> {
+    /// What a message says of a link; `None` for any other.
+    // untrusted: netlink_answers
+    pub fn read(message: &Message) -> Option<Self> {
         let (fixed, attributes) = message.parts::<16>()?;
         let flags = u32::from_ne_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]);
         let hardware = u16::from_ne_bytes([fixed[2], fixed[3]]);
@@ -101,7 +103,9 @@ pub struct Address {
 }
 
 impl Address {
-    pub(super) fn read(message: &Message) -> Option<Self> {
+    /// What a message says of an address; `None` for any other.
+    // untrusted: netlink_answers
+    pub fn read(message: &Message) -> Option<Self> {
         let (fixed, attributes) = message.parts::<8>()?;
         let flags = attributes.u32(IFA_FLAGS).unwrap_or(u32::from(fixed[2]));
         let address =
@@ -137,7 +141,9 @@ impl Route {
     /// The mark of routes that Racklet sets: a number that `/etc/iproute2/rt_protos` leaves free.
     pub const OURS: u8 = 114;
 
-    pub(super) fn read(message: &Message) -> Option<Self> {
+    /// What a message says of a route of the main table; `None` for any other.
+    // untrusted: netlink_answers
+    pub fn read(message: &Message) -> Option<Self> {
         let (fixed, attributes) = message.parts::<12>()?;
         let table = attributes.u32(RTA_TABLE).unwrap_or(u32::from(fixed[4]));
         if table != u32::from(TABLE_MAIN) || fixed[7] != UNICAST {
