@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The real program, confined as on a tray, with guests of a few instructions instead of Linux: what is made in which order, what the
+//! filters let through, and how an end is told. Needs root and a `/dev/kvm`, also one that could not run Linux; without them each
+//! test says so and looks at nothing. Linux in a guest is tested in `tests/tests/microvm.rs`.
+#![cfg(target_arch = "x86_64")]
+
+use std::arch::global_asm;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use racklet_api::vmm::{VmState, VmStatus, exit};
+use serde_json::json;
+use tempfile::TempDir;
+
+// Guests are entered at their first byte, at 1 MiB, with the first GiB mapped as itself in pages of 2 MiB by the table at 0xb000.
+// The machine has two devices: sockets, then entropy, whose registers are at 0xd0001000.
+global_asm!(
+    ".pushsection .rodata",
+    ".global racklet_parts, racklet_fault, racklet_wait, racklet_end",
+    "racklet_parts:",
+    // The last of those pages shows the devices' registers: entropy's at 0x3fe01000.
+    "mov rax, 0xd0000083",
+    "mov [0xbff8], rax",
+    "mov rax, cr3",
+    "mov cr3, rax",
+    // COM1.
+    "mov dx, 0x3f8",
+    "mov al, 'c'",
+    "out dx, al",
+    // The clock chip's register 13: battery good.
+    "mov al, 13",
+    "out 0x70, al",
+    "in al, 0x71",
+    "cmp al, 0x80",
+    "jne 2f",
+    "mov al, 'b'",
+    "out dx, al",
+    // The entropy device (virtio 1.2, 4.2.3): reset, then each step's bits in the status register.
+    "mov rbx, 0x3fe01000",
+    "mov dword ptr [rbx + 0x70], 0",
+    "mov dword ptr [rbx + 0x70], 1",
+    "mov dword ptr [rbx + 0x70], 3",
+    "mov dword ptr [rbx + 0x24], 1", // of the features 32 to 63
+    "mov dword ptr [rbx + 0x20], 1", // VERSION_1
+    "mov dword ptr [rbx + 0x70], 11",
+    "mov dword ptr [rbx + 0x38], 8",
+    "mov dword ptr [rbx + 0x80], 0x200000",
+    "mov dword ptr [rbx + 0x90], 0x201000",
+    "mov dword ptr [rbx + 0xa0], 0x202000",
+    "mov dword ptr [rbx + 0x44], 1",
+    "mov dword ptr [rbx + 0x70], 15",
+    // One descriptor: 64 bytes at 0x203000 for the device to write.
+    "mov qword ptr [0x200000], 0x203000",
+    "mov dword ptr [0x200008], 64",
+    "mov word ptr [0x20000c], 2",
+    "mov word ptr [0x201002], 1",
+    "mov dword ptr [rbx + 0x50], 0",
+    "3: pause",
+    "cmp word ptr [0x202002], 1",
+    "jne 3b",
+    "cmp dword ptr [0x202008], 64",
+    "jne 2f",
+    "cmp qword ptr [0x203038], 0",
+    "je 2f",
+    "mov al, 'e'",
+    "out dx, al",
+    "2: mov al, 10",
+    "out dx, al",
+    // The keyboard controller's reset line.
+    "mov al, 0xfe",
+    "out 0x64, al",
+    "4: hlt",
+    "jmp 4b",
+    // No table for exceptions: the first one is the third.
+    "racklet_fault: ud2",
+    "racklet_wait: mov dx, 0x3f8",
+    "mov al, 10",
+    "out dx, al",
+    "5: pause",
+    "jmp 5b",
+    "racklet_end:",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    static racklet_parts: u8;
+    static racklet_fault: u8;
+    static racklet_wait: u8;
+    static racklet_end: u8;
+}
+
+fn code(from: &'static u8, to: &'static u8) -> &'static [u8] {
+    let length = std::ptr::from_ref(to).addr() - std::ptr::from_ref(from).addr();
+    // SAFETY: both are labels of the one block above, `from` before `to`, so that the bytes between them are read-only data.
+    unsafe { std::slice::from_raw_parts(from, length) }
+}
+
+/// A kernel of one segment at 1 MiB that is entered at its first byte.
+fn elf(code: &[u8]) -> Vec<u8> {
+    let mut elf = vec![0; 120];
+    elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    elf[18] = 62; // x86-64
+    elf[32] = 64; // one program header, behind this one
+    elf[54] = 56;
+    elf[56] = 1;
+    elf[64] = 1; // to be loaded
+    let size = code.len() as u64;
+    for (at, value) in [
+        (24, 0x10_0000), // entry
+        (72, 120),       // offset
+        (88, 0x10_0000), // address
+        (96, size),
+        (104, size),
+    ] {
+        elf[at..at + 8].copy_from_slice(&u64::to_le_bytes(value));
+    }
+    [&elf, code].concat()
+}
+
+/// Whether a guest can be run here, told when not.
+fn possible() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    let kvm = fs::File::options().read(true).write(true).open("/dev/kvm");
+    if !root || kvm.is_err() {
+        eprintln!("not tried: this needs root and /dev/kvm");
+    }
+    root && kvm.is_ok()
+}
+
+fn start(code: &[u8]) -> (TempDir, Child) {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("kernel"), elf(code)).expect("writes");
+    fs::write(path("archive"), [0; 512]).expect("writes");
+    fs::create_dir(path("vm")).expect("makes");
+    let config = json!({
+        "v": 1, "name": "bare", "cpus": 2, "memory_mib": 32, "arguments": "", "disks": [], "networks": [], "vsock_cid": 3,
+        "kernel": path("kernel"), "initramfs": [path("archive")], "log_bytes": 65536,
+        "confinement": {"uid": 7001, "gid": 7001},
+    });
+    fs::write(path("vm/config.json"), config.to_string()).expect("writes");
+    let monitor = Command::new(env!("CARGO_BIN_EXE_vmm"))
+        .arg(path("vm"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the monitor starts");
+    (folder, monitor)
+}
+
+fn state(folder: &Path) -> VmState {
+    let bytes = fs::read(folder.join("vm/status.json")).expect("there is a status");
+    let status: VmStatus = serde_json::from_slice(&bytes).expect("the status is one");
+    status.state
+}
+
+#[track_caller]
+fn crashed(folder: &Path, monitor: &mut Child, why: &str) {
+    let ended = monitor.wait().expect("it is ours");
+    let VmState::Crashed { reason } = state(folder) else {
+        panic!("{:?}, {ended}", state(folder));
+    };
+    assert!(reason.contains(why), "{reason}");
+    assert_eq!(ended.code(), Some(exit::CRASHED));
+}
+
+#[test]
+fn each_part_of_the_machine_answers_a_confined_guest() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_parts, &racklet_fault) };
+    let (folder, mut monitor) = start(code);
+    crashed(
+        folder.path(),
+        &mut monitor,
+        "reset without reporting an end",
+    );
+    let console = fs::read_to_string(folder.path().join("vm/console.log")).unwrap();
+    assert_eq!(console, "cbe\n", "console, battery, entropy");
+}
+
+#[test]
+fn a_guest_without_a_handler_for_its_fault_has_crashed() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_fault, &racklet_wait) };
+    let (folder, mut monitor) = start(code);
+    crashed(folder.path(), &mut monitor, "triple fault");
+}
+
+#[test]
+fn a_guest_that_does_nothing_is_ended_over_the_control_socket() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_wait, &racklet_end) };
+    let (folder, mut monitor) = start(code);
+    let vm = folder.path().join("vm");
+    while !fs::read(vm.join("console.log")).is_ok_and(|text| !text.is_empty()) {
+        assert_eq!(monitor.try_wait().unwrap(), None, "it ended too early");
+        std::thread::yield_now();
+    }
+    let mut control = UnixStream::connect(vm.join("control.sock")).unwrap();
+    control.write_all(b"{\"v\":1,\"do\":\"state\"}\n").unwrap();
+    let mut answer = String::new();
+    let mut answers = BufReader::new(control.try_clone().unwrap());
+    answers.read_line(&mut answer).unwrap();
+    assert!(answer.contains(r#""state":"running""#), "{answer}");
+    control.write_all(b"{\"v\":1,\"do\":\"kill\"}\n").unwrap();
+    assert_eq!(monitor.wait().unwrap().code(), Some(exit::KILLED));
+    assert!(matches!(state(folder.path()), VmState::Killed { .. }));
+}
