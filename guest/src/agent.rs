@@ -18,7 +18,8 @@ use crate::event::Event;
 /// Output kept while the monitor cannot be reached, in bytes.
 const KEPT: usize = 256 * 1024;
 
-/// The channel.
+/// The channel to the monitor. It reconnects when `supervise` says so; what cannot be sent meanwhile is kept up to [`KEPT`]
+/// bytes, then counted.
 pub(crate) struct Agent {
     events: SyncSender<Event>,
     connection: Option<File>,

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use racklet_linux::clock;
 
-/// Says one line.
+/// Says one line, with the seconds since the start in front.
 pub(crate) fn say(what: &str) {
     let since = clock::since_boot();
     // The console may be gone; nobody else can be told.

@@ -3,7 +3,7 @@
 
 use racklet_api::vmm::{AgentOrder, WorkloadLine};
 
-/// Something that happened.
+/// What the loop wakes up for.
 pub(crate) enum Event {
     /// An order on the connection with this number.
     Order(u64, AgentOrder),

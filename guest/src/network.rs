@@ -22,7 +22,7 @@ pub(crate) enum NetworkError {
     Resolver(#[source] io::Error),
 }
 
-/// Sets everything up.
+/// Brings the loopback and all cards up with their addresses and routes, and writes `/etc/resolv.conf`.
 pub(crate) fn set_up(config: &GuestConfig) -> Result<(), NetworkError> {
     let mut netlink = Rtnl::open()?;
     if let Some(loopback) = netlink.link("lo")? {

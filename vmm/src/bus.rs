@@ -29,7 +29,7 @@ impl Bus {
         }
     }
 
-    /// A virtio device.
+    /// The n-th virtio device, locked: by a vCPU for a register, by the event loop for its work.
     pub(crate) fn device(&self, n: usize) -> Option<MutexGuard<'_, Transport>> {
         self.devices.get(n).map(lock)
     }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// A bounded log.
+/// A log of two files, the present and the older one. Each holds at most the bound, or one append that is longer than it.
 pub struct Log {
     path: PathBuf,
     file: File,

@@ -15,7 +15,7 @@ pub type Memory = GuestMemoryMmap<()>;
 /// A range of guest memory, known to exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// Where it begins.
+    /// Guest-physical address of its first byte.
     pub address: GuestAddress,
     /// Bytes, at least 1.
     pub len: u32,

@@ -14,13 +14,13 @@ pub(crate) enum Token {
     Queue { device: u16, queue: u32 },
     /// The host side of a device; the number is the device's own.
     Host { device: u16, token: u32 },
-    /// Console output waits.
+    /// A line of console output, or 512 bytes of one, wait to be taken.
     Console,
     /// A vCPU is over.
     Over,
     /// The armed time is over.
     Timer,
-    /// A signal came.
+    /// SIGTERM or SIGINT came.
     Signal,
     /// Somebody connects to the control socket.
     Control,
@@ -60,7 +60,7 @@ impl Token {
     }
 }
 
-/// A shared epoll.
+/// The epoll of the event loop. Clones add to the same one, as the sockets' device does for its connections.
 #[derive(Clone)]
 pub(crate) struct Poll(Arc<Epoll>);
 
@@ -89,7 +89,7 @@ impl Poll {
         )
     }
 
-    /// Waits for events.
+    /// Waits for events, as long as it takes; at most 32 at a time, none after a signal's handler ran.
     pub(crate) fn wait(&self) -> io::Result<Vec<Token>> {
         let mut events = [EpollEvent::default(); 32];
         match self.0.wait(-1, &mut events) {

@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::devices::net::Tap;
 
-/// An attached tap.
+/// A tap that this process alone reads and writes. Reading and writing do not block.
 pub(crate) struct HostTap {
     file: File,
     again: EventFd,

@@ -12,7 +12,7 @@ use crate::poll::{Poll, Token};
 const MOST_CLIENTS: usize = 8;
 const MAX_REQUEST: usize = 4096;
 
-/// The server.
+/// The server: at most [`MOST_CLIENTS`] connections, whose requests are at most [`MAX_REQUEST`] bytes.
 pub(crate) struct Control {
     listener: UnixListener,
     poll: Poll,

@@ -37,7 +37,7 @@ impl Console {
         })
     }
 
-    /// Takes what waits.
+    /// Takes what waits, at most 64 KiB, and lets vCPUs go on that wait for room.
     pub fn take(&self) -> Vec<u8> {
         let taken = std::mem::take(&mut *lock(&self.waiting));
         self.emptied.notify_all();
@@ -70,7 +70,7 @@ impl Write for ConsoleWriter {
     }
 }
 
-/// An interrupt line.
+/// An interrupt line of the guest: each write is one edge.
 pub struct Line(pub EventFd);
 
 impl Trigger for Line {
@@ -83,7 +83,7 @@ impl Trigger for Line {
     }
 }
 
-/// The UART.
+/// A 16550 without input.
 pub type Uart = Serial<Line, NoEvents, ConsoleWriter>;
 
 /// A UART that writes to `console`.

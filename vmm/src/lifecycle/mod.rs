@@ -33,21 +33,21 @@ pub enum Event {
     Timeout,
     /// Somebody asked for an orderly end.
     Stop {
-        /// Seconds.
+        /// Seconds that the command has between SIGTERM and SIGKILL; the guest's own where there are none.
         grace_s: Option<u32>,
-        /// Who.
+        /// For the status of a guest that has to be killed: `request`, `a signal`.
         by: &'static str,
     },
     /// Somebody asked for an end now.
     Kill,
 }
 
-/// Something to do.
+/// What the event loop is to do, in the order in which they are given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Make the state known.
     Publish(VmState),
-    /// Tell guest-init.
+    /// Send this to guest-init; lost when it is not connected.
     Order(AgentOrder),
     /// Cause [`Event::Timeout`] after this many seconds, instead of what was armed before.
     Arm(u32),
@@ -85,7 +85,7 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// The present state.
+    /// The state that was published last, or is about to be.
     #[must_use]
     pub fn state(&self) -> &VmState {
         &self.state
@@ -96,7 +96,7 @@ impl Lifecycle {
         self.panic.get_or_insert(line);
     }
 
-    /// Decides.
+    /// Takes an event; gives what follows from it.
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::Started => vec![self.publish(VmState::Running)],

@@ -29,7 +29,7 @@ use crate::poll::{Poll, Token};
 use crate::tap::HostTap;
 use crate::virtio::{Device, QUEUE_NOTIFY, Transport};
 
-/// Largest initramfs archive.
+/// Most bytes of one initramfs archive. Its length must fit into a segment's 32 bits; a guest's memory is the tighter bound.
 const MAX_ARCHIVE: u64 = 1 << 30;
 
 /// Why a machine cannot be opened.

@@ -29,9 +29,9 @@ pub enum Fault {
     /// A range that is not guest memory.
     #[error("{len} bytes at {address:#x} are not guest memory")]
     OutsideMemory {
-        /// Where it begins.
+        /// Guest-physical address of its first byte.
         address: u64,
-        /// Bytes.
+        /// Its length in bytes.
         len: u64,
     },
     /// A descriptor for the device to read behind one for it to write (virtio 1.2, 2.7.4.2).
@@ -72,7 +72,7 @@ pub trait Device: Send {
     /// Most entries of each queue.
     fn queue_sizes(&self) -> &'static [u16];
 
-    /// The configuration space.
+    /// The configuration space, from its offset 0; bytes behind its end read as 0. It never changes.
     fn config(&self) -> &[u8] {
         &[]
     }

@@ -20,7 +20,7 @@ const SETUP_RNG_SEED: u32 = 9;
 /// Why a guest cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
-    /// No room.
+    /// What is left of the memory below 2 GiB and above the kernel is smaller than the initramfs.
     #[error(
         "kernel and initramfs ({initramfs} bytes) do not fit into the guest's memory: raise it"
     )]
@@ -61,7 +61,7 @@ pub struct Boot<'a> {
     pub devices: u32,
     /// First address and bytes of the initramfs.
     pub initramfs: (u64, u64),
-    /// Processors.
+    /// Processors, for the MP table: 1 to 32.
     pub cpus: u8,
     /// Starts the guest kernel's random numbers.
     pub seed: [u8; 32],
@@ -85,7 +85,7 @@ fn command_line(devices: u32, arguments: &str) -> String {
     line
 }
 
-/// Writes everything.
+/// Writes all tables into memory, below 1 MiB, and nothing above. The kernel and the initramfs are there already.
 pub fn prepare(memory: &Memory, kernel: &Kernel, boot: &Boot<'_>) -> Result<(), BootError> {
     let command_line = command_line(boot.devices, boot.arguments);
     if command_line.len() >= COMMAND_LINE_MAX {

@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The clock chip.
+/// The chip's only state is which register the next read is of.
 #[derive(Debug, Default)]
 pub(super) struct Cmos {
     index: u8,

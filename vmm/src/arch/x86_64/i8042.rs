@@ -19,7 +19,7 @@ pub(super) struct I8042 {
 /// What a write asks of the machine.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing.
+    /// The machine goes on.
     None,
     /// The processor's reset line was pulsed.
     Reset,

@@ -27,7 +27,7 @@ const OK: u8 = 0;
 const IO_ERROR: u8 = 1;
 const UNSUPPORTED: u8 = 2;
 
-/// A disk.
+/// A disk of whole sectors of 512 bytes; what the file has beyond them is not shown.
 pub struct Block {
     file: File,
     sectors: u64,

@@ -41,7 +41,7 @@ pub const MORE: u32 = 1;
 pub trait Tap: Send {
     /// Takes a frame; `WouldBlock` when none waits.
     fn read(&mut self, frame: &mut [u8]) -> io::Result<usize>;
-    /// Gives a frame.
+    /// Gives a whole frame; one that is not taken is lost.
     fn write(&mut self, frame: &[u8]) -> io::Result<usize>;
     /// Says what may be given.
     fn set_offloads(&mut self, offloads: Offloads) -> io::Result<()>;
@@ -49,7 +49,7 @@ pub trait Tap: Send {
     fn again(&mut self);
 }
 
-/// A network card.
+/// A card with one pair of queues. A frame that has come and has no room in the guest is held: one at most.
 pub struct Net<T> {
     tap: T,
     config: [u8; 12],

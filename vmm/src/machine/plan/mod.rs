@@ -23,7 +23,7 @@ pub(super) struct Place<'a> {
     pub(super) number: u16,
     /// Address of its registers.
     pub(super) registers: u64,
-    /// Its interrupt.
+    /// Number of its interrupt line at the controller, its own alone.
     pub(super) line: u32,
     pub(super) what: What<'a>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Place<'a> {
 pub(super) enum What<'a> {
     Disk(&'a VmDisk),
     Card(&'a VmNetwork),
-    /// The guest's address.
+    /// With the guest's address (CID), 3 or more.
     Sockets(u32),
     Entropy,
 }

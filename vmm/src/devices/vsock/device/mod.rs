@@ -30,7 +30,7 @@ struct Ports {
     host: u32,
 }
 
-/// The socket device.
+/// At most 128 connections of the guest, each under its pair of ports and under a token for the host's events.
 pub struct Vsock<D> {
     dialer: D,
     config: [u8; 8],
