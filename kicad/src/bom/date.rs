@@ -3,6 +3,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use racklet_trust::date::civil;
+
 /// A day of the Gregorian calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date {
@@ -37,28 +39,9 @@ impl Date {
         let seconds = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        Self::of_day(i64::try_from(seconds / 86_400).expect("a day fits"))
-    }
-
-    /// The day that many days after 1970-01-01: Hinnant's `civil_from_days`.
-    fn of_day(days: i64) -> Self {
-        let shifted = days + 719_468;
-        let era = shifted.div_euclid(146_097);
-        let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let month = if shifted_month < 10 {
-            shifted_month + 3
-        } else {
-            shifted_month - 9
-        };
-        Self {
-            year: year_of_era + era * 400 + i64::from(month <= 2),
-            month,
-            day: day_of_year - (153 * shifted_month + 2) / 5 + 1,
-        }
+        let [year, month, day] = civil(seconds / 86_400)
+            .map(|field| i64::try_from(field).expect("a year that a clock shows fits"));
+        Self { year, month, day }
     }
 
     /// Whole months from this day to a later one; negative when that is earlier.
@@ -75,12 +58,6 @@ mod tests {
 
     fn date(text: &str) -> Date {
         Date::parse(text).unwrap()
-    }
-
-    #[test]
-    fn days_since_1970_become_dates() {
-        assert_eq!(Date::of_day(11_016), date("2000-02-29"));
-        assert_eq!(Date::of_day(20_454), date("2026-01-01"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ impl fmt::Display for Utc {
         if self.0 >= YEAR_10000 {
             return write!(f, "{} s after 1970", self.0);
         }
-        let (year, month, day) = civil(self.0 / 86_400);
+        let [year, month, day] = civil(self.0 / 86_400);
         let (hour, minute, second) = (self.0 / 3600 % 24, self.0 / 60 % 60, self.0 % 60);
         write!(
             f,
@@ -27,7 +27,8 @@ impl fmt::Display for Utc {
 /// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
 ///
 /// Years are counted from March, so that a leap day is the last of its year; 400 of them have 146,097 days.
-fn civil(days: u64) -> (u64, u64, u64) {
+#[must_use]
+pub fn civil(days: u64) -> [u64; 3] {
     // From 0000-03-01 on.
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -38,7 +39,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day = day - (153 * month + 2) / 5 + 1;
     let after_new_year = month >= 10;
     let month = if after_new_year { month - 9 } else { month + 3 };
-    (era * 400 + year + u64::from(after_new_year), month, day)
+    [era * 400 + year + u64::from(after_new_year), month, day]
 }
 
 #[cfg(test)]
@@ -68,7 +69,7 @@ mod tests {
     fn every_day_follows_the_one_before() {
         let (mut year, mut month, mut day) = (1970, 1, 1);
         for days in 0..YEAR_10000 / 86_400 {
-            assert_eq!(civil(days), (year, month, day));
+            assert_eq!(civil(days), [year, month, day]);
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             let last = match month {
                 2 if leap => 29,
