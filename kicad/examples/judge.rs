@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs the chain of checks over a project: `judge FOLDER`, the folder being named like the circuit.
 use racklet_kicad::{
+    boards,
     check::project::Link,
-    circuits,
     cli::{Kicad, Project},
 };
 
@@ -14,10 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .ok_or("a folder")?
         .to_string_lossy()
         .into_owned();
-    let design = circuits::find(&name).ok_or("no circuit is called like the folder")?;
+    let board = boards::find(&name).ok_or("no board is called like the folder")?;
     let (kicad, project) = (Kicad::new()?, Project { folder, name });
     for link in Link::ALL {
-        let found = link.findings(&kicad, &project, &design)?;
+        let found = link.findings(&kicad, &project, &board)?;
         println!("{}: {} findings", link.title(), found.len());
         for line in found {
             println!("  {line}");

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use racklet_kicad::{
-    circuits,
+    boards::{self, Board},
     schematic::generate::{check, schematics},
 };
 
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .nth(1)
             .ok_or("the folder of the projects")?,
     );
-    for design in [circuits::bmc::design(), circuits::backplane::design()] {
+    for Board { design, .. } in boards::all() {
         let project = kicad.join(design.name);
         schematics(&design, &project)?;
         if let Err(error) = check(&design, &project) {

@@ -4,6 +4,7 @@
 //!
 //! `cargo run -p racklet-kicad --example tables`
 
+use racklet_kicad::boards;
 use racklet_kicad::bom::{Parts, total};
 use racklet_kicad::bring_up;
 use racklet_kicad::check::power;
@@ -15,7 +16,7 @@ use std::path::Path;
 fn main() -> Result<(), Box<dyn Error>> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/hardware");
     let (bmc, backplane) = (bmc::design(), backplane::design());
-    let costs = total::markdown(&Parts::ours()?, &bmc, &backplane);
+    let costs = total::markdown(&Parts::ours()?, &boards::all());
     replace(&docs.join("bom.md"), &costs)?;
     let budget = power::budget(&bmc, &backplane);
     replace(&docs.join("power.md"), &budget.loads())?;

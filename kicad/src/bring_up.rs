@@ -23,12 +23,12 @@ pub fn table(design: &Design) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::circuits;
+    use crate::boards::{self, Board};
 
     #[test]
     fn the_document_has_the_test_points_of_the_boards() {
         let page = include_str!("../../docs/hardware/bring-up.md");
-        for design in circuits::all() {
+        for Board { design, .. } in boards::all() {
             let table = table(&design);
             assert!(table.lines().count() > 7, "{table}");
             assert!(

@@ -3,11 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::circuits;
+use crate::boards::{self, Row};
 use crate::cli::{Kicad, KicadError};
 use crate::design::Design;
 use crate::footprints::Library;
-use crate::layout;
 use crate::pcb::build::{Binding, BuildError, Draft};
 use crate::pcb::fill::{self, FillError};
 use crate::pcb::netlist::NetlistError;
@@ -24,8 +23,8 @@ const ROUNDS: usize = 60;
 /// Why a board was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum BoardError {
-    /// There is no layout of that name.
-    #[error("no layout for a board called {0}")]
+    /// There is no row of that name.
+    #[error("no board is called {0}")]
     Unknown(String),
     /// It cannot be completed; what there is was written for a look.
     #[error("lay out {board}")]
@@ -78,30 +77,19 @@ pub enum BoardError {
 }
 
 /// Writes the project called `name` into its folder `dir`: schematic, project, rules and, named as the schematic has it, the board.
-/// The project's own footprints and symbols are beside the folder. A circuit that has no layout yet gets no board.
+/// The project's own footprints and symbols are beside the folder.
 ///
 /// # Errors
 /// [`BoardError`].
 pub fn boards(name: &str, dir: &Path) -> Result<(), BoardError> {
-    let design = circuits::find(name).ok_or_else(|| BoardError::Unknown(name.into()))?;
+    let row = boards::row(name).ok_or_else(|| BoardError::Unknown(name.into()))?;
+    let design = (row.circuit)();
     schematics(&design, dir).map_err(|source| BoardError::Schematic {
         board: design.name,
         source: Box::new(source),
     })?;
-    if layout_of(&design).is_none() {
-        return Ok(());
-    }
     let binding = bind(&design, &dir.join(format!("{name}.kicad_sch")))?;
-    board(&design, &binding, dir)
-}
-
-/// What lays a circuit out.
-fn layout_of(design: &Design) -> Option<fn(&mut Draft<'_>)> {
-    match design.name {
-        "backplane" => Some(layout::backplane::lay_out),
-        "bmc" => Some(layout::bmc::lay_out),
-        _ => None,
-    }
+    board(row, &design, &binding, dir)
 }
 
 fn bind(design: &Design, schematic: &Path) -> Result<Binding, BoardError> {
@@ -118,11 +106,11 @@ fn bind(design: &Design, schematic: &Path) -> Result<Binding, BoardError> {
 }
 
 /// Writes a design's board with given names beside its project.
-fn board(design: &Design, binding: &Binding, dir: &Path) -> Result<(), BoardError> {
+fn board(row: &Row, design: &Design, binding: &Binding, dir: &Path) -> Result<(), BoardError> {
     let own = dir.parent().unwrap_or(dir);
     let mut library = Library::new(Path::new(STOCK_FOOTPRINTS), own);
     let mut draft = Draft::new(design, &mut library, binding);
-    layout_of(design).ok_or_else(|| BoardError::Unknown(design.name.into()))?(&mut draft);
+    (row.lay_out)(&mut draft);
     let name = design.name;
     let path = dir.join(format!("{name}.kicad_dru"));
     std::fs::write(&path, rules(design)).map_err(|source| BoardError::Write { path, source })?;

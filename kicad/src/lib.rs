@@ -6,6 +6,7 @@
 //! netlist), the routed board, the firmware's pins and, read back from Gerbers, the copper itself.
 #![forbid(unsafe_code)]
 
+pub mod boards;
 pub mod bom;
 pub mod bring_up;
 pub mod check;

@@ -2,7 +2,7 @@
 //! The committed schematics, where KiCad is installed: they are what the generator draws, KiCad finds nothing in them at
 //! any severity, and their exported netlist is the design.
 
-use racklet_kicad::circuits;
+use racklet_kicad::boards;
 use racklet_kicad::cli::Kicad;
 use racklet_kicad::design::Design;
 use racklet_kicad::project;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 fn designs() -> Vec<Design> {
     if Kicad::is_installed() {
-        return vec![circuits::bmc::design(), circuits::backplane::design()];
+        return boards::all().into_iter().map(|it| it.design).collect();
     }
     eprintln!("skipped: KiCad is not installed");
     Vec::new()

@@ -2,7 +2,7 @@
 //! The pads of every part against KiCad's stock libraries, where they are installed: a misread datasheet, a wrong
 //! footprint and a forgotten pad are noticed here, before anything is drawn.
 
-use racklet_kicad::circuits;
+use racklet_kicad::boards;
 use racklet_kicad::design::{Design, Part};
 use racklet_kicad::sexpr::Sexpr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ const FOOTPRINTS: &str = "/usr/share/kicad/footprints";
 type Library = BTreeMap<String, BTreeMap<String, String>>;
 
 fn designs() -> Vec<Design> {
-    vec![circuits::bmc::design(), circuits::backplane::design()]
+    boards::all().into_iter().map(|it| it.design).collect()
 }
 
 fn library(name: &str) -> Library {

@@ -15,11 +15,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use racklet_kicad::{
+    boards::{self, Board},
     bom::{self, Parts},
-    check::{self, project::Link},
-    circuits,
+    check::project::Link,
     cli::{Kicad, Project},
-    design::Design,
     generate, outputs,
 };
 
@@ -79,7 +78,7 @@ fn everything(arguments: &Arguments) -> Result<()> {
     if arguments.check {
         committed_is_generated(&folder)?;
     } else {
-        for design in drawn(&folder)? {
+        for Board { design, .. } in drawn(&folder)? {
             regenerate(&design, &folder, true)?;
         }
     }
@@ -118,32 +117,39 @@ pub(crate) fn check_if_installed() -> Result<()> {
 }
 
 fn circuits_are_good() -> Result<()> {
-    let mut faults: Vec<String> = check::ours().iter().map(ToString::to_string).collect();
+    let mut faults: Vec<String> = Vec::new();
+    let boards = boards::all();
+    faults.extend(boards::faults(&boards).iter().map(ToString::to_string));
     let parts = Parts::ours().context("kicad/parts.toml")?;
-    let (bmc, backplane) = (circuits::bmc::design(), circuits::backplane::design());
-    let priced = bom::check::faults(&parts, &bmc, &backplane, bom::Date::today());
+    let priced = bom::check::faults(&parts, &boards, bom::Date::today());
     faults.extend(priced.iter().map(ToString::to_string));
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
     Ok(())
 }
 
 /// The circuits that have a project; those that have none are named.
-fn drawn(folder: &Path) -> Result<Vec<Design>> {
+fn drawn(folder: &Path) -> Result<Vec<Board>> {
     let projects = Project::all(folder)?;
-    let (drawn, others): (Vec<_>, Vec<_>) = circuits::all()
-        .into_iter()
-        .partition(|design| projects.iter().any(|project| project.name == design.name));
-    for design in others {
+    let (drawn, others): (Vec<_>, Vec<_>) = boards::all().into_iter().partition(|board| {
+        projects
+            .iter()
+            .any(|project| project.name == board.row.name)
+    });
+    for board in others {
         say(&format!(
             "  NOT DRAWN: the circuit {} has no project kicad/{0}/ yet; it is not covered by what follows",
-            design.name
+            board.row.name
         ));
     }
     Ok(drawn)
 }
 
 /// Makes the files of a project in `folder/<name>`; its board too unless it was never laid out.
-fn regenerate(design: &Design, folder: &Path, with_board: bool) -> Result<()> {
+fn regenerate(
+    design: &racklet_kicad::design::Design,
+    folder: &Path,
+    with_board: bool,
+) -> Result<()> {
     let name = design.name;
     let project = folder.join(name);
     step(
@@ -179,7 +185,7 @@ fn regenerate(design: &Design, folder: &Path, with_board: bool) -> Result<()> {
 fn committed_is_generated(folder: &Path) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let mut differing = BTreeSet::new();
-    for design in drawn(folder)? {
+    for Board { design, .. } in drawn(folder)? {
         let committed = Project {
             folder: folder.join(design.name),
             name: design.name.into(),
@@ -230,8 +236,8 @@ fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
 /// Every link of the chain of checks; those of the board where there is one.
 fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
     let name = &project.name;
-    let Some(design) = circuits::find(name) else {
-        bail!("kicad/{name} is a project of no circuit");
+    let Some(board) = boards::find(name) else {
+        bail!("kicad/{name} is a project of no board");
     };
     let has_board = project.file("kicad_pcb").is_file();
     for link in Link::ALL {
@@ -246,7 +252,7 @@ fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
                 // A copy: KiCad leaves files beside what it reads.
                 let scratch = tempfile::tempdir()?;
                 let copy = project.copied(scratch.path())?;
-                let found = link.findings(kicad, &copy, &design)?;
+                let found = link.findings(kicad, &copy, &board)?;
                 ensure!(
                     found.is_empty(),
                     "{} findings:\n{}",
@@ -275,13 +281,13 @@ fn release_all(kicad: &Kicad, folder: &Path, documents: Option<&Path>) -> Result
             continue;
         }
         let name = project.name.clone();
-        let design = circuits::find(&name);
+        let board = boards::find(&name);
         let to = paths::products()?.join("hardware").join(&name);
         step(&format!("{name}: release folder"), "hw-release", 30, || {
             Ok(outputs::release(
                 kicad,
                 &project,
-                design.as_ref(),
+                board.as_ref().map(|it| &it.design),
                 Some(&ibom),
                 &to,
             )?)

@@ -3,6 +3,7 @@
 
 use super::total::{self, Profile};
 use super::{Date, Entry, Item, Parts};
+use crate::boards::Board;
 use crate::check::Fault;
 use crate::design::Design;
 use racklet_boards::dimensions::{self, Rack};
@@ -26,10 +27,10 @@ const WASTE: f64 = 1.05;
 
 /// All checks, as of a day.
 #[must_use]
-pub fn faults(parts: &Parts, bmc: &Design, backplane: &Design, today: Date) -> Vec<Fault> {
+pub fn faults(parts: &Parts, boards: &[Board], today: Date) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut used = BTreeSet::new();
-    for design in [bmc, backplane] {
+    for Board { design, .. } in boards {
         for part in &design.parts {
             let Some(key) = part.bom else {
                 continue;
@@ -69,7 +70,7 @@ pub fn faults(parts: &Parts, bmc: &Design, backplane: &Design, today: Date) -> V
             .flat_map(|it| entry(it, today)),
     );
     for (profile, allowed) in [(Profile::Full, FULL_RACK), (Profile::Cheap, CHEAP_RACK)] {
-        let sum = total::sum(parts, bmc, backplane, profile);
+        let sum = total::sum(parts, boards, profile);
         if !allowed.contains(&sum) {
             let (least, most) = allowed.into_inner();
             faults.push(Fault::at(
@@ -186,12 +187,13 @@ fn entry(entry: &Entry, today: Date) -> Vec<Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::circuits::{backplane, bmc};
+    use crate::boards;
+    use crate::circuits::bmc;
 
     fn said(spoil: impl Fn(&mut Parts), today: Date) -> Vec<String> {
         let mut parts = Parts::ours().unwrap();
         spoil(&mut parts);
-        faults(&parts, &bmc::design(), &backplane::design(), today)
+        faults(&parts, &boards::all(), today)
             .iter()
             .map(ToString::to_string)
             .collect()
@@ -299,7 +301,7 @@ mod tests {
     #[test]
     fn the_document_has_the_table_of_today() {
         let parts = Parts::ours().unwrap();
-        let table = total::markdown(&parts, &bmc::design(), &backplane::design());
+        let table = total::markdown(&parts, &boards::all());
         let document = include_str!("../../../docs/hardware/bom.md");
         assert!(
             document.contains(&table),

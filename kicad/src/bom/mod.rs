@@ -136,7 +136,8 @@ fn coded(value: f64, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::circuits::{backplane, bmc};
+    use crate::boards::{self, Board};
+    use crate::circuits::bmc;
 
     fn number(reference: &str) -> String {
         let design = bmc::design();
@@ -167,7 +168,7 @@ mod tests {
     #[test]
     fn every_part_that_is_bought_is_on_exactly_one_line() {
         let parts = Parts::ours().unwrap();
-        for design in [bmc::design(), backplane::design()] {
+        for Board { design, .. } in boards::all() {
             let bought = design.parts.iter().filter(|part| part.bom.is_some());
             let listed: usize = parts
                 .lines(&design)

@@ -2,11 +2,9 @@
 //! What a rack of five costs, in three profiles.
 
 use super::{Entry, Parts};
+use crate::boards::Board;
 use crate::design::Design;
 use std::fmt::Write as _;
-
-/// BMC boards in a rack.
-const TRAYS: f64 = 5.0;
 
 /// What is bought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,19 +71,13 @@ pub fn board(parts: &Parts, design: &Design, profile: Profile) -> f64 {
 
 /// A rack's costs.
 #[must_use]
-pub fn rack(parts: &Parts, bmc: &Design, backplane: &Design, profile: Profile) -> Vec<Cost> {
-    let mut costs = vec![
-        Cost {
-            what: "parts of a BMC board".to_owned(),
-            quantity: TRAYS,
-            each: board(parts, bmc, profile),
-        },
-        Cost {
-            what: "parts of the backplane".to_owned(),
-            quantity: 1.0,
-            each: board(parts, backplane, profile),
-        },
-    ];
+pub fn rack(parts: &Parts, boards: &[Board], profile: Profile) -> Vec<Cost> {
+    let cost = |it: &Board| Cost {
+        what: format!("parts of {}", it.row.article),
+        quantity: f64::from(it.row.role.pieces()),
+        each: board(parts, &it.design, profile),
+    };
+    let mut costs: Vec<Cost> = boards.iter().map(cost).collect();
     costs.extend(parts.items.iter().map(|item| Cost {
         what: item.entry.what.clone(),
         quantity: item.quantity.get(profile.name()).copied().unwrap_or(0.0),
@@ -96,17 +88,14 @@ pub fn rack(parts: &Parts, bmc: &Design, backplane: &Design, profile: Profile) -
 
 /// What a rack costs, in EUR without tax and shipping.
 #[must_use]
-pub fn sum(parts: &Parts, bmc: &Design, backplane: &Design, profile: Profile) -> f64 {
-    rack(parts, bmc, backplane, profile)
-        .iter()
-        .map(Cost::sum)
-        .sum()
+pub fn sum(parts: &Parts, boards: &[Board], profile: Profile) -> f64 {
+    rack(parts, boards, profile).iter().map(Cost::sum).sum()
 }
 
 /// The three profiles side by side, as Markdown.
 #[must_use]
-pub fn markdown(parts: &Parts, bmc: &Design, backplane: &Design) -> String {
-    let columns = Profile::ALL.map(|profile| rack(parts, bmc, backplane, profile));
+pub fn markdown(parts: &Parts, boards: &[Board]) -> String {
+    let columns = Profile::ALL.map(|profile| rack(parts, boards, profile));
     let mut out = String::from("| EUR | full | cheap | no switch |\n|---|---:|---:|---:|\n");
     let cell = |cost: &Cost| {
         if cost.quantity == 0.0 {

@@ -11,8 +11,8 @@ use std::{fs, path::PathBuf};
 
 use super::{Fault, embedded, layout, mechanics, setup};
 use crate::{
+    boards::Board,
     cli::{Kicad, KicadError, Project},
-    design::Design,
     outputs::{self, OutputError},
     sexpr::{Sexpr, SexprError},
 };
@@ -106,7 +106,7 @@ impl Link {
         self,
         kicad: &Kicad,
         project: &Project,
-        design: &Design,
+        Board { row, design }: &Board,
     ) -> Result<Vec<String>, LinkError> {
         let said = |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect();
         Ok(match self {
@@ -124,15 +124,12 @@ impl Link {
                 let (path, text) = board(project)?;
                 let file = Sexpr::parse(&text).map_err(|error| LinkError::Syntax(path, error))?;
                 let mut faults = mechanics::silk(&file, design);
-                match mechanics::of_project(&project.name) {
-                    Some(dimensions) => faults.extend(mechanics::faults(&file, &dimensions)),
-                    None => faults.push(Fault::at(design.name, "has no dimensions in boards/")),
-                }
+                faults.extend(mechanics::faults(&file, &row.dimensions()));
                 said(faults)
             }
             Self::Layout => {
                 let copper = layout::copper::Copper::read(&board(project)?.1)?;
-                said(layout::rules(&copper, design))
+                said((row.rules)(&copper, design))
             }
             Self::Copper => outputs::copper(kicad, project, Some(design))?
                 .iter()

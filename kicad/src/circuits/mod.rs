@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The circuits of both boards, as intent: parts, values and which net each pad is on.
+//! The circuits of the boards, as intent: parts, values and which net each pad is on.
 //!
 //! Values come with the sum that gave them; the sums themselves are checked in [`crate::check`]. What a block shares
 //! between the boards (the controller, its always-on supply, the slot's contacts) is written once and keeps the same
@@ -15,15 +15,3 @@ mod rp2350;
 mod rs485;
 mod sensors;
 pub mod slot;
-
-/// The boards' circuits, in the order of their names.
-#[must_use]
-pub fn all() -> Vec<crate::design::Design> {
-    vec![backplane::design(), bmc::design()]
-}
-
-/// The circuit called `name`.
-#[must_use]
-pub fn find(name: &str) -> Option<crate::design::Design> {
-    all().into_iter().find(|design| design.name == name)
-}

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The backplane's sheets.
 
-use super::{Section, section};
+use super::{CONTROLLER, Section, section};
+
+/// All of them.
+#[must_use]
+pub fn sections() -> Vec<Section> {
+    [BEFORE, CONTROLLER, AFTER].concat()
+}
 
 /// Before the controller.
-pub(super) const BEFORE: &[Section] = &[
+const BEFORE: &[Section] = &[
     section("input", "USB-C, asks for 20 V", &[("J5", 0), ("U5", 0)]),
     section("input", "Barrel jack, 9 to 20 V", &[("J6", 0), ("D4", 0)]),
     section("input", "Ideal diode of USB-C", &[("Q1", 3), ("U6", 0)]),
@@ -40,7 +46,7 @@ pub(super) const BEFORE: &[Section] = &[
 ];
 
 /// Behind the controller.
-pub(super) const AFTER: &[Section] = &[
+const AFTER: &[Section] = &[
     section("network", "Jack with transformer", &[("J16", 0)]),
     section("network", "Clock", &[("Y2", 0)]),
     section("network", "Ethernet controller", &[("U13", 0)]),

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The BMC board's sheets.
 
-use super::{Section, section};
+use super::{CONTROLLER, Section, section};
+
+/// All of them.
+#[must_use]
+pub fn sections() -> Vec<Section> {
+    [BEFORE, CONTROLLER, AFTER].concat()
+}
 
 /// Before the controller.
-pub(super) const BEFORE: &[Section] = &[
+const BEFORE: &[Section] = &[
     section(
         "input",
         "Slot: ground meets first, then busbar, signals, presence",
@@ -40,7 +46,7 @@ pub(super) const BEFORE: &[Section] = &[
 ];
 
 /// Behind the controller.
-pub(super) const AFTER: &[Section] = &[
+const AFTER: &[Section] = &[
     section("host", "Raspberry Pi", &[("J4", 0)]),
     section(
         "host",

@@ -17,7 +17,7 @@ pub struct Section {
     pub parts: &'static [(&'static str, u8)],
 }
 
-/// The controller's sheet is the same on both boards.
+/// The controller's sheet is the same on every board.
 const CONTROLLER: &[Section] = &[
     section("controller", "USB, for recovery", &[("J2", 0), ("U3", 0)]),
     section("controller", "Crystal", &[("Y1", 0)]),
@@ -30,16 +30,6 @@ const CONTROLLER: &[Section] = &[
         &[("L1", 0), ("R1", 0)],
     ),
 ];
-
-/// The sections of a board's sheets; none for a board that is drawn without.
-#[must_use]
-pub fn sections(board: &str) -> Vec<Section> {
-    match board {
-        "bmc" => [bmc::BEFORE, CONTROLLER, bmc::AFTER].concat(),
-        "backplane" => [backplane::BEFORE, CONTROLLER, backplane::AFTER].concat(),
-        _ => Vec::new(),
-    }
-}
 
 const fn section(
     sheet: &'static str,
@@ -55,14 +45,13 @@ const fn section(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::circuits;
+    use crate::boards;
 
     #[test]
     fn every_section_is_about_parts_of_its_sheet_and_no_part_is_named_twice() {
-        for design in [circuits::bmc::design(), circuits::backplane::design()] {
+        for boards::Board { row, design } in boards::all() {
             let mut seen = std::collections::BTreeSet::new();
-            for section in sections(design.name) {
+            for section in (row.sections)() {
                 for (reference, _) in section.parts {
                     let part = design.part(reference).expect(reference);
                     assert_eq!(part.sheet, section.sheet, "{reference}");

@@ -14,8 +14,8 @@ use std::{
 };
 
 use crate::{
+    boards,
     bom::{Parts, PartsError},
-    check::mechanics,
     cli::{Kicad, KicadError, Project, finish},
     design::Design,
     gerber::{Fabrication, ReadError, compare::Finding},
@@ -147,8 +147,10 @@ pub fn pictures(
     (width, height): (u32, u32),
     to: &Path,
 ) -> Result<(), OutputError> {
-    let is_upright =
-        mechanics::of_project(&project.name).is_some_and(|board| board.size[1] > board.size[0]);
+    let is_upright = boards::row(&project.name).is_some_and(|row| {
+        let [width, height] = row.dimensions().size;
+        height > width
+    });
     let (width, height) = match is_upright {
         true => (height, width),
         false => (width, height),

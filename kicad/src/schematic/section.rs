@@ -12,8 +12,9 @@ use super::{
     route, text_steps,
 };
 use crate::{
+    boards,
     design::Part,
-    drawing::{Section, sections},
+    drawing::Section,
     symbols::{Point, Side},
 };
 
@@ -35,10 +36,10 @@ pub(super) fn framed(plan: &Plan<'_>, sheet: &'static str) -> Result<Vec<Block>,
         title: "",
         parts: &[],
     }];
-    let mut own: Vec<Section> = sections(plan.design.name)
-        .iter()
+    let mut own: Vec<Section> = boards::row(plan.design.name)
+        .map_or_else(Vec::new, |row| (row.sections)())
+        .into_iter()
         .filter(|section| section.sheet == sheet)
-        .copied()
         .collect();
     if own.is_empty() {
         own.extend(whole);

@@ -2,8 +2,7 @@
 //! Mistakes within the circuits: the first link, before anything is drawn. More of them are beside each check in `kicad/src/check`.
 
 use racklet_kicad::{
-    check,
-    circuits::{backplane, bmc},
+    boards,
     design::{Design, Part, Pin},
 };
 
@@ -21,9 +20,12 @@ fn pin<'d>(design: &'d mut Design, reference: &str, named: &str) -> &'d mut Pin 
 
 #[track_caller]
 fn refused(says: &str, spoil: impl FnOnce(&mut Design, &mut Design)) {
-    let (mut bmc, mut backplane) = (bmc::design(), backplane::design());
-    spoil(&mut bmc, &mut backplane);
-    let found = check::circuits(&bmc, &backplane);
+    let mut all = boards::all();
+    let [bmc, backplane] = &mut all[..] else {
+        panic!("a third board wants a third argument here")
+    };
+    spoil(&mut bmc.design, &mut backplane.design);
+    let found = boards::faults(&all);
     let said: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert!(
         said.iter().any(|it| it.contains(says)),

@@ -7,10 +7,9 @@ use std::{
 };
 
 use racklet_kicad::{
+    boards::{self, Board},
     check::project::Link,
-    circuits,
     cli::{Kicad, Project},
-    design::Design,
     sexpr::Sexpr,
 };
 
@@ -18,7 +17,7 @@ use racklet_kicad::{
 pub(crate) struct Spoilt {
     kicad: Kicad,
     pub(crate) project: Project,
-    design: Design,
+    meant: Board,
     _scratch: tempfile::TempDir,
 }
 
@@ -60,7 +59,7 @@ impl Spoilt {
         Self {
             kicad: Kicad::new().unwrap(),
             project: project.copied(scratch.path()).unwrap(),
-            design: circuits::find(&project.name).unwrap(),
+            meant: boards::find(&project.name).unwrap(),
             _scratch: scratch,
         }
     }
@@ -110,7 +109,7 @@ impl Spoilt {
 
     /// What a link of the chain says; an error of its own counts.
     pub(crate) fn findings(&self, link: Link) -> Vec<String> {
-        match link.findings(&self.kicad, &self.project, &self.design) {
+        match link.findings(&self.kicad, &self.project, &self.meant) {
             Ok(findings) => findings,
             Err(error) => {
                 let error: &dyn std::error::Error = &error;

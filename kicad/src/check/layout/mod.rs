@@ -10,19 +10,6 @@ pub mod distance;
 pub mod pairs;
 pub mod rp2350;
 
-use crate::check::Fault;
-use crate::design::Design;
-
-/// The rules of the design's board.
-#[must_use]
-pub fn rules(copper: &copper::Copper, design: &Design) -> Vec<Fault> {
-    match design.name {
-        "backplane" => backplane::rules(copper, design),
-        "bmc" => bmc::rules(copper, design),
-        other => vec![Fault::at(other, "nobody has written its layout's rules")],
-    }
-}
-
 #[cfg(test)]
 mod spoilt {
     use std::{fs, path::Path};

@@ -8,7 +8,7 @@
 
 mod seen;
 
-use racklet_boards::dimensions::{Body, Dimensions, Edge, find};
+use racklet_boards::dimensions::{Body, Dimensions, Edge};
 
 use super::Fault;
 use crate::{design::Design, sexpr::Sexpr};
@@ -31,16 +31,6 @@ const SOCKET: &str = "racklet:Slot_Socket";
 
 /// Pitch of the Raspberry Pi's header.
 const HEADER: f64 = 2.54;
-
-/// The dimensions of a project's board.
-#[must_use]
-pub fn of_project(name: &str) -> Option<Dimensions> {
-    match name {
-        "bmc" => find("rp2350-bmc"),
-        "backplane" => find("rp2350-rmc"),
-        _ => None,
-    }
-}
 
 /// What of the board is not where the dimensions have it.
 #[must_use]
