@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is computed, as the tables of `docs/hardware/enclosure.md`; `cargo run -p racklet-enclosure --example tables` writes them there,
+//! What is computed, as the tables of `docs/hardware/enclosure.md`; `cargo run -p racklet-enclosure --bin case tables` writes them there,
 //! and a test compares.
 
 use std::fmt::Write as _;

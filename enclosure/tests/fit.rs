@@ -261,7 +261,7 @@ fn the_document_has(tables: &[String]) {
     for table in tables {
         assert!(
             document.contains(table),
-            "run `cargo run -p racklet-enclosure --example tables` for:\n{table}"
+            "run `cargo run -p racklet-enclosure --bin case tables` for:\n{table}"
         );
     }
 }

@@ -33,7 +33,7 @@ mod tests {
             assert!(table.lines().count() > 7, "{table}");
             assert!(
                 page.contains(&table),
-                "run `cargo run -p racklet-kicad --example tables`:\n{table}"
+                "run `cargo run -p racklet-kicad --bin hardware tables`:\n{table}"
             );
         }
     }

@@ -35,7 +35,7 @@ fn the_committed_projects_are_what_the_generator_writes() {
             let committed = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(
                 committed == text,
-                "{}: run `cargo run -p racklet-kicad --example schematic -- kicad`",
+                "{}: run `cargo xtask hardware`",
                 path.display()
             );
         }

@@ -97,7 +97,7 @@ fn the_committed_decks_are_those_of_the_design() {
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             committed == simulation.deck(),
-            "{path}: run `cargo run -p racklet-kicad --example spice`"
+            "{path}: run `cargo run -p racklet-kicad --bin hardware spice`"
         );
     }
 }

@@ -305,7 +305,7 @@ mod tests {
         let document = include_str!("../../../docs/hardware/bom.md");
         assert!(
             document.contains(&table),
-            "run `cargo run -p racklet-kicad --example tables` for docs/hardware/bom.md:\n{table}"
+            "run `cargo run -p racklet-kicad --bin hardware tables` for docs/hardware/bom.md:\n{table}"
         );
     }
 }

@@ -404,7 +404,7 @@ mod tests {
         for table in [budget.loads(), budget.parts()] {
             assert!(
                 document.contains(&table),
-                "run `cargo run -p racklet-kicad --example tables` for docs/hardware/power.md:\n{table}"
+                "run `cargo run -p racklet-kicad --bin hardware tables` for docs/hardware/power.md:\n{table}"
             );
         }
     }

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writes the tables that are computed from the designs into docs/hardware: what a rack costs, its power budget, test points. A
 //! table ends at the first empty line behind its head.
-//!
-//! `cargo run -p racklet-kicad --example tables`
 
-use racklet_kicad::boards;
-use racklet_kicad::bom::{Parts, total};
-use racklet_kicad::bring_up;
-use racklet_kicad::check::power;
-use racklet_kicad::circuits::{backplane, bmc};
-use std::error::Error;
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/hardware");
+use anyhow::{Context as _, Result};
+use racklet_kicad::{
+    boards,
+    bom::{Parts, total},
+    bring_up,
+    check::power,
+    circuits::{backplane, bmc},
+};
+
+use crate::folder;
+
+pub(crate) fn write() -> Result<()> {
+    let docs = folder().join("../docs/hardware");
     let (bmc, backplane) = (bmc::design(), backplane::design());
     let costs = total::markdown(&Parts::ours()?, &boards::all());
     replace(&docs.join("bom.md"), &costs)?;
@@ -28,14 +30,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Puts a table in place of the one with the same head.
-fn replace(path: &Path, table: &str) -> Result<(), Box<dyn Error>> {
-    let text = fs::read_to_string(path)?;
-    let head = table.lines().next().ok_or("an empty table")?;
+fn replace(path: &Path, table: &str) -> Result<()> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let head = table.lines().next().context("an empty table")?;
     let start = text
         .find(head)
-        .ok_or("the document lacks the table's head")?;
+        .with_context(|| format!("{} lacks the table's head {head}", path.display()))?;
     let rest = &text[start..];
     let end = rest.find("\n\n").map_or(rest.len(), |at| at + 1);
-    fs::write(path, format!("{}{table}{}", &text[..start], &rest[end..]))?;
-    Ok(())
+    let text = format!("{}{table}{}", &text[..start], &rest[end..]);
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }

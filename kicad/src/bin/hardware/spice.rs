@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs all simulations of the BMC board, writes their decks to `kicad/spice/` and their plots to `docs/hardware/spice/`.
-//!
-//! `cargo run -p racklet-kicad --example spice`
 
-use racklet_kicad::circuits::bmc;
-use racklet_kicad::spice::simulations;
-use std::error::Error;
 use std::fs;
-use std::path::Path;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let decks = root.join("spice");
-    let plots = root.join("../docs/hardware/spice");
-    fs::create_dir_all(&decks)?;
-    fs::create_dir_all(&plots)?;
+use anyhow::{Context as _, Result, ensure};
+use racklet_kicad::{circuits::bmc, spice::simulations};
+
+use crate::folder;
+
+pub(crate) fn run() -> Result<()> {
+    let decks = folder().join("spice");
+    let plots = folder().join("../docs/hardware/spice");
+    fs::create_dir_all(&decks).context("make kicad/spice")?;
+    fs::create_dir_all(&plots).context("make docs/hardware/spice")?;
     let mut good = true;
     for simulation in simulations(&bmc::design())? {
         let name = simulation.name;
@@ -27,9 +25,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             good &= it.is_good();
         }
     }
-    if good {
-        Ok(())
-    } else {
-        Err("a figure is out of its bounds".into())
-    }
+    ensure!(good, "a figure is out of its bounds");
+    Ok(())
 }
