@@ -1,51 +1,105 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Everything that tests and demo need, in order, into `target/racklet`.
+//! Everything that tests or the demo need, into `target/racklet`: kernels beside programs where memory allows.
 
-use std::{fs, process::Command};
-
-use anyhow::{Context as _, Result};
-use racklet_tests::artifacts::Artifacts;
-
-use crate::{
-    debian, kernel, os, packages, paths,
-    progress::{self, say},
-    rust, tray,
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
-/// Sets up what is missing, builds what has changed.
-pub(crate) fn everything() -> Result<Artifacts> {
-    packages::require_all()?;
-    racklet()?;
-    let lock = paths::lock_cache()?;
-    let library = rust::require()?;
-    busybox()?;
-    kernel::build(&[])?;
-    drop(lock);
-    tray::build(&library)?;
-    os::pack()?;
-    let artifacts = Artifacts::find()?;
-    sizes(&artifacts)?;
-    Ok(artifacts)
+use anyhow::{Context as _, Result};
+
+use crate::{
+    debian, estimate, kernel, packages, paths,
+    progress::{self, say},
+    rust, tray, zig,
+};
+
+/// What is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Trays, and whoever makes and runs them.
+    Trays,
+    /// The same, for the demo.
+    Demo,
+    /// What tests need besides.
+    Tests,
 }
 
-/// The user's tool, for this machine.
-fn racklet() -> Result<()> {
+/// Memory that two builds at once want, in KiB: a kernel linked (1 GiB) while a tray's largest program is optimised as a whole
+/// (1.5 GiB), and for each processor a C and a Rust compiler.
+fn for_both(processors: usize) -> u64 {
+    (5 << 19) + (processors as u64) * (3 << 18)
+}
+
+/// Sets up what is missing, builds what has changed.
+pub(crate) fn everything(what: For) -> Result<()> {
+    progress::plan(estimate::parts(what)?);
+    packages::require_all()?;
+    let lock = paths::lock_cache()?;
+    let library = rust::require()?;
+    zig::ZIG.require()?;
+    busybox()?;
+    let kernels = || kernel::build(&[]);
+    let programs = || {
+        machine()?;
+        tray::build(&library, what)
+    };
+    let processors = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    if paths::available_memory()? >= for_both(processors) {
+        both(kernels, programs)?;
+    } else {
+        say(
+            "  one after the other: there is not enough free memory to build kernels and programs at once",
+        );
+        kernels()?;
+        programs()?;
+    }
+    drop(lock);
+    os()?;
+    sizes()
+}
+
+/// Does both at once. Where one fails the other is ended.
+fn both(one: impl FnOnce() -> Result<()> + Send, other: impl FnOnce() -> Result<()>) -> Result<()> {
+    let first = Mutex::new(Ok(()));
+    let done = |result: Result<()>| {
+        if result.is_err() {
+            let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+            // What fails after that was ended because of it.
+            if first.is_ok() {
+                *first = result;
+                progress::stop();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| done(one()));
+        done(other());
+    });
+    progress::go_on();
+    first.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Programs for this machine, in one run of cargo so that what they share is compiled once: the user's tool, what packs an
+/// operating system, what boots trays.
+fn machine() -> Result<()> {
     progress::run(
-        "racklet, the user's tool",
-        "racklet",
-        150,
-        Command::new("cargo").current_dir(paths::workspace()).args([
-            "build",
-            "-p",
-            "racklet-cli",
-            "--bin",
-            "racklet",
-        ]),
+        "programs for this machine: racklet, os, tray",
+        estimate::machine_key(),
+        estimate::MACHINE,
+        Command::new("cargo")
+            .current_dir(paths::workspace())
+            .args(["build", "-p", "racklet-cli", "-p", "racklet-image"])
+            .args(["-p", "racklet-tests", "--bin", "racklet", "--bin", "os"])
+            .args(["--bin", "tray"]),
     )?;
     let bin = paths::made(paths::products()?.join("bin"))?;
     // Copying over a program that runs fails; renaming does not.
     let partial = bin.join("racklet.partial");
-    fs::copy(paths::target().join("debug/racklet"), &partial).context("copy racklet")?;
+    fs::copy(paths::program("racklet"), &partial).context("copy racklet")?;
     fs::rename(partial, bin.join("racklet")).context("put racklet in its place")
 }
 
@@ -64,22 +118,78 @@ fn busybox() -> Result<()> {
     Ok(())
 }
 
-fn sizes(artifacts: &Artifacts) -> Result<()> {
-    let size = |path: &std::path::Path| -> Result<u64> { Ok(fs::metadata(path)?.len()) };
+/// The two initramfs; what they consist of is `image/src/bin/os.rs`.
+fn os() -> Result<()> {
+    progress::run(
+        "pack the operating system",
+        "pack",
+        estimate::PACK,
+        Command::new(paths::program("os"))
+            .arg(paths::made(paths::products()?.join("os"))?)
+            .arg(tray::folder())
+            .arg(kernel::folder("guest")?.join("vmlinux")),
+    )
+}
+
+fn sizes() -> Result<()> {
+    let folder = paths::products()?;
+    let size = |name: &str| -> Result<u64> {
+        let path: &Path = &folder.join(name);
+        let metadata = fs::metadata(path).with_context(|| format!("size of {}", path.display()))?;
+        Ok(metadata.len())
+    };
     let mib = |bytes: u64| {
         let hundredths = bytes * 100 / (1 << 20);
         format!("{}.{:02} MiB", hundredths / 100, hundredths % 100)
     };
-    let [boot, initramfs] = [
-        size(&artifacts.bootstrap_kernel())?,
-        size(&artifacts.bootstrap_initramfs())?,
-    ];
-    let payload = size(&artifacts.host_kernel())? + size(&artifacts.host_initramfs())?;
+    let initramfs = size("os/bootstrap.cpio.zst")?;
     say(&format!(
         "  bootstrap {} (of it initramfs {}), payload {}",
-        mib(boot + initramfs),
+        mib(size("kernel/boot/bzImage")? + initramfs),
         mib(initramfs),
-        mib(payload)
+        mib(size("kernel/host/bzImage")? + size("os/hypervisor.cpio.zst")?)
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::bail;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn two_processors_build_both_in_four_gibibytes() {
+        assert_eq!(for_both(2), 4 << 20);
+        assert!(for_both(16) > 14 << 20);
+    }
+
+    #[test]
+    fn where_one_fails_the_other_is_ended_and_the_first_failure_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = Instant::now();
+        let error = both(
+            || {
+                // Begins after the sleep has.
+                while !folder.path().join("begun").exists() {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                bail!("no flour")
+            },
+            || {
+                progress::run(
+                    "a long step",
+                    "test-both",
+                    1,
+                    Command::new("sh")
+                        .args(["-c", "touch begun; exec sleep 600"])
+                        .current_dir(&folder),
+                )
+            },
+        )
+        .unwrap_err();
+        assert_eq!(error.to_string(), "no flour");
+        // Not a matter of speed: the step would have gone on for ten minutes.
+        assert!(start.elapsed() < Duration::from_secs(300));
+    }
 }

@@ -10,10 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use racklet_tests::process::output;
 
 use crate::{
     hash, paths,
+    process::output,
     progress::{run, say},
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct Deb {
 /// otherwise from Debian 13 and its backports. What is in the cache is used as it is.
 pub(crate) fn download(package: &str, version: &str) -> Result<Deb> {
     let folder = paths::cache()?.join("debs");
-    if let Some(deb) = cached(&folder, package, version)? {
+    if let Some(deb) = cached(package, version)? {
         return Ok(deb);
     }
     let own = Apt {
@@ -51,7 +51,9 @@ pub(crate) fn download(package: &str, version: &str) -> Result<Deb> {
     apt.fetch(package, &exact, &folder)
 }
 
-fn cached(folder: &Path, package: &str, version: &str) -> Result<Option<Deb>> {
+/// What the cache says it has of a package, unverified.
+pub(crate) fn recorded(package: &str) -> Result<Option<Deb>> {
+    let folder = paths::cache()?.join("debs");
     let Ok(text) = fs::read_to_string(folder.join(format!("{package}.json"))) else {
         return Ok(None);
     };
@@ -62,9 +64,14 @@ fn cached(folder: &Path, package: &str, version: &str) -> Result<Option<Deb>> {
         version: field("version"),
         sha256: field("sha256"),
     };
-    let good = deb.version.starts_with(version)
-        && deb.path.is_file()
-        && hash::of_file(&deb.path)? == deb.sha256;
+    Ok(deb.path.is_file().then_some(deb))
+}
+
+fn cached(package: &str, version: &str) -> Result<Option<Deb>> {
+    let Some(deb) = recorded(package)? else {
+        return Ok(None);
+    };
+    let good = deb.version.starts_with(version) && hash::of_file(&deb.path)? == deb.sha256;
     Ok(good.then_some(deb))
 }
 

@@ -4,18 +4,8 @@
 use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use racklet_tests::process::describe;
 
-use crate::{paths, progress};
-
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// Seconds for each target
-    #[arg(long, default_value_t = 30)]
-    seconds: u32,
-    /// Only targets whose name contains this
-    filter: Option<String>,
-}
+use crate::{arguments::Given, paths, process::describe, progress};
 
 /// What `cargo fuzz` passes: coverage for libFuzzer, overflow checks and debug assertions.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -24,7 +14,9 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(given: &Given) -> Result<()> {
+    let seconds: u32 = given.value("--seconds").unwrap_or("30").parse()?;
+    let filter = given.words.first();
     let fuzz = paths::workspace().join("fuzz");
     let target = paths::target().join("fuzz");
     progress::run(
@@ -40,12 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut names: Vec<String> = fs::read_dir(fuzz.join("fuzz_targets"))
         .context("folder fuzz/fuzz_targets")?
         .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()))
-        .filter(|name| {
-            arguments
-                .filter
-                .as_ref()
-                .is_none_or(|part| name.contains(part))
-        })
+        .filter(|name| filter.is_none_or(|part| name.contains(part)))
         .collect();
     names.sort();
     if names.is_empty() {
@@ -57,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let found = paths::made(fuzz.join("artifacts").join(name))?;
         let mut command = Command::new(target.join(TRIPLE).join("release").join(name));
         command
-            .arg(format!("-max_total_time={}", arguments.seconds))
+            .arg(format!("-max_total_time={}", seconds))
             .args(["-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1"])
             .arg(format!("-artifact_prefix={}/", found.display()))
             .arg(&corpus);
@@ -69,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         if let Err(error) = progress::run(
             &format!("fuzz {name}"),
             &key,
-            u64::from(arguments.seconds),
+            u64::from(seconds),
             &mut command,
         ) {
             eprintln!("{error:#}\n  again: {}", describe(&command));

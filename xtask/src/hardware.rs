@@ -7,30 +7,19 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context as _, Result};
 
 use crate::{
+    arguments::Given,
     hash, ibom, packages, paths,
     progress::{self, say},
 };
 
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// Changes nothing: checks that what is committed is what would be made, and that it passes every check
-    #[arg(long)]
-    check: bool,
-    /// Leaves out the release folder
-    #[arg(long)]
-    no_outputs: bool,
-    /// Installs what all this needs, and stops
-    #[arg(long)]
-    setup: bool,
-}
-
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(given: &Given) -> Result<()> {
     packages::require(packages::hardware()?)?;
-    if arguments.setup {
+    if given.has("--setup") {
         return Ok(());
     }
-    everything(arguments)?;
-    if arguments.check {
+    let check = given.has("--check");
+    everything(check, !given.has("--no-outputs"))?;
+    if check {
         let mut tests = Command::new("cargo");
         tests
             .args(["test", "--workspace", "--test", "mutations"])
@@ -45,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn everything(arguments: &Arguments) -> Result<()> {
+fn everything(check: bool, outputs: bool) -> Result<()> {
     progress::run(
         "the programs that make and judge boards and case",
         "hw-programs",
@@ -59,18 +48,18 @@ fn everything(arguments: &Arguments) -> Result<()> {
         "trays and case: closed, thick enough, without collisions",
         "hw-enclosure",
         45,
-        program("case").arg("check"),
+        Command::new(paths::program("case")).arg("check"),
     )?;
-    if arguments.check {
+    if check {
         boards("boards: made again, compared, checked", "hw-check", "check")?;
     } else {
         boards("boards: made and checked", "hw-make", "make")?;
     }
-    if arguments.no_outputs {
+    if !outputs {
         return Ok(());
     }
     let documents = paths::workspace().join("docs/hardware");
-    release((!arguments.check).then_some(&*documents))
+    release((!check).then_some(&*documents))
 }
 
 /// The full chain of checks, where KiCad is installed; `cargo xtask test` calls it.
@@ -88,20 +77,17 @@ pub(crate) fn check_if_installed() -> Result<()> {
         return Ok(());
     }
     // The mutations are among the workspace's tests.
-    everything(&Arguments {
-        check: true,
-        no_outputs: true,
-        setup: false,
-    })
-}
-
-fn program(name: &str) -> Command {
-    Command::new(paths::target().join("debug").join(name))
+    everything(true, false)
 }
 
 /// What `hardware make` and `hardware check` do; boards that they do not cover are named.
 fn boards(title: &str, key: &str, command: &str) -> Result<()> {
-    progress::run(title, key, 240, program("hardware").arg(command))?;
+    progress::run(
+        title,
+        key,
+        240,
+        Command::new(paths::program("hardware")).arg(command),
+    )?;
     let log = paths::logs()?.join(format!("{key}.log"));
     let said = fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;
     for line in said.lines().filter(|line| line.starts_with("NOT ")) {
@@ -118,14 +104,17 @@ fn release(documents: Option<&Path>) -> Result<()> {
         "trays and case: STL and pictures",
         "hw-stl",
         90,
-        program("case").arg("make").arg(case).args(documents),
+        Command::new(paths::program("case"))
+            .arg("make")
+            .arg(case)
+            .args(documents),
     )?;
     let ibom = ibom::IBOM.require()?.join("generate_interactive_bom");
     progress::run(
         "boards: release folders",
         "hw-release",
         60,
-        program("hardware")
+        Command::new(paths::program("hardware"))
             .arg("release")
             .arg(&whole)
             .arg(ibom)

@@ -10,37 +10,31 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use racklet_tests::{artifacts::Artifacts, process::output};
 
 use crate::{
+    arguments::Given,
     build, paths,
+    process::output,
     progress::{self, say},
 };
 
 /// Of everything that is built for trays so far.
 const ARCHITECTURE: &str = "x86_64";
 
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// Where `racklet` goes; ~/.local/bin when left out
-    #[arg(long, value_name = "DIR")]
-    to: Option<PathBuf>,
-}
-
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(given: &Given) -> Result<()> {
     let home = env::var_os("HOME").map(PathBuf::from);
     let data = env::var_os("XDG_DATA_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| home.as_ref().map(|home| home.join(".local/share")))
         .context("neither HOME nor XDG_DATA_HOME is set: where may data be?")?;
-    let programs = match &arguments.to {
-        Some(folder) => folder.clone(),
+    let programs = match given.value("--to") {
+        Some(folder) => folder.into(),
         None => home
             .context("HOME is not set: say with --to where racklet goes")?
             .join(".local/bin"),
     };
-    let artifacts = build::everything()?;
+    build::everything(build::For::Trays)?;
     progress::run(
         "racklet, optimised",
         "racklet-release",
@@ -56,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     )?;
     let racklet = programs.join("racklet");
     place(&paths::target().join("release/racklet"), &racklet)?;
-    for (from, to) in layout(&artifacts) {
+    for (from, to) in layout(&paths::products()?) {
         place(&from, &data.join("racklet").join(to))?;
     }
     for (shell, to) in [
@@ -89,16 +83,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// What is installed, and where in the data folder.
-fn layout(artifacts: &Artifacts) -> Vec<(PathBuf, PathBuf)> {
+fn layout(products: &Path) -> [(PathBuf, PathBuf); 5] {
     [
-        (artifacts.bootloader(), "bootloader.efi"),
-        (artifacts.bootstrap_kernel(), "bootstrap.kernel"),
-        (artifacts.bootstrap_initramfs(), "bootstrap.initramfs"),
-        (artifacts.host_kernel(), "payload.kernel"),
-        (artifacts.host_initramfs(), "payload.initramfs"),
+        ("os/bootloader.efi", "bootloader.efi"),
+        ("kernel/boot/bzImage", "bootstrap.kernel"),
+        ("os/bootstrap.cpio.zst", "bootstrap.initramfs"),
+        ("kernel/host/bzImage", "payload.kernel"),
+        ("os/hypervisor.cpio.zst", "payload.initramfs"),
     ]
-    .map(|(from, to)| (from, Path::new(ARCHITECTURE).join(to)))
-    .into()
+    .map(|(from, to)| (products.join(from), Path::new(ARCHITECTURE).join(to)))
 }
 
 /// Copies a file with its time, which becomes the time of packages that are built from it. One that is in use is replaced, not
@@ -137,8 +130,7 @@ mod tests {
 
     #[test]
     fn what_racklet_looks_for_is_installed_under_the_names_it_looks_for() {
-        let artifacts = Artifacts::in_folder("built");
-        let lines: Vec<String> = layout(&artifacts)
+        let lines: Vec<String> = layout(Path::new("built"))
             .into_iter()
             .map(|(from, to)| format!("{} <- {}", to.display(), from.display()))
             .collect();

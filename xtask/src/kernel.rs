@@ -15,15 +15,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use racklet_tests::process::output;
 
 use crate::{
     debian::{self, Deb},
     hash, paths,
+    process::output,
     progress::{self, say},
 };
 
 const PACKAGE: &str = "linux-source-6.12";
+/// The key of the step that downloads it.
+pub(crate) const DOWNLOAD: &str = "download-linux-source-6.12";
 
 /// The kernels and what each is made of; beside its fragments.
 const RECIPES: &str = include_str!("../../image/kernel/recipes");
@@ -62,11 +64,62 @@ pub(crate) fn folder(name: &str) -> Result<PathBuf> {
     Ok(paths::products()?.join("kernel").join(name))
 }
 
-/// Whether this kernel is in the cache (without verifying it), for the doctor.
-pub(crate) fn cached() -> Result<Vec<(&'static str, bool)>> {
-    let is_there =
-        |recipe: Recipe| Ok((recipe.name, folder(recipe.name)?.join("version").is_file()));
-    recipes().into_iter().map(is_there).collect()
+/// What the doctor is told of a kernel.
+pub(crate) struct Told {
+    pub(crate) name: &'static str,
+    /// Seconds that it takes to build.
+    pub(crate) guess: u64,
+    /// Whether it is in the cache, where it is not verified for this.
+    pub(crate) there: bool,
+}
+
+/// Which kernels there are, and which of them need not be built.
+pub(crate) fn cached() -> Result<Vec<Told>> {
+    let deb = debian::recorded(PACKAGE)?;
+    // Without a compiler there is no key, and surely no kernel.
+    let key = Tools::here().ok();
+    let told = |recipe: &Recipe| -> Result<Told> {
+        let there = match (&deb, &key) {
+            (Some(deb), Some(tools)) => tools.entry(&read(recipe)?, deb)?.join("sha256").is_file(),
+            _ => false,
+        };
+        Ok(Told {
+            name: recipe.name,
+            guess: recipe.guess,
+            there,
+        })
+    };
+    recipes().iter().map(told).collect()
+}
+
+/// Whether the source package and what is in it need not be brought.
+pub(crate) fn source_is_there() -> Result<(bool, bool)> {
+    Ok(match debian::recorded(PACKAGE)? {
+        Some(deb) => (true, source_folder(&deb)?.exists()),
+        None => (false, false),
+    })
+}
+
+/// What a kernel depends on besides its source and its fragments.
+struct Tools {
+    compiler: String,
+    linker: String,
+}
+
+impl Tools {
+    fn here() -> Result<Self> {
+        Ok(Self {
+            compiler: output(Command::new("gcc").arg("--version"))?,
+            linker: output(Command::new("ld").arg("--version"))?,
+        })
+    }
+
+    /// Where in the cache the kernel is that is made of this.
+    fn entry(&self, fragments: &[String], deb: &Deb) -> Result<PathBuf> {
+        let mut parts = vec![deb.sha256.as_str(), &self.compiler, &self.linker];
+        parts.extend(fragments.iter().map(String::as_str));
+        Ok(paths::cache()?.join("kernels").join(hash::of_parts(parts)?))
+    }
 }
 
 /// Builds or reuses the named kernels, all of them if none is named, and puts them into the target folder.
@@ -83,8 +136,7 @@ pub(crate) fn build(names: &[String]) -> Result<()> {
         );
     }
     let deb = debian::download(PACKAGE, "6.12.")?;
-    let compiler = output(Command::new("gcc").arg("--version"))?;
-    let linker = output(Command::new("ld").arg("--version"))?;
+    let tools = Tools::here()?;
     let chosen = recipes
         .iter()
         .filter(|recipe| names.is_empty() || names.iter().any(|name| name == recipe.name));
@@ -92,9 +144,7 @@ pub(crate) fn build(names: &[String]) -> Result<()> {
     let mut last = None;
     for recipe in chosen {
         let fragments = read(recipe)?;
-        let mut parts = vec![deb.sha256.as_str(), &compiler, &linker];
-        parts.extend(fragments.iter().map(String::as_str));
-        let entry = paths::cache()?.join("kernels").join(hash::of_parts(parts));
+        let entry = tools.entry(&fragments, &deb)?;
         if !is_intact(&entry)? {
             let build = builds.join(recipe.folder);
             // What an earlier run left may be half made.
@@ -239,9 +289,13 @@ fn make(
     fs::rename(&partial, entry).context("put the kernel into the cache")
 }
 
+fn source_folder(deb: &Deb) -> Result<PathBuf> {
+    Ok(paths::cache()?.join("linux-source").join(&deb.sha256))
+}
+
 /// The kernel's source, unpacked; once.
 fn unpacked(deb: &Deb) -> Result<PathBuf> {
-    let folder = paths::cache()?.join("linux-source").join(&deb.sha256);
+    let folder = source_folder(deb)?;
     if folder.exists() {
         return Ok(folder);
     }

@@ -4,10 +4,10 @@
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
-use racklet_tests::process::output;
 
 use crate::{
     packages, paths,
+    process::output,
     progress::{self, say},
     rust,
 };

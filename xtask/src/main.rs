@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask`: what a developer runs. Sets up what it needs, builds, tests, and runs the demo.
 //!
-//! It holds no knowledge of how a tray works: it builds the parts and drives the same `racklet` a user has.
+//! It is the door, and compiled before it can say anything: it links none of our crates and few others (`light.rs` counts
+//! them), and holds no knowledge of how a tray works. It builds the parts, and starts the programs that know.
 #![forbid(unsafe_code)]
 
-mod accel;
-mod bench;
+mod arguments;
 mod build;
 mod debian;
-mod demo;
 mod doctor;
+mod estimate;
 mod fuzz;
 mod hardware;
+mod harness;
 mod hash;
 mod ibom;
 mod install;
 mod kernel;
+#[cfg(test)]
+mod light;
 mod lint;
-mod os;
 mod packages;
 mod paths;
+mod process;
 mod progress;
 mod python;
 mod rust;
@@ -27,63 +30,138 @@ mod test;
 mod tray;
 mod zig;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use anyhow::Result;
+use arguments::{Given, Task};
 
-#[derive(Parser)]
-#[command(name = "cargo xtask", about = "Builds, tests and demonstrates Racklet")]
-struct Arguments {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Subcommand)]
-enum Task {
-    /// Sets up and runs the main job: a signed repository, an image, a tray in QEMU, a workload, an edit
-    Demo(demo::Arguments),
-    /// Sets up and runs every test: format, lints, licences, unit, property and end-to-end tests
-    Test(test::Arguments),
-    /// Says what is missing on this machine and why it is needed
-    Doctor(doctor::Arguments),
-    /// Sets up and builds everything that tests and demo need, into target/racklet
-    Build,
-    /// Builds, and puts `racklet` and what it builds trays from where your shell and it find them
-    Install(install::Arguments),
-    /// Builds kernels only, from the distribution's source
-    Kernel {
-        /// Which: boot, host, guest; all of them without
-        names: Vec<String>,
+const TASKS: [Task; 11] = [
+    Task {
+        name: "demo",
+        about: "sets up and runs the main job: a signed repository, an image, a tray in QEMU, a workload, an edit",
+        takes: &[(
+            "--once",
+            "ends when everything has happened, with success only if all of it did",
+        )],
+        run: harness::demo,
     },
-    /// Builds the programs of a tray and the bootloader
-    Programs,
-    /// Makes boards' projects and release outputs anew, or checks those that are committed
-    Hardware(hardware::Arguments),
-    /// Checks format, lints, licences and advisories
-    Lint,
-    /// Measures
-    #[command(subcommand)]
-    Bench(bench::Bench),
-    /// Runs every fuzz target for a while
-    Fuzz(fuzz::Arguments),
-}
+    Task {
+        name: "test",
+        about: "sets up and runs every test: format, lints, licences, unit, property and end-to-end tests",
+        takes: test::TAKES,
+        run: |given| test::run(&given.into()),
+    },
+    Task {
+        name: "doctor",
+        about: "says what is missing on this machine and why it is needed, and how long a demo will take",
+        takes: &[
+            ("--json", "as one JSON value"),
+            (
+                "--undo",
+                "takes back the package source that was added for newer packages; what was installed stays",
+            ),
+        ],
+        run: doctor::run,
+    },
+    Task {
+        name: "build",
+        about: "sets up and builds everything that tests and demo need, into target/racklet",
+        takes: &[],
+        run: |_| build::everything(build::For::Tests),
+    },
+    Task {
+        name: "install",
+        about: "builds, and puts `racklet` and what it builds trays from where your shell and it find them",
+        takes: &[(
+            "--to DIR",
+            "where `racklet` goes; ~/.local/bin when left out",
+        )],
+        run: install::run,
+    },
+    Task {
+        name: "kernel",
+        about: "builds kernels only, from the distribution's source",
+        takes: &[("NAMES", "boot, host, guest; all of them without")],
+        run: |given| packages::require_all().and_then(|()| kernel::build(&given.words)),
+    },
+    Task {
+        name: "programs",
+        about: "builds the programs of a tray and the bootloader",
+        takes: &[],
+        run: |_| {
+            packages::require_all()?;
+            tray::build(&rust::require()?, build::For::Tests)
+        },
+    },
+    Task {
+        name: "hardware",
+        about: "makes boards' projects and release outputs anew, or checks those that are committed",
+        takes: &[
+            (
+                "--check",
+                "changes nothing: checks that what is committed is what would be made, and that it passes every check",
+            ),
+            ("--no-outputs", "leaves out the release folder"),
+            ("--setup", "installs what all this needs, and stops"),
+        ],
+        run: hardware::run,
+    },
+    Task {
+        name: "lint",
+        about: "checks format, lints, licences and advisories",
+        takes: &[],
+        run: |_| lint::run(),
+    },
+    Task {
+        name: "bench",
+        about: "measures: sizes, memory, instructions of a boot, bytes of an update, time to converge",
+        takes: &[
+            ("boot", "all that is measured so far"),
+            (
+                "--only PART",
+                "only sizes, instructions, memory, tray, edit or microvm; repeat for more",
+            ),
+            (
+                "--as-built",
+                "measures what is built already instead of building what has changed first",
+            ),
+        ],
+        run: harness::bench,
+    },
+    Task {
+        name: "fuzz",
+        about: "runs every fuzz target for a while",
+        takes: &[
+            ("--seconds N", "for each target; 30 when left out"),
+            ("FILTER", "only targets whose name contains this"),
+        ],
+        run: fuzz::run,
+    },
+];
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().task {
-        Task::Demo(arguments) => demo::run(&arguments),
-        Task::Test(arguments) => test::run(&arguments),
-        Task::Doctor(arguments) => doctor::run(&arguments),
-        Task::Build => build::everything().map(drop),
-        Task::Install(arguments) => install::run(&arguments),
-        Task::Kernel { names } => packages::require_all().and_then(|()| kernel::build(&names)),
-        Task::Programs => packages::require_all()
-            .and_then(|()| rust::require())
-            .and_then(|library| tray::build(&library)),
-        Task::Hardware(arguments) => hardware::run(&arguments),
-        Task::Lint => lint::run(),
-        Task::Bench(bench) => bench::run(&bench),
-        Task::Fuzz(arguments) => fuzz::run(&arguments),
+    let mut words = env::args().skip(1);
+    let name = words.next().unwrap_or_default();
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        eprint!("{}", arguments::overview(&TASKS));
+        return match &*name {
+            "--help" | "-h" | "help" => ExitCode::SUCCESS,
+            _ => ExitCode::from(2),
+        };
     };
+    let words: Vec<String> = words.collect();
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        print!("{}", task.help());
+        return ExitCode::SUCCESS;
+    }
+    let given: Given = match task.read(words) {
+        Ok(given) => given,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let result: Result<()> = (task.run)(&given);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     debian, paths,
+    process::output,
     progress::{run, say},
 };
 
@@ -59,8 +60,7 @@ impl Package {
             return false;
         };
         let name = Self::first(self.name());
-        let policy =
-            racklet_tests::process::output(Command::new("apt-cache").args(["policy", name]));
+        let policy = output(Command::new("apt-cache").args(["policy", name]));
         policy.is_ok_and(|text| candidate_in(&text).is_none_or(|version| version < *least))
     }
 
@@ -74,7 +74,7 @@ impl Proof {
         match self {
             Self::Command(name) => find(name).is_some(),
             Self::AtLeast(name, least) => find(name).is_some_and(|program| {
-                racklet_tests::process::output(Command::new(program).arg("--version"))
+                output(Command::new(program).arg("--version"))
                     .is_ok_and(|text| version_in(&text).is_some_and(|version| version >= *least))
             }),
             Self::File(path) => Path::new(path).exists(),
@@ -226,7 +226,7 @@ pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
     if let Some(source) = backports.as_ref().and_then(debian::Backports::missing) {
         say(&announcement(source, &newer));
         let write = format!("echo '{source}' > {}", debian::Backports::FILE);
-        racklet_tests::process::output(administrator("sh").args(["-c", &write]))?;
+        output(administrator("sh").args(["-c", &write]))?;
         run(
             "apt-get update, with backports",
             "apt-update",
@@ -269,7 +269,7 @@ pub(crate) fn require(packages: Vec<Package>) -> Result<()> {
 }
 
 fn is_root() -> Result<bool> {
-    let id = racklet_tests::process::output(Command::new("id").arg("-u"))?;
+    let id = output(Command::new("id").arg("-u"))?;
     Ok(id.trim() == "0")
 }
 
@@ -321,7 +321,7 @@ pub(crate) fn undo() -> Result<()> {
             "removing it needs your password, so please run:\n\n  sudo rm {FILE} && sudo apt-get update"
         );
     }
-    racklet_tests::process::output(administrator(root, "rm").arg(FILE))?;
+    output(administrator(root, "rm").arg(FILE))?;
     println!(
         "Removed {FILE}. What was installed from it stays (`apt list --installed` shows it by its ~bpo); \
          apt forgets the source with its next update."
@@ -359,10 +359,8 @@ fn available(package: &Package) -> Vec<String> {
         .names
         .iter()
         .find(|name| {
-            racklet_tests::process::output(
-                Command::new("apt-cache").args(["madison", Package::first(name)]),
-            )
-            .is_ok_and(|text| !text.trim().is_empty())
+            output(Command::new("apt-cache").args(["madison", Package::first(name)]))
+                .is_ok_and(|text| !text.trim().is_empty())
         })
         .unwrap_or(&package.names[0]);
     names.split('+').map(str::to_owned).collect()

@@ -4,9 +4,8 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
-use racklet_tests::process::output;
 
-use crate::{hash, paths, progress};
+use crate::{hash, paths, process::output, progress};
 
 /// What is installed.
 pub(crate) struct Environment {
@@ -26,7 +25,7 @@ pub(crate) struct Environment {
 
 impl Environment {
     fn folder(&self) -> Result<PathBuf> {
-        let pinned = hash::of_parts([self.requirements]);
+        let pinned = hash::of_parts([self.requirements])?;
         Ok(paths::cache()?.join(format!("{}-{}", self.name, &pinned[..16])))
     }
 

@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use racklet_tests::process::output;
 
 use crate::{
     debian, packages, paths,
+    process::output,
     progress::{self, say},
 };
 

@@ -4,29 +4,46 @@
 use std::{env, process::Command, time::Instant};
 
 use anyhow::{Result, bail};
-use racklet_tests::process::describe;
 
-use crate::{accel, build, hardware, lint, paths, progress::say};
+use crate::{
+    arguments::Given, build, hardware, harness, lint, paths, process::describe, progress::say,
+};
 
-#[derive(clap::Args)]
+pub(crate) const TAKES: &[(&str, &str)] = &[
+    ("FILTER", "only tests whose name contains this"),
+    (
+        "--no-lint",
+        "leaves out format, lints and dependency checks",
+    ),
+    (
+        "--no-hardware",
+        "leaves out boards and case, which are checked only where KiCad is installed",
+    ),
+    ("--no-boot", "leaves out the tests that boot a tray"),
+];
+
 pub(crate) struct Arguments {
-    /// Runs only tests whose name contains this
     filter: Option<String>,
-    /// Leaves out format, lints and dependency checks
-    #[arg(long)]
     no_lint: bool,
-    /// Leaves out boards and case, which are checked only where KiCad is installed
-    #[arg(long)]
     no_hardware: bool,
-    /// Leaves out the tests that boot a tray
-    #[arg(long)]
     no_boot: bool,
+}
+
+impl From<&Given> for Arguments {
+    fn from(given: &Given) -> Self {
+        Self {
+            filter: given.words.first().cloned(),
+            no_lint: given.has("--no-lint"),
+            no_hardware: given.has("--no-hardware"),
+            no_boot: given.has("--no-boot"),
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     say("Setting up and building");
-    let artifacts = build::everything()?;
+    build::everything(build::For::Tests)?;
     if !arguments.no_lint {
         say("Checking");
         lint::run()?;
@@ -64,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if !arguments.no_boot {
         say("End-to-end tests, on trays in QEMU; what they said stays in target/e2e/");
-        let accelerator = accel::choose(&artifacts)?;
+        let accelerator = harness::accelerator()?;
         let mut trays = Command::new("cargo");
         trays
             .args([
@@ -79,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             // Each is a whole machine (or several): more at a time than this only makes all of them late.
             .arg("--test-threads=2")
             .args(&filter)
-            .env("RACKLET_ACCEL", accelerator.name());
+            .env("RACKLET_ACCEL", accelerator);
         if !passes(&mut trays)? {
             failed.push("end-to-end tests");
         }

@@ -129,7 +129,7 @@ fn release(to: &Path, ibom: &Path, documents: Option<&Path>) -> Result<()> {
         outputs::release(
             &kicad,
             &project,
-            board.as_ref(),
+            board.as_ref().map(|board| &board.design),
             Some(ibom),
             &to.join(name),
         )?;

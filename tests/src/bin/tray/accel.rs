@@ -13,7 +13,7 @@ use racklet_tests::{
     until::until,
 };
 
-use crate::{paths, progress::say};
+use crate::{logs, steps::say};
 
 /// What a kernel without an initramfs ends with.
 const SIGN_OF_LIFE: &str = "Kernel panic - not syncing: ";
@@ -61,7 +61,7 @@ fn why_not(artifacts: &Artifacts) -> Result<Option<&'static str>> {
             "this machine's KVM does not nest, and a tray runs microVMs",
         ));
     }
-    let log = paths::logs()?.join("kvm-probe.console");
+    let log = logs()?.join("kvm-probe.console");
     // A console of an earlier run would answer for this one.
     if log.exists() {
         fs::remove_file(&log)?;
@@ -86,7 +86,7 @@ fn why_not(artifacts: &Artifacts) -> Result<Option<&'static str>> {
             .args(["-append", "console=ttyS0 panic=-1"])
             .arg("-serial")
             .arg(format!("file:{}", log.display())),
-        &paths::logs()?.join("kvm-probe.log"),
+        &logs()?.join("kvm-probe.log"),
     )?;
     let mut console = Console::new(&log);
     let lives = until("a kernel starts under KVM", Duration::from_secs(30), || {

@@ -24,8 +24,7 @@ use racklet_tests::{
 };
 use serde_json::{Map, Value, json};
 
-use super::Found;
-use crate::paths;
+use crate::bench::Found;
 
 const MIB: f64 = 1_048_576.0;
 
@@ -55,7 +54,7 @@ fn size(path: &Path) -> Result<f64> {
         / MIB)
 }
 
-pub(super) fn sizes(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
+pub(crate) fn sizes(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
     let kernel = size(&artifacts.bootstrap_kernel())?;
     let initramfs = size(&artifacts.bootstrap_initramfs())?;
     let host = size(&artifacts.host_kernel())?;
@@ -68,7 +67,7 @@ pub(super) fn sizes(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
 }
 
 /// A boot with nothing cached, then one with everything cached.
-pub(super) fn instructions(found: &mut Found) -> Result<()> {
+pub(crate) fn instructions(found: &mut Found) -> Result<()> {
     let scene = Scene::with_arguments("bench-instructions", "idle=poll")?;
     let machine = Machine {
         processors: 1,
@@ -106,7 +105,7 @@ fn phases(line: &str) -> Option<(f64, Value)> {
 }
 
 /// The least memory in which the bootstrap gets as far as kexec.
-pub(super) fn memory(found: &mut Found) -> Result<()> {
+pub(crate) fn memory(found: &mut Found) -> Result<()> {
     let scene = Scene::new("bench-memory")?;
     let mut tried = Map::new();
     for mib in MEMORIES {
@@ -130,7 +129,7 @@ pub(super) fn memory(found: &mut Found) -> Result<()> {
 }
 
 /// One tray: at rest, with a workload that is edited, and with one whose image is large and changes a little.
-pub(super) fn tray(found: &mut Found) -> Result<()> {
+pub(crate) fn tray(found: &mut Found) -> Result<()> {
     let scene = Scene::new("bench-tray")?;
     let workload = scene.rack.repository().join("workloads/web.yaml");
     let text = fs::read_to_string(&workload)?;
@@ -220,7 +219,7 @@ struct Edit {
 
 /// An edit on a machine whose clock counts instructions. The tray's clock goes on while the pushing machine works, so the time
 /// until the tray looks at the repository is not seen there: it is taken at its longest.
-pub(super) fn edit(found: &mut Found) -> Result<()> {
+pub(crate) fn edit(found: &mut Found) -> Result<()> {
     let scene = Scene::with_arguments("bench-edit", "idle=poll")?;
     let machine = Machine {
         processors: 1,
@@ -308,12 +307,12 @@ fn stamp(line: &str) -> Option<f64> {
 }
 
 /// A microVM by itself, in a machine that counts.
-pub(super) fn microvm(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
+pub(crate) fn microvm(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
     let folder = target().join("e2e/bench-microvm");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    let folder = paths::made(folder)?;
+    fs::create_dir_all(&folder)?;
     let results = nested::run(&folder, artifacts, &["bench"], nested::Time::Counted)?;
     let runs = results
         .get("bench")

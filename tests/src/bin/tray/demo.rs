@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cargo xtask demo`: the main job, on real parts. One signed repository, one image, one tray, one workload; then an edit.
+//! The main job, on real parts. One signed repository, one image, one tray, one workload; then an edit.
 //!
 //! It does what a user does, with the tools a user has, and stays up to be played with. With `--once` it ends when all has
-//! happened, and what happened is in `target/demo.json`.
+//! happened. What happened is in `target/demo.json`; `cargo xtask` reads there how long it took.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use racklet_tests::{
-    artifacts::Artifacts,
+    artifacts::{Artifacts, target},
     process::tail,
     qemu::{Accelerator, Machine, Tray},
     rack::{FIRST_MESSAGE, Rack, TRAY, UP, WORKLOAD},
@@ -26,8 +26,8 @@ use racklet_tests::{
 use serde_json::{Value, json};
 
 use crate::{
-    accel, build, paths,
-    progress::{self, say},
+    accel, short,
+    steps::{self, StatusLine, say},
 };
 
 /// What the edit makes the workload say.
@@ -36,16 +36,18 @@ const SECOND_MESSAGE: &str = "second edition";
 /// How long the tray may take to converge to an edit, under emulation on a busy machine.
 const CONVERGE: Duration = Duration::from_secs(120);
 
-#[derive(clap::Args)]
+/// What it is started with.
 pub(crate) struct Arguments {
-    /// Ends when everything has happened, with success only if all of it did
-    #[arg(long)]
-    once: bool,
+    /// Ends when everything has happened, with success only if all of it did.
+    pub(crate) once: bool,
+    /// Seconds that it took last time, or is thought to take.
+    pub(crate) expected: u64,
 }
 
 /// What happened, for `target/demo.json`.
-#[derive(Default)]
 struct Record {
+    began: Instant,
+    expected: u64,
     steps: Vec<Value>,
     tray_up: Option<f64>,
     converge: Option<f64>,
@@ -54,15 +56,10 @@ struct Record {
 }
 
 impl Record {
-    fn step<T>(
-        &mut self,
-        title: &str,
-        key: &str,
-        guess: u64,
-        work: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
+    fn step<T>(&mut self, title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = Instant::now();
-        let result = progress::step(title, key, guess, work);
+        let whole = (self.began, Duration::from_secs(self.expected));
+        let result = steps::step(title, Some(whole), work);
         self.steps.push(json!({
             "step": title, "seconds": seconds(start), "ok": result.is_ok(),
         }));
@@ -70,7 +67,7 @@ impl Record {
     }
 
     fn write(&self, error: Option<&anyhow::Error>) -> Result<()> {
-        let path = paths::target().join("demo.json");
+        let path = target().join("demo.json");
         let value = json!({
             "ok": error.is_none(),
             "error": error.map(|error| format!("{error:#}")),
@@ -90,18 +87,23 @@ fn seconds(since: Instant) -> f64 {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    // A second Ctrl-C, should ending in order hang, ends at once.
     let over = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // A second Ctrl-C, should ending in order hang, ends at once.
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&over))?;
-    }
-    say("Setting up and building");
-    let artifacts = build::everything()?;
-    let accelerator = accel::choose(&artifacts)?;
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&over))?;
     }
-    let mut record = Record::default();
+    let artifacts = Artifacts::find()?;
+    let accelerator = accel::choose(&artifacts)?;
+    let mut record = Record {
+        began: Instant::now(),
+        expected: arguments.expected,
+        steps: Vec::new(),
+        tray_up: None,
+        converge: None,
+        head: String::new(),
+        workloads: Value::Null,
+    };
     let result = show(arguments, &artifacts, accelerator, &over, &mut record);
     if over.load(Ordering::Relaxed) {
         say("\nEnded everything that was started.");
@@ -123,26 +125,20 @@ fn show(
     say("The rack");
     // Short, because of the sockets in it; the logs stay in the target folder.
     let scratch = tempfile::Builder::new().prefix("racklet-demo-").tempdir()?;
-    let logs = paths::target().join("demo");
+    let logs = target().join("demo");
     if logs.exists() {
         fs::remove_dir_all(&logs)?;
     }
     let server_folder = scratch.path().join("server");
     let mut server = record.step(
         "Git server: git http-backend behind nginx, TLS from a throw-away authority",
-        "demo-server",
-        2,
         || GitServer::start(&server_folder),
     )?;
     let rack = record.step(
         "racklet rack init, payload and workload built, signed, published; first push",
-        "demo-rack",
-        15,
         || Rack::create("my-rack", &logs.join("rack"), artifacts, "", &server),
     )?;
-    let image = record.step("racklet image build", "demo-image", 5, || {
-        rack.image(artifacts)
-    })?;
+    let image = record.step("racklet image build", || rack.image(artifacts))?;
     stop_if(over)?;
 
     say("The tray");
@@ -153,48 +149,33 @@ fn show(
     };
     let mut tray = Tray::boot(TRAY, &logs.join("tray"), &image, &machine)?;
     let console = tray.console().path().to_owned();
-    say(&format!("  its console: {}", paths::short(&console)));
-    for (title, key, line, guess) in [
+    say(&format!("  its console: {}", short(&console)));
+    for (title, line) in [
         (
             "firmware and bootloader: a slot is verified",
-            "demo-bootloader",
             "Linux version",
-            10,
         ),
         (
             "bootstrap: fetches, verifies, kexecs",
-            "demo-bootstrap",
             "Starting new kernel",
-            40,
         ),
-        (
-            "hypervisor OS: starts",
-            "demo-hypervisor",
-            "Linux version",
-            10,
-        ),
+        ("hypervisor OS: starts", "Linux version"),
     ] {
-        record.step(title, key, guess, || {
+        record.step(title, || {
             patiently(over, UP, title, || Ok(tray.seen(line)?.map(drop)))
         })?;
     }
-    record.step(
-        "workload: runs and says its message",
-        "demo-workload",
-        20,
-        || said(&rack, &mut tray, &mut server, over, FIRST_MESSAGE, UP),
-    )?;
+    record.step("workload: runs and says its message", || {
+        said(&rack, &mut tray, &mut server, over, FIRST_MESSAGE, UP)
+    })?;
     record.tray_up = Some(seconds(start));
 
     say("The edit");
     let edited = Instant::now();
-    record.head = record.step(
-        "workloads/web.yaml edited, committed, pushed",
-        "demo-edit",
-        2,
-        || rack.edit(SECOND_MESSAGE),
-    )?;
-    record.step("the tray converges", "demo-converge", 10, || {
+    record.head = record.step("workloads/web.yaml edited, committed, pushed", || {
+        rack.edit(SECOND_MESSAGE)
+    })?;
+    record.step("the tray converges", || {
         said(
             &rack,
             &mut tray,
@@ -302,7 +283,7 @@ fn stay(rack: &Rack, tray: &mut Tray, server: &mut GitServer, over: &AtomicBool)
         tray.folder().join("qemu.log").display(),
         server.logs().display(),
     ));
-    let bar = progress::status_line();
+    let bar = StatusLine::new();
     while !over.load(Ordering::Relaxed) {
         tray.check()?;
         server.check()?;

@@ -1,38 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cargo xtask bench boot`: the figures that the project is held to, measured; a table, and `target/bench/boot.json`.
+//! The figures that the project is held to, measured; a table, and `target/bench/boot.json`.
 //!
 //! A figure that is missed, or that could not be measured, is said and is no failure: judging is for people and for whoever
 //! reads the JSON. How each is measured is in [`measure`].
 
-mod measure;
-
 use std::{collections::BTreeMap, fmt::Write as _, fs, process::Command};
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
-use racklet_tests::{artifacts::Artifacts, process::output, qemu::Accelerator};
+use racklet_tests::{
+    artifacts::{Artifacts, target},
+    process::output,
+    qemu::Accelerator,
+};
 use serde_json::{Value, json};
 
 use crate::{
-    build, paths,
-    progress::{self, say},
+    measure, short,
+    steps::{self, say},
 };
 
-#[derive(clap::Subcommand)]
-pub(crate) enum Bench {
-    /// Sizes, memory, instructions of a boot, bytes of an update, time to converge
-    Boot {
-        /// Only this; repeat for more. The JSON then holds only these figures
-        #[arg(long, value_name = "PART")]
-        only: Vec<Part>,
-        /// Measures what is built already instead of building what has changed first
-        #[arg(long)]
-        as_built: bool,
-    },
-}
-
 /// What is measured together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Of the files that were built
     Sizes,
@@ -46,6 +34,27 @@ pub(crate) enum Part {
     Edit,
     /// One microVM's start and memory
     Microvm,
+}
+
+impl Part {
+    /// By the names that `--only` takes.
+    const ALL: [(&str, Self); 6] = [
+        ("sizes", Self::Sizes),
+        ("instructions", Self::Instructions),
+        ("memory", Self::Memory),
+        ("tray", Self::Tray),
+        ("edit", Self::Edit),
+        ("microvm", Self::Microvm),
+    ];
+
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|(own, _)| *own == name);
+        let (_, part) = found.with_context(|| {
+            let names = Self::ALL.map(|(name, _)| name).join(", ");
+            format!("nothing called {name} is measured: {names}")
+        })?;
+        Ok(part)
+    }
 }
 
 /// A figure: what it is, and how far it should reach.
@@ -174,26 +183,24 @@ const FIGURES: [Figure; 12] = [
 
 /// What was measured: a value and what it is made of, by the figure's key.
 #[derive(Default)]
-struct Found(BTreeMap<&'static str, (f64, Value)>);
+pub(crate) struct Found(pub(crate) BTreeMap<&'static str, (f64, Value)>);
 
 impl Found {
-    fn is(&mut self, key: &'static str, value: f64, parts: Value) {
+    pub(crate) fn is(&mut self, key: &'static str, value: f64, parts: Value) {
         self.0.insert(key, (value, parts));
     }
 }
 
-pub(crate) fn run(bench: &Bench) -> Result<()> {
-    let Bench::Boot { only, as_built } = bench;
-    let artifacts = match as_built {
-        true => Artifacts::find()?,
-        false => build::everything()?,
-    };
+/// Measures these parts, or all where none are named.
+pub(crate) fn run(only: &[Part]) -> Result<()> {
+    let artifacts = Artifacts::find()?;
     let mut found = Found::default();
     let mut failed = Vec::new();
-    let parts = Part::value_variants()
-        .iter()
+    let parts = Part::ALL
+        .map(|(_, part)| part)
+        .into_iter()
         .filter(|part| only.is_empty() || only.contains(part));
-    for &part in parts {
+    for part in parts {
         if let Err(error) = measured(part, &artifacts, &mut found) {
             failed.push((part, format!("{error:#}")));
         }
@@ -203,7 +210,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         .filter(|figure| only.is_empty() || only.contains(&figure.part))
         .collect();
     println!("\n{}", table(&chosen, &found, &failed));
-    let path = paths::made(paths::target().join("bench"))?.join("boot.json");
+    let folder = target().join("bench");
+    fs::create_dir_all(&folder).context("make target/bench")?;
+    let path = folder.join("boot.json");
     let report = json!({
         "on": machine()?,
         "kernel": artifacts.linux_source()?,
@@ -211,25 +220,21 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     });
     fs::write(&path, format!("{report:#}\n"))
         .with_context(|| format!("write {}", path.display()))?;
-    say(&format!("also in {}", paths::short(&path)));
+    say(&format!("also in {}", short(&path)));
     Ok(())
 }
 
 fn measured(part: Part, artifacts: &Artifacts, found: &mut Found) -> Result<()> {
-    let (title, key, guess) = match part {
-        Part::Sizes => return measure::sizes(artifacts, found),
-        Part::Instructions => ("two boots, counted", "bench-instructions", 150),
-        Part::Memory => ("boots in little memory", "bench-memory", 120),
-        Part::Tray => ("a tray at rest and at work", "bench-tray", 240),
-        Part::Edit => (
-            "a tray whose workload is edited, counted",
-            "bench-edit",
-            240,
-        ),
-        Part::Microvm => ("one microVM, counted", "bench-microvm", 60),
+    let title = match part {
+        Part::Sizes => "sizes",
+        Part::Instructions => "two boots, counted",
+        Part::Memory => "boots in little memory",
+        Part::Tray => "a tray at rest and at work",
+        Part::Edit => "a tray whose workload is edited, counted",
+        Part::Microvm => "one microVM, counted",
     };
-    progress::step(title, key, guess, || match part {
-        Part::Sizes => Ok(()),
+    steps::step(title, None, || match part {
+        Part::Sizes => measure::sizes(artifacts, found),
         Part::Instructions => measure::instructions(found),
         Part::Memory => measure::memory(found),
         Part::Tray => measure::tray(found),

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a demo or a run of the tests still has to do on this machine, part by part: seconds and disk, before it starts.
+
+use std::fs;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::{
+    build::For,
+    kernel, packages, paths,
+    progress::{Pace, Part},
+    rust, tray, zig,
+};
+
+/// Seconds that building the programs for this machine takes from nothing, on two slow cores.
+pub(crate) const MACHINE: u64 = 180;
+/// Seconds that packing takes.
+pub(crate) const PACK: u64 = 12;
+/// Seconds of the demo itself, trays emulated.
+const DEMO: u64 = 115;
+
+/// Something that takes time, or disk, or both.
+pub(crate) struct Item {
+    pub(crate) what: String,
+    pub(crate) part: Part,
+    /// MiB that are taken for good.
+    pub(crate) mib: u64,
+}
+
+impl Item {
+    fn new(what: &str, key: &str, guess: u64, mib: u64) -> Self {
+        Self {
+            what: what.to_owned(),
+            part: Part::new(key, guess),
+            mib,
+        }
+    }
+
+    /// What the demo does when all is built.
+    pub(crate) fn of_demo() -> Self {
+        Self::new("rack, tray, workload, edit", "demo", of_demo(), 400)
+    }
+
+    pub(crate) fn seconds(&self) -> u64 {
+        self.part.expected(Pace::new())
+    }
+}
+
+/// The same as [`items`], for the estimate of the whole.
+pub(crate) fn parts(what: For) -> Result<Vec<Part>> {
+    Ok(items(what)?.into_iter().map(|item| item.part).collect())
+}
+
+/// What has to be done for that. Disk is as measured on x86_64; what is there already takes none.
+pub(crate) fn items(what: For) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    let mut add = |what: &str, key: &str, guess: u64, mib: u64| {
+        items.push(Item::new(what, key, guess, mib));
+    };
+    let missing = packages::all()?;
+    if missing.iter().any(|package| !package.is_there()) {
+        add("system packages", "apt-install", 90, 1000);
+    }
+    if rust::present()?.is_none() {
+        add("Rust's library for trays", "rustup", 20, 350);
+    }
+    if zig::ZIG.present()?.is_none() {
+        add("zig, which links a tray's programs", "zig", 40, 350);
+    }
+    let kernels = kernel::cached()?;
+    if kernels.iter().any(|kernel| !kernel.there) {
+        let (download, unpack) = kernel::source_is_there()?;
+        if !download {
+            add("the kernel's source", kernel::DOWNLOAD, 30, 150);
+        }
+        if !unpack {
+            add("the kernel's source, unpacked", "kernel-unpack", 60, 1700);
+        }
+    }
+    for kernel in kernels.iter().filter(|kernel| !kernel.there) {
+        let key = format!("kernel-{}", kernel.name);
+        add(&format!("kernel {}", kernel.name), &key, kernel.guess, 60);
+    }
+    let from_nothing = |there: bool, mib: u64| if there { 0 } else { mib };
+    let machine = from_nothing(paths::program("tray").is_file(), 1400);
+    add("programs for this machine", machine_key(), MACHINE, machine);
+    for step in tray::steps(what) {
+        let mib = from_nothing(step.is_there(), step.mib);
+        add(step.title, &step.key(), step.guess, mib);
+    }
+    add("the operating system, packed", "pack", PACK, 60);
+    if what == For::Demo {
+        items.push(Item::of_demo());
+    }
+    Ok(items)
+}
+
+/// Seconds that the demo itself takes: as last time, which it has noted.
+pub(crate) fn of_demo() -> u64 {
+    let last_time = || {
+        let text = fs::read_to_string(paths::target().join("demo.json")).ok()?;
+        seconds_of(&serde_json::from_str(&text).ok()?)
+    };
+    last_time().unwrap_or(DEMO)
+}
+
+/// How long the steps of a demo took that succeeded; with what came after them, a person may have played for hours.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds of a demo"
+)]
+fn seconds_of(record: &Value) -> Option<u64> {
+    record["ok"].as_bool().filter(|ok| *ok)?;
+    let steps = record["steps"].as_array()?;
+    let seconds: f64 = steps.iter().filter_map(|it| it["seconds"].as_f64()).sum();
+    Some(seconds.round() as u64).filter(|seconds| *seconds > 0)
+}
+
+/// Built from nothing and built again are two things, of which each has its own record.
+pub(crate) fn machine_key() -> &'static str {
+    match paths::program("tray").is_file() {
+        true => "machine-programs-again",
+        false => "machine-programs",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_demo_that_succeeded_says_how_long_the_next_will_take() {
+        let steps = json!([{"seconds": 2.4}, {"seconds": 40.3}]);
+        assert_eq!(seconds_of(&json!({"ok": true, "steps": steps})), Some(43));
+        assert_eq!(seconds_of(&json!({"ok": false, "steps": steps})), None);
+        assert_eq!(seconds_of(&json!({"ok": true, "steps": []})), None);
+    }
+
+    #[test]
+    fn every_kind_of_build_has_an_estimate() {
+        let whats = |what| -> Vec<String> {
+            let items = items(what).unwrap();
+            assert!(items.iter().all(|item| item.seconds() > 0));
+            items.into_iter().map(|item| item.what).collect()
+        };
+        let (trays, tests) = (whats(For::Trays), whats(For::Tests));
+        assert!(trays.iter().all(|what| tests.contains(what)));
+        assert!(tests.len() > trays.len(), "{tests:?}");
+        assert_eq!(whats(For::Demo).len(), trays.len() + 1);
+    }
+}

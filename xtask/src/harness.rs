@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What needs trays: the demo, the figures, the choice of a processor. All of it is done by `racklet-tests`' program `tray`.
+
+use std::{os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    arguments::Given,
+    build, estimate, paths,
+    process::{describe, output},
+    progress::say,
+};
+
+/// `cargo xtask demo`.
+pub(crate) fn demo(given: &Given) -> Result<()> {
+    say("Setting up and building");
+    build::everything(build::For::Demo)?;
+    let expected = estimate::of_demo().to_string();
+    let once = given.has("--once").then_some("--once");
+    become_tray(["demo", &expected].into_iter().chain(once))
+}
+
+/// `cargo xtask bench boot`.
+pub(crate) fn bench(given: &Given) -> Result<()> {
+    if given.words != ["boot"] {
+        bail!("measures what? `cargo xtask bench boot`");
+    }
+    if !given.has("--as-built") {
+        build::everything(build::For::Tests)?;
+    }
+    become_tray(["bench"].into_iter().chain(given.values("--only")))
+}
+
+/// How trays run on this machine, `kvm` or `tcg`, as `RACKLET_ACCEL` wants it; says why.
+pub(crate) fn accelerator() -> Result<String> {
+    let mut tray = Command::new(paths::program("tray"));
+    let name = output(tray.arg("accel").stderr(std::process::Stdio::inherit()))?;
+    Ok(name.trim().to_owned())
+}
+
+/// Goes on as `tray`, so that it and nobody else hears Ctrl-C and ends what it started.
+fn become_tray<'a>(words: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut tray = Command::new(paths::program("tray"));
+    tray.args(words);
+    let error = tray.exec();
+    Err(error).with_context(|| format!("start: {}", describe(&tray)))
+}
