@@ -128,7 +128,7 @@ fn release(documents: Option<&Path>) -> Result<()> {
 /// `SHA256SUMS` of all files of a release, as `sha256sum --check` reads it.
 fn sums(folder: &Path) -> Result<()> {
     let to = folder.join("SHA256SUMS");
-    let mut lines = Vec::new();
+    let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
         for entry in fs::read_dir(&next).with_context(|| format!("list {}", next.display()))? {
@@ -136,11 +136,14 @@ fn sums(folder: &Path) -> Result<()> {
             if path.is_dir() {
                 folders.push(path);
             } else if path != to {
-                let name = path.strip_prefix(folder)?.display();
-                lines.push(format!("{}  {name}\n", hash::of_file(&path)?));
+                files.push(path);
             }
         }
     }
-    lines.sort_by(|a, b| a[66..].cmp(&b[66..]));
-    fs::write(&to, lines.concat()).with_context(|| format!("write {}", to.display()))
+    files.sort();
+    let mut lines = String::new();
+    for (digest, path) in hash::of_files(&files)?.iter().zip(&files) {
+        lines += &format!("{digest}  {}\n", path.strip_prefix(folder)?.display());
+    }
+    fs::write(&to, lines).with_context(|| format!("write {}", to.display()))
 }
