@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! MicroVMs inside a QEMU machine with emulated SVM: the real host kernel, the real monitor, the real guest kernel and PID 1,
-//! without the rest of a tray. The program `nested` (`src/bin/nested`) starts the cases inside and prints their outcomes.
+//! without the rest of a tray. The program `nested` (`tests/nested`) starts the cases inside and prints their outcomes.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -12,8 +12,7 @@ use crate::{
     zig,
 };
 
-/// One run of cargo, so that what its programs share is compiled once. What only tests need has runs of its own: which features
-/// a test program wants of a library must not decide what is on a tray.
+/// One run of cargo, so that what its programs share is compiled once.
 pub(crate) struct Step {
     pub(crate) title: &'static str,
     name: &'static str,
@@ -23,71 +22,47 @@ pub(crate) struct Step {
     pub(crate) mib: u64,
     target: &'static str,
     arguments: &'static [&'static str],
-    /// What it makes, in the folder of its target.
+    /// What tests need besides. It must not decide what is on a tray, by the features it wants of libraries: a test below.
+    for_tests: &'static [&'static str],
+    /// What it makes, in the folder of its target; for tests as well.
     makes: &'static [&'static str],
 }
 
-const PROGRAMS: Step = Step {
-    title: "programs of a tray (static, musl)",
-    name: "tray-programs",
-    guess: 240,
-    mib: 900,
-    target: rust::LINUX,
-    arguments: &[
-        "-p",
-        "racklet-init",
-        "-p",
-        "racklet-netd",
-        "-p",
-        "racklet-hypervisor",
-        "-p",
-        "racklet-vmm",
-        "-p",
-        "racklet-guest",
-        "--bins",
-    ],
-    makes: &["init", "netd", "hypervisor", "vmm", "guest-init"],
-};
-
-const BOOTLOADER: Step = Step {
-    title: "bootloader (UEFI)",
-    name: "bootloader",
-    guess: 60,
-    mib: 200,
-    target: rust::FIRMWARE,
-    arguments: &["-p", "racklet-bootloader", "--bins"],
-    makes: &["racklet-bootloader.efi"],
-};
-
-/// Starts microVMs in `tests/tests/microvm.rs`, and is their workload.
-const NESTED: Step = Step {
-    title: "program of the microVM tests (static, musl)",
-    name: "nested",
-    guess: 120,
-    mib: 400,
-    target: rust::LINUX,
-    arguments: &["-p", "racklet-tests", "--bin", "nested"],
-    makes: &["nested"],
-};
-
-/// Stands in for Linux in tests of the bootloader.
-const PROBE: Step = Step {
-    title: "stand-in for Linux in the bootloader's tests",
-    name: "probe",
-    guess: 20,
-    mib: 50,
-    target: rust::FIRMWARE,
-    arguments: &["-p", "racklet-bootloader", "--example", "probe"],
-    makes: &["examples/probe.efi"],
-};
-
-/// What is run for this.
-pub(crate) fn steps(what: For) -> &'static [Step] {
-    match what {
-        For::Trays | For::Demo => &[PROGRAMS, BOOTLOADER],
-        For::Tests => &[PROGRAMS, BOOTLOADER, NESTED, PROBE],
-    }
-}
+pub(crate) const STEPS: [Step; 2] = [
+    Step {
+        title: "programs of a tray (static, musl)",
+        name: "tray-programs",
+        guess: 240,
+        mib: 900,
+        target: rust::LINUX,
+        arguments: &[
+            "-p=racklet-init",
+            "-p=racklet-netd",
+            "-p=racklet-hypervisor",
+            "-p=racklet-vmm",
+            "-p=racklet-guest",
+            "--bin=init",
+            "--bin=netd",
+            "--bin=hypervisor",
+            "--bin=vmm",
+            "--bin=guest-init",
+        ],
+        // Starts microVMs in `tests/tests/microvm.rs`, and is their workload.
+        for_tests: &["-p=racklet-nested", "--bin=nested"],
+        makes: &["init", "netd", "hypervisor", "vmm", "guest-init", "nested"],
+    },
+    Step {
+        title: "bootloader (UEFI)",
+        name: "bootloader",
+        guess: 60,
+        mib: 200,
+        target: rust::FIRMWARE,
+        arguments: &["-p=racklet-bootloader", "--bins"],
+        // Stands in for Linux in tests of the bootloader.
+        for_tests: &["--example=probe"],
+        makes: &["racklet-bootloader.efi", "examples/probe.efi"],
+    },
+];
 
 /// Where the programs of a tray are.
 pub(crate) fn folder() -> PathBuf {
@@ -99,25 +74,39 @@ fn folder_of(target: &str) -> PathBuf {
 }
 
 impl Step {
-    /// Whether all of it has been made before.
-    pub(crate) fn is_there(&self) -> bool {
-        let folder = folder_of(self.target);
-        self.makes.iter().all(|name| folder.join(name).is_file())
+    /// Whether all of it that is wanted for this has been made before.
+    pub(crate) fn is_there(&self, what: For) -> bool {
+        self.made(what).all(|(path, _)| path.is_file())
     }
 
     /// Built from nothing and built again are two things, of which each has its own record.
-    pub(crate) fn key(&self) -> String {
-        let again = if self.is_there() { "-again" } else { "" };
+    pub(crate) fn key(&self, what: For) -> String {
+        let again = if self.is_there(what) { "-again" } else { "" };
         format!("{}{again}", self.name)
     }
 
-    fn run(&self, library: &Library) -> Result<()> {
+    /// What is made for this: where it is, and what it is called elsewhere (`racklet-bootloader.efi` is `bootloader.efi`,
+    /// `examples/probe.efi` is `probe.efi`).
+    fn made(&self, what: For) -> impl Iterator<Item = (PathBuf, &'static str)> {
+        let folder = folder_of(self.target);
+        // The last is the one for tests.
+        let count = self.makes.len() - usize::from(what != For::Tests);
+        self.makes[..count].iter().map(move |name| {
+            let short = name.rsplit(['/', '-']).next().unwrap_or(name);
+            (folder.join(name), short)
+        })
+    }
+
+    fn run(&self, library: &Library, what: For) -> Result<()> {
         let mut command = cargo(library)?;
         let is_linux = self.target == rust::LINUX;
         command
             .arg(if is_linux { "zigbuild" } else { "build" })
             .args(["--target", self.target, "--profile", "tray"])
             .args(self.arguments);
+        if what == For::Tests {
+            command.args(self.for_tests);
+        }
         if is_linux {
             let zig = zig::ZIG.require()?;
             let path = env::var_os("PATH").unwrap_or_default();
@@ -130,25 +119,20 @@ impl Step {
             library.apply(&mut command, "core,alloc");
             flags(&mut command, "")?;
         }
-        progress::run(self.title, &self.key(), self.guess, &mut command)
+        progress::run(self.title, &self.key(what), self.guess, &mut command)
     }
 }
 
 /// Builds them all.
 pub(crate) fn build(library: &Library, what: For) -> Result<()> {
-    for step in steps(what) {
-        step.run(library)?;
-        if step.target != rust::FIRMWARE {
-            continue;
-        }
-        let products = paths::made(paths::products()?.join("os"))?;
-        for name in step.makes {
-            let from = folder_of(step.target).join(name);
-            // `racklet-bootloader.efi` becomes `bootloader.efi`, `examples/probe.efi` becomes `probe.efi`.
-            let to = name.rsplit(['/', '-']).next().unwrap_or(name);
-            fs::copy(&from, products.join(to))
-                .with_context(|| format!("the bootloader's {}", from.display()))?;
-        }
+    for step in &STEPS {
+        step.run(library, what)?;
+    }
+    let [_, bootloader] = &STEPS;
+    let products = paths::made(paths::products()?.join("os"))?;
+    for (from, to) in bootloader.made(what) {
+        fs::copy(&from, products.join(to))
+            .with_context(|| format!("the bootloader's {}", from.display()))?;
     }
     Ok(())
 }
@@ -180,4 +164,57 @@ fn flags(command: &mut Command, more: &str) -> Result<()> {
     );
     command.env("RUSTFLAGS", flags.trim());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::output;
+    use std::collections::BTreeMap;
+
+    /// Which features each crate is built with.
+    fn features(step: &Step, more: &[&str]) -> BTreeMap<String, String> {
+        let packages = |word: &&&str| word.starts_with("-p=");
+        let tree = output(
+            Command::new("cargo")
+                .current_dir(paths::workspace())
+                .args(["tree", "--offline", "--target", step.target])
+                .args(["--edges", "normal,build", "--prefix", "none"])
+                .args(["--format", "{p}|{f}"])
+                .args(step.arguments.iter().chain(more).filter(packages)),
+        )
+        .unwrap();
+        tree.lines()
+            .filter_map(|line| line.trim_end_matches(" (*)").split_once('|'))
+            .map(|(package, features)| (package.to_owned(), features.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn what_tests_need_does_not_decide_what_is_on_a_tray() {
+        let [programs, _] = &STEPS;
+        let (alone, with_tests) = (
+            features(programs, &[]),
+            features(programs, programs.for_tests),
+        );
+        assert!(alone.len() > 50 && with_tests.len() > alone.len());
+        for (package, features) in &alone {
+            assert_eq!(with_tests.get(package), Some(features), "{package}");
+        }
+    }
+
+    #[test]
+    fn only_tests_have_what_only_tests_need() {
+        let names = |what| -> Vec<&str> {
+            let made = STEPS.iter().flat_map(move |step| step.made(what));
+            made.map(|(_, name)| name).collect()
+        };
+        let demo = names(For::Demo);
+        assert!(
+            demo.contains(&"bootloader.efi") && demo.contains(&"vmm"),
+            "{demo:?}"
+        );
+        assert!(!demo.contains(&"nested") && !demo.contains(&"probe.efi"));
+        assert_eq!(names(For::Tests).len(), demo.len() + 2);
+    }
 }
