@@ -42,7 +42,11 @@ pub(crate) fn everything(what: For) -> Result<()> {
     let library = rust::require()?;
     zig::ZIG.require()?;
     busybox()?;
-    let kernels = || kernel::build(&[]);
+    let kernels = || {
+        kernel::build(&[])?;
+        drop(lock);
+        Ok(())
+    };
     let programs = || {
         machine()?;
         tray::build(&library, what)
@@ -57,7 +61,6 @@ pub(crate) fn everything(what: For) -> Result<()> {
         kernels()?;
         programs()?;
     }
-    drop(lock);
     os()?;
     sizes()
 }
@@ -86,10 +89,11 @@ fn both(one: impl FnOnce() -> Result<()> + Send, other: impl FnOnce() -> Result<
 /// Programs for this machine, in one run of cargo so that what they share is compiled once: the user's tool, what packs an
 /// operating system, what boots trays.
 fn machine() -> Result<()> {
+    let (key, guess) = estimate::machine();
     progress::run(
         "programs for this machine: racklet, os, tray",
-        estimate::machine_key(),
-        estimate::MACHINE,
+        &key,
+        guess,
         Command::new("cargo")
             .current_dir(paths::workspace())
             .args(["build", "-p", "racklet-cli", "-p", "racklet-image"])

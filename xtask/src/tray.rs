@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     build::For,
-    paths, progress,
+    estimate, paths, progress,
     rust::{self, Library},
     zig,
 };
@@ -17,7 +17,7 @@ pub(crate) struct Step {
     pub(crate) title: &'static str,
     name: &'static str,
     /// Seconds from nothing, on two slow cores.
-    pub(crate) guess: u64,
+    guess: u64,
     /// MiB of the target folder, from nothing.
     pub(crate) mib: u64,
     target: &'static str,
@@ -79,10 +79,9 @@ impl Step {
         self.made(what).all(|(path, _)| path.is_file())
     }
 
-    /// Built from nothing and built again are two things, of which each has its own record.
-    pub(crate) fn key(&self, what: For) -> String {
-        let again = if self.is_there(what) { "-again" } else { "" };
-        format!("{}{again}", self.name)
+    /// Its key and guess.
+    pub(crate) fn estimate(&self, what: For) -> (String, u64) {
+        estimate::of_cargo(self.name, self.guess, self.is_there(what))
     }
 
     /// What is made for this: where it is, and what it is called elsewhere (`racklet-bootloader.efi` is `bootloader.efi`,
@@ -119,7 +118,8 @@ impl Step {
             library.apply(&mut command, "core,alloc");
             flags(&mut command, "")?;
         }
-        progress::run(self.title, &self.key(what), self.guess, &mut command)
+        let (key, guess) = self.estimate(what);
+        progress::run(self.title, &key, guess, &mut command)
     }
 }
 
