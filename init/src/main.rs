@@ -18,16 +18,21 @@ mod state;
 mod supervise;
 
 use std::convert::Infallible;
+use std::path::Path;
 
 use console::Topic;
 use pid1::HandedError;
 use racklet_api::handoff::Handoff;
 use racklet_api::tray::{TrayConfig, TrayError};
+use racklet_linux::module::{self, ModuleError};
 use racklet_linux::power;
 use racklet_linux::signal::Signals;
 use racklet_tell::error::Chain;
 
 const INIT: Topic = Topic("init");
+
+/// Where an initramfs has what its kernel is to load.
+const MODULES: &str = "/usr/lib/racklet/modules";
 
 /// Why PID 1 cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,10 @@ enum Fatal {
         #[from]
         mounts::MountError,
     ),
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    #[error("switch off the loading of kernel modules")]
+    Modules(#[source] std::io::Error),
     #[error("block signals")]
     Signals(#[source] std::io::Error),
     #[error("{0}")]
@@ -79,6 +88,10 @@ fn main() {
 fn run() -> Result<Infallible, Fatal> {
     mounts::basic()?;
     mounts::kernel_talk(mounts::KernelTalk::Warnings);
+    // Before anything else runs: KVM and the network of microVMs, which came with the initramfs that was verified. A bootstrap
+    // has none.
+    module::load_all(Path::new(MODULES))?;
+    module::forbid().map_err(Fatal::Modules)?;
     let signals = Signals::block().map_err(Fatal::Signals)?;
     let tray = pid1::handed("/racklet/tray.json")?.ok_or(Fatal::Missing("tray.json"))?;
     let tray = TrayConfig::parse(&tray)?;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 /// The folder of the workspace.
 #[must_use]
@@ -54,9 +54,8 @@ impl Artifacts {
     pub fn find() -> Result<Self> {
         let artifacts = Self::in_folder(Self::folder());
         let missing: Vec<_> = [
-            artifacts.bootstrap_kernel(),
+            artifacts.kernel(),
             artifacts.bootstrap_initramfs(),
-            artifacts.host_kernel(),
             artifacts.host_initramfs(),
             artifacts.guest_kernel(),
             artifacts.bootloader(),
@@ -75,22 +74,34 @@ impl Artifacts {
         Ok(artifacts)
     }
 
-    /// Kernel of the bootstrap.
+    /// Kernel of a tray: of the bootstrap and of the hypervisor OS.
     #[must_use]
-    pub fn bootstrap_kernel(&self) -> PathBuf {
-        self.folder.join("kernel/boot/bzImage")
+    pub fn kernel(&self) -> PathBuf {
+        self.folder.join("kernel/tray/bzImage")
+    }
+
+    /// Its modules by file name, in the order in which they can be loaded.
+    ///
+    /// # Errors
+    /// When `cargo xtask build` has not made them.
+    pub fn modules(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let folder = self.folder.join("kernel/tray/modules");
+        let listed = std::fs::read_dir(&folder)
+            .with_context(|| format!("{}: run `cargo xtask build`", folder.display()))?;
+        let mut modules = Vec::new();
+        for entry in listed {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            modules.push((name.into_owned(), std::fs::read(&path)?));
+        }
+        modules.sort();
+        Ok(modules)
     }
 
     /// Initramfs of the bootstrap, zstd.
     #[must_use]
     pub fn bootstrap_initramfs(&self) -> PathBuf {
         self.folder.join("os/bootstrap.cpio.zst")
-    }
-
-    /// Kernel of the hypervisor OS.
-    #[must_use]
-    pub fn host_kernel(&self) -> PathBuf {
-        self.folder.join("kernel/host/bzImage")
     }
 
     /// Initramfs of the hypervisor OS, zstd.
@@ -134,7 +145,7 @@ impl Artifacts {
     /// # Errors
     /// When `cargo xtask build` has not written it.
     pub fn linux_source(&self) -> Result<String> {
-        let path = self.folder.join("kernel/host/source");
+        let path = self.folder.join("kernel/tray/source");
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(text.trim().into()),
             Err(error) => bail!("{}: {error}: run `cargo xtask build`", path.display()),

@@ -73,7 +73,7 @@ pub fn run(
     }
     command
         .arg("-kernel")
-        .arg(artifacts.host_kernel())
+        .arg(artifacts.kernel())
         .arg("-initrd")
         .arg(&initramfs)
         .args(["-append", &line])
@@ -103,12 +103,15 @@ fn archive(folder: &Path, artifacts: &Artifacts) -> Result<Vec<u8>> {
     let nested = fs::read(artifacts.tray_program("nested"))?;
     let kernel = fs::read(artifacts.guest_kernel())?;
     let mut host = Archive::new();
-    for path in ["dev", "sbin", "guest"] {
+    for path in ["dev", "sbin", "guest", "modules"] {
         host.directory(path, 0o755)?;
     }
     host.character_device("dev/console", 0o600, 5, 1)?;
     host.file("init", 0o755, &nested)?;
     host.file("sbin/vmm", 0o755, &fs::read(artifacts.tray_program("vmm"))?)?;
+    for (name, module) in artifacts.modules()? {
+        host.file(&format!("modules/{name}"), 0o644, &module)?;
+    }
     host.file("guest/vmlinux", 0o644, &kernel)?;
     host.file(
         "guest/vmlinux.zst",

@@ -108,7 +108,7 @@ impl Card {
         for name in ["boot", "tray"] {
             archive.file(&format!("racklet/{name}.json"), 0o644, b"forged\n")?;
         }
-        let kernel = built("kernel/boot/bzImage")?;
+        let kernel = built("kernel/tray/bzImage")?;
         Self::of(kernel, archive.finish(), |_, _| {})
     }
 

@@ -84,7 +84,7 @@ impl Rack {
                 ])
                 .arg(rack.key()),
         )?;
-        let (kernel, initramfs) = (artifacts.host_kernel(), artifacts.host_initramfs());
+        let (kernel, initramfs) = (artifacts.kernel(), artifacts.host_initramfs());
         rack.system(
             "payload", "stable", 1, &kernel, &initramfs, arguments, artifacts,
         )?;
@@ -223,7 +223,7 @@ impl Rack {
         initramfs: &Path,
         artifacts: &Artifacts,
     ) -> Result<()> {
-        let kernel = artifacts.host_kernel();
+        let kernel = artifacts.kernel();
         self.system("payload", name, version, &kernel, initramfs, "", artifacts)
     }
 
@@ -336,7 +336,7 @@ impl Rack {
             "bootstrap",
             "bootstrap",
             1,
-            &artifacts.bootstrap_kernel(),
+            &artifacts.kernel(),
             &artifacts.bootstrap_initramfs(),
             arguments,
             artifacts,

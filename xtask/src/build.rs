@@ -131,7 +131,8 @@ fn os() -> Result<()> {
         Command::new(paths::program("os"))
             .arg(paths::made(paths::products()?.join("os"))?)
             .arg(tray::folder())
-            .arg(kernel::folder("guest")?.join("vmlinux")),
+            .arg(kernel::folder("guest")?.join("vmlinux"))
+            .arg(kernel::folder("tray")?.join("modules")),
     )
 }
 
@@ -149,9 +150,9 @@ fn sizes() -> Result<()> {
     let initramfs = size("os/bootstrap.cpio.zst")?;
     say(&format!(
         "  bootstrap {} (of it initramfs {}), payload {}",
-        mib(size("kernel/boot/bzImage")? + initramfs),
+        mib(size("kernel/tray/bzImage")? + initramfs),
         mib(initramfs),
-        mib(size("kernel/host/bzImage")? + size("os/hypervisor.cpio.zst")?)
+        mib(size("kernel/tray/bzImage")? + size("os/hypervisor.cpio.zst")?)
     ));
     Ok(())
 }

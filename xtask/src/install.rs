@@ -86,9 +86,9 @@ pub(crate) fn run(given: &Given) -> Result<()> {
 fn layout(products: &Path) -> [(PathBuf, PathBuf); 5] {
     [
         ("os/bootloader.efi", "bootloader.efi"),
-        ("kernel/boot/bzImage", "bootstrap.kernel"),
+        ("kernel/tray/bzImage", "bootstrap.kernel"),
         ("os/bootstrap.cpio.zst", "bootstrap.initramfs"),
-        ("kernel/host/bzImage", "payload.kernel"),
+        ("kernel/tray/bzImage", "payload.kernel"),
         ("os/hypervisor.cpio.zst", "payload.initramfs"),
     ]
     .map(|(from, to)| (products.join(from), Path::new(ARCHITECTURE).join(to)))
@@ -138,9 +138,9 @@ mod tests {
             lines,
             [
                 "x86_64/bootloader.efi <- built/os/bootloader.efi",
-                "x86_64/bootstrap.kernel <- built/kernel/boot/bzImage",
+                "x86_64/bootstrap.kernel <- built/kernel/tray/bzImage",
                 "x86_64/bootstrap.initramfs <- built/os/bootstrap.cpio.zst",
-                "x86_64/payload.kernel <- built/kernel/host/bzImage",
+                "x86_64/payload.kernel <- built/kernel/tray/bzImage",
                 "x86_64/payload.initramfs <- built/os/hypervisor.cpio.zst",
             ]
         );

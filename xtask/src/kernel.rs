@@ -4,8 +4,7 @@
 //! Built reproducibly and kept by the hash of everything that goes in: source package, fragments, compiler. What is taken
 //! from the cache is checked against its list of hashes first; what does not match is built again.
 //!
-//! Recipes that name the same folder are built in it one after the other: the kernel's own build compiles again what a
-//! changed option concerns and nothing else. The result has the same bytes as one that was built alone.
+//! Modules lie beside the kernel in the order in which they can be loaded.
 
 use std::{
     fs,
@@ -30,10 +29,9 @@ pub(crate) const DOWNLOAD: &str = "download-linux-source-6.12";
 /// The kernels and what each is made of; beside its fragments.
 const RECIPES: &str = include_str!("../../image/kernel/recipes");
 
-/// A kernel: its name, where it is built, and the fragments it is made of, in order.
+/// A kernel: its name and the fragments it is made of, in order.
 struct Recipe {
     name: &'static str,
-    folder: &'static str,
     fragments: Vec<&'static str>,
     /// Seconds on two slow cores.
     guess: u64,
@@ -48,15 +46,14 @@ fn recipes() -> Vec<Recipe> {
             let mut next = || words.next().expect("image/kernel/recipes has its columns");
             Recipe {
                 name: next(),
-                folder: next(),
-                guess: next().parse().expect("the third column is a number"),
+                guess: next().parse().expect("the second column is a number"),
                 fragments: words.collect(),
             }
         })
         .collect()
 }
 
-/// What a finished kernel consists of.
+/// What a finished kernel consists of, besides modules.
 const FILES: [&str; 5] = ["bzImage", "vmlinux", "config", "version", "source"];
 
 /// Where a kernel's files are, in the target folder.
@@ -140,29 +137,23 @@ pub(crate) fn build(names: &[String]) -> Result<()> {
     let chosen = recipes
         .iter()
         .filter(|recipe| names.is_empty() || names.iter().any(|name| name == recipe.name));
-    let builds = paths::products()?.join("kernel-build");
-    let mut last = None;
     for recipe in chosen {
         let fragments = read(recipe)?;
         let entry = tools.entry(&fragments, &deb)?;
         if !is_intact(&entry)? {
-            let build = builds.join(recipe.folder);
-            // What an earlier run left may be half made.
-            if last != Some(recipe.folder) && build.exists() {
-                fs::remove_dir_all(&build)?;
-            }
-            make(recipe, &fragments, &deb, &paths::made(build)?, &entry)?;
-            last = Some(recipe.folder);
+            make(recipe, &fragments, &deb, &entry)?;
         }
-        let to = paths::made(folder(recipe.name)?)?;
-        for file in FILES {
-            fs::copy(entry.join(file), to.join(file))
+        let to = folder(recipe.name)?;
+        // Modules of an older kernel must not stay.
+        if to.exists() {
+            fs::remove_dir_all(&to)?;
+        }
+        for (_, file) in listed(&fs::read_to_string(entry.join("sha256"))?) {
+            let place = to.join(file);
+            paths::made(place.parent().expect("it is in a folder").to_owned())?;
+            fs::copy(entry.join(file), &place)
                 .with_context(|| format!("copy {file} of kernel {}", recipe.name))?;
         }
-    }
-    // Half a gigabyte that nobody needs again.
-    if builds.exists() {
-        fs::remove_dir_all(&builds).context("remove the build folders")?;
     }
     Ok(())
 }
@@ -178,46 +169,58 @@ fn read(recipe: &Recipe) -> Result<Vec<String>> {
         .collect()
 }
 
+/// Digests and names in a list as `sha256sum` writes it.
+fn listed(list: &str) -> impl Iterator<Item = (&str, &str)> {
+    list.lines().filter_map(|line| line.split_once("  "))
+}
+
 /// Whether every file is as it was when it was put there.
 fn is_intact(entry: &Path) -> Result<bool> {
     let Ok(list) = fs::read_to_string(entry.join("sha256")) else {
         return Ok(false);
     };
-    for file in FILES {
-        let path = entry.join(file);
-        let good = path.is_file()
-            && list
-                .lines()
-                .any(|line| line.split_once("  ").is_some_and(|(_, name)| name == file))
-            && list.contains(&format!("{}  {file}\n", hash::of_file(&path)?));
-        if !good {
-            say(&format!(
-                "  {} in the cache is not what was put there: building it again",
-                paths::short(&path)
-            ));
-            return Ok(false);
+    let spoilt = |path: &Path| {
+        say(&format!(
+            "  {} in the cache is not what was put there: building it again",
+            paths::short(path)
+        ));
+        Ok(false)
+    };
+    if let Some(missing) = FILES
+        .iter()
+        .find(|file| listed(&list).all(|(_, name)| name != **file))
+    {
+        return spoilt(&entry.join(missing));
+    }
+    let files: Vec<PathBuf> = listed(&list).map(|(_, name)| entry.join(name)).collect();
+    if let Some(missing) = files.iter().find(|path| !path.is_file()) {
+        return spoilt(missing);
+    }
+    let digests = hash::of_files(&files)?;
+    for ((wanted, _), (path, found)) in listed(&list).zip(files.iter().zip(&digests)) {
+        if wanted != found {
+            return spoilt(path);
         }
     }
     Ok(true)
 }
 
-fn make(
-    recipe: &Recipe,
-    fragments: &[String],
-    deb: &Deb,
-    build: &Path,
-    entry: &Path,
-) -> Result<()> {
+fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Result<()> {
     let source = unpacked(deb)?;
+    let build = paths::products()?.join("kernel-build").join(recipe.name);
+    if build.exists() {
+        fs::remove_dir_all(&build)?;
+    }
+    paths::made(build.clone())?;
     let jobs = thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let make = |target: &str| {
+    let make = |targets: &[&str]| {
         let mut command = Command::new("make");
         command
             .arg("-C")
             .arg(&source)
             .arg(format!("O={}", build.display()))
             .arg(format!("-j{jobs}"))
-            .arg(target)
+            .args(targets)
             .env("KBUILD_BUILD_TIMESTAMP", "1970-01-01")
             .env("KBUILD_BUILD_USER", "racklet")
             .env("KBUILD_BUILD_HOST", "racklet")
@@ -235,7 +238,7 @@ fn make(
         &title("configuration"),
         "kernel-config",
         10,
-        &mut make("tinyconfig"),
+        &mut make(&["tinyconfig"]),
     )?;
     let path = build.join(".config");
     let config = format!("{}\n{}", fs::read_to_string(&path)?, fragments.join("\n"));
@@ -244,7 +247,7 @@ fn make(
         &title("configuration, completed"),
         "kernel-config",
         10,
-        &mut make("olddefconfig"),
+        &mut make(&["olddefconfig"]),
     )?;
     let config = fs::read_to_string(&path)?;
     let lost = not_taken(fragments, &config);
@@ -256,7 +259,11 @@ fn make(
         );
     }
     let key = format!("kernel-{}", recipe.name);
-    progress::run(&title("compile"), &key, recipe.guess, &mut make("bzImage"))?;
+    let targets = match config.lines().any(|line| line == "CONFIG_MODULES=y") {
+        true => &["bzImage", "modules"][..],
+        false => &["bzImage"],
+    };
+    progress::run(&title("compile"), &key, recipe.guess, &mut make(targets))?;
 
     let version = fs::read_to_string(build.join("include/config/kernel.release"))?;
     let partial = entry.with_extension("partial");
@@ -265,28 +272,99 @@ fn make(
     }
     paths::made(partial.clone())?;
     fs::copy(build.join("arch/x86/boot/bzImage"), partial.join("bzImage"))?;
-    output(
-        Command::new("strip")
-            .arg("--strip-all")
-            .arg("-o")
-            .arg(partial.join("vmlinux"))
-            .arg(build.join("vmlinux")),
+    let strip = |what: &str, from: &Path, to: &Path| {
+        output(Command::new("strip").arg(what).arg("-o").arg(to).arg(from))
+    };
+    strip(
+        "--strip-all",
+        &build.join("vmlinux"),
+        &partial.join("vmlinux"),
     )?;
+    let mut files: Vec<String> = FILES.map(str::to_owned).to_vec();
+    if targets.len() > 1 {
+        paths::made(partial.join("modules"))?;
+        for (place, module) in load_order(modules(&build)?)?.into_iter().enumerate() {
+            let file = format!("modules/{place:02}-{}.ko", module.name);
+            strip("--strip-debug", &module.path, &partial.join(&file))?;
+            files.push(file);
+        }
+    }
     fs::write(partial.join("config"), config)?;
     fs::write(partial.join("version"), version)?;
     fs::write(
         partial.join("source"),
         format!("{} sha256:{}\n", deb.version, deb.sha256),
     )?;
-    let list = FILES
+    let paths: Vec<PathBuf> = files.iter().map(|file| partial.join(file)).collect();
+    let list: String = files
         .iter()
-        .map(|file| Ok(format!("{}  {file}\n", hash::of_file(&partial.join(file))?)))
-        .collect::<Result<String>>()?;
+        .zip(hash::of_files(&paths)?)
+        .map(|(file, digest)| format!("{digest}  {file}\n"))
+        .collect();
     fs::write(partial.join("sha256"), list)?;
     if entry.exists() {
         fs::remove_dir_all(entry)?;
     }
-    fs::rename(&partial, entry).context("put the kernel into the cache")
+    fs::rename(&partial, entry).context("put the kernel into the cache")?;
+    // Half a gigabyte that nobody needs again.
+    fs::remove_dir_all(&build).context("remove the build folder")
+}
+
+/// A module as it was built, and the names of those that have to be loaded before it.
+#[derive(Debug)]
+struct Module {
+    name: String,
+    path: PathBuf,
+    needs: Vec<String>,
+}
+
+/// All modules of a build; `modules.order` lists their objects.
+fn modules(build: &Path) -> Result<Vec<Module>> {
+    let order = fs::read_to_string(build.join("modules.order")).context("read modules.order")?;
+    let module = |line: &str| {
+        let path = build.join(line).with_extension("ko");
+        let name = path.file_stem().context("a module without a name")?;
+        let contents = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(Module {
+            name: spelt(&name.to_string_lossy()),
+            needs: needs(&contents)
+                .with_context(|| format!("{} does not say what it needs", path.display()))?,
+            path,
+        })
+    };
+    order.lines().map(module).collect()
+}
+
+/// The kernel takes `-` and `_` in a module's name for the same.
+fn spelt(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+/// What a module says that it needs: its `depends=` among the texts of `.modinfo`, which end in a zero byte each.
+fn needs(module: &[u8]) -> Option<Vec<String>> {
+    let key = b"\0depends=";
+    let start = module.windows(key.len()).position(|bytes| bytes == key)? + key.len();
+    let text = module[start..].split(|byte| *byte == 0).next()?;
+    let names = std::str::from_utf8(text).ok()?.split(',');
+    Some(names.filter(|name| !name.is_empty()).map(spelt).collect())
+}
+
+/// The modules in an order in which each can be loaded; by name where either may come first.
+fn load_order(mut modules: Vec<Module>) -> Result<Vec<Module>> {
+    modules.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut ordered: Vec<Module> = Vec::new();
+    while !modules.is_empty() {
+        let ready = |module: &Module| {
+            let there = |name: &String| ordered.iter().any(|done| done.name == *name);
+            module.needs.iter().all(there)
+        };
+        let Some(next) = modules.iter().position(ready) else {
+            bail!("modules need what is not there, or each other: {modules:?}");
+        };
+        let module = modules.remove(next);
+        ordered.push(module);
+    }
+    Ok(ordered)
 }
 
 fn source_folder(deb: &Deb) -> Result<PathBuf> {
@@ -385,16 +463,52 @@ mod tests {
     fn a_kernel_in_the_cache_that_was_changed_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let entry = folder.path();
+        fs::create_dir(entry.join("modules")).unwrap();
+        let files = [&FILES[..], &["modules/00-llc.ko"]].concat();
         let mut list = String::new();
-        for file in FILES {
+        for file in &files {
             fs::write(entry.join(file), file).unwrap();
             list += &format!("{}  {file}\n", hash::of_file(&entry.join(file)).unwrap());
         }
         assert!(!is_intact(entry).unwrap());
-        fs::write(entry.join("sha256"), list).unwrap();
+        fs::write(entry.join("sha256"), &list).unwrap();
         assert!(is_intact(entry).unwrap());
-        fs::write(entry.join("bzImage"), "bzImagE").unwrap();
-        assert!(!is_intact(entry).unwrap());
+        for file in &files {
+            fs::write(entry.join(file), "other").unwrap();
+            assert!(!is_intact(entry).unwrap(), "{file} was changed");
+            fs::remove_file(entry.join(file)).unwrap();
+            assert!(!is_intact(entry).unwrap(), "{file} is gone");
+            fs::write(entry.join(file), file).unwrap();
+        }
+        let (_, short) = list.split_once('\n').unwrap();
+        fs::write(entry.join("sha256"), short).unwrap();
+        assert!(!is_intact(entry).unwrap(), "the list lacks a file");
+    }
+
+    #[test]
+    fn modules_are_loaded_after_what_they_need() {
+        let module = |name: &str, needs: &[u8]| Module {
+            name: name.to_owned(),
+            path: PathBuf::new(),
+            needs: super::needs(&[b"license=GPL\0depends=", needs, b"\0name=x\0"].concat())
+                .unwrap(),
+        };
+        let names = |modules| -> Option<Vec<String>> {
+            let ordered = load_order(modules).ok()?;
+            Some(ordered.into_iter().map(|module| module.name).collect())
+        };
+        let modules = vec![
+            module("bridge", b"stp,llc"),
+            module("kvm-amd", b"kvm_x86"),
+            module("llc", b""),
+            module("stp", b"llc"),
+            module("kvm-x86", b""),
+        ];
+        let order = ["kvm-x86", "kvm-amd", "llc", "stp", "bridge"].map(str::to_owned);
+        assert_eq!(names(modules), Some(order.to_vec()));
+        assert_eq!(names(vec![module("a", b"b"), module("b", b"a")]), None);
+        assert_eq!(names(vec![module("a", b"gone")]), None);
+        assert_eq!(super::needs(b"no such text"), None);
     }
 
     #[test]

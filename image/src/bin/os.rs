@@ -2,8 +2,8 @@
 //! What the operating system consists of: packs the two initramfs, the bootstrap's and the hypervisor OS's, from the programs of
 //! a tray and the guest's kernel. `cargo xtask build` starts it.
 //!
-//! `os TO PROGRAMS VMLINUX`: the folder that gets them, the folder of the static programs, the guest's kernel. What has been
-//! made from the same sources by the same code is left as it is.
+//! `os TO PROGRAMS VMLINUX MODULES`: the folder that gets them, the folder of the static programs, the guest's kernel, the folder
+//! of the tray's kernel's modules. What has been made from the same sources by the same code is left as it is.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -21,12 +21,12 @@ const LEVEL: i32 = 19;
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
     match &*arguments {
-        [to, programs, vmlinux] => pack(to, programs, vmlinux),
-        _ => bail!("os TO PROGRAMS VMLINUX"),
+        [to, programs, vmlinux, modules] => pack(to, programs, vmlinux, modules),
+        _ => bail!("os TO PROGRAMS VMLINUX MODULES"),
     }
 }
 
-fn pack(to: &Path, programs: &Path, vmlinux: &Path) -> Result<()> {
+fn pack(to: &Path, programs: &Path, vmlinux: &Path, modules: &Path) -> Result<()> {
     let init = programs.join("init");
     write(
         &to.join("bootstrap.cpio.zst"),
@@ -44,17 +44,39 @@ fn pack(to: &Path, programs: &Path, vmlinux: &Path) -> Result<()> {
         Ok(archive(&[Entry::program("init", &guest_init)])?.to_cpio()?)
     })?;
     let [netd, hypervisor, vmm] = ["netd", "hypervisor", "vmm"].map(|name| programs.join(name));
-    write(
-        &to.join("hypervisor.cpio.zst"),
-        &[
-            Entry::program("init", &init),
-            Entry::program("sbin/netd", &netd),
-            Entry::program("sbin/hypervisor", &hypervisor),
-            Entry::program("sbin/vmm", &vmm),
-            Entry::data("usr/lib/racklet/guest/vmlinux.zst", &kernel),
-            Entry::data("usr/lib/racklet/guest/initramfs.cpio", &guest),
-        ],
-    )
+    let mut entries = vec![
+        Entry::program("init", &init),
+        Entry::program("sbin/netd", &netd),
+        Entry::program("sbin/hypervisor", &hypervisor),
+        Entry::program("sbin/vmm", &vmm),
+        Entry::data("usr/lib/racklet/guest/vmlinux.zst", &kernel),
+        Entry::data("usr/lib/racklet/guest/initramfs.cpio", &guest),
+    ];
+    let modules = files(modules)?;
+    let places: Vec<String> = modules
+        .iter()
+        .map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            format!("usr/lib/racklet/modules/{name}")
+        })
+        .collect();
+    entries.extend(
+        places
+            .iter()
+            .zip(&modules)
+            .map(|(place, path)| Entry::data(place, path)),
+    );
+    write(&to.join("hypervisor.cpio.zst"), &entries)
+}
+
+/// The files of a folder, by name.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let listed = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
+    let mut files = listed
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
 }
 
 struct Entry<'a> {

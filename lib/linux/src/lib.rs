@@ -8,6 +8,7 @@ pub mod child;
 pub mod clock;
 pub mod gpt;
 pub mod kexec;
+pub mod module;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

@@ -17,6 +17,11 @@ const BOUND: Duration = Duration::from_secs(120);
 /// Where the hypervisor keeps the folders, too.
 const FOLDERS: &str = "/run/racklet/vm";
 
+/// Loads what the hypervisor OS loads.
+pub(crate) fn modules() {
+    racklet_linux::module::load_all(Path::new("/modules")).expect("modules of this kernel");
+}
+
 /// Mounts what the hypervisor OS has mounted.
 pub(crate) fn mounts() {
     for (kind, path) in [

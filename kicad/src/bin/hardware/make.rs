@@ -18,9 +18,11 @@ use racklet_kicad::{
 /// The circuits that have a project; those that have none are named.
 pub(crate) fn drawn(folder: &Path) -> Result<Vec<Board>> {
     let projects = Project::all(folder)?;
-    let (drawn, others): (Vec<_>, Vec<_>) = boards::all()
-        .into_iter()
-        .partition(|board| projects.iter().any(|project| project.name == board.row.name));
+    let (drawn, others): (Vec<_>, Vec<_>) = boards::all().into_iter().partition(|board| {
+        projects
+            .iter()
+            .any(|project| project.name == board.row.name)
+    });
     for board in others {
         println!(
             "NOT DRAWN: the circuit {} has no project kicad/{0}/ yet; it is not covered by what follows",

@@ -82,7 +82,7 @@ fn why_not(artifacts: &Artifacts) -> Result<Option<&'static str>> {
             ])
             .args(Accelerator::Kvm.arguments())
             .arg("-kernel")
-            .arg(artifacts.host_kernel())
+            .arg(artifacts.kernel())
             .args(["-append", "console=ttyS0 panic=-1"])
             .arg("-serial")
             .arg(format!("file:{}", log.display())),

@@ -55,14 +55,13 @@ fn size(path: &Path) -> Result<f64> {
 }
 
 pub(crate) fn sizes(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
-    let kernel = size(&artifacts.bootstrap_kernel())?;
+    let kernel = size(&artifacts.kernel())?;
     let initramfs = size(&artifacts.bootstrap_initramfs())?;
-    let host = size(&artifacts.host_kernel())?;
     let os = size(&artifacts.host_initramfs())?;
     let parts = |kernel, initramfs| json!({"kernel": kernel, "initramfs": initramfs});
     found.is("bootstrap", kernel + initramfs, parts(kernel, initramfs));
     found.is("bootstrap-initramfs", initramfs, Value::Null);
-    found.is("payload", host + os, parts(host, os));
+    found.is("payload", kernel + os, parts(kernel, os));
     Ok(())
 }
 
