@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The files of a new rack repository. They are meant to be read and edited by people; nothing is generated later.
 
+use racklet_rack::{KINDS, Place};
 use racklet_trust::PublicKey;
 
 pub(crate) fn rack(name: &str, id: &str, poll: u64) -> String {
@@ -95,6 +96,13 @@ spec:
 }
 
 pub(crate) fn readme(name: &str) -> String {
+    let kinds: String = KINDS
+        .iter()
+        .map(|kind| match kind.place {
+            Place::File(file) => format!("| `{file}` | {} |\n", kind.about),
+            Place::Folder(folder) => format!("| `{folder}/` | {} |\n", kind.about),
+        })
+        .collect();
     format!(
         "# Rack {name}
 
@@ -102,16 +110,11 @@ What runs on this rack. Trays fetch this repository, check the signature of ever
 
 | | |
 | --- | --- |
-| `rack.yaml` | the rack: its id, how often trays look |
-| `trays/` | one file for each tray |
-| `releases/` | which operating system trays boot |
-| `workloads/` | what runs in microVMs; `web.yaml.example` shows how |
-| `networks/` | what workloads are connected to |
-| `trust/` | who may change what; only `racklet trust` and `racklet key` write here |
+{kinds}| `trust/` | who may change what; only `racklet trust` and `racklet key` write here |
 
 ## Changing something
 
-    edit workloads/web.yaml
+    edit workloads/web.yaml     # `web.yaml.example` beside it shows how
     racklet check        # what a tray would say
     racklet plan         # what it would do
     git add -A           # new files too

@@ -5,13 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use racklet_rack::json_schema;
-use serde_json::Value;
+use clap::builder::PossibleValuesParser;
+use racklet_rack::{KINDS, json_schemas};
 
 use crate::answer;
 use crate::output::Output;
-
-const KINDS: [&str; 5] = ["Rack", "Tray", "Release", "Network", "MicroVM"];
 
 /// Write the JSON Schema of the rack's files, for editors that complete and check YAML
 ///
@@ -20,7 +18,7 @@ const KINDS: [&str; 5] = ["Rack", "Tray", "Release", "Network", "MicroVM"];
 #[derive(Args)]
 pub(crate) struct Schema {
     /// Which kind, on standard output; all kinds when left out
-    #[arg(value_parser = KINDS)]
+    #[arg(value_parser = PossibleValuesParser::new(KINDS.iter().map(|kind| kind.name)))]
     kind: Option<String>,
     /// Write one file for each kind into this folder instead
     #[arg(long, short, value_name = "DIR", conflicts_with = "kind")]
@@ -32,32 +30,29 @@ pub(crate) struct Schema {
 
 impl Schema {
     pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
-        let schema =
-            |kind: &str| json_schema(kind).with_context(|| format!("there is no schema of {kind}"));
+        let schemas = json_schemas();
         if let Some(folder) = self.output {
             std::fs::create_dir_all(&folder)
                 .with_context(|| format!("make {}", folder.display()))?;
-            for kind in KINDS {
+            for (kind, schema) in &schemas {
                 let path = folder.join(format!("{}.json", kind.to_lowercase()));
-                let text = serde_json::to_string_pretty(&schema(kind)?)? + "\n";
+                let text = serde_json::to_string_pretty(schema)? + "\n";
                 std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
             }
-            output.note(&format!(
-                "wrote {} schemas into {}",
-                KINDS.len(),
-                folder.display()
-            ));
+            let count = schemas.len();
+            output.note(&format!("wrote {count} schemas into {}", folder.display()));
             return Ok(());
         }
+        let mut schemas = schemas.into_iter();
         let value = match self.kind {
             _ if self.answers => answer::schema(),
-            Some(kind) => schema(&kind)?,
-            None => Value::Object(
-                KINDS
-                    .iter()
-                    .map(|kind| Ok((kind.to_lowercase(), schema(kind)?)))
-                    .collect::<anyhow::Result<_>>()?,
-            ),
+            Some(wanted) => schemas
+                .find(|(kind, _)| *kind == wanted)
+                .map(|(_, schema)| schema)
+                .with_context(|| format!("there is no schema of {wanted}"))?,
+            None => schemas
+                .map(|(kind, schema)| (kind.to_lowercase(), schema))
+                .collect(),
         };
         output.answer(&serde_json::to_string_pretty(&value)?, &value);
         Ok(())

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use racklet_trust::arguments::{self, BadArguments};
 use serde::{Deserialize, Serialize};
 
+use racklet_rack::RackId;
 use racklet_rack::name::{self, BadName};
 use racklet_rack::url::{Parts, UrlError};
 
@@ -242,7 +243,7 @@ impl TryFrom<Wire> for TrayConfig {
         if wire.v != 1 {
             return Err(Invalid::Version(wire.v));
         }
-        if !name::is_rack_id(&wire.rack) {
+        if wire.rack.parse::<RackId>().is_err() {
             return Err(Invalid::Rack(wire.rack));
         }
         name::check("tray", &wire.tray)?;

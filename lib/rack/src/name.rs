@@ -11,17 +11,20 @@ pub struct BadName {
     name: String,
 }
 
-/// Checks an object's name: an RFC 1123 label, because names become host names and folder names.
-pub fn check(what: &'static str, name: &str) -> Result<(), BadName> {
-    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = name.as_bytes();
-    let good = bytes.len() <= 63
-        && edge(bytes.first())
-        && edge(bytes.last())
+/// Whether a text is an RFC 1123 label in lower case: objects' names become host names and folder names.
+pub fn is_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len())
         && bytes
             .iter()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
-    if good {
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        && bytes.first() != Some(&b'-')
+        && bytes.last() != Some(&b'-')
+}
+
+/// Checks an object's name: a label ([`is_label`]).
+pub fn check(what: &'static str, name: &str) -> Result<(), BadName> {
+    if is_label(name) {
         Ok(())
     } else {
         Err(BadName {
@@ -37,14 +40,6 @@ pub fn check_board(name: &str) -> Result<(), BadName> {
         what: "board",
         name: name.to_owned(),
     })
-}
-
-/// Whether a text is a rack id: 32 lower-case hex digits.
-pub fn is_rack_id(text: &str) -> bool {
-    text.len() == 32
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// Whether a text is a branch name in the plain subset of what Git allows.

@@ -190,3 +190,50 @@ impl fmt::Display for Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn a_plan_names_each_tray_object_and_field() {
+        let old = state(&good());
+        let mut files = good();
+        files.insert(
+            "workloads/web.yaml".into(),
+            WEB.replace("demo", "prod").replace("128Mi", "256Mi"),
+        );
+        files.insert(
+            "workloads/api.yaml".into(),
+            WEB.replace("name: web", "name: api")
+                .replace("0.10", "0.11"),
+        );
+        let new = state(&files);
+        let text = |plan: Vec<TrayPlan>| -> Vec<String> {
+            plan.iter()
+                .flat_map(|t| t.changes.iter().map(move |c| format!("{} {c}", t.tray)))
+                .collect()
+        };
+        assert_eq!(
+            text(plan(Some(&old), &new)),
+            [
+                "tray-1 + workload api",
+                "tray-1 ~ workload web: env {\"MODE\":\"demo\"} -> {\"MODE\":\"prod\"}, memory \"128Mi\" -> \"256Mi\", overlay \"32Mi\" -> \"64Mi\"",
+            ]
+        );
+        assert_eq!(
+            text(plan(Some(&new), &old)).first().map(String::as_str),
+            Some("tray-1 - workload api")
+        );
+        assert_eq!(
+            text(plan(None, &old)),
+            [
+                "tray-1 + release payload",
+                "tray-1 + network lan",
+                "tray-1 + workload web"
+            ]
+        );
+        assert_eq!(plan(Some(&old), &old), []);
+    }
+}

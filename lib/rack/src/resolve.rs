@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What one tray has to do, out of what the whole rack asks for.
 
-use super::state::{Network, Pin, RackState, Workload};
+use super::kind::network::Network;
+use super::kind::workload::Workload;
+use super::state::{Pin, RackState};
 use super::values::{Memory, Name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,4 +65,23 @@ pub fn resolve(state: &RackState, tray: &Name) -> Result<TrayDesired, UnknownTra
         poll: state.poll,
         reboot_wait: state.reboot_wait,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn a_tray_gets_only_what_concerns_it() {
+        let mut files = good();
+        files.insert("trays/tray-2.yaml".into(), TRAY.replace("tray-1", "tray-2"));
+        let state = state(&files);
+        let one = resolve(&state, &name("tray-1")).expect("exists");
+        let two = resolve(&state, &name("tray-2")).expect("exists");
+        assert_eq!((one.workloads.len(), one.networks.len()), (1, 1));
+        assert_eq!((two.workloads.len(), two.networks.len()), (0, 0));
+        assert!(two.release.is_some());
+        assert!(resolve(&state, &name("tray-3")).is_err());
+    }
 }

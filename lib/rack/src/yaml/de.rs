@@ -6,220 +6,13 @@
 
 use racklet_tell::text::decimal;
 
-use super::{Key, Node, Position, Value};
+use super::mistake::DeError;
+use super::{Key, Node, Value};
 use serde::de::value::StrDeserializer;
 use serde::de::{
     self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
-use std::fmt;
-
-/// Why a document is not the type it should be.
-#[derive(Debug)]
-pub(crate) struct DeError {
-    pub(crate) message: String,
-    pub(crate) at: Option<Position>,
-    /// From the innermost field outwards: which one in the list or mapping around it, and how people call it.
-    pub(super) path: Vec<(usize, String)>,
-    /// What has to change for the rest to be read.
-    pub(super) mend: Mend,
-    /// What should stand there, until the field's name is known and both can be said.
-    wanted: Option<Box<Wanted>>,
-}
-
-/// The smallest change to the tree after which a complaint would not come again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mend {
-    /// Another value.
-    Value,
-    /// This word as the value.
-    Word(&'static str),
-    /// The entry has to go, key and value.
-    Remove,
-    /// The entry's key has to be this one.
-    Rename(&'static str),
-    /// This key has to come.
-    Add(&'static str),
-}
-
-#[derive(Debug)]
-struct Wanted {
-    shape: &'static str,
-    example: &'static str,
-    found: String,
-}
-
-impl DeError {
-    fn new(message: String) -> Self {
-        Self {
-            message,
-            at: None,
-            path: Vec::new(),
-            mend: Mend::Value,
-            wanted: None,
-        }
-    }
-
-    /// Says what to write behind `before`, such as `cpus: `, if that is what is wrong.
-    fn behind(mut self, before: &str) -> Self {
-        if let Some(wanted) = self.wanted.take() {
-            let Wanted {
-                shape,
-                example,
-                found,
-            } = *wanted;
-            self.message = format!("write {shape}: `{before}{example}`, not {found}");
-        }
-        self
-    }
-
-    fn at(mut self, at: Position) -> Self {
-        self.at.get_or_insert(at);
-        self
-    }
-
-    fn inside(mut self, index: usize, field: String) -> Self {
-        self.path.push((index, field));
-        self
-    }
-
-    fn mend(mut self, mend: Mend) -> Self {
-        self.mend = mend;
-        self
-    }
-
-    /// `spec.network.name`, or nothing at the top.
-    pub(crate) fn path(&self) -> String {
-        let mut out = String::new();
-        for (_, part) in self.path.iter().rev() {
-            if !out.is_empty() && !part.is_empty() && !part.starts_with('[') {
-                out.push('.');
-            }
-            out.push_str(part);
-        }
-        out
-    }
-}
-
-impl fmt::Display for DeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for DeError {}
-
-impl de::Error for DeError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string())
-    }
-
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let error = Self::new(unknown("field", field, expected));
-        error.mend(closest(field, expected).map_or(Mend::Remove, Mend::Rename))
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let error = Self::new(unknown("value", variant, expected));
-        match expected.first() {
-            Some(word) => error.mend(Mend::Word(word)),
-            None => error,
-        }
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self::new(format!("`{field}` is missing")).mend(Mend::Add(field))
-    }
-
-    fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let found = match unexpected {
-            de::Unexpected::Unit => "nothing".to_owned(),
-            de::Unexpected::Seq => "a list".to_owned(),
-            de::Unexpected::Map => "a mapping".to_owned(),
-            de::Unexpected::Str(text) => {
-                format!("the text `{}`", text.chars().take(64).collect::<String>())
-            }
-            other => other.to_string(),
-        };
-        let expected = expected.to_string();
-        let (shape, example) = match expected.as_str() {
-            "a string" => ("text", "name"),
-            "a boolean" => ("true or false", "true"),
-            "a sequence" => ("a list", "[one, two]"),
-            "a map" => ("fields below it", "{name: value}"),
-            text if text.starts_with("struct ") => ("fields below it", "{name: value}"),
-            "u8" | "u16" | "u32" | "u64" | "i64" => ("a number", "1"),
-            _ => return Self::new(format!("expected {expected}, found {found}")),
-        };
-        Self {
-            wanted: Some(Box::new(Wanted {
-                shape,
-                example,
-                found: found.clone(),
-            })),
-            ..Self::new(format!("write {shape}, not {found}"))
-        }
-    }
-
-    fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let expected = expected.to_string();
-        match expected.as_str() {
-            "u8" | "u16" | "u32" | "u64" => {
-                Self::new(format!("{unexpected} is too large or too small here"))
-            }
-            _ => Self::new(format!("expected {expected}, found {unexpected}")),
-        }
-    }
-}
-
-fn unknown(what: &str, found: &str, known: &[&str]) -> String {
-    let shown: String = found.chars().take(64).collect();
-    let mut out = format!("unknown {what} `{shown}`");
-    if let Some(best) = closest(&shown, known) {
-        out.push_str(&format!("; did you mean `{best}`?"));
-    } else if known.is_empty() {
-        out.push_str("; nothing may stand here");
-    } else {
-        out.push_str(&format!("; known here: {}", known.join(", ")));
-    }
-    out
-}
-
-/// The known word a typist most likely meant, if one is near enough to be worth saying.
-pub(crate) fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let word = word.to_lowercase();
-    known
-        .iter()
-        .map(|k| (distance(&word, &k.to_lowercase()), *k))
-        .min()
-        .filter(|(d, k)| *d <= 1 + k.chars().count() / 4)
-        .map(|(_, k)| k)
-}
-
-/// Edits between two short words; a swap of neighbours counts as one (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().take(64).collect();
-    let b: Vec<char> = b.chars().take(64).collect();
-    let width = b.len() + 1;
-    let mut d = vec![0; (a.len() + 1) * width];
-    for (j, first_row) in d.iter_mut().take(width).enumerate() {
-        *first_row = j;
-    }
-    for i in 1..=a.len() {
-        d[i * width] = i;
-        for j in 1..=b.len() {
-            let change = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (d[(i - 1) * width + j] + 1)
-                .min(d[i * width + j - 1] + 1)
-                .min(d[(i - 1) * width + j - 1] + change);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(d[(i - 2) * width + j - 2] + 1);
-            }
-            d[i * width + j] = best;
-        }
-    }
-    d[a.len() * width + b.len()]
-}
 
 /// The struct name that asks for a value together with its place (see `Located`).
 pub(crate) const LOCATED: &str = "$racklet::Located";
@@ -434,7 +227,6 @@ impl<'de> MapAccess<'de> for Place<'de> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde::Deserialize;
     use std::collections::BTreeMap;
 
@@ -517,13 +309,5 @@ mod tests {
             read("name: a\nenv: {A: 02}\n").expect("good").env["A"],
             "02"
         );
-    }
-
-    #[test]
-    fn only_near_words_are_suggested() {
-        let known = ["memory", "command", "cpus"];
-        assert_eq!(closest("memroy", &known), Some("memory"));
-        assert_eq!(closest("Cpus", &known), Some("cpus"));
-        assert_eq!(closest("volumes", &known), None);
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! What was made up stands at a place that no file has ([`MADE_UP`]): complaints about it are not told.
 
-use super::de::{DeError, Mend};
+use super::mistake::{DeError, Mend};
 use super::{Key, Node, Position, Value};
 use serde::de::DeserializeOwned;
 

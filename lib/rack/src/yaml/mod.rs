@@ -7,6 +7,8 @@
 
 pub(super) mod de;
 pub(super) mod mend;
+mod mistake;
+pub(super) mod word;
 
 use std::collections::HashMap;
 
