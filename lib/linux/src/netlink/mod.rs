@@ -2,7 +2,9 @@
 //! Netlink: the kernel's message protocol for network configuration, over a plain blocking socket.
 //!
 //! [`codec`] writes and reads messages; [`Socket`] sends one and waits for the kernel's answer. What the messages mean is
-//! in [`crate::rtnl`] and [`crate::nft`]: one small codec serves both, where a crate of types would serve only the first.
+//! in [`crate::rtnl`] and [`crate::nft`]: one small codec serves both, where a crate of types would serve only the first (what
+//! that costs is in docs/dependencies.md). A message is claims of strangers as far as names and texts go: reading takes what
+//! it knows, passes over the rest, and is bounded by the datagram.
 
 pub(crate) mod codec;
 
