@@ -100,18 +100,18 @@ fn serve(options: Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
         .map(|secret| secret.expose().to_owned());
     api::serve(&shared, &options, identity.as_deref())?;
     init::watch_state(options.socket("init"), Arc::clone(&shared))?;
-    let images = images::Shelf::new(&options, Arc::clone(&shared));
+    let images = Arc::new(images::Images::default());
     let networks = network::Netd::new(options.socket("netd"));
     let rack = given.tray.rack.clone();
     let runner = Runner::open(
         options.clone(),
         rack,
         Box::new(networks),
-        Box::new(images),
+        Arc::clone(&images),
         boot_millis(),
     )?;
     let (orders, inbox) = Orders::new()?;
-    let source = source::Source::open(options, given, Arc::clone(&shared), orders)?;
+    let source = source::Source::open(options, given, Arc::clone(&shared), images, orders)?;
     thread::Builder::new()
         .name("source".into())
         .spawn(move || source.run())?;

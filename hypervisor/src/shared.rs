@@ -7,7 +7,7 @@ use racklet_api::handoff::Head;
 use racklet_api::hypervisor::{Rejection, ReleaseState, RepositoryState, State, WorkloadState};
 use racklet_api::init::StateStatus;
 use racklet_trust::TrustRoot;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -29,10 +29,6 @@ pub(crate) struct View {
     pub(crate) state: Option<StateStatus>,
     /// Bytes received from repositories.
     pub(crate) received: u64,
-    /// Images that may be used, by manifest digest.
-    pub(crate) ready: BTreeSet<String>,
-    /// Why an image is not there yet, by manifest digest.
-    pub(crate) images: BTreeMap<String, String>,
 }
 
 pub(crate) struct Shared {

@@ -13,36 +13,33 @@
 //! when the files of the other are at fault.
 
 mod bring;
+mod floors;
 mod pace;
+mod release;
 mod turns;
 
 use crate::console::{Once, say};
-use crate::handoff::{self, Given};
-use crate::init;
+use crate::handoff::Given;
+use crate::images::Images;
 use crate::options::Options;
 use crate::shared::{Shared, unix_time};
 use crate::work::{Order, Orders};
 use bring::Brought;
+use floors::{Init, told};
 use pace::Pace;
 use racklet_api::handoff::Head;
 use racklet_api::hypervisor::Rejection;
-use racklet_api::init::{Op, Response};
-use racklet_fetch::cache::Cache;
+use racklet_api::init::Op;
 use racklet_fetch::disk::Files;
-use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Silent;
-use racklet_fetch::rack::{
-    FetchError, Outcome, RackStore, RackTree, Rejected, ReopenError, Way, fetch_along,
-};
-use racklet_fetch::remote::{Remote, RemoteConfig, RemoteError};
-use racklet_fetch::tls::{SystemClock, TlsError};
-use racklet_fetch::url::UrlError;
-use racklet_rack::{Name, Problems, TrayDesired, UnknownTray};
+use racklet_fetch::rack::RackTree;
+use racklet_fetch::remote::Remote;
+use racklet_fetch::tls::SystemClock;
+use racklet_follow::{AtFault, FollowError, Follower, Keeper as _, Shelf, desired};
+use racklet_rack::{Problem, TrayDesired};
 use racklet_tell::error::chain;
 use racklet_trust::commit::ObjectId;
-use racklet_trust::floors::Floors;
-use racklet_trust::history::{self, Accepted};
-use racklet_trust::{TrustRoot, Verified};
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,44 +49,6 @@ const JUDGE_AGAIN: Duration = Duration::from_secs(30);
 
 /// One pack of the rack repository takes no longer: text that people write. What it is asked for meanwhile waits.
 const LONGEST_PACK: Duration = Duration::from_secs(300);
-
-/// Why there is no answer from the repository.
-#[derive(Debug, thiserror::Error)]
-enum LookError {
-    #[error("the repository's address")]
-    Url(#[from] UrlError),
-    #[error("set up TLS")]
-    Tls(#[from] TlsError),
-    #[error("list {0}")]
-    List(String, #[source] RemoteError),
-    #[error("fetch the rack repository")]
-    Fetch(#[from] FetchError),
-}
-
-/// Why a head is not put in force.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("{0}")]
-    History(#[from] Rejected),
-    #[error("{0}")]
-    Tree(String),
-    #[error("{}", first(.0))]
-    Files(#[from] Problems),
-    #[error("rack.yaml: spec.id is {found}, this tray belongs to rack {expected}")]
-    OtherRack { found: String, expected: String },
-    #[error(transparent)]
-    Tray(#[from] UnknownTray),
-}
-
-/// The first problem, and how many more there are.
-fn first(problems: &Problems) -> String {
-    let list = problems.list();
-    match list {
-        [] => String::new(),
-        [one] => one.to_string(),
-        [one, rest @ ..] => format!("{one} (and {} more)", rest.len()),
-    }
-}
 
 /// How a look ended, when the repository answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,22 +74,19 @@ pub(crate) struct Source {
     options: Options,
     given: Given,
     shared: Arc<Shared>,
+    images: Arc<Images>,
     orders: Orders,
-    store: RackStore<Files>,
-    cache: Cache<Files>,
+    follower: Follower<Files>,
+    shelf: Shelf<Files>,
+    init: Init,
     brought: Brought,
     remote: Option<Remote>,
-    /// What the next head must follow.
-    accepted: Option<RackTree>,
-    way: Way,
     in_force: Option<Head>,
     /// Which head the card holds as the one in force.
     kept_in_force: Option<ObjectId>,
     desired: Option<TrayDesired>,
-    refused: Option<(String, Instant)>,
+    refused: Option<(ObjectId, Instant)>,
     trouble: Once,
-    keep_trouble: Once,
-    init_trouble: Once,
     health: Option<(bool, String)>,
     reached: bool,
     /// Whether the card took no writes when it was last looked at; nothing before `init` has said so.
@@ -142,28 +98,39 @@ impl Source {
         options: Options,
         given: Given,
         shared: Arc<Shared>,
+        images: Arc<Images>,
         orders: Orders,
     ) -> io::Result<Self> {
-        let store = RackStore::new(Files, options.state.join("git/rack"));
-        let cache = Cache::open(Files, options.state.join("cache"))?;
+        let (repository, clock) = (&given.tray.repository, Arc::new(SystemClock));
+        let folder = options.state.join("git/rack");
+        let roots = [given.baked.clone(), given.root.clone()];
+        let follower = Follower::new(repository, clock, Files, folder, roots);
+        let mut follower = follower.map_err(|error| io::Error::other(chain(&error)))?;
+        follower.config.timeouts.pack = LONGEST_PACK;
+        let shelf = Shelf::open(Files, options.state.join("cache"), &given.tray.board)?;
+        let branch = repository.branch.clone();
+        let init = Init::new(
+            options.socket("init"),
+            given.floors(),
+            branch,
+            Arc::clone(&shared),
+        );
         Ok(Self {
             options,
             given,
             shared,
+            images,
             orders,
-            store,
-            cache,
+            follower,
+            shelf,
+            init,
             brought: Brought::default(),
             remote: None,
-            accepted: None,
-            way: Way::default(),
             in_force: None,
             kept_in_force: None,
             desired: None,
             refused: None,
             trouble: Once::default(),
-            keep_trouble: Once::default(),
-            init_trouble: Once::default(),
             health: None,
             reached: false,
             read_only: None,
@@ -186,6 +153,7 @@ impl Source {
                     pace.failure();
                 }
             }
+            self.init.tell_again();
             self.report_health();
             self.doubt_a_lost_card();
             if self.bring() {
@@ -212,9 +180,14 @@ impl Source {
         let before = std::mem::replace(&mut self.read_only, now);
         if before == Some(false) && now == Some(true) {
             say("the card takes no more writes: looking at every image again");
-            self.brought.doubt();
-            self.shared.view().ready.clear();
+            self.doubt();
         }
+    }
+
+    /// What was verified is looked at again before it is used again.
+    fn doubt(&mut self) {
+        self.brought.doubt();
+        self.images.doubt();
     }
 
     /// Waits for a nudge or so long. While the repository was never reached, a change of the tray's own network ends it: this
@@ -241,75 +214,62 @@ impl Source {
 
     /// Begins with what is kept: the server may be away for long.
     fn reopen(&mut self) {
-        let floors = self.floors();
-        let (root, limits) = (&self.given.baked, &Limits::RACK);
-        let reopened = |reopened: Result<Option<RackTree>, ReopenError>| {
-            reopened.unwrap_or_else(|error| {
-                say(&format!(
-                    "a kept rack repository is not used: {}",
-                    chain(&error)
-                ));
-                None
-            })
+        let not_used = |error: &dyn Error| {
+            say(&format!(
+                "a kept rack repository is not used: {}",
+                chain(error)
+            ));
         };
-        let newest = reopened(self.store.reopen(root, &floors, limits));
-        let in_force = reopened(self.store.reopen_in_force(root, &floors, limits));
-        self.kept_in_force = in_force.as_ref().map(|tree| tree.head().id);
-        let look = newest.map(|tree| {
-            self.accept(tree);
-            self.put_in_force()
-        });
-        if look != Some(Look::Accepted)
-            && let Some(tree) = in_force
-        {
-            match self.judge(&tree) {
-                Ok(desired) => self.apply(told(tree.head()), desired),
-                // Another system put it in force, whose rules were others.
-                Err(refusal) => say(&format!(
-                    "{} is in force no more: {}",
-                    self.shown(&told(tree.head())),
-                    chain(&refusal)
-                )),
+        let floors = self.init.floors();
+        let faults = self.follower.reopen(&floors);
+        faults.iter().for_each(|error| not_used(error));
+        let in_force = self.follower.in_force(&floors).unwrap_or_else(|error| {
+            // With nothing accepted it was asked for already.
+            if self.follower.accepted().is_some() {
+                not_used(&error);
             }
-            if self.accepted.is_none() {
-                self.accept(tree);
+            None
+        });
+        self.kept_in_force = in_force.as_ref().map(|tree| tree.head().id);
+        let newest = self.follower.accepted().map(|tree| tree.head().id);
+        if newest.is_some() {
+            self.show_root();
+            let look = self.put_in_force();
+            if look != Look::Accepted
+                && let Some(tree) = in_force.filter(|tree| Some(tree.head().id) != newest)
+            {
+                self.go_back_to(&tree);
+            }
+        } else {
+            say("no rack repository is kept here that can be used; fetching it");
+            if self.follower.root().version() >= floors.trust_root {
+                // Whoever wants to know why nothing runs is answered all the same.
+                self.show_root();
             }
         }
         if let Some(head) = &self.in_force {
-            say(&format!("going on with {}", self.shown(head)));
-        }
-        if self.accepted.is_none() {
-            say("no rack repository is kept here that can be used; fetching it");
-            if self.given.root.version() >= floors.trust_root {
-                // Whoever wants to know why nothing runs is answered all the same.
-                self.shared.view().root = Some(Arc::new((*self.given.root).clone()));
-            }
+            say(&format!("going on with {}", self.init.shown(head)));
         }
     }
 
-    /// What was accepted before, by the bootstrap or by a daemon before this one: `init` remembers it for as long as the tray runs,
-    /// whatever became of the card.
-    fn floors(&mut self) -> Floors {
-        let mut floors = self.given.floors();
-        match init::ask(&self.options.socket("init"), Op::Status) {
-            Ok(Response { status, .. }) => {
-                if let Some(known) = status.and_then(|status| status.floors) {
-                    let known = handoff::floors(known.head.as_ref(), known.trust_root, known.time);
-                    floors.raise(&known);
-                }
-            }
-            Err(error) => self.init_trouble.say(&format!(
-                "ask for the floors: {}; going by those of the bootstrap",
-                chain(&error)
+    /// The head that was in force before the one accepted last, whose files are at fault.
+    fn go_back_to(&mut self, tree: &RackTree) {
+        let head = told(tree.head());
+        match self.judge(tree) {
+            Ok(desired) => self.apply(head, desired),
+            // Another system put it in force, whose rules were others.
+            Err(fault) => say(&format!(
+                "{} is in force no more: {}",
+                self.init.shown(&head),
+                chain(&fault)
             )),
         }
-        floors
     }
 
-    fn look(&mut self) -> Result<Look, LookError> {
+    fn look(&mut self) -> Result<Look, FollowError> {
         let mut remote = match self.remote.take() {
             Some(remote) => remote,
-            None => Remote::new(&self.remote_config()?)?,
+            None => self.follower.connect()?,
         };
         let before = remote.received();
         let look = self.look_at(&mut remote);
@@ -320,28 +280,13 @@ impl Source {
         look
     }
 
-    /// How the rack repository's server is spoken to.
-    fn remote_config(&self) -> Result<RemoteConfig, UrlError> {
-        let mut config = RemoteConfig::of_tray(&self.given.tray.repository, Arc::new(SystemClock))?;
-        config.timeouts.pack = LONGEST_PACK;
-        Ok(config)
-    }
-
-    fn look_at(&mut self, remote: &mut Remote) -> Result<Look, LookError> {
-        let branch = format!("refs/heads/{}", self.given.tray.repository.branch);
-        let limits = Limits::RACK;
-        // One line of answer is all that most looks cost.
-        let listed = remote
-            .find(&branch, &limits)
-            .map_err(|error| LookError::List(branch.clone(), error))?;
-        let listed = listed
-            .ok_or_else(|| FetchError::NoBranch(branch.clone()))?
-            .to_string();
-        let is_listed = |tree: &RackTree| tree.head().id.to_string() == listed;
-        if self.accepted.as_ref().is_some_and(is_listed) {
-            let commit = |head: &Head| head.commit == listed;
+    fn look_at(&mut self, remote: &mut Remote) -> Result<Look, FollowError> {
+        let listed = self.follower.look(remote)?;
+        let accepted = self.follower.accepted();
+        if accepted.is_some_and(|tree| tree.head().id == listed) {
+            let name = listed.to_string();
             return Ok(match &self.refused {
-                _ if self.in_force.as_ref().is_some_and(commit) => Look::Unchanged,
+                _ if self.in_force.as_ref().is_some_and(|it| it.commit == name) => Look::Unchanged,
                 Some((refused, _)) if *refused == listed => Look::StillRejected,
                 _ => self.put_in_force(),
             });
@@ -352,115 +297,63 @@ impl Source {
         {
             return Ok(Look::StillRejected);
         }
-        // A head that is far away is come to in stretches.
-        loop {
-            let snapshot = self.accepted.as_ref().map(RackTree::snapshot);
-            let way = &mut self.way;
-            let fetched = match fetch_along(way, remote, &branch, snapshot, &limits, &mut Silent)? {
-                Outcome::New(fetched) => fetched,
-                Outcome::Unchanged => return Ok(self.put_in_force()),
-            };
-            let before = match &self.accepted {
-                Some(tree) => tree.accepted(),
-                None => Accepted::nothing(self.given.baked.clone(), self.floors()),
-            };
-            let tree = match fetched.verify(&before) {
-                Ok(tree) => tree,
-                Err(rejected) => {
-                    self.refuse(Some(listed), &rejected.into());
-                    return Ok(Look::Rejected);
-                }
-            };
-            say(&format!("accepted {}", self.shown(&told(tree.head()))));
-            // It holds for as long as this daemon and `init` run, even when the card does not take it.
-            let kept = self.store.keep(&tree);
-            let on_card = kept.is_ok();
-            self.tell_kept("accepted", kept);
-            self.raise(&tree, on_card);
-            self.accept(tree);
-            if !fetched.on_the_way() {
-                return Ok(self.put_in_force());
+        let before = accepted.map(|tree| tree.head().root.version());
+        let (follower, init) = (&mut self.follower, &mut self.init);
+        let followed = follower.follow(remote, listed, init, &mut Silent);
+        // Commits on the way count, too, whatever became of the rest. Nobody counts whom the new root does not name.
+        if let Some(tree) = self.follower.accepted() {
+            if before.is_some_and(|before| before != tree.head().root.version()) {
+                self.doubt();
             }
+            self.show_root();
+        }
+        match followed {
+            Ok(_) => Ok(self.put_in_force()),
+            Err(FollowError::Rejected { listed, reason }) => {
+                self.refuse(listed, chain(&reason), &[]);
+                Ok(Look::Rejected)
+            }
+            Err(error) => Err(error),
         }
     }
 
-    /// Nothing that is not behind this head is followed from now on, and nobody counts whom its trust root does not name.
-    fn accept(&mut self, tree: RackTree) {
-        let before = self.root().version();
-        let is_first = self.accepted.replace(tree).is_none();
-        let root = self.root();
-        if !is_first && before != root.version() {
-            self.brought.doubt();
-            self.shared.view().ready.clear();
-        }
-        self.shared.view().root = Some(Arc::new((*root).clone()));
-    }
-
-    /// The newest trust root that is known: by it payloads, images and the API's users are judged.
-    pub(super) fn root(&self) -> Verified<TrustRoot> {
-        match &self.accepted {
-            Some(tree) if tree.head().root.version() > self.given.root.version() => {
-                tree.head().root.clone()
-            }
-            _ => self.given.root.clone(),
-        }
+    /// Whose keys may use the API.
+    fn show_root(&self) {
+        self.shared.view().root = Some(Arc::new((**self.follower.root()).clone()));
     }
 
     /// Does what the accepted head wants, unless its files are at fault.
     fn put_in_force(&mut self) -> Look {
-        let Some(tree) = &self.accepted else {
+        let Some(tree) = self.follower.accepted() else {
             return Look::Unchanged;
         };
+        let head = (tree.head().id, told(tree.head()));
         match self.judge(tree) {
-            Err(refusal) => {
-                let commit = tree.head().id.to_string();
-                self.refuse(Some(commit), &refusal);
+            Err(fault) => {
+                self.refuse(head.0, chain(&fault), fault.problems());
                 Look::Rejected
             }
             Ok(desired) => {
-                let head = tree.head().clone();
-                if self.kept_in_force != Some(head.id) {
-                    let kept = self.store.keep_in_force(tree);
-                    self.kept_in_force = kept.is_ok().then_some(head.id);
-                    self.tell_kept("in force", kept);
+                if self.kept_in_force != Some(head.0) {
+                    let kept = self.follower.keep_in_force();
+                    self.kept_in_force = kept.is_ok().then_some(head.0);
+                    self.init.kept("in force", &kept);
                 }
                 self.refused = None;
                 self.shared.view().rejected = None;
-                self.apply(told(&head), desired);
+                self.apply(head.1, desired);
                 Look::Accepted
             }
         }
     }
 
-    fn tell_kept(&mut self, what: &str, kept: io::Result<()>) {
-        match kept {
-            Ok(()) => self.keep_trouble.clear(),
-            Err(error) => self.keep_trouble.say(&format!(
-                "the head {what} is not kept on the card, and goes on from memory: {error}"
-            )),
-        }
-    }
-
     /// What the files of a verified head want from this tray.
-    fn judge(&self, tree: &RackTree) -> Result<TrayDesired, Refusal> {
-        let files = tree.files().map_err(|error| Refusal::Tree(chain(error)))?;
-        let state = racklet_rack::load(files)?;
-        if state.id.to_string() != self.given.tray.rack {
-            return Err(Refusal::OtherRack {
-                found: state.id.to_string(),
-                expected: self.given.tray.rack.clone(),
-            });
-        }
-        for warning in &state.warnings {
+    fn judge(&self, tree: &RackTree) -> Result<TrayDesired, AtFault> {
+        let desired = desired(tree, &self.given.tray.tray)?;
+        for warning in &desired.warnings {
             say(&format!("warning: {warning}"));
         }
-        let tray: Name = self
-            .given
-            .tray
-            .tray
-            .parse()
-            .expect("a tray's configuration holds a checked name");
-        Ok(racklet_rack::resolve(&state, &tray)?)
+        Ok(desired.tray)
     }
 
     fn apply(&mut self, head: Head, desired: TrayDesired) {
@@ -484,19 +377,13 @@ impl Source {
         }
     }
 
-    fn refuse(&mut self, commit: Option<String>, refusal: &Refusal) {
-        let reason = chain(refusal);
-        let problems = match refusal {
-            Refusal::Files(problems) => problems.list().to_vec(),
-            _ => Vec::new(),
-        };
+    fn refuse(&mut self, head: ObjectId, reason: String, problems: &[Problem]) {
+        let commit = Some(head.to_string());
         let mut view = self.shared.view();
         let since = match &view.rejected {
             Some(before) if before.commit == commit => before.since,
             _ => {
-                let name = commit
-                    .as_deref()
-                    .map_or("the head", |c| &c[..c.len().min(10)]);
+                let name: String = head.to_string().chars().take(10).collect();
                 say(&format!(
                     "refused {name}: {reason}; what was in force stays so"
                 ));
@@ -507,13 +394,13 @@ impl Source {
             }
         };
         view.rejected = Some(Rejection {
-            commit: commit.clone(),
+            commit,
             since,
             reason,
-            problems,
+            problems: problems.to_vec(),
         });
         drop(view);
-        self.refused = commit.map(|commit| (commit, Instant::now()));
+        self.refused = Some((head, Instant::now()));
     }
 
     fn note(&mut self, look: Look) {
@@ -528,24 +415,13 @@ impl Source {
         }
     }
 
-    fn unreachable(&mut self, error: &LookError) {
+    fn unreachable(&mut self, error: &FollowError) {
         let text = chain(error);
         self.trouble
             .say(&format!("the rack repository: {text}; trying again"));
         let mut view = self.shared.view();
         *view.looks.entry("failed").or_default() += 1;
         view.repository.error = Some(text);
-    }
-
-    /// `init` keeps the floors: what was accepted is never undercut again, not even from a wiped store.
-    fn raise(&mut self, tree: &RackTree, kept: bool) {
-        let op = Op::Raise {
-            head: told(tree.head()),
-            trust_root: tree.head().root.version(),
-            time: tree.head().time,
-            in_memory: !kept,
-        };
-        self.tell_init(op);
     }
 
     /// The first good reconcile is what makes a boot a good one. A boot whose bootstrap reached the repository while this
@@ -563,7 +439,7 @@ impl Source {
         if self.health.as_ref() == Some(&health) {
             return;
         }
-        let told = self.tell_init(Op::Health {
+        let told = self.init.tell(Op::Health {
             service: "hypervisor".to_owned(),
             healthy: health.0,
             message: health.1.clone(),
@@ -571,37 +447,5 @@ impl Source {
         if told {
             self.health = Some(health);
         }
-    }
-
-    /// A head as the console shows it.
-    fn shown(&self, head: &Head) -> String {
-        format!(
-            "commit {} (generation {}) of {}",
-            &head.commit[..head.commit.len().min(10)],
-            head.generation,
-            self.given.tray.repository.branch
-        )
-    }
-
-    fn tell_init(&mut self, op: Op) -> bool {
-        match init::ask(&self.options.socket("init"), op) {
-            Ok(_) => {
-                self.init_trouble.clear();
-                true
-            }
-            Err(error) => {
-                self.init_trouble
-                    .say(&format!("{}; trying again", chain(&error)));
-                false
-            }
-        }
-    }
-}
-
-/// A head as programs tell it each other.
-fn told(head: &history::Head) -> Head {
-    Head {
-        commit: head.id.to_string(),
-        generation: head.generation,
     }
 }

@@ -2,13 +2,13 @@
 //! Fetching takes turns with looking at the rack repository: how long a turn is, what ends it, and what else goes wrong.
 
 use crate::shared::Shared;
-use racklet_fetch::cache::{ArriveError, AssembleError, EntryError};
+use racklet_fetch::cache::ArriveError;
 use racklet_fetch::http::HttpError;
 use racklet_fetch::pulse::Pulse;
 use racklet_fetch::remote::RemoteError;
 use racklet_fetch::tls::TlsError;
 use racklet_fetch::url::UrlError;
-use racklet_trust::manifest::NotForUs;
+use racklet_follow::BringError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,32 +16,27 @@ use std::time::Duration;
 /// even the manifest comes in a minute.
 pub(super) const FIRST_TURN: Duration = Duration::from_secs(60);
 const LAST_TURN: Duration = Duration::from_secs(1800);
+
 /// Why something pinned is not here.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BringError {
+pub(super) enum NotBrought {
     #[error("the repository's address")]
     Url(#[from] UrlError),
     #[error("set up TLS")]
     Tls(#[from] TlsError),
-    #[error("{0}")]
-    Arrive(#[from] Box<ArriveError>),
-    #[error("the cached entry: {0}")]
-    Entry(#[from] EntryError),
-    #[error("the cached file: {0}")]
-    File(#[from] AssembleError),
-    #[error("not for this tray: {0}")]
-    NotForUs(#[from] NotForUs),
+    #[error(transparent)]
+    Bring(#[from] BringError),
 }
 
-impl BringError {
+impl NotBrought {
     /// How the turn ended, when nothing else is wrong.
     pub(super) fn cut(&self) -> Option<Cut> {
-        match self {
-            Self::Arrive(error) => match &**error {
-                ArriveError::Remote(RemoteError::Http(HttpError::NoTimeLeft)) => Some(Cut::Over),
-                ArriveError::Remote(RemoteError::Http(HttpError::CalledOff)) => Some(Cut::Nudged),
-                _ => None,
-            },
+        let Self::Bring(BringError::Arrive(error)) = self else {
+            return None;
+        };
+        match &**error {
+            ArriveError::Remote(RemoteError::Http(HttpError::NoTimeLeft)) => Some(Cut::Over),
+            ArriveError::Remote(RemoteError::Http(HttpError::CalledOff)) => Some(Cut::Nudged),
             _ => None,
         }
     }

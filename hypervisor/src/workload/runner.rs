@@ -7,27 +7,23 @@ use super::monitor::{self, LaunchError, Monitor};
 use super::record::{Ending, Plan, Process, Record, Records, State, free_index};
 use crate::cgroup;
 use crate::console::say;
+use crate::images::Images;
 use crate::network::{Attach, Link, Networks};
 use crate::options::Options;
 use racklet_api::vmm::{ControlAction, VmState};
 use racklet_rack::capacity::{is_there, without_room};
-use racklet_rack::{ManifestDigest, Name, TrayDesired};
+use racklet_rack::{Name, TrayDesired};
 use racklet_tell::error::chain;
 use racklet_trust::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How long to wait after the host could not do something a start needs.
 const HOLD: u64 = 2_000;
 /// What a monitor gets beyond the grace: it ends a guest that does not obey by itself, and says so.
 const EXTRA_GRACE: u64 = 10_000;
-
-/// Where root file systems come from; says what is missing.
-pub(crate) trait Images: Send {
-    fn find(&self, manifest: &ManifestDigest) -> Result<PathBuf, String>;
-}
 
 /// Something a start needs could not be had; try again then.
 pub(crate) struct Hold {
@@ -40,7 +36,7 @@ pub(crate) struct Runner {
     rack: String,
     records: Records,
     networks: Box<dyn Networks>,
-    images: Box<dyn Images>,
+    images: Arc<Images>,
     pub(super) known: BTreeMap<Name, Record>,
     monitors: BTreeMap<Name, Monitor>,
     /// `None` until the first desired state arrives: then nothing is stopped, whatever runs.
@@ -56,7 +52,7 @@ impl Runner {
         options: Options,
         rack: String,
         networks: Box<dyn Networks>,
-        images: Box<dyn Images>,
+        images: Arc<Images>,
         now: u64,
     ) -> io::Result<Self> {
         let records = Records::open(&options.records())?;
@@ -351,7 +347,7 @@ impl Runner {
             name,
             index,
             plan,
-            &rootfs,
+            rootfs.path(),
             link.as_ref(),
             cgroup,
         )

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use racklet_api::handoff::Head;
 use racklet_api::init::FloorsReport;
 use racklet_tests::process::{git, output};
+use serde_json::Value;
 use std::fs;
+use std::sync::Arc;
 
 /// When a commit of the work tree was made, Unix time in seconds.
 fn date(tray: &Tray, commit: &str) -> Result<u64> {
@@ -69,4 +71,18 @@ fn a_daemon_without_a_kept_head_goes_not_behind_what_the_bootstrap_or_init_remem
         assert_eq!(state["head"]["generation"], head.generation);
     }
     Ok(())
+}
+
+#[test]
+fn floors_that_init_did_not_raise_are_told_again() -> Result<()> {
+    let mut tray = Tray::new()?;
+    let head = tray.push("one")?;
+    tray.refusals.store(2, std::sync::atomic::Ordering::SeqCst);
+    tray.start()?;
+    let told = Arc::clone(&tray.told);
+    tray.until("the floors are raised", |_| {
+        let told = told.lock().expect("lock");
+        let raised = |it: &Value| it["op"] == "raise" && it["head"]["commit"] == *head;
+        told.iter().any(raised).then_some(())
+    })
 }

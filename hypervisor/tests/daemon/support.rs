@@ -20,6 +20,7 @@ use std::io::{BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -56,6 +57,10 @@ pub(crate) struct Tray {
     pub(crate) told: Arc<Mutex<Vec<Value>>>,
     /// What `init` remembers of heads, when it is asked.
     pub(crate) floors: Arc<Mutex<Option<FloorsReport>>>,
+    /// Whether `init` has found this boot good.
+    pub(crate) good: Arc<AtomicBool>,
+    /// How many more times `init` refuses to raise floors.
+    pub(crate) refusals: Arc<AtomicU32>,
 }
 
 impl Tray {
@@ -71,6 +76,8 @@ impl Tray {
             daemon: None,
             told: Arc::default(),
             floors: Arc::default(),
+            good: Arc::default(),
+            refusals: Arc::default(),
         };
         for folder in ["keys", "handoff", "guest", "run"] {
             fs::create_dir(tray.path(folder))?;
@@ -166,6 +173,7 @@ impl Tray {
 
     fn start_neighbours(&self) -> Result<()> {
         let (told, floors) = (Arc::clone(&self.told), Arc::clone(&self.floors));
+        let (good, refusals) = (Arc::clone(&self.good), Arc::clone(&self.refusals));
         let handoff: Handoff =
             serde_json::from_slice(&fs::read(self.path("handoff/handoff.json"))?)?;
         answer(&self.path("run/init.sock"), move |asked| {
@@ -175,7 +183,7 @@ impl Tray {
                     rack: RACK.into(),
                     handoff: handoff.clone(),
                     floors: floors.lock().expect("lock").clone(),
-                    marked_good: false,
+                    marked_good: good.load(Ordering::SeqCst),
                     uptime: 1,
                     state: init::StateStatus {
                         read_only: true,
@@ -185,6 +193,14 @@ impl Tray {
                     services: BTreeMap::new(),
                 };
                 return json!({"v": 1, "ok": true, "status": status});
+            }
+            let fewer = |left: u32| left.checked_sub(1);
+            if asked["op"] == "raise"
+                && refusals
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer)
+                    .is_ok()
+            {
+                return json!({"v": 1, "ok": false, "error": "not now"});
             }
             told.lock().expect("lock").push(asked);
             json!({"v": 1, "ok": true})

@@ -1,10 +1,119 @@
 // SPDX-License-Identifier: Apache-2.0
 //! New images and new operating systems.
 
-use crate::support::{Tray, alive, workload};
-use anyhow::Result;
+use crate::support::{BOUND, Tray, alive, workload};
+use anyhow::{Context, Result};
+use racklet_tests::until::until;
 use racklet_trust::manifest::Kind;
 use serde_json::json;
+use std::sync::atomic::Ordering;
+
+/// Whether an entry of the cache counts.
+fn is_cached(tray: &Tray, kind: &str, digest: &str) -> bool {
+    let entry = tray.path("state/cache").join(kind).join(digest);
+    entry.join("complete").exists()
+}
+
+/// Waits for something that the daemon's state does not say.
+fn wait(tray: &Tray, what: &str, probe: impl Fn() -> bool) -> Result<()> {
+    until(what, BOUND, || Ok(probe().then_some(())))
+        .with_context(|| format!("the console said\n{}", tray.console()))
+}
+
+/// Publishes version `version` of the operating system `stable` and pins it, without a commit.
+fn release(tray: &Tray, version: u64) -> Result<String> {
+    let files: &[(&str, &[u8])] = &[("kernel", b"k"), ("initramfs", b"i")];
+    let payload = tray.publish(Kind::Payload, "stable", version, files)?;
+    tray.write(
+        "releases/stable.yaml",
+        &format!(
+            "apiVersion: racklet.dev/v1alpha1\nkind: Release\nmetadata: {{name: stable}}\nspec:\n  payload: {{name: stable, manifest: \"sha256:{payload}\"}}\n"
+        ),
+    )?;
+    Ok(payload)
+}
+
+/// A pinned operating system is brought, and nothing restarts into it while a test lasts.
+fn without_restarts(tray: &Tray) -> Result<()> {
+    let rack = std::fs::read_to_string(tray.path("rack/rack.yaml"))?;
+    let patient = rack.replace("rebootWaitSeconds: 0", "rebootWaitSeconds: 86400");
+    tray.write("rack.yaml", &patient)
+}
+
+#[test]
+fn an_image_that_is_pinned_again_after_it_was_removed_is_fetched_again() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let first = tray.push("one")?;
+    tray.start()?;
+    tray.converged(&first)?;
+    let old = tray.artifact.clone();
+    tray.artifact = tray.publish(Kind::Artifact, "server", 2, &[("rootfs", b"another one")])?;
+    tray.workload("web", "[run]", "")?;
+    let second = tray.push("two")?;
+    tray.converged(&second)?;
+    wait(&tray, "the old image is removed", || {
+        !is_cached(&tray, "artifacts", &old)
+    })?;
+
+    tray.artifact = old.clone();
+    tray.workload("web", "[run]", "")?;
+    let third = tray.push("one again")?;
+    let state = tray.converged(&third)?;
+    assert_eq!(workload(&state, "web")["rootfs"], *old);
+    assert!(is_cached(&tray, "artifacts", &old), "{}", tray.console());
+    Ok(())
+}
+
+#[test]
+fn the_operating_system_before_stays_until_the_boot_was_found_good() -> Result<()> {
+    let mut tray = Tray::new()?;
+    without_restarts(&tray)?;
+    tray.workload("web", "[run]", "")?;
+    let before = release(&tray, 2)?;
+    tray.push("one")?;
+    tray.start()?;
+    wait(&tray, "the first release", || {
+        is_cached(&tray, "payloads", &before)
+    })?;
+    let old = tray.artifact.clone();
+    tray.artifact = tray.publish(Kind::Artifact, "server", 2, &[("rootfs", b"another one")])?;
+    tray.workload("web", "[run]", "")?;
+    let next = release(&tray, 3)?;
+    tray.push("two")?;
+    // Operating systems come before images where what nobody needs is removed.
+    wait(&tray, "the old image is removed", || {
+        !is_cached(&tray, "artifacts", &old)
+    })?;
+    assert!(is_cached(&tray, "payloads", &before), "{}", tray.console());
+    tray.good.store(true, Ordering::SeqCst);
+    wait(&tray, "the release before is removed", || {
+        !is_cached(&tray, "payloads", &before)
+    })?;
+    assert!(is_cached(&tray, "payloads", &next));
+    Ok(())
+}
+
+#[test]
+fn an_operating_system_that_is_here_needs_no_server() -> Result<()> {
+    let mut tray = Tray::new()?;
+    without_restarts(&tray)?;
+    let payload = release(&tray, 2)?;
+    tray.push("a release")?;
+    tray.start()?;
+    wait(&tray, "the release", || {
+        is_cached(&tray, "payloads", &payload)
+    })?;
+    tray.kill()?;
+    // Nobody listens there.
+    let nowhere = json!("https://127.0.0.1:1/rack");
+    tray.hand_over_value("tray.json", "/repository/url", nowhere)?;
+    tray.start()?;
+    wait(&tray, "it is ready", || {
+        let console = tray.console();
+        console.contains("operating system stable 2 is here: 0 bytes received")
+    })
+}
 
 #[test]
 fn a_new_image_replaces_the_old_one_only_once_it_is_here() -> Result<()> {
@@ -40,12 +149,7 @@ fn a_new_image_replaces_the_old_one_only_once_it_is_here() -> Result<()> {
     let after = tray.converged(&good)?;
     assert_ne!(workload(&after, "web")["pid"], pid);
     assert_eq!(workload(&after, "web")["rootfs"], *tray.artifact);
-    let cached = |digest: &str| {
-        tray.path("state/cache/artifacts")
-            .join(digest)
-            .join("complete")
-            .exists()
-    };
+    let cached = |digest: &str| is_cached(&tray, "artifacts", digest);
     tray.until("the old image is removed", |_| {
         (!cached(&old)).then_some(())
     })?;
@@ -171,49 +275,22 @@ fn a_pinned_operating_system_is_fetched_and_restarted_into_with_workloads_stoppe
     let head = tray.push("one")?;
     tray.start()?;
     let pid = workload(&tray.converged(&head)?, "web")["pid"].clone();
-    let payload = tray.publish(
-        Kind::Payload,
-        "stable",
-        2,
-        &[("kernel", b"k"), ("initramfs", b"i")],
-    )?;
-    tray.write(
-        "releases/stable.yaml",
-        &format!(
-            "apiVersion: racklet.dev/v1alpha1\nkind: Release\nmetadata: {{name: stable}}\nspec:\n  payload: {{name: stable, manifest: \"sha256:{payload}\"}}\n"
-        ),
-    )?;
+    let payload = release(&tray, 2)?;
     tray.push("a release")?;
     let rebooted = |told: &[serde_json::Value]| told.iter().any(|t| t["op"] == "reboot");
     tray.until("asked init to restart", |_| {
         rebooted(&tray.told.lock().expect("lock")).then_some(())
     })?;
     assert!(!alive(&pid), "workloads are stopped first");
-    assert!(
-        tray.path("state/cache/payloads")
-            .join(&payload)
-            .join("complete")
-            .exists(),
-        "it is cached first"
-    );
+    let cached = is_cached(&tray, "payloads", &payload);
+    assert!(cached, "it is cached first");
     Ok(())
 }
 
 #[test]
 fn a_release_for_another_board_or_an_older_one_is_not_restarted_into() -> Result<()> {
     let mut tray = Tray::new()?;
-    let payload = tray.publish(
-        Kind::Payload,
-        "stable",
-        0,
-        &[("kernel", b"k"), ("initramfs", b"i")],
-    )?;
-    tray.write(
-        "releases/stable.yaml",
-        &format!(
-            "apiVersion: racklet.dev/v1alpha1\nkind: Release\nmetadata: {{name: stable}}\nspec:\n  payload: {{name: stable, manifest: \"sha256:{payload}\"}}\n"
-        ),
-    )?;
+    release(&tray, 0)?;
     tray.push("an old release")?;
     tray.start()?;
     let message = tray.until("says why", |s| {

@@ -37,9 +37,10 @@ pub(crate) struct Candidate {
 }
 
 /// How the newest attempt to learn and fetch ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Attempt {
     /// There was none yet.
+    #[default]
     None,
     /// The head was fetched and accepted, and the payload it pins is complete.
     Done,

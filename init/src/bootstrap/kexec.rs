@@ -9,11 +9,10 @@ use std::io::{self, Write};
 use racklet_api::handoff::{Card, Handoff};
 use racklet_api::tray::TrayConfig;
 use racklet_cpio::{Archive, CpioError};
+use racklet_follow::Payload;
 use racklet_linux::kexec::{self, KexecError};
 use racklet_linux::sealed::{Sealed, Unsealed};
 use racklet_trust::{Manifest, TrustRoot, Verified};
-
-use super::payload::Ready;
 
 /// Why the payload was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +28,12 @@ pub(crate) enum LoadError {
 }
 
 /// Loads a payload with its handoff. The verified bytes are given up on the way: memory is short.
-pub(crate) fn load(ready: Ready, tray: &TrayConfig, handoff: &[u8]) -> Result<(), LoadError> {
-    let Ready {
+pub(crate) fn load(payload: Payload, tray: &TrayConfig, handoff: &[u8]) -> Result<(), LoadError> {
+    let Payload {
         manifest,
         mut files,
         ..
-    } = ready;
+    } = payload;
     let mut file = |name: &'static str| {
         let at = files
             .iter()

@@ -9,9 +9,8 @@ use racklet_api::tray::TrayConfig;
 use racklet_linux::clock;
 use racklet_uplink::{Settings, Uplink, UplinkError, What};
 
-use crate::console::Topic;
+use super::NETWORK;
 
-const NETWORK: Topic = Topic("network");
 /// IPv4 is waited for so long when IPv6 is there already.
 const PREFER_V4: Duration = Duration::from_secs(4);
 

@@ -1,123 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Payloads: what the cache holds that could start here, and fetching the pinned one.
+//! Payloads: what the cache holds that could start here, and the one that memory holds.
 
 use std::io;
 
-use racklet_fetch::cache::{ArriveError, AssembleError, Cache, EntryError, Pin};
 use racklet_fetch::disk::Files;
-use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Progress;
 use racklet_fetch::remote::Remote;
-use racklet_rack as rack;
-use racklet_trust::floors::Floors;
-use racklet_trust::manifest::{Kind, Machine, NotForUs};
-use racklet_trust::{Architecture, Digest, Manifest, TrustRoot, Verified};
+use racklet_follow::{BringError, Here, Judge, Payload, Shelf};
+use racklet_rack::Pin;
+use racklet_tell::error::Chain;
+use racklet_trust::{Digest, Manifest, Verified};
 
 use super::decide::Candidate;
-use super::repository::digest_of;
 use crate::console::{Topic, size};
 use crate::state::State;
 use crate::state::boots::Boots;
-use racklet_tell::error::Chain;
 
 pub(crate) const PAYLOAD: Topic = Topic("payload");
-/// The largest kernel or initramfs, in bytes.
-const MAX_FILE: u64 = 128 << 20;
 
-/// Why the pinned payload cannot start.
+/// Why a payload of the cache cannot start.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PayloadError {
-    #[error("{0}")]
-    Arrive(#[source] Box<ArriveError>),
-    #[error("{name}-{version} is not for this tray: {reason}")]
-    NotForUs {
-        name: String,
-        version: u64,
-        reason: NotForUs,
-    },
-    #[error("{0}")]
-    Entry(
-        #[source]
-        #[from]
-        EntryError,
-    ),
-    #[error("{0}")]
-    Assemble(
-        #[source]
-        #[from]
-        AssembleError,
-    ),
+pub(crate) enum TakeError {
+    #[error(transparent)]
+    Bring(#[from] BringError),
     #[error("it is not in the cache")]
     Gone,
 }
 
-impl From<ArriveError> for PayloadError {
-    fn from(error: ArriveError) -> Self {
-        Self::Arrive(Box::new(error))
-    }
-}
-
-impl PayloadError {
-    /// Whether trying again soon makes no sense.
-    pub(crate) fn is_lasting(&self) -> bool {
-        !matches!(self, Self::Arrive(error) if matches!(**error, ArriveError::Remote(_)))
-    }
-}
-
-/// A payload whose files are in memory, each with its proof.
-#[derive(Debug)]
-pub(crate) struct Ready {
-    /// SHA-256 of its manifest.
-    pub(crate) digest: Digest,
-    /// Its manifest.
-    pub(crate) manifest: Verified<Manifest>,
-    /// Its files by name.
-    pub(crate) files: Vec<(String, Verified<Vec<u8>>)>,
-}
-
 /// The cache, and a payload that just came.
 pub(crate) struct Payloads {
-    cache: Cache<Files>,
-    board: String,
-    ready: Option<Ready>,
-}
-
-/// By whose word and when a payload is judged.
-#[derive(Clone, Copy)]
-pub(crate) struct Judge<'a> {
-    /// The trust root in force.
-    pub(crate) root: &'a Verified<TrustRoot>,
-    /// The floors.
-    pub(crate) floors: &'a Floors,
-    /// A time that somebody vouches for.
-    pub(crate) now: u64,
+    shelf: Shelf<Files>,
+    /// Memory holds one payload.
+    memory: Option<Payload>,
 }
 
 impl Payloads {
     /// Opens the cache on the state partition.
     pub(crate) fn open(state: &State, board: &str) -> io::Result<Self> {
-        let cache = Cache::open(Files, state.folder("cache"))?;
         Ok(Self {
-            cache,
-            board: board.to_owned(),
-            ready: None,
+            shelf: Shelf::open(Files, state.folder("cache"), board)?,
+            memory: None,
         })
-    }
-
-    fn accept(&self, manifest: &Verified<Manifest>, judge: Judge<'_>) -> Result<(), PayloadError> {
-        let machine = Machine {
-            architecture: Architecture::HERE,
-            board: &self.board,
-            now: Some(judge.now),
-            floor: judge.floors.payload(&manifest.name),
-        };
-        manifest
-            .accept(&machine)
-            .map_err(|reason| PayloadError::NotForUs {
-                name: manifest.name.clone(),
-                version: manifest.version,
-                reason,
-            })
     }
 
     /// What could start now.
@@ -127,25 +50,15 @@ impl Payloads {
         boots: &Boots,
         spoiled: &[Digest],
     ) -> Vec<Candidate> {
-        let cached = self.cache.claims(Kind::Payload).unwrap_or_default();
-        let cached = cached.iter().filter_map(|claim| {
-            let manifest = self
-                .cache
-                .manifest(Kind::Payload, claim.digest, judge.root)
-                .ok()??;
-            let whole = self.cache.is_whole(&manifest);
-            whole.then_some((claim.digest, manifest))
-        });
-        let ready = self
-            .ready
-            .iter()
-            .map(|ready| (ready.digest, ready.manifest.clone()));
-        let mut all: Vec<(Digest, Verified<Manifest>)> = ready.chain(cached).collect();
+        let memory = self.memory.iter();
+        let memory = memory.map(|payload| (payload.digest, payload.manifest.clone()));
+        let mut all: Vec<(Digest, Verified<Manifest>)> =
+            memory.chain(self.shelf.payloads(judge.root)).collect();
         let mut seen = Vec::new();
         all.retain(|(digest, manifest)| {
             let fresh = !seen.contains(digest) && !spoiled.contains(digest);
             seen.push(*digest);
-            fresh && self.accept(manifest, judge).is_ok()
+            fresh && self.shelf.accept(manifest, judge).is_ok()
         });
         let candidate = |(digest, manifest): &(Digest, Verified<Manifest>)| Candidate {
             digest: *digest,
@@ -160,93 +73,50 @@ impl Payloads {
     /// memory then, as it would be had it just come.
     pub(crate) fn has(
         &mut self,
-        pin: &rack::Pin,
+        pin: &Pin,
         judge: Judge<'_>,
         progress: &mut dyn Progress,
-    ) -> Result<bool, PayloadError> {
-        let digest = digest_of(pin);
-        // Memory holds one payload.
-        self.ready = None;
-        let read = match self.cache.manifest(Kind::Payload, digest, judge.root) {
-            Ok(None) => return Ok(false),
-            Ok(Some(manifest)) => {
-                self.accept(&manifest, judge)?;
-                self.read(digest, manifest, progress)
-            }
-            Err(error) => Err(error.into()),
-        };
-        match read {
-            Ok(ready) => {
+    ) -> Result<bool, BringError> {
+        // First: there is no room for two.
+        self.memory = None;
+        match self.shelf.payload(pin.manifest.into(), judge, progress)? {
+            Here::Yes(payload) => {
                 PAYLOAD.say(format_args!(
                     "{}-{} is pinned and cached",
-                    ready.manifest.name, ready.manifest.version
+                    payload.manifest.name, payload.manifest.version
                 ));
-                self.ready = Some(ready);
-                Ok(true)
+                self.memory = Some(payload);
             }
-            Err(error) => {
-                PAYLOAD.failed(Chain(&error), "fetch what is missing");
-                Ok(false)
-            }
+            Here::No => {}
+            Here::Damaged(error) => PAYLOAD.failed(Chain(&error), "fetch what is missing"),
         }
-    }
-
-    /// A payload from the cache, every byte of it verified.
-    fn read(
-        &self,
-        digest: Digest,
-        manifest: Verified<Manifest>,
-        progress: &mut dyn Progress,
-    ) -> Result<Ready, PayloadError> {
-        let files = self.cache.files(&manifest, MAX_FILE, progress)?;
-        Ok(Ready {
-            digest,
-            manifest,
-            files,
-        })
+        Ok(self.memory.is_some())
     }
 
     /// Fetches the pinned payload.
     pub(crate) fn fetch(
         &mut self,
         remote: &mut Remote,
-        pin: &rack::Pin,
+        pin: &Pin,
         judge: Judge<'_>,
         keep: &[Digest],
         progress: &mut dyn Progress,
-    ) -> Result<(), PayloadError> {
-        let digest = digest_of(pin);
-        let wanted = Pin {
-            kind: Kind::Payload,
-            name: pin.name.to_string(),
-            manifest: digest,
-        };
-        let arrived = self.cache.fetch(
-            remote,
-            &wanted,
-            judge.root,
-            keep,
-            &Limits::PAYLOAD,
-            progress,
-        )?;
-        if let Some(error) = &arrived.not_cached {
+    ) -> Result<(), BringError> {
+        let (payload, fetched) = self
+            .shelf
+            .fetch_payload(remote, pin, judge, keep, progress)?;
+        if let Some(error) = &fetched.not_cached {
             PAYLOAD.failed(Chain(error), "start it from memory");
         }
-        let manifest = arrived.manifest;
         PAYLOAD.say(format_args!(
             "{}-{} verified; received {}, {} new chunks, {} from the cache",
-            manifest.name,
-            manifest.version,
-            size(arrived.report.received),
-            arrived.report.new_chunks,
-            arrived.report.reused_chunks
+            payload.manifest.name,
+            payload.manifest.version,
+            size(fetched.report.received),
+            fetched.report.new_chunks,
+            fetched.report.reused_chunks
         ));
-        self.accept(&manifest, judge)?;
-        self.ready = Some(Ready {
-            digest,
-            manifest,
-            files: arrived.files,
-        });
+        self.memory = Some(payload);
         Ok(())
     }
 
@@ -254,18 +124,19 @@ impl Payloads {
     pub(crate) fn take(
         &mut self,
         digest: Digest,
-        root: &Verified<TrustRoot>,
+        judge: Judge<'_>,
         progress: &mut dyn Progress,
-    ) -> Result<Ready, PayloadError> {
+    ) -> Result<Payload, TakeError> {
         // Whatever else came is not needed any more, and memory is.
-        if let Some(ready) = self.ready.take().filter(|ready| ready.digest == digest) {
-            return Ok(ready);
+        let here = self.memory.take().filter(|it| it.digest == digest);
+        if let Some(payload) = here {
+            return Ok(payload);
         }
-        let manifest = self
-            .cache
-            .manifest(Kind::Payload, digest, root)?
-            .ok_or(PayloadError::Gone)?;
-        self.read(digest, manifest, progress)
+        match self.shelf.payload(digest, judge, progress)? {
+            Here::Yes(payload) => Ok(payload),
+            Here::No => Err(TakeError::Gone),
+            Here::Damaged(error) => Err(error.into()),
+        }
     }
 }
 
@@ -277,7 +148,10 @@ mod tests {
 
     use racklet_fetch::progress::Silent;
     use racklet_fetch::publish;
+    use racklet_trust::floors::Floors;
+    use racklet_trust::manifest::Kind;
     use racklet_trust::root::{RoleKeys, Roles};
+    use racklet_trust::{Architecture, TrustRoot};
 
     use super::*;
 
@@ -360,10 +234,10 @@ mod tests {
         }
 
         fn payloads(&self) -> Payloads {
+            let folder = self.folder.path().join("cache");
             Payloads {
-                cache: Cache::open(Files, self.folder.path().join("cache")).expect("opens"),
-                board: "qemu-x86_64".into(),
-                ready: None,
+                shelf: Shelf::open(Files, folder, "qemu-x86_64").expect("opens"),
+                memory: None,
             }
         }
 
@@ -384,8 +258,8 @@ mod tests {
         }
     }
 
-    fn pin(digest: Digest) -> rack::Pin {
-        rack::Pin {
+    fn pin(digest: Digest) -> Pin {
+        Pin {
             name: "stable".parse().expect("a name"),
             manifest: format!("sha256:{digest}").parse().expect("a digest"),
             repository: None,
@@ -428,7 +302,7 @@ mod tests {
             // What was read is what starts: nothing that happens to the card afterwards matters.
             damage(&card.chunk(pinned));
             payloads
-                .take(pinned, &card.root, &mut Silent)
+                .take(pinned, judge, &mut Silent)
                 .expect("in memory");
 
             let mut payloads = card.payloads();
@@ -437,7 +311,7 @@ mod tests {
             let candidates = payloads.candidates(judge, &boots, &[]);
             assert_eq!(digests(&candidates), [other], "{what}");
             payloads
-                .take(other, &card.root, &mut Silent)
+                .take(other, judge, &mut Silent)
                 .unwrap_or_else(|error| panic!("{what}: {error}"));
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bytes from a Git server, and what it takes to believe them.
 //!
-//! - [`remote`]: a server, spoken to in Git's protocol version 2 over HTTPS ([`http`], [`tls`], [`stream`]), blocking, bounded by
+//! - [`remote`]: a server, spoken to in Git's protocol version 2 over HTTPS ([`http`], [`tls`]), blocking, bounded by
 //!   [`limits`] and by the clock of a [`pulse`]. Packs are read by [`pack`].
 //! - [`rack`]: the rack repository, from a server to files that may be parsed, and the store it is kept in.
 //! - [`cache`]: payloads and artifacts, fetched against what is here already, verified, kept.
@@ -15,7 +15,7 @@
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let (ca, trust_root, now) = (String::new(), Vec::new(), 0u64);
-//! use racklet_fetch::{disk::Files, limits::Limits, progress::Silent, rack::{self, Outcome, RackStore}};
+//! use racklet_fetch::{disk::Files, limits::Limits, progress::Silent, rack::{self, Kept, Outcome, RackStore}};
 //! use racklet_fetch::{remote::{Remote, RemoteConfig}, tls::Authorities};
 //! use racklet_trust::{TrustRoot, Verified, floors::Floors, history::Accepted};
 //!
@@ -23,7 +23,7 @@
 //! let limits = Limits::RACK;
 //! let store = RackStore::new(Files, "/state/git/rack");
 //! let floors = Floors::default(); // as they are kept beside it
-//! let kept = store.reopen(&root, &floors, &limits)?; // an error is reported, and the boot goes on without
+//! let kept = store.reopen(Kept::Accepted, &root, &floors, &limits)?; // an error is reported, and the boot goes on without
 //!
 //! let mut config = RemoteConfig::new("https://git.example.org/rack.git".parse()?, std::sync::Arc::new(now));
 //! config.authorities = Authorities::Pem(ca.into_bytes());
@@ -34,7 +34,7 @@
 //!     Outcome::New(fetched) => {
 //!         let accepted = kept.map_or_else(|| Accepted::nothing(root, floors), |tree| tree.accepted());
 //!         let tree = fetched.verify(&accepted)?;
-//!         store.keep(&tree)?; // and look again, where `fetched.on_the_way()`
+//!         store.keep(Kept::Accepted, &tree)?; // and look again, where `fetched.on_the_way()`
 //!         tree
 //!     }
 //! };
@@ -76,7 +76,6 @@ pub mod pulse;
 pub mod rack;
 pub mod remote;
 mod snapshot;
-pub mod stream;
 pub mod tls;
 mod tree;
 pub mod url;

@@ -7,7 +7,25 @@ use std::io::{self, BufRead, Read};
 
 use gix_packetline::{PacketLineRef, decode::PacketLineOrWantedSize};
 
-use crate::{http::HttpError, remote::RemoteError};
+/// Why a line cannot be had. As an I/O error it goes through the readers of a pack.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LineError {
+    #[error("read a line")]
+    Read(#[source] io::Error),
+    #[error("a line of Git's answer is not proper: {0}")]
+    Improper(&'static str),
+    #[error("the server says: {0}")]
+    Server(String),
+}
+
+impl From<LineError> for io::Error {
+    fn from(error: LineError) -> Self {
+        match error {
+            LineError::Read(error) => error,
+            other => Self::other(other),
+        }
+    }
+}
 
 /// Longest line, its four digits not counted (gitprotocol-common.txt).
 const MAX_DATA: u16 = 65516;
@@ -49,11 +67,11 @@ impl<R: Read> Lines<R> {
     }
 
     /// The next line. Git's `ERR` lines become errors.
-    pub(crate) fn next(&mut self) -> Result<Line<'_>, RemoteError> {
+    pub(crate) fn next(&mut self) -> Result<Line<'_>, LineError> {
         let mut prefix = [0; 4];
         self.inner
             .read_exact(&mut prefix)
-            .map_err(HttpError::from_io)?;
+            .map_err(LineError::Read)?;
         let length = match gix_packetline::decode::hex_prefix(&prefix) {
             Ok(PacketLineOrWantedSize::Line(PacketLineRef::Flush)) => return Ok(Line::Flush),
             Ok(PacketLineOrWantedSize::Line(PacketLineRef::Delimiter)) => {
@@ -64,7 +82,7 @@ impl<R: Read> Lines<R> {
                 length
             }
             _ => {
-                return Err(RemoteError::Line(
+                return Err(LineError::Improper(
                     "its length is not four hexadecimal digits within bounds",
                 ));
             }
@@ -72,9 +90,9 @@ impl<R: Read> Lines<R> {
         self.line.resize(length.into(), 0);
         self.inner
             .read_exact(&mut self.line)
-            .map_err(HttpError::from_io)?;
+            .map_err(LineError::Read)?;
         if let Some(words) = self.line.strip_prefix(b"ERR ") {
-            return Err(RemoteError::Server(printable(words)));
+            return Err(LineError::Server(printable(words)));
         }
         Ok(Line::Data(&self.line))
     }
@@ -116,21 +134,19 @@ impl<R: Read> SideBand<R> {
 impl<R: Read> BufRead for SideBand<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while !self.ended && self.start >= self.lines.line.len() {
-            match self.lines.next().map_err(io::Error::other)? {
+            match self.lines.next()? {
                 Line::Data([1, ..]) => self.start = 1,
                 // Band 2 is progress for people; an empty band 1 keeps the connection alive.
                 Line::Data([2, ..]) => self.lines.line.clear(),
                 Line::Data([3, words @ ..]) => {
-                    return Err(io::Error::other(RemoteError::Server(printable(words))));
+                    return Err(LineError::Server(printable(words)).into());
                 }
                 Line::Data(_) => {
-                    return Err(io::Error::other(RemoteError::Line("it belongs to no band")));
+                    return Err(LineError::Improper("it belongs to no band").into());
                 }
                 Line::Flush => self.ended = true,
                 Line::Delimiter | Line::End => {
-                    return Err(io::Error::other(RemoteError::Line(
-                        "the pack ends without a flush",
-                    )));
+                    return Err(LineError::Improper("the pack ends without a flush").into());
                 }
             }
         }

@@ -10,7 +10,7 @@
 //!
 //! The digest finds bit rot, not forgers: whoever reads it verifies the head again.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use gix_hash::{Kind as Format, ObjectId};
 
@@ -18,8 +18,6 @@ use crate::{
     chunk::sha256,
     limits::Limits,
     pack::{Kind, Objects},
-    rack::Fetched,
-    tree::Layers,
 };
 
 const MAGIC: &[u8] = b"racklet-snapshot-1\n";
@@ -89,17 +87,9 @@ impl Snapshot {
         self.objects.clone()
     }
 
-    pub(crate) fn to_fetched(&self, limits: &Limits) -> Fetched {
-        let source = Layers {
-            layers: vec![self.objects.clone()],
-            format: self.format,
-        };
-        Fetched::new(
-            self.head,
-            Box::new(source),
-            HashMap::from([(self.head, self.approvals.clone())]),
-            limits,
-        )
+    /// The approvals of the head, armored.
+    pub(crate) fn approvals(&self) -> &[Vec<u8>] {
+        &self.approvals
     }
 
     /// The largest file that is read: files, trees and heads.

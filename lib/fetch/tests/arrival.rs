@@ -11,68 +11,23 @@ use std::{
 };
 
 use racklet_fetch::{
-    cache::{ArriveError, Arrived, Cache, Pin},
+    cache::{ArriveError, Cache},
     disk::Disk,
     http::HttpError,
     limits::Limits,
     progress::Silent,
     publish,
-    rack::{self, Outcome, RackStore, TreeError},
-    remote::{Remote, RemoteError},
+    rack::{self, Kept, Outcome, RackStore, TreeError},
+    remote::RemoteError,
 };
-use racklet_trust::{Digest, TrustRoot, Verified, floors::Floors, manifest::Kind};
+use racklet_trust::{Digest, floors::Floors, manifest::Kind};
 use support::{
     disk::MemDisk,
-    git::{Place, Repository},
     package::{Package, noise},
-    server::Server,
+    world::World,
 };
 
 const FOLDER: &str = "/state/cache";
-
-struct World {
-    place: Place,
-    repository: Repository,
-    server: Server,
-    root: Verified<TrustRoot>,
-}
-
-impl World {
-    fn new() -> Self {
-        let place = Place::new();
-        let repository = place.repository("rack", "sha1");
-        let (server, root) = (Server::start(place.served()), place.baked(&["config"]));
-        Self {
-            place,
-            repository,
-            server,
-            root,
-        }
-    }
-
-    fn publish(&self, package: &Package, key: &str) {
-        package.publish(&self.repository, &[&self.place.key(key)]);
-    }
-
-    fn fetch<D: Disk>(
-        &self,
-        cache: &Cache<D>,
-        package: &Package,
-    ) -> (Result<Arrived, ArriveError>, Remote) {
-        let pin = Pin {
-            kind: package.manifest.kind,
-            name: package.manifest.name.clone(),
-            manifest: package.digest(),
-        };
-        let limits = match pin.kind {
-            Kind::Payload => Limits::PAYLOAD,
-            _ => Limits::ARTIFACT,
-        };
-        let mut remote = self.server.remote("rack");
-        let arrived = cache.fetch(&mut remote, &pin, &self.root, &[], &limits, &mut Silent);
-        (arrived, remote)
-    }
-}
 
 /// Small enough to come at once, and larger than what is held before anybody vouches for it.
 fn small_and_large() -> [Package; 2] {
@@ -110,11 +65,11 @@ fn ever_written(disk: &MemDisk) -> BTreeSet<PathBuf> {
 #[test]
 fn nothing_is_written_before_somebody_has_vouched_for_it() {
     for package in small_and_large() {
-        let world = World::new();
+        let world = World::empty("sha1");
         world.publish(&package, "config");
         let disk = MemDisk::recording();
         let cache = Cache::open(&disk, FOLDER).unwrap();
-        let (arrived, _) = world.fetch(&cache, &package);
+        let (arrived, _) = world.fetch(&cache, &package, &[]);
         let error = arrived.unwrap_err();
         assert!(matches!(error, ArriveError::Manifest { .. }), "{error}");
         assert_eq!(ever_written(&disk), BTreeSet::new());
@@ -125,7 +80,7 @@ fn nothing_is_written_before_somebody_has_vouched_for_it() {
 #[test]
 fn only_chunks_that_the_manifest_names_are_ever_written() {
     for mut package in small_and_large() {
-        let world = World::new();
+        let world = World::empty("sha1");
         for n in 0..40 {
             let packed = zstd_like(&noise(100_000, 100 + n));
             let path = publish::chunk_path(racklet_fetch::chunk::sha256(&packed));
@@ -134,7 +89,7 @@ fn only_chunks_that_the_manifest_names_are_ever_written() {
         world.publish(&package, "payload");
         let disk = MemDisk::recording();
         let cache = Cache::open(&disk, FOLDER).unwrap();
-        let (arrived, _) = world.fetch(&cache, &package);
+        let (arrived, _) = world.fetch(&cache, &package, &[]);
         assert!(arrived.unwrap().not_cached.is_none());
         assert_eq!(ever_written(&disk), named(&package));
     }
@@ -176,25 +131,23 @@ fn pack_of_chunks(count: u32) -> Vec<u8> {
 
 #[test]
 fn chunks_before_all_else_are_held_up_to_a_bound_and_then_refused() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let [_, package] = small_and_large();
     world.publish(&package, "payload");
-    world.server.script(|request, honest, send| {
+    // Made before anybody waits for it: a busy machine takes longer over it than a server may.
+    let kind = "application/x-git-upload-pack-result";
+    let chunks = support::server::answer("200 OK", kind, &pack_of_chunks(60));
+    world.server.script(move |request, honest, send| {
         let fetches = String::from_utf8_lossy(&request.body).contains("command=fetch");
         if fetches {
-            let kind = "application/x-git-upload-pack-result";
-            send(&support::server::answer(
-                "200 OK",
-                kind,
-                &pack_of_chunks(60),
-            ));
+            send(&chunks);
         } else {
             send(&honest);
         }
     });
     let disk = MemDisk::recording();
     let cache = Cache::open(&disk, FOLDER).unwrap();
-    let (arrived, remote) = world.fetch(&cache, &package);
+    let (arrived, remote) = world.fetch(&cache, &package, &[]);
     let error = arrived.unwrap_err();
     assert!(
         matches!(
@@ -212,12 +165,12 @@ fn chunks_before_all_else_are_held_up_to_a_bound_and_then_refused() {
 
 #[test]
 fn what_a_fetch_left_that_was_cut_is_removed_when_the_cache_opens() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let package = Package::payload(1, &noise(600_000, 1), b"initramfs");
     world.publish(&package, "payload");
     let disk = MemDisk::default();
     let cache = Cache::open(&disk, FOLDER).unwrap();
-    world.fetch(&cache, &package).0.unwrap();
+    world.fetch(&cache, &package, &[]).0.unwrap();
     let whole = disk.used();
     let stray = chunk_file(Digest::of(b"stray"));
     let leave = || {
@@ -241,7 +194,7 @@ fn what_a_fetch_left_that_was_cut_is_removed_when_the_cache_opens() {
 
 #[test]
 fn a_fetch_that_was_cut_goes_on_where_it_ended() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let package = Package::new(
         Kind::Artifact,
         "web",
@@ -260,7 +213,7 @@ fn a_fetch_that_was_cut_goes_on_where_it_ended() {
             _ => send(&[]),
         };
     });
-    let (arrived, remote) = world.fetch(&cache, &package);
+    let (arrived, remote) = world.fetch(&cache, &package, &[]);
     let error = arrived.unwrap_err();
     assert!(
         matches!(
@@ -272,7 +225,7 @@ fn a_fetch_that_was_cut_goes_on_where_it_ended() {
     let first = remote.received();
     assert!(disk.used() > 5_000_000, "{}", disk.used());
     world.server.set(support::server::Mode::Honest);
-    let (arrived, _) = world.fetch(&cache, &package);
+    let (arrived, _) = world.fetch(&cache, &package, &[]);
     let report = arrived.unwrap().report;
     // What is held before the manifest is known comes again; nothing else of what was here does, but for single folders.
     assert!(
@@ -296,13 +249,13 @@ const DAMAGES: [(&str, Damage); 4] = [
 
 #[test]
 fn a_chunk_that_is_gone_rotten_or_unreadable_is_fetched_alone() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let [payload, artifact] = small_and_large();
     for package in [&payload, &artifact] {
         world.publish(package, "payload");
         let disk = MemDisk::default();
         world
-            .fetch(&Cache::open(&disk, FOLDER).unwrap(), package)
+            .fetch(&Cache::open(&disk, FOLDER).unwrap(), package, &[])
             .0
             .unwrap();
         let chunks: Vec<&Digest> = package.chunks.keys().collect();
@@ -313,7 +266,7 @@ fn a_chunk_that_is_gone_rotten_or_unreadable_is_fetched_alone() {
                     damage(&disk, &chunk_file(**chunk));
                 }
                 let cache = Cache::open(&disk, FOLDER).unwrap();
-                let (arrived, _) = world.fetch(&cache, package);
+                let (arrived, _) = world.fetch(&cache, package, &[]);
                 let arrived = arrived.unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert!(arrived.not_cached.is_none(), "{what}");
                 assert_eq!(arrived.report.new_chunks, damaged.len(), "{what}");
@@ -337,12 +290,12 @@ fn a_chunk_that_is_gone_rotten_or_unreadable_is_fetched_alone() {
 
 #[test]
 fn what_was_found_damaged_does_not_count_as_here() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let package = Package::payload(1, &noise(2_000_000, 1), b"initramfs");
     world.publish(&package, "payload");
     let disk = MemDisk::default();
     world
-        .fetch(&Cache::open(&disk, FOLDER).unwrap(), &package)
+        .fetch(&Cache::open(&disk, FOLDER).unwrap(), &package, &[])
         .0
         .unwrap();
     let chunk = chunk_file(package.manifest.files[0].chunks[1].sha256);
@@ -363,18 +316,18 @@ fn what_was_found_damaged_does_not_count_as_here() {
 
 #[test]
 fn a_damaged_payload_on_a_disk_that_nobody_can_write_starts_all_the_same() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let package = Package::payload(1, &noise(2_000_000, 1), b"initramfs");
     world.publish(&package, "payload");
     let disk = MemDisk::default();
     world
-        .fetch(&Cache::open(&disk, FOLDER).unwrap(), &package)
+        .fetch(&Cache::open(&disk, FOLDER).unwrap(), &package, &[])
         .0
         .unwrap();
     let chunk = chunk_file(package.manifest.files[0].chunks[1].sha256);
     disk.unreadable.borrow_mut().insert(chunk);
     *disk.capacity.borrow_mut() = Some(0);
-    let (arrived, _) = world.fetch(&Cache::open(&disk, FOLDER).unwrap(), &package);
+    let (arrived, _) = world.fetch(&Cache::open(&disk, FOLDER).unwrap(), &package, &[]);
     let arrived = arrived.unwrap();
     assert_eq!(arrived.files.len(), 2);
     assert!(arrived.not_cached.is_some());
@@ -382,7 +335,7 @@ fn a_damaged_payload_on_a_disk_that_nobody_can_write_starts_all_the_same() {
 
 #[test]
 fn a_kept_head_that_is_gone_rotten_or_unreadable_is_fetched_anew() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let config = world.place.key("config");
     let root = world.place.trust_root(1, &["config"]);
     world.repository.write_root(&root, &[]);
@@ -404,14 +357,14 @@ fn a_kept_head_that_is_gone_rotten_or_unreadable_is_fetched_anew() {
     for (what, damage) in DAMAGES {
         let disk = MemDisk::default();
         let store = RackStore::new(&disk, folder);
-        store.keep(&bring()).unwrap();
+        store.keep(Kept::Accepted, &bring()).unwrap();
         damage(&disk, &folder.join("head"));
-        let reopened = store.reopen(&world.root, &floors, &Limits::RACK);
+        let reopened = store.reopen(Kept::Accepted, &world.root, &floors, &Limits::RACK);
         assert_eq!(reopened.is_ok(), what == "gone", "{what}");
         assert!(reopened.unwrap_or_default().is_none(), "{what}");
-        store.keep(&bring()).unwrap();
+        store.keep(Kept::Accepted, &bring()).unwrap();
         let head = store
-            .reopen(&world.root, &floors, &Limits::RACK)
+            .reopen(Kept::Accepted, &world.root, &floors, &Limits::RACK)
             .unwrap()
             .unwrap();
         assert_eq!(

@@ -11,7 +11,7 @@ use racklet_fetch::{
     disk::Files,
     limits::Limits,
     progress::Silent,
-    rack::{self, Outcome, RackStore, RackTree, Way},
+    rack::{self, Kept, Outcome, RackStore, RackTree, Way},
     remote::{Remote, RemoteConfig},
     tls::Authorities,
 };
@@ -100,7 +100,7 @@ impl World {
         let first = world
             .look(&mut Way::default(), None, &Limits::RACK)
             .unwrap();
-        world.store().keep(&first).unwrap();
+        world.store().keep(Kept::Accepted, &first).unwrap();
         world
     }
 
@@ -129,7 +129,7 @@ impl World {
     /// Looks until nothing is new: the trees accepted.
     fn catch_up(&self, limits: &Limits) -> Vec<RackTree> {
         let store = self.store();
-        let first = store.reopen(&baked(), &Floors::default(), &Limits::RACK);
+        let first = store.reopen(Kept::Accepted, &baked(), &Floors::default(), &Limits::RACK);
         let mut trees = vec![first.unwrap().unwrap()];
         let mut way = Way::default();
         while let Some(tree) = self.look(&mut way, trees.last(), limits) {
@@ -147,7 +147,8 @@ fn look(
 ) -> Option<RackTree> {
     let snapshot = before.map(RackTree::snapshot);
     let branch = "refs/heads/main";
-    let outcome = rack::fetch_along(way, remote, branch, snapshot, limits, &mut Silent).unwrap();
+    let listed = rack::look(remote, branch, limits).unwrap();
+    let outcome = rack::fetch_along(way, remote, listed, snapshot, limits, &mut Silent).unwrap();
     let Outcome::New(fetched) = outcome else {
         return None;
     };
@@ -237,16 +238,16 @@ fn a_commit_that_nobody_may_make_is_refused_on_the_way_too() {
     };
     let store = world.store();
     let mut tree = store
-        .reopen(&baked(), &Floors::default(), &Limits::RACK)
+        .reopen(Kept::Accepted, &baked(), &Floors::default(), &Limits::RACK)
         .unwrap()
         .unwrap();
     let mut way = Way::default();
     let error = loop {
         let mut remote = world.server.remote("rack");
         let known = Some(tree.snapshot());
-        let branch = "refs/heads/main";
+        let listed = rack::look(&mut remote, "refs/heads/main", &limits).unwrap();
         let looked =
-            rack::fetch_along(&mut way, &mut remote, branch, known, &limits, &mut Silent).unwrap();
+            rack::fetch_along(&mut way, &mut remote, listed, known, &limits, &mut Silent).unwrap();
         let Outcome::New(fetched) = looked else {
             panic!("unchanged")
         };
@@ -280,7 +281,9 @@ fn a_tray_in_its_own_process() {
     let store = RackStore::new(Files, Path::new(&folder).join("state"));
     let (mut way, mut floors, mut stretches) = (Way::default(), Floors::default(), 0);
     loop {
-        let kept = store.reopen(&baked(), &floors, &Limits::RACK).unwrap();
+        let kept = store
+            .reopen(Kept::Accepted, &baked(), &floors, &Limits::RACK)
+            .unwrap();
         let Some(tree) = look(&mut remote, &mut way, kept.as_ref(), &Limits::RACK) else {
             let head = kept.unwrap().head().clone();
             let said = format!(
@@ -294,7 +297,7 @@ fn a_tray_in_its_own_process() {
             std::fs::write(Path::new(&folder).join("said"), said).unwrap();
             return;
         };
-        store.keep(&tree).unwrap();
+        store.keep(Kept::Accepted, &tree).unwrap();
         floors.raise(&tree.head().floors());
         stretches += 1;
     }

@@ -21,22 +21,11 @@ use rcgen::{CertificateParams, CidrSubnet, GeneralSubtree, KeyPair, NameConstrai
 use support::{
     git::Place,
     server::{Certificate, Mode, Request, Server, answer, authority},
+    world::{World, rack as rack_place},
 };
 
 fn served() -> Place {
-    let place = Place::new();
-    let repository = place.repository("rack", "sha1");
-    repository.write_root(&place.trust_root(1, &["config"]), &[&place.key("root")]);
-    repository.write("rack.yaml", "kind: Rack\n");
-    repository.commit(&place.key("config"));
-    repository.push();
-    place
-}
-
-fn world() -> (Place, Server) {
-    let place = served();
-    let server = Server::start(place.served());
-    (place, server)
+    rack_place("sha1").0
 }
 
 fn fetch(config: &RemoteConfig) -> Result<Box<Fetched>, RemoteError> {
@@ -68,7 +57,11 @@ fn body_of(bytes: &[u8]) -> &[u8] {
 
 #[test]
 fn a_captive_portal_is_recognised() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     server.edit(|_, _| {
         answer(
             "200 OK",
@@ -97,7 +90,11 @@ fn a_captive_portal_is_recognised() {
 
 #[test]
 fn redirects_away_are_refused() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     for to in [
         "http://127.0.0.1/rack",
         "https://example.org/rack",
@@ -115,7 +112,7 @@ fn redirects_away_are_refused() {
 
 #[test]
 fn a_redirect_on_the_same_server_is_followed_but_not_for_ever() {
-    let (place, server) = world();
+    let World { place, server, .. } = World::rack("sha1");
     std::fs::rename(place.served().join("rack"), place.served().join("rack.git")).unwrap();
     server.edit(|request, honest| match request.target.starts_with("/rack/info/refs") {
         true => b"HTTP/1.1 301 Moved\r\nLocation: /rack.git/info/refs?service=git-upload-pack\r\nContent-Length: 0\r\n\r\n".to_vec(),
@@ -137,7 +134,11 @@ fn a_redirect_on_the_same_server_is_followed_but_not_for_ever() {
 
 #[test]
 fn refusals_say_what_to_do() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     for (status, words) in [
         ("401 Unauthorized", "credentials"),
         ("404 Not Found", "no such repository"),
@@ -157,7 +158,11 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn a_server_that_trickles_is_dropped() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     server.set(Mode::Trickle(Duration::from_millis(20)));
     let mut config = server.config("rack");
     config.timeouts = Timeouts {
@@ -182,7 +187,11 @@ fn a_server_that_trickles_is_dropped() {
 fn a_server_that_accepts_and_says_nothing_is_dropped() {
     // An address of its own: once it is closed, a server of another test could be given the same port of 127.0.0.1.
     let listener = std::net::TcpListener::bind("127.0.0.77:0").unwrap();
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     let mut config = server.config("rack");
     config.url = format!("https://{}/rack", listener.local_addr().unwrap())
         .parse()
@@ -315,7 +324,11 @@ fn a_client_certificate_opens_the_door() {
 
 #[test]
 fn a_token_goes_with_every_request() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     server.edit(move |request: &Request, honest| {
@@ -350,7 +363,11 @@ fn stage(request: &Request) -> usize {
 
 #[test]
 fn a_connection_cut_at_any_stage_is_an_error_and_nothing_more() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     for cut_stage in 0..3 {
         for part in 0..12 {
             server.edit(move |request, mut honest| {
@@ -370,7 +387,7 @@ fn a_connection_cut_at_any_stage_is_an_error_and_nothing_more() {
 
 #[test]
 fn a_flipped_bit_anywhere_in_the_pack_is_noticed() {
-    let (place, server) = world();
+    let World { place, server, .. } = World::rack("sha1");
     for part in 0..40 {
         server.edit(move |request, mut honest| {
             if stage(request) == 2 {
@@ -394,7 +411,11 @@ fn a_flipped_bit_anywhere_in_the_pack_is_noticed() {
 
 #[test]
 fn answers_that_are_not_gits_are_refused() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     type Edit = fn(&[u8]) -> Vec<u8>;
     let edits: [(&str, usize, Edit); 9] = [
         ("old protocol", 0, |_| {
@@ -433,7 +454,11 @@ fn answers_that_are_not_gits_are_refused() {
 
 #[test]
 fn endless_answers_end() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     // A listing of more refs than anybody asked for.
     server.edit(|request, honest| {
         if stage(request) != 1 {
@@ -485,7 +510,11 @@ fn endless_answers_end() {
 
 #[test]
 fn framing_that_two_readers_take_for_two_things_is_refused() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     for headers in [
         "Content-Length: 5\r\nContent-Length: 6",
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
@@ -506,7 +535,11 @@ fn framing_that_two_readers_take_for_two_things_is_refused() {
 
 #[test]
 fn chunked_answers_are_read() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     server.edit(|_, honest| {
         let head = honest.len() - body_of(&honest).len();
         let head = String::from_utf8(honest[..head].to_vec()).unwrap();

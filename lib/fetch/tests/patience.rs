@@ -13,32 +13,20 @@ use std::{
 };
 
 use racklet_fetch::{
-    http::HttpError,
+    http::{HttpError, Resolve},
     limits::Limits,
     progress::Silent,
     pulse::Pulse,
     rack::{self, FetchError, Outcome},
     remote::{Remote, RemoteConfig, RemoteError},
-    stream::Resolve,
 };
 use support::{
-    git::Place,
     server::{Request, Server},
+    world::World,
 };
 
 /// What init arms its watchdog with, in seconds.
 const WATCHDOG: u64 = 120;
-
-fn world() -> (Place, Server) {
-    let place = Place::new();
-    let repository = place.repository("rack", "sha1");
-    repository.write_root(&place.trust_root(1, &["config"]), &[&place.key("root")]);
-    repository.write("rack.yaml", "kind: Rack\n");
-    repository.commit(&place.key("config"));
-    repository.push();
-    let server = Server::start(place.served());
-    (place, server)
-}
 
 /// Seconds that pass with each look.
 #[derive(Debug)]
@@ -160,7 +148,11 @@ fn with(server: &Server, clock: &Arc<Clock>) -> RemoteConfig {
 
 #[test]
 fn a_server_that_crawls_through_a_small_question_is_given_half_a_minute() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     for slow in [0, 1] {
         let clock = Clock::new();
         crawl_at(&server, &clock, slow);
@@ -173,7 +165,11 @@ fn a_server_that_crawls_through_a_small_question_is_given_half_a_minute() {
 
 #[test]
 fn one_end_holds_for_connection_questions_and_pack_together() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     for slow in [0, 1, 2] {
         let clock = Clock::new();
         crawl_at(&server, &clock, slow);
@@ -194,7 +190,11 @@ fn one_end_holds_for_connection_questions_and_pack_together() {
 
 #[test]
 fn while_a_slow_server_is_waited_for_the_watchdog_is_fed() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     let clock = Clock::new();
     crawl_at(&server, &clock, 2);
     let mut remote = Remote::new(&with(&server, &clock)).unwrap();
@@ -215,7 +215,11 @@ fn a_request_that_is_called_off_ends_at_the_next_beat() {
         }
     }
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     let mut config = server.config("rack");
     config.url = format!("https://{}/rack", listener.local_addr().unwrap())
         .parse()
@@ -238,7 +242,11 @@ impl Resolve for Silence {
 
 #[test]
 fn a_name_server_that_says_nothing_is_waited_for_no_longer_than_anything_else() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     let clock = Clock::new();
     let (end, never) = std::sync::mpsc::channel();
     let mut config = with(&server, &clock);
@@ -252,7 +260,11 @@ fn a_name_server_that_says_nothing_is_waited_for_no_longer_than_anything_else() 
 
 #[test]
 fn interim_answers_are_counted() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     let with_interim = |count: usize| {
         server.script(move |_, honest, send| {
             for _ in 0..count {
@@ -286,7 +298,11 @@ fn interim_answers_are_counted() {
 
 #[test]
 fn what_is_behind_an_answer_is_never_the_answer_to_the_next_question() {
-    let (_place, server) = world();
+    let World {
+        place: _place,
+        server,
+        ..
+    } = World::rack("sha1");
     let lie = {
         let line = format!("{:040x} refs/heads/main\n", 7);
         let line = format!("{:04x}{line}0000", line.len() + 4);

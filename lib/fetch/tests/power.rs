@@ -6,89 +6,53 @@
 mod support;
 
 use racklet_fetch::{
-    cache::{ArriveError, Arrived, Cache, Pin},
+    cache::{ArriveError, Arrived, Cache},
     limits::Limits,
     progress::Silent,
-    rack::{self, Outcome, RackStore, RackTree},
+    rack::{self, Kept, Outcome, RackStore, RackTree},
 };
-use racklet_trust::{Digest, TrustRoot, Verified, floors::Floors, manifest::Kind};
+use racklet_trust::{Digest, floors::Floors, manifest::Kind};
 use support::{
     disk::MemDisk,
-    git::{Place, Repository},
     package::{Package, noise},
-    server::Server,
+    world::World,
 };
 
 const FOLDER: &str = "/state/cache";
 
-struct World {
-    place: Place,
-    repository: Repository,
-    server: Server,
-    root: Verified<TrustRoot>,
+fn fetch(
+    world: &World,
+    disk: &MemDisk,
+    package: &Package,
+    keep: &[Digest],
+) -> Result<Arrived, ArriveError> {
+    let cache = Cache::open(disk, FOLDER).unwrap();
+    world.fetch(&cache, package, keep).0
 }
 
-impl World {
-    fn new() -> Self {
-        let place = Place::new();
-        let repository = place.repository("rack", "sha1");
-        let (server, root) = (Server::start(place.served()), place.baked(&["config"]));
-        Self {
-            place,
-            repository,
-            server,
-            root,
-        }
-    }
-
-    fn publish(&self, package: &Package) {
-        package.publish(&self.repository, &[&self.place.key("payload")]);
-    }
-
-    fn fetch(
-        &self,
-        disk: &MemDisk,
-        package: &Package,
-        keep: &[Digest],
-    ) -> Result<Arrived, ArriveError> {
-        let pin = Pin {
-            kind: package.manifest.kind,
-            name: package.manifest.name.clone(),
-            manifest: package.digest(),
-        };
-        let cache = Cache::open(disk, FOLDER).unwrap();
-        cache.fetch(
-            &mut self.server.remote("rack"),
-            &pin,
-            &self.root,
-            keep,
-            &Limits::PAYLOAD,
-            &mut Silent,
-        )
-    }
-
-    /// Whether the cache on `disk` gives all of `package`. A part of it is a failed test.
-    fn has(&self, disk: &MemDisk, package: &Package, what: &str) -> bool {
-        let cache = Cache::open(disk, FOLDER).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let (kind, digest) = (package.manifest.kind, package.digest());
-        let Some(manifest) = cache
-            .manifest(kind, digest, &self.root)
-            .unwrap_or_else(|error| panic!("{what}: {error}"))
-        else {
-            return false;
-        };
-        match kind {
-            Kind::Payload => drop(
-                cache
-                    .files(&manifest, 1 << 30, &mut Silent)
-                    .unwrap_or_else(|error| panic!("{what}: {error}")),
-            ),
-            _ => cache
+/// Whether the cache on `disk` gives all of `package`. A part of it is a failed test.
+fn has(world: &World, disk: &MemDisk, package: &Package, what: &str) -> bool {
+    let cache = Cache::open(disk, FOLDER).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (kind, digest) = (package.manifest.kind, package.digest());
+    let Some(manifest) = cache
+        .manifest(kind, digest, &world.root)
+        .unwrap_or_else(|error| panic!("{what}: {error}"))
+    else {
+        return false;
+    };
+    match kind {
+        Kind::Payload => drop(
+            cache
+                .files(&manifest, 1 << 30, &mut Silent)
+                .unwrap_or_else(|error| panic!("{what}: {error}")),
+        ),
+        _ => drop(
+            cache
                 .check_rootfs(digest, &manifest)
                 .unwrap_or_else(|error| panic!("{what}: {error}")),
-        }
-        true
+        ),
     }
+    true
 }
 
 fn two(kind: Kind) -> [Package; 2] {
@@ -105,20 +69,23 @@ fn two(kind: Kind) -> [Package; 2] {
 #[test]
 fn a_power_cut_at_any_operation_of_a_fetch_leaves_whole_entries() {
     for kind in [Kind::Payload, Kind::Artifact] {
-        let world = World::new();
+        let world = World::empty("sha1");
         let [old, new] = two(kind);
         let disk = MemDisk::default();
-        world.publish(&old);
-        world.fetch(&disk, &old, &[]).unwrap();
-        world.publish(&new);
+        world.publish(&old, "payload");
+        fetch(&world, &disk, &old, &[]).unwrap();
+        world.publish(&new, "payload");
         let disk = disk.record_from_here();
-        world.fetch(&disk, &new, &[]).unwrap();
+        fetch(&world, &disk, &new, &[]).unwrap();
         let cuts = disk.cuts();
         assert!(cuts.len() > 30, "{}", cuts.len());
         let mut seen = [false, false];
         for (what, left) in cuts.iter() {
-            assert!(world.has(left, &old, what), "{what}: the old entry is gone");
-            seen[usize::from(world.has(left, &new, what))] = true;
+            assert!(
+                has(&world, left, &old, what),
+                "{what}: the old entry is gone"
+            );
+            seen[usize::from(has(&world, left, &new, what))] = true;
         }
         assert_eq!(seen, [true, true], "both outcomes must occur");
         // After the last operation it counts, whatever of it the power takes.
@@ -126,40 +93,39 @@ fn a_power_cut_at_any_operation_of_a_fetch_leaves_whole_entries() {
             cuts.iter()
                 .rev()
                 .take(3)
-                .all(|(what, left)| world.has(left, &new, what))
+                .all(|(what, left)| has(&world, left, &new, what))
         );
     }
 }
 
 #[test]
 fn after_a_power_cut_the_fetch_can_be_done_again() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let [old, new] = two(Kind::Payload);
     let disk = MemDisk::default();
-    world.publish(&old);
-    world.fetch(&disk, &old, &[]).unwrap();
-    world.publish(&new);
+    world.publish(&old, "payload");
+    fetch(&world, &disk, &old, &[]).unwrap();
+    world.publish(&new, "payload");
     let disk = disk.record_from_here();
-    world.fetch(&disk, &new, &[]).unwrap();
+    fetch(&world, &disk, &new, &[]).unwrap();
     let cuts = disk.cuts();
     // Each is a fetch with a real Git behind it: every fifth will do, as all were looked at above.
     for (what, left) in cuts.iter().step_by(5) {
-        let arrived = world
-            .fetch(left, &new, &[])
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let arrived =
+            fetch(&world, left, &new, &[]).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(arrived.not_cached.is_none());
-        assert!(world.has(left, &new, what) && world.has(left, &old, what));
+        assert!(has(&world, left, &new, what) && has(&world, left, &old, what));
     }
 }
 
 #[test]
 fn a_power_cut_at_any_operation_of_an_eviction_leaves_whole_entries() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let disk = MemDisk::default();
     let [old, new] = two(Kind::Payload);
     for package in [&old, &new] {
-        world.publish(package);
-        world.fetch(&disk, package, &[]).unwrap();
+        world.publish(package, "payload");
+        fetch(&world, &disk, package, &[]).unwrap();
     }
     let disk = disk.record_from_here();
     Cache::open(&disk, FOLDER)
@@ -167,32 +133,35 @@ fn a_power_cut_at_any_operation_of_an_eviction_leaves_whole_entries() {
         .retain(&[new.digest()])
         .unwrap();
     for (what, left) in disk.cuts().iter() {
-        assert!(world.has(left, &new, what), "{what}");
-        world.has(left, &old, what);
+        assert!(has(&world, left, &new, what), "{what}");
+        has(&world, left, &old, what);
     }
-    assert!(!world.has(&disk, &old, "at the end"));
+    assert!(!has(&world, &disk, &old, "at the end"));
 }
 
 #[test]
 fn a_full_disk_costs_the_cache_entry_and_nothing_else() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let [old, new] = two(Kind::Payload);
     let disk = MemDisk::default();
-    world.publish(&old);
-    world.fetch(&disk, &old, &[]).unwrap();
-    world.publish(&new);
+    world.publish(&old, "payload");
+    fetch(&world, &disk, &old, &[]).unwrap();
+    world.publish(&new, "payload");
     let before = disk.used();
     let whole = disk.copy();
-    world.fetch(&whole, &new, &[]).unwrap();
+    fetch(&world, &whole, &new, &[]).unwrap();
     let after = whole.used();
     let mut outcomes = [0, 0];
     for capacity in (before..=after).step_by((after - before) / 8) {
         let disk = disk.copy();
         *disk.capacity.borrow_mut() = Some(capacity);
-        let arrived = world.fetch(&disk, &new, &[old.digest()]).unwrap();
+        let arrived = fetch(&world, &disk, &new, &[old.digest()]).unwrap();
         assert_eq!(arrived.files.len(), 2, "it can be started all the same");
-        assert_eq!(world.has(&disk, &new, "full"), arrived.not_cached.is_none());
-        assert!(world.has(&disk, &old, "full"));
+        assert_eq!(
+            has(&world, &disk, &new, "full"),
+            arrived.not_cached.is_none()
+        );
+        assert!(has(&world, &disk, &old, "full"));
         outcomes[usize::from(arrived.not_cached.is_none())] += 1;
         if let Some(problem) = arrived.not_cached {
             assert_eq!(disk.used(), before, "{problem}: remains are left");
@@ -204,43 +173,43 @@ fn a_full_disk_costs_the_cache_entry_and_nothing_else() {
 
 #[test]
 fn an_artifact_that_does_not_fit_is_refused_and_nothing_is_lost() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let [old, new] = two(Kind::Artifact);
     let disk = MemDisk::default();
-    world.publish(&old);
-    world.fetch(&disk, &old, &[]).unwrap();
-    world.publish(&new);
+    world.publish(&old, "payload");
+    fetch(&world, &disk, &old, &[]).unwrap();
+    world.publish(&new, "payload");
     let before = disk.used();
     *disk.capacity.borrow_mut() = Some(before + 200_000);
-    let error = world.fetch(&disk, &new, &[old.digest()]).unwrap_err();
+    let error = fetch(&world, &disk, &new, &[old.digest()]).unwrap_err();
     assert!(matches!(error, ArriveError::Disk(_)), "{error}");
-    assert!(world.has(&disk, &old, "full"));
+    assert!(has(&world, &disk, &old, "full"));
     assert_eq!(disk.used(), before);
 }
 
 #[test]
 fn a_full_disk_makes_room_by_evicting_what_is_not_kept() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let [old, _] = two(Kind::Artifact);
     let disk = MemDisk::default();
-    world.publish(&old);
-    world.fetch(&disk, &old, &[]).unwrap();
+    world.publish(&old, "payload");
+    fetch(&world, &disk, &old, &[]).unwrap();
     let new = Package::new(
         Kind::Artifact,
         "other",
         1,
         &[("rootfs", &noise(400_000, 77))],
     );
-    world.publish(&new);
+    world.publish(&new, "payload");
     *disk.capacity.borrow_mut() = Some(disk.used() + 100_000);
-    world.fetch(&disk, &new, &[]).unwrap();
-    assert!(world.has(&disk, &new, "evicted"));
-    assert!(!world.has(&disk, &old, "evicted"));
+    fetch(&world, &disk, &new, &[]).unwrap();
+    assert!(has(&world, &disk, &new, "evicted"));
+    assert!(!has(&world, &disk, &old, "evicted"));
 }
 
 #[test]
 fn a_power_cut_while_a_head_is_kept_leaves_the_old_head_or_the_new_one() {
-    let world = World::new();
+    let world = World::empty("sha1");
     let config = world.place.key("config");
     world
         .repository
@@ -268,16 +237,21 @@ fn a_power_cut_while_a_head_is_kept_leaves_the_old_head_or_the_new_one() {
     let second = next(Some(&first));
     let disk = MemDisk::default();
     RackStore::new(&disk, "/state/git/rack")
-        .keep(&first)
+        .keep(Kept::Accepted, &first)
         .unwrap();
     let disk = disk.record_from_here();
     RackStore::new(&disk, "/state/git/rack")
-        .keep(&second)
+        .keep(Kept::Accepted, &second)
         .unwrap();
     let mut seen = [false, false];
     for (what, left) in disk.cuts().iter() {
         let tree = RackStore::new(left, "/state/git/rack")
-            .reopen(&world.root, &Floors::default(), &Limits::RACK)
+            .reopen(
+                Kept::Accepted,
+                &world.root,
+                &Floors::default(),
+                &Limits::RACK,
+            )
             .unwrap_or_else(|error| panic!("{what}: {error}"))
             .unwrap();
         let is_new = tree.head().id == second.head().id;

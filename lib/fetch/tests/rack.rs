@@ -9,27 +9,12 @@ use racklet_fetch::{
     disk::Files,
     limits::Limits,
     progress::Silent,
-    rack::{self, Fetched, Outcome, RackStore, RackTree},
+    rack::{self, Fetched, Kept, Outcome, RackStore, RackTree},
 };
 use racklet_trust::floors::Floors;
-use support::{
-    git::{Place, Repository},
-    server::Server,
-};
+use support::{git::Place, server::Server, world::World};
 
 const LIMITS: &Limits = &Limits::RACK;
-
-/// A served rack with one signed commit.
-fn rack(format: &str) -> (Place, Repository, Server) {
-    let place = Place::new();
-    let repository = place.repository("rack", format);
-    repository.write_root(&place.trust_root(1, &["config"]), &[&place.key("root")]);
-    repository.write("rack.yaml", "kind: Rack\n");
-    repository.commit(&place.key("config"));
-    repository.push();
-    let server = Server::start(place.served());
-    (place, repository, server)
-}
 
 fn fetch(server: &Server, before: Option<&RackTree>) -> Box<Fetched> {
     let outcome = rack::fetch(
@@ -49,7 +34,12 @@ fn fetch(server: &Server, before: Option<&RackTree>) -> Box<Fetched> {
 #[test]
 fn a_signed_head_is_followed_on_first_boot() {
     for format in ["sha1", "sha256"] {
-        let (place, repository, server) = rack(format);
+        let World {
+            place,
+            repository,
+            server,
+            ..
+        } = World::rack(format);
         let tree = fetch(&server, None)
             .verify(&place.first_boot(&["config"]))
             .unwrap();
@@ -62,7 +52,12 @@ fn a_signed_head_is_followed_on_first_boot() {
 #[test]
 fn an_edit_is_followed_by_fetching_what_is_new() {
     for format in ["sha1", "sha256"] {
-        let (place, repository, server) = rack(format);
+        let World {
+            place,
+            repository,
+            server,
+            ..
+        } = World::rack(format);
         // Incompressible, so that bytes on the wire tell.
         let ballast: String = (0u64..20_000)
             .map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
@@ -101,7 +96,12 @@ fn an_edit_is_followed_by_fetching_what_is_new() {
 
 #[test]
 fn an_unchanged_head_costs_two_small_requests() {
-    let (place, _repository, server) = rack("sha1");
+    let World {
+        place,
+        repository: _repository,
+        server,
+        ..
+    } = World::rack("sha1");
     let tree = fetch(&server, None)
         .verify(&place.first_boot(&["config"]))
         .unwrap();
@@ -120,20 +120,35 @@ fn an_unchanged_head_costs_two_small_requests() {
 
 #[test]
 fn the_kept_head_is_there_without_a_network() {
-    let (place, repository, server) = rack("sha1");
+    let World {
+        place,
+        repository,
+        server,
+        ..
+    } = World::rack("sha1");
     let tree = fetch(&server, None)
         .verify(&place.first_boot(&["config"]))
         .unwrap();
     let store = RackStore::new(Files, place.dir.path().join("state/git/rack"));
     assert!(
         store
-            .reopen(&place.baked(&["config"]), &Floors::default(), LIMITS)
+            .reopen(
+                Kept::Accepted,
+                &place.baked(&["config"]),
+                &Floors::default(),
+                LIMITS
+            )
             .unwrap()
             .is_none()
     );
-    store.keep(&tree).unwrap();
+    store.keep(Kept::Accepted, &tree).unwrap();
     let again = store
-        .reopen(&place.baked(&["config"]), &Floors::default(), LIMITS)
+        .reopen(
+            Kept::Accepted,
+            &place.baked(&["config"]),
+            &Floors::default(),
+            LIMITS,
+        )
         .unwrap()
         .unwrap();
     assert_eq!(
@@ -145,7 +160,12 @@ fn the_kept_head_is_there_without_a_network() {
         tree.files().unwrap().collect::<Vec<_>>()
     );
     let error = store
-        .reopen(&place.baked(&["someone-else"]), &Floors::default(), LIMITS)
+        .reopen(
+            Kept::Accepted,
+            &place.baked(&["someone-else"]),
+            &Floors::default(),
+            LIMITS,
+        )
         .unwrap_err();
     assert!(
         support::chain(&error).contains(&repository.head()),
@@ -165,34 +185,39 @@ fn kept(
         Err(error) => Err(support::chain(&error)),
     };
     [
-        generation(store.reopen(&root, floors, LIMITS)),
-        generation(store.reopen_in_force(&root, floors, LIMITS)),
+        generation(store.reopen(Kept::Accepted, &root, floors, LIMITS)),
+        generation(store.reopen(Kept::InForce, &root, floors, LIMITS)),
     ]
 }
 
 #[test]
 fn what_was_in_force_is_kept_beside_a_newer_head_and_is_where_a_lost_one_begins_again() {
-    let (place, repository, server) = rack("sha256");
+    let World {
+        place,
+        repository,
+        server,
+        ..
+    } = World::rack("sha256");
     let store = RackStore::new(Files, place.dir.path().join("state/git/rack"));
     let good = fetch(&server, None)
         .verify(&place.first_boot(&["config"]))
         .unwrap();
-    store.keep(&good).unwrap();
-    store.keep_in_force(&good).unwrap();
+    store.keep(Kept::Accepted, &good).unwrap();
+    store.keep(Kept::InForce, &good).unwrap();
     repository.write("rack.yaml", "kind: Typo\n");
     repository.commit(&place.key("config"));
     repository.push();
     let typo = fetch(&server, Some(&good))
         .verify(&good.accepted())
         .unwrap();
-    store.keep(&typo).unwrap();
+    store.keep(Kept::Accepted, &typo).unwrap();
     let floors = typo.head().floors();
     assert_eq!(kept(&place, &store, &floors), [Ok(Some(2)), Ok(Some(1))]);
 
     // The accepted head is lost: it is reached again from the one in force, by descent.
     std::fs::remove_file(place.dir.path().join("state/git/rack/head")).unwrap();
     let base = store
-        .reopen_in_force(&place.baked(&["config"]), &floors, LIMITS)
+        .reopen(Kept::InForce, &place.baked(&["config"]), &floors, LIMITS)
         .unwrap()
         .unwrap();
     let again = fetch(&server, Some(&base))

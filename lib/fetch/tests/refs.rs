@@ -12,78 +12,44 @@ use racklet_fetch::{
     progress::Silent,
     rack::{self, Outcome, RackTree},
 };
-use support::{
-    chain,
-    git::{Place, Repository},
-    server::{Server, answer},
-};
+use support::{chain, server::answer, world::World};
 
-struct World {
-    place: Place,
-    repository: Repository,
-    server: Server,
+/// What a tray follows that is at `before`, or why it does not; and the bytes that this took.
+fn follow(world: &World, before: Option<&RackTree>) -> (Result<RackTree, String>, u64) {
+    let mut remote = world.server.remote("rack");
+    let outcome = rack::fetch(
+        &mut remote,
+        "refs/heads/main",
+        before.map(RackTree::snapshot),
+        &Limits::RACK,
+        &mut Silent,
+    );
+    let accepted = match before {
+        Some(tree) => tree.accepted(),
+        None => world.place.first_boot(&["config"]),
+    };
+    let followed = match outcome {
+        Ok(Outcome::New(fetched)) => fetched.verify(&accepted).map_err(|error| chain(&error)),
+        Ok(Outcome::Unchanged) => Ok(before.unwrap().clone()),
+        Err(error) => Err(chain(&error)),
+    };
+    (followed, remote.received())
 }
 
-impl World {
-    /// A served rack with one signed commit.
-    fn new(format: &str) -> Self {
-        let place = Place::new();
-        let repository = place.repository("rack", format);
-        repository.write_root(&place.trust_root(1, &["config"]), &[&place.key("root")]);
-        repository.write("rack.yaml", "kind: Rack\n");
-        repository.commit(&place.key("config"));
-        repository.push();
-        let server = Server::start(place.served());
-        Self {
-            place,
-            repository,
-            server,
-        }
-    }
-
-    fn commit(&self) -> String {
-        let id = self.repository.commit(&self.place.key("config"));
-        self.repository.push();
-        id
-    }
-
-    /// What a tray follows that is at `before`, or why it does not; and the bytes that this took.
-    fn follow(&self, before: Option<&RackTree>) -> (Result<RackTree, String>, u64) {
-        let mut remote = self.server.remote("rack");
-        let outcome = rack::fetch(
-            &mut remote,
-            "refs/heads/main",
-            before.map(RackTree::snapshot),
-            &Limits::RACK,
-            &mut Silent,
-        );
-        let accepted = match before {
-            Some(tree) => tree.accepted(),
-            None => self.place.first_boot(&["config"]),
-        };
-        let followed = match outcome {
-            Ok(Outcome::New(fetched)) => fetched.verify(&accepted).map_err(|error| chain(&error)),
-            Ok(Outcome::Unchanged) => Ok(before.unwrap().clone()),
-            Err(error) => Err(chain(&error)),
-        };
-        (followed, remote.received())
-    }
-
-    /// Lets the branch name any object; Git itself would refuse that.
-    fn point_main_at(&self, id: &str) {
-        fs::write(
-            self.repository.bare.join("refs/heads/main"),
-            format!("{id}\n"),
-        )
-        .unwrap();
-    }
+/// Lets the branch name any object; Git itself would refuse that.
+fn point_main_at(world: &World, id: &str) {
+    fs::write(
+        world.repository.bare.join("refs/heads/main"),
+        format!("{id}\n"),
+    )
+    .unwrap();
 }
 
 #[test]
 fn a_server_with_any_number_of_refs_is_asked_for_one() {
-    let world = World::new("sha1");
+    let world = World::rack("sha1");
     let head = world.repository.head();
-    let (before, few) = world.follow(None);
+    let (before, few) = follow(&world, None);
     before.unwrap();
     // Names on both sides of the one that is asked for, and names that begin with it.
     let mut packed = String::from("# pack-refs with: peeled fully-peeled sorted\n");
@@ -95,24 +61,24 @@ fn a_server_with_any_number_of_refs_is_asked_for_one() {
         writeln!(packed, "{head} refs/heads/z{n:06}").unwrap();
     }
     fs::write(world.repository.bare.join("packed-refs"), packed).unwrap();
-    let (tree, many) = world.follow(None);
+    let (tree, many) = follow(&world, None);
     assert_eq!(tree.unwrap().head().id.to_string(), head);
     assert!(many <= few + 1000, "{many} bytes instead of {few}");
 }
 
 #[test]
 fn a_branch_whose_name_only_begins_like_ours_is_not_ours() {
-    let world = World::new("sha1");
+    let world = World::rack("sha1");
     let head = world.repository.head();
     let unsigned = world.repository.commit_unsigned();
     for name in ["mai", "main-old", "mainly"] {
         let to = format!("HEAD:refs/heads/{name}");
         world.repository.git(&["push", "-q", "origin", &to]);
     }
-    let (tree, _) = world.follow(None);
+    let (tree, _) = follow(&world, None);
     assert_eq!(tree.unwrap().head().id.to_string(), head);
     fs::remove_file(world.repository.bare.join("refs/heads/main")).unwrap();
-    let gone = world.follow(None).0.unwrap_err();
+    let gone = follow(&world, None).0.unwrap_err();
     assert!(gone.contains("refs/heads/main"), "{gone}");
     assert!(
         !gone.contains(&unsigned),
@@ -122,14 +88,14 @@ fn a_branch_whose_name_only_begins_like_ours_is_not_ours() {
 
 #[test]
 fn a_branch_that_points_to_a_blob_or_a_tree_is_no_head() {
-    let world = World::new("sha1");
-    let (tree, _) = world.follow(None);
+    let world = World::rack("sha1");
+    let (tree, _) = follow(&world, None);
     let tree = tree.unwrap();
     let ids = ["HEAD:rack.yaml", "HEAD^{tree}"];
     for id in ids.map(|name| world.repository.git(&["rev-parse", name])) {
-        world.point_main_at(&id);
+        point_main_at(&world, &id);
         for before in [None, Some(&tree)] {
-            let error = world.follow(before).0.unwrap_err();
+            let error = follow(&world, before).0.unwrap_err();
             assert!(
                 error.contains("not a commit") || error.contains("is missing"),
                 "{error}"
@@ -137,15 +103,15 @@ fn a_branch_that_points_to_a_blob_or_a_tree_is_no_head() {
         }
     }
     let good = world.commit();
-    let (tree, _) = world.follow(Some(&tree));
+    let (tree, _) = follow(&world, Some(&tree));
     assert_eq!(tree.unwrap().head().id.to_string(), good);
 }
 
 #[test]
 fn a_server_that_cuts_the_history_above_the_kept_head_is_not_followed() {
     for format in ["sha1", "sha256"] {
-        let world = World::new(format);
-        let (tree, _) = world.follow(None);
+        let world = World::rack(format);
+        let (tree, _) = follow(&world, None);
         let tree = tree.unwrap();
         world.commit();
         let boundary = world.commit();
@@ -153,18 +119,18 @@ fn a_server_that_cuts_the_history_above_the_kept_head_is_not_followed() {
         // The server's own clone is shallow: for it, history begins above what the tray has.
         let shallow = world.repository.bare.join("shallow");
         fs::write(&shallow, format!("{boundary}\n")).unwrap();
-        let error = world.follow(Some(&tree)).0.unwrap_err();
+        let error = follow(&world, Some(&tree)).0.unwrap_err();
         assert!(error.contains("missing"), "{error}");
         fs::remove_file(&shallow).unwrap();
-        let (tree, _) = world.follow(Some(&tree));
+        let (tree, _) = follow(&world, Some(&tree));
         assert_eq!(tree.unwrap().head().id.to_string(), head);
     }
 }
 
 #[test]
 fn what_a_server_says_of_boundaries_changes_nothing() {
-    let world = World::new("sha1");
-    let (tree, _) = world.follow(None);
+    let world = World::rack("sha1");
+    let (tree, _) = follow(&world, None);
     let tree = tree.unwrap();
     world.commit();
     let unsigned = world.repository.commit_unsigned();
@@ -183,18 +149,18 @@ fn what_a_server_says_of_boundaries_changes_nothing() {
         answer("200 OK", "application/x-git-upload-pack-result", &body)
     });
     // The unsigned commit is looked at although the server calls it the end of history.
-    let error = world.follow(Some(&tree)).0.unwrap_err();
+    let error = follow(&world, Some(&tree)).0.unwrap_err();
     assert!(error.contains(&unsigned), "{error}");
 }
 
 #[test]
 fn a_server_that_changes_to_another_hash_is_refused() {
-    let world = World::new("sha1");
-    let (tree, _) = world.follow(None);
+    let world = World::rack("sha1");
+    let (tree, _) = follow(&world, None);
     let tree = tree.unwrap();
-    let other = World::new("sha256");
+    let other = World::rack("sha256");
     for (here, there) in [(&world, &other), (&other, &world)] {
-        let before = here.follow(None).0.unwrap();
+        let before = follow(&here, None).0.unwrap();
         let mut remote = there.server.remote("rack");
         let outcome = rack::fetch(
             &mut remote,
@@ -228,6 +194,6 @@ fn a_server_that_changes_to_another_hash_is_refused() {
             &body.concat(),
         )
     });
-    world.follow(None).0.unwrap_err();
-    world.follow(Some(&tree)).0.unwrap_err();
+    follow(&world, None).0.unwrap_err();
+    follow(&world, Some(&tree)).0.unwrap_err();
 }

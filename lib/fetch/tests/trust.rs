@@ -11,7 +11,7 @@ use racklet_fetch::{
     disk::Files,
     limits::Limits,
     progress::Silent,
-    rack::{self, FetchError, Outcome, RackTree, Rejected},
+    rack::{self, FetchError, Kept, Outcome, RackTree, Rejected},
 };
 use racklet_trust::{TrustRoot, commit::ObjectId, digest::Hex, floors::Floors, history};
 use support::{
@@ -341,7 +341,7 @@ fn links_submodules_and_hidden_names_are_refused_even_when_signed() {
         repository.git(&["-c", &key, "commit", "-q", "-S", "-m", "odd"]);
         // History has nothing against it, but nobody gets such files to read.
         let tree = world.judge().unwrap();
-        let error = chain(tree.files().map(drop).unwrap_err());
+        let error = chain(&tree.files().map(drop).unwrap_err());
         assert!(error.contains(words) && error.contains(path), "{error}");
         assert_eq!(tree.file("trust/1/root.json"), None);
         // Taken back by the next commit, it is forgotten.
@@ -504,7 +504,7 @@ fn a_tray_that_kept_a_respelt_head_comes_back_to_the_honest_one_and_to_what_foll
     let world = World::new();
     let folder = world.place.dir.path().join("state");
     let store = rack::RackStore::new(Files, &folder);
-    store.keep(&world.tree).unwrap();
+    store.keep(Kept::Accepted, &world.tree).unwrap();
     // What the tray kept then: another commit object, and its name as the head.
     let honest = world.repository.head();
     let raw = world.repository.git(&["cat-file", "commit", &honest]) + "\n";
@@ -542,7 +542,9 @@ fn a_tray_that_kept_a_respelt_head_comes_back_to_the_honest_one_and_to_what_foll
     };
 
     let root = world.place.baked(&["config"]);
-    let error = store.reopen(&root, &floors, &Limits::RACK).unwrap_err();
+    let error = store
+        .reopen(Kept::Accepted, &root, &floors, &Limits::RACK)
+        .unwrap_err();
     assert!(chain(&error).contains("not spelt as"), "{}", chain(&error));
     // Nothing is at hand now but the floors.
     let accepted = history::Accepted::nothing(root, floors);
@@ -559,11 +561,11 @@ fn a_tray_that_kept_a_respelt_head_comes_back_to_the_honest_one_and_to_what_foll
     let tree = fetch().verify(&accepted).unwrap();
     assert_eq!(tree.head().id.to_string(), honest);
     // Kept, it is what later ones must follow, also after a restart.
-    store.keep(&tree).unwrap();
+    store.keep(Kept::Accepted, &tree).unwrap();
     let root = world.place.baked(&["config"]);
     let floors = tree.accepted().floors;
     let again = store
-        .reopen(&root, &floors, &Limits::RACK)
+        .reopen(Kept::Accepted, &root, &floors, &Limits::RACK)
         .unwrap()
         .unwrap();
     assert_eq!(again.head().id, tree.head().id);

@@ -195,7 +195,7 @@ fn strict(rack: &Rack, head: &Verified<Head>) -> Result<(), String> {
         .map_err(|error| chain(&error))?
         .verify(&accepted(head))
         .map_err(|error| chain(&error))?;
-    tree.files().map(drop).map_err(|error| chain(error))
+    tree.files().map(drop).map_err(|error| chain(&error))
 }
 
 /// Says what was found; the exit status is whether trays would take it.

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From verified chunks to verified files.
 
-use std::{borrow::Cow, collections::HashMap, io, path::PathBuf};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+};
 
 use racklet_trust::{
     Digest, Manifest, Verified,
@@ -145,8 +150,9 @@ impl<D: Disk> Cache<D> {
     /// The root file system of an artifact, as a file in its entry, synced. Never more than one chunk is in memory.
     pub(super) fn on_disk(
         &self,
+        manifest: &Verified<Manifest>,
         file: &File,
-        path: &std::path::Path,
+        path: &Path,
         memory: &InMemory,
         progress: &mut dyn Progress,
     ) -> Result<(), AssembleError> {
@@ -164,7 +170,8 @@ impl<D: Disk> Cache<D> {
             progress.report(Phase::Assembling, done);
         }
         out.sync().map_err(disk)?;
-        Ok(compare(file, digest)?)
+        manifest.verify_measured(&file.name, done, found(digest), ())?;
+        Ok(())
     }
 
     /// The files of a complete entry. Their chunks are verified; the digest of the whole was, before the entry was completed.
@@ -237,7 +244,7 @@ impl<D: Disk> Cache<D> {
             .join("rootfs.erofs")
     }
 
-    /// Reads the root file system of an artifact again and compares it with its manifest: bit rot, or an altered card.
+    /// Reads the root file system of an artifact to its last byte and holds it against its manifest: bit rot, or an altered card.
     ///
     /// # Errors
     /// [`AssembleError`] with what was found. The file must not be used then.
@@ -245,39 +252,41 @@ impl<D: Disk> Cache<D> {
         &self,
         manifest_digest: Digest,
         manifest: &Verified<Manifest>,
-    ) -> Result<(), AssembleError> {
+    ) -> Result<Verified<Rootfs>, AssembleError> {
         let path = self.rootfs(manifest_digest);
-        let file = manifest
-            .file("rootfs")
-            .ok_or_else(|| FileError::Unknown("rootfs".into()))?;
         let disk = |error| AssembleError::Disk(path.clone(), error);
-        let found = self.disk.size(&path).map_err(disk)?;
-        if found != file.size {
-            return Err(AssembleError::File(FileError::Size {
-                name: file.name.clone(),
-                found,
-                expected: file.size,
-            }));
-        }
+        let size = self.disk.size(&path).map_err(disk)?;
         let mut digest = Context::new(&SHA256);
-        self.disk
-            .read_through(&path, &mut |bytes| digest.update(bytes))
-            .map_err(disk)?;
-        Ok(compare(file, digest)?)
+        // Nothing is read of a file that cannot be it.
+        if manifest
+            .file("rootfs")
+            .is_some_and(|file| file.size == size)
+        {
+            self.disk
+                .read_through(&path, &mut |bytes| digest.update(bytes))
+                .map_err(disk)?;
+        }
+        Ok(manifest.verify_measured("rootfs", size, found(digest), Rootfs { path })?)
     }
 }
 
-/// Whether everything that `digest` has seen is the file of the manifest.
-fn compare(file: &File, digest: Context) -> Result<(), FileError> {
+/// The root file system of an artifact, where it lies. Inside a [`Verified`] it was read to its last byte since this program started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rootfs {
+    path: PathBuf,
+}
+
+impl Rootfs {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The digest of everything that `digest` has seen.
+fn found(digest: Context) -> Digest {
     let mut found = [0; 32];
     found.copy_from_slice(digest.finish().as_ref());
-    let found = racklet_trust::digest::Hex(found);
-    if found == file.sha256 {
-        return Ok(());
-    }
-    Err(FileError::Digest {
-        name: file.name.clone(),
-        found,
-        expected: file.sha256,
-    })
+    racklet_trust::digest::Hex(found)
 }

@@ -428,7 +428,8 @@ impl<D: Disk> Fetch<'_, D> {
             let created = self.cache.disk.create_folder(&entry);
             created.map_err(disk(&entry))?;
             let rootfs = self.cache.rootfs(self.pin.manifest);
-            self.cache.on_disk(file, &rootfs, memory, progress)?;
+            self.cache
+                .on_disk(manifest, file, &rootfs, memory, progress)?;
         }
         Ok(PayloadFiles::new())
     }

@@ -33,7 +33,7 @@ use racklet_trust::{
 
 pub use self::{
     arrive::{ArriveError, Arrived, NotCached, NotPinned, Pin, Report},
-    assemble::{AssembleError, PayloadFiles},
+    assemble::{AssembleError, PayloadFiles, Rootfs},
 };
 use crate::{
     disk::{Disk, folder},

@@ -115,7 +115,7 @@ fn explain(error: &rustls::Error) -> String {
 }
 
 impl HttpError {
-    /// Recovers what [`stream`] and this module put into an [`io::Error`].
+    /// Recovers what this module's readers put into an [`io::Error`].
     pub(crate) fn from_io(error: io::Error) -> Self {
         let kind = error.kind();
         match error.downcast::<Self>() {

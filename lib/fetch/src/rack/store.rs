@@ -9,12 +9,21 @@ use std::{io, path::PathBuf};
 
 use racklet_trust::{TrustRoot, Verified, floors::Floors, history::Accepted};
 
-use super::{RackTree, Rejected};
+use super::{Fetched, RackTree, Rejected};
 use crate::{
     disk::{self, Disk},
     limits::Limits,
     snapshot::{Snapshot, SnapshotError},
 };
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Accepted last by the history rule: nothing is followed that is not behind it.
+    Accepted,
+    /// Last in force: its files were without fault.
+    InForce,
+}
 
 /// The folder where heads are kept.
 #[derive(Debug)]
@@ -50,52 +59,36 @@ impl<D: Disk> RackStore<D> {
         }
     }
 
-    fn accepted(&self) -> PathBuf {
-        self.folder.join("head")
+    fn path(&self, which: Kept) -> PathBuf {
+        self.folder.join(match which {
+            Kept::Accepted => "head",
+            Kept::InForce => "in-force",
+        })
     }
 
-    fn in_force(&self) -> PathBuf {
-        self.folder.join("in-force")
-    }
-
-    /// Reads the head accepted last and verifies it under `root` (the baked trust root), as on a first boot, and `floors`. `None` when
-    /// there is none.
+    /// Reads a kept head and verifies it under `root` (the baked trust root), as on a first boot. `None` when there is none. What follows
+    /// it must be above `floors`, and so must the head accepted last itself; the head in force may be older, since newer ones were
+    /// accepted whose files are at fault.
     ///
     /// # Errors
     /// [`ReopenError`] with the reason.
     pub fn reopen(
         &self,
+        which: Kept,
         root: &Verified<TrustRoot>,
         floors: &Floors,
         limits: &Limits,
     ) -> Result<Option<RackTree>, ReopenError> {
-        let Some(snapshot) = self.read(self.accepted(), limits)? else {
+        let Some(snapshot) = self.read(self.path(which), limits)? else {
             return Ok(None);
         };
-        let accepted = Accepted::kept(root.clone(), snapshot.generation(), floors.clone());
-        let mut tree = snapshot.to_fetched(limits).verify(&accepted)?;
+        let below = match which {
+            Kept::Accepted => floors.clone(),
+            Kept::InForce => Floors::default(),
+        };
+        let accepted = Accepted::kept(root.clone(), snapshot.generation(), below);
+        let mut tree = Fetched::kept(&snapshot, limits).verify(&accepted)?;
         tree.floors.raise(floors);
-        Ok(Some(tree))
-    }
-
-    /// Reads the head last in force, in the same way. It may be older than the floors, since newer ones were accepted whose files are
-    /// at fault; what follows it may not.
-    ///
-    /// # Errors
-    /// [`ReopenError`] with the reason.
-    pub fn reopen_in_force(
-        &self,
-        root: &Verified<TrustRoot>,
-        floors: &Floors,
-        limits: &Limits,
-    ) -> Result<Option<RackTree>, ReopenError> {
-        let Some(snapshot) = self.read(self.in_force(), limits)? else {
-            return Ok(None);
-        };
-        let generation = snapshot.generation();
-        let accepted = Accepted::kept(root.clone(), generation, Floors::default());
-        let mut tree = snapshot.to_fetched(limits).verify(&accepted)?;
-        tree.floors = floors.clone();
         Ok(Some(tree))
     }
 
@@ -110,24 +103,12 @@ impl<D: Disk> RackStore<D> {
             .map_err(|error| ReopenError::Damaged(path, error))
     }
 
-    /// Keeps an accepted head in place of the one before.
+    /// Keeps a head in place of the one before.
     ///
     /// # Errors
     /// The file system's; then the one before is still there.
-    pub fn keep(&self, tree: &RackTree) -> io::Result<()> {
-        self.write(self.accepted(), tree)
-    }
-
-    /// Keeps a head that was put in force in place of the one before.
-    ///
-    /// # Errors
-    /// The file system's; then the one before is still there.
-    pub fn keep_in_force(&self, tree: &RackTree) -> io::Result<()> {
-        self.write(self.in_force(), tree)
-    }
-
-    fn write(&self, path: PathBuf, tree: &RackTree) -> io::Result<()> {
+    pub fn keep(&self, which: Kept, tree: &RackTree) -> io::Result<()> {
         self.disk.create_folder(&self.folder)?;
-        disk::replace(&self.disk, &path, &tree.snapshot.encode())
+        disk::replace(&self.disk, &self.path(which), &tree.snapshot.encode())
     }
 }

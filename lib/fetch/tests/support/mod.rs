@@ -8,6 +8,7 @@ pub mod git;
 pub mod history;
 pub mod package;
 pub mod server;
+pub mod world;
 
 /// An error with everything behind it, as a console shows it.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -116,27 +116,41 @@ impl Verified<Manifest> {
         name: &str,
         contents: B,
     ) -> Result<Verified<B>, FileError> {
+        let bytes = contents.as_ref();
+        let (size, digest) = (bytes.len() as u64, Digest::of(bytes));
+        self.verify_measured(name, size, digest, contents)
+    }
+
+    /// The same for what no memory holds: `whole` is what the caller reads the file by, once it was read through and `size` and `sha256`
+    /// of it were found. The caller answers for these two, and that the bytes do not change afterwards.
+    ///
+    /// # Errors
+    /// [`FileError`] with what was found and what was expected.
+    pub fn verify_measured<T>(
+        &self,
+        name: &str,
+        size: u64,
+        sha256: Digest,
+        whole: T,
+    ) -> Result<Verified<T>, FileError> {
         let file = self
             .file(name)
             .ok_or_else(|| FileError::Unknown(name.chars().take(MAX_NAME).collect()))?;
-        let bytes = contents.as_ref();
-        let found = bytes.len() as u64;
-        if found != file.size {
+        if size != file.size {
             return Err(FileError::Size {
                 name: name.into(),
-                found,
+                found: size,
                 expected: file.size,
             });
         }
-        let digest = Digest::of(bytes);
-        if digest != file.sha256 {
+        if sha256 != file.sha256 {
             return Err(FileError::Digest {
                 name: name.into(),
-                found: digest,
+                found: sha256,
                 expected: file.sha256,
             });
         }
-        Ok(Verified::new(contents))
+        Ok(Verified::new(whole))
     }
 
     /// Puts the file `name` together from its chunks: `read` gives the compressed bytes of one, `open` decompresses them into exactly

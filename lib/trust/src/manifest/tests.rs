@@ -170,6 +170,18 @@ fn a_file_with_another_length_or_byte_is_refused() {
         manifest.verify_file("other", b""),
         Err(FileError::Unknown(_))
     ));
+    let measured = |size, bytes: &[u8]| {
+        manifest.verify_measured("kernel", size, Digest::of(bytes), "where it lies")
+    };
+    assert_eq!(*measured(6, b"kernel").unwrap(), "where it lies");
+    assert!(matches!(
+        measured(7, b"kernel"),
+        Err(FileError::Size { .. })
+    ));
+    assert!(matches!(
+        measured(6, b"kerneL"),
+        Err(FileError::Digest { .. })
+    ));
 }
 
 proptest! {

@@ -11,8 +11,8 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 
+use super::error::HttpError;
 use crate::{
-    http::HttpError,
     limits::Timeouts,
     pulse::{BEAT, Pulse},
     url::HttpsUrl,

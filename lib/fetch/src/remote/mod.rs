@@ -5,116 +5,26 @@
 //! comes back is a claim.
 
 pub(crate) mod boundary;
+mod capabilities;
+mod config;
+mod error;
 
-use std::{io, sync::Arc, time::Instant};
+use std::{io, time::Instant};
 
 use gix_hash::{Kind as Format, ObjectId};
 
 use crate::{
-    http::{Body, Client, HttpError, Request},
-    limits::{Limits, Timeouts},
-    pack::{self, Objects, PackError, Place},
+    http::{Body, Client, HttpError, Request, Until},
+    limits::Limits,
+    pack::{self, Objects, Place},
     pkt::{Line, Lines, SideBand, put},
     progress::{Phase, Progress},
-    pulse::{Pulse, Untold},
-    stream::{Resolve, SystemResolver, Until},
-    tls::{self, Authorities, ClientCertificate, Clock, Credentials, TlsError, Token},
-    url::{HttpsUrl, UrlError},
+    tls::{self, TlsError},
+    url::HttpsUrl,
 };
 
-/// Where a repository is and how to speak with its server.
-#[derive(Debug, Clone)]
-pub struct RemoteConfig {
-    /// The repository.
-    pub url: HttpsUrl,
-    /// Who may vouch for the server.
-    pub authorities: Authorities,
-    /// As whom to ask.
-    pub credentials: Credentials,
-    /// By which clock certificates are judged.
-    pub clock: Arc<dyn Clock>,
-    /// How patient to be.
-    pub timeouts: Timeouts,
-    /// How names become addresses.
-    pub resolver: Arc<dyn Resolve>,
-    /// By which clock patience goes, and who is told that there is waiting.
-    pub pulse: Arc<dyn Pulse>,
-}
-
-impl RemoteConfig {
-    /// What a tray's configuration says of its rack repository.
-    ///
-    /// # Errors
-    /// [`UrlError`] when the address is not one of ours.
-    pub fn of_tray(
-        repository: &racklet_api::tray::Repository,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, UrlError> {
-        let mut config = Self::new(repository.url.parse()?, clock);
-        if let Some(ca) = &repository.ca {
-            config.authorities = Authorities::Pem(ca.clone().into_bytes());
-        }
-        config.credentials = Credentials {
-            // Servers that take tokens in this way do not look at the name.
-            token: repository.token.as_ref().map(|token| Token::Basic {
-                user: "git".into(),
-                password: token.expose().into(),
-            }),
-            certificate: repository.client.as_ref().map(|client| ClientCertificate {
-                chain: client.certificate.clone().into_bytes(),
-                key: client.key.expose().as_bytes().to_vec(),
-            }),
-        };
-        Ok(config)
-    }
-
-    /// Public authorities, no credentials, usual patience, the C library's resolver.
-    #[must_use]
-    pub fn new(url: HttpsUrl, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            url,
-            authorities: Authorities::Public,
-            credentials: Credentials::default(),
-            clock,
-            timeouts: Timeouts::default(),
-            resolver: Arc::new(SystemResolver),
-            pulse: Arc::new(Untold),
-        }
-    }
-}
-
-/// Why a conversation with a server failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoteError {
-    /// Connection, TLS, HTTP.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// A redirect to another host, or to plain http.
-    #[error(
-        "the server redirects to {0:?}; only the configured host is followed, and only by https"
-    )]
-    Redirect(String),
-    /// A line of Git's that cannot be.
-    #[error("a line of Git's answer is not proper: {0}")]
-    Line(&'static str),
-    /// The server's own words.
-    #[error("the server says: {0}")]
-    Server(String),
-    /// Version 0 or 1.
-    #[error(
-        "the server does not speak Git's protocol version 2 (git 2.18 or newer; behind nginx, HTTP_GIT_PROTOCOL must be passed on)"
-    )]
-    Version,
-    /// Neither SHA-1 nor SHA-256.
-    #[error("the repository names objects by {0:?}, which is not known here")]
-    Format(String),
-    /// More refs than allowed.
-    #[error("the server lists more than {0} refs")]
-    Refs(usize),
-    /// A pack that is refused.
-    #[error(transparent)]
-    Pack(#[from] PackError),
-}
+use self::{capabilities::MAX_CAPABILITIES, error::from_pack};
+pub use self::{config::RemoteConfig, error::RemoteError};
 
 /// One ref of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,12 +53,6 @@ pub struct Remote {
     /// Set by the question for the capabilities: the listing behind it shares its time.
     questions: Option<Until>,
 }
-
-const ADVERTISEMENT: &str = "application/x-git-upload-pack-advertisement";
-const INFO_REFS: &str = "/info/refs?service=git-upload-pack";
-const MAX_REDIRECTS: usize = 3;
-/// Largest answer that only lists capabilities.
-const MAX_CAPABILITIES: u64 = 64 * 1024;
 
 impl Remote {
     /// Prepares a conversation. Nothing is sent yet.
@@ -212,27 +116,6 @@ impl Remote {
         self.format = Some(format);
         self.questions = Some(until);
         Ok(format)
-    }
-
-    fn capabilities(&mut self, until: Until) -> Result<Format, RemoteError> {
-        for _ in 0..=MAX_REDIRECTS {
-            let url = self.url.clone();
-            let sent = self.client.send(&Request {
-                url: &url,
-                suffix: INFO_REFS,
-                post: None,
-                expected: ADVERTISEMENT,
-                limit: MAX_CAPABILITIES,
-                until,
-            });
-            match sent {
-                Err(HttpError::Redirect { location, .. }) => {
-                    self.url = same_host(&url, &location).ok_or(RemoteError::Redirect(location))?
-                }
-                other => return read_capabilities(other?),
-            }
-        }
-        Err(RemoteError::Redirect("one address after another".into()))
     }
 
     /// A request's first lines.
@@ -399,60 +282,6 @@ impl Remote {
     }
 }
 
-fn read_capabilities(body: Body<'_>) -> Result<Format, RemoteError> {
-    let mut lines = Lines::new(body);
-    let mut line = lines.next()?;
-    if line.text() == Some("# service=git-upload-pack") {
-        if lines.next()? != Line::Flush {
-            return Err(RemoteError::Line("no flush behind the service's name"));
-        }
-        line = lines.next()?;
-    }
-    if line.text() != Some("version 2") {
-        return Err(RemoteError::Version);
-    }
-    let mut format = Format::Sha1;
-    loop {
-        let line = lines.next()?;
-        if line == Line::Flush {
-            break;
-        }
-        let capability = line
-            .text()
-            .ok_or(RemoteError::Line("a capability is not text"))?;
-        match capability.strip_prefix("object-format=") {
-            Some("sha1") => format = Format::Sha1,
-            Some("sha256") => format = Format::Sha256,
-            Some(other) => return Err(RemoteError::Format(other.chars().take(20).collect())),
-            None => {}
-        }
-    }
-    lines.into_inner().finish().map_err(HttpError::from_io)?;
-    Ok(format)
-}
-
-/// Git's and HTTP's errors come through the pack reader as I/O errors: give them back as what they are.
-fn from_pack(error: PackError) -> RemoteError {
-    match error {
-        PackError::Read(error) => match error.downcast::<RemoteError>() {
-            Ok(ours) => ours,
-            Err(error) => RemoteError::Http(HttpError::from_io(error)),
-        },
-        other => other.into(),
-    }
-}
-
-/// The address that a redirect of [`INFO_REFS`] leads to, where it stays on the same server.
-fn same_host(url: &HttpsUrl, location: &str) -> Option<HttpsUrl> {
-    let base = location.strip_suffix(INFO_REFS)?;
-    let absolute = match base.strip_prefix('/') {
-        Some(path) if !path.starts_with('/') => format!("https://{}{base}", url.authority()),
-        _ => base.to_owned(),
-    };
-    let to: HttpsUrl = absolute.parse().ok()?;
-    (to.host == url.host && to.port == url.port).then_some(to)
-}
-
 /// Reads an object's name, which must be of `format`'s length and in lower case.
 pub(crate) fn id(hex: &str, format: Format) -> Option<ObjectId> {
     let proper = hex.len() == format.len_in_hex()
@@ -486,44 +315,5 @@ impl<R: io::BufRead> io::Read for Watched<'_, R> {
         let count = self.inner.read(buffer)?;
         self.bytes += count as u64;
         Ok(count)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_stay_on_the_server_and_on_https() {
-        let url: HttpsUrl = "https://git.example.org/rack".parse().unwrap();
-        let to = |location: &str| same_host(&url, location).map(|url| url.to_string());
-        let tail = INFO_REFS;
-        assert_eq!(
-            to(&format!("https://git.example.org/rack.git{tail}")).unwrap(),
-            "https://git.example.org/rack.git"
-        );
-        assert_eq!(
-            to(&format!("/rack.git{tail}")).unwrap(),
-            "https://git.example.org/rack.git"
-        );
-        for location in [
-            "http://git.example.org/rack.git",
-            "https://evil.example.org/rack.git",
-            "https://git.example.org:444/rack.git",
-            "//evil.example.org/rack.git",
-            "https://git.example.org@evil.example.org/rack.git",
-        ] {
-            assert_eq!(to(&format!("{location}{tail}")), None, "{location}");
-        }
-        assert_eq!(to("https://git.example.org/login"), None);
-    }
-
-    #[test]
-    fn names_have_one_spelling() {
-        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a3";
-        assert!(id(hex, Format::Sha1).is_some());
-        assert!(id(&hex.to_uppercase(), Format::Sha1).is_none());
-        assert!(id(hex, Format::Sha256).is_none());
-        assert!(id(&hex[1..], Format::Sha1).is_none());
     }
 }

@@ -42,7 +42,7 @@ pub use self::approvals::{APPROVALS, approval_ref};
 use self::view::View;
 pub use self::{
     local::{LocalObjects, check_local},
-    store::{RackStore, ReopenError},
+    store::{Kept, RackStore, ReopenError},
     way::Way,
 };
 pub use crate::{
@@ -129,8 +129,22 @@ impl std::fmt::Debug for RackTree {
     }
 }
 
-/// Looks at `branch` (full name, `refs/heads/main`) and fetches what came since `accepted`, or as much of it as may be fetched at once:
-/// what is accepted of that, the next look builds on.
+/// Where `branch` (full name, `refs/heads/main`) points to: a claim.
+///
+/// # Errors
+/// [`FetchError`] with the reason.
+pub fn look(
+    remote: &mut Remote,
+    branch: &str,
+    limits: &Limits,
+) -> Result<commit::ObjectId, FetchError> {
+    let listed = remote.find(branch, limits)?;
+    let listed = listed.ok_or_else(|| FetchError::NoBranch(branch.to_owned()))?;
+    Ok(ours(&listed))
+}
+
+/// Looks at `branch` and fetches what came since `accepted`, or as much of it as may be fetched at once: what is accepted of that, the
+/// next look builds on.
 ///
 /// # Errors
 /// [`FetchError`]; what was accepted before stays as it is.
@@ -141,32 +155,30 @@ pub fn fetch(
     limits: &Limits,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FetchError> {
+    let listed = look(remote, branch, limits)?;
     fetch_along(
         &mut Way::default(),
         remote,
-        branch,
+        listed,
         accepted,
         limits,
         progress,
     )
 }
 
-/// The same, with what was learnt of the way before.
+/// Fetches what came since `accepted` up to `listed`, which a look brought, with what was learnt of the way before.
 ///
 /// # Errors
 /// As [`fetch`].
 pub fn fetch_along(
     way: &mut Way,
     remote: &mut Remote,
-    branch: &str,
+    listed: commit::ObjectId,
     accepted: Option<&Snapshot>,
     limits: &Limits,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FetchError> {
-    let format = remote.format()?;
-    let listed = remote
-        .find(branch, limits)?
-        .ok_or_else(|| FetchError::NoBranch(branch.to_owned()))?;
+    let (listed, format) = (theirs(&listed), remote.format()?);
     if let Some(accepted) = accepted
         && accepted.format() != format
     {
@@ -241,7 +253,17 @@ impl Fetched {
         Ok(Self::new(head, Box::new(source), HashMap::new(), limits))
     }
 
-    pub(crate) fn new(
+    /// What a kept head claims to be: judged like one that a server sent.
+    fn kept(snapshot: &Snapshot, limits: &Limits) -> Self {
+        let source = Layers {
+            layers: vec![snapshot.objects()],
+            format: snapshot.format(),
+        };
+        let approvals = HashMap::from([(snapshot.head(), snapshot.approvals().to_vec())]);
+        Self::new(snapshot.head(), Box::new(source), approvals, limits)
+    }
+
+    fn new(
         head: ObjectId,
         source: Box<dyn Source>,
         approvals: HashMap<ObjectId, Vec<Vec<u8>>>,
@@ -345,8 +367,8 @@ impl RackTree {
     ///
     /// # Errors
     /// [`TreeError`] where there are others than plain files and folders, or too many: no such head is put in force.
-    pub fn files(&self) -> Result<impl Iterator<Item = (&str, &[u8])>, &TreeError> {
-        let files = self.files.as_ref().map_err(|error| &**error)?;
+    pub fn files(&self) -> Result<impl Iterator<Item = (&str, &[u8])>, Arc<TreeError>> {
+        let files = self.files.as_ref().map_err(Arc::clone)?;
         Ok(files
             .iter()
             .map(|(path, bytes)| (path.as_str(), bytes.as_slice())))

@@ -6,6 +6,7 @@
 
 mod error;
 mod head;
+mod stream;
 
 use std::{
     io::{self, BufRead, Read, Write},
@@ -15,13 +16,13 @@ use std::{
 
 pub use self::error::HttpError;
 pub(crate) use self::head::fuzz_head;
-use self::head::{Framing, Head, check, parse};
-use crate::{
-    limits::Timeouts,
-    pulse::Pulse,
-    stream::{self, Resolve, Tls, Until},
-    url::HttpsUrl,
+pub(crate) use self::stream::Until;
+pub use self::stream::{Resolve, SystemResolver};
+use self::{
+    head::{Framing, Head, check, parse},
+    stream::Tls,
 };
+use crate::{limits::Timeouts, pulse::Pulse, url::HttpsUrl};
 
 /// Longest head of an answer, in bytes.
 const MAX_HEAD: usize = 16 * 1024;

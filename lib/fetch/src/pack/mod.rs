@@ -5,6 +5,10 @@
 //! [`Limits`] before memory is spent, and large blobs may leave for disk as they come. Nothing is believed: the caller looks
 //! objects up by name and verifies what they say.
 
+mod deltas;
+mod error;
+mod source;
+
 use std::{
     collections::HashMap,
     io::{self, BufRead},
@@ -16,82 +20,10 @@ pub(crate) use gix_object::Kind;
 use racklet_trust::Digest;
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
-use crate::{
-    delta::{self, DeltaError},
-    limits::Limits,
-};
+use crate::limits::Limits;
 
-/// Why a pack is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum PackError {
-    /// The stream broke; the source says how.
-    #[error("the pack could not be read to its end")]
-    Read(#[source] io::Error),
-    /// Neither version 2 nor 3, or no pack.
-    #[error("this is no pack")]
-    Header,
-    /// More objects than allowed.
-    #[error("the pack states {stated} objects; at most {limit} are taken")]
-    Objects {
-        /// In its head.
-        stated: u32,
-        /// Allowed.
-        limit: u32,
-    },
-    /// An object larger than allowed.
-    #[error("object {index} states {stated} bytes; at most {limit} are taken")]
-    Object {
-        /// Its place in the pack.
-        index: usize,
-        /// Its stated size.
-        stated: u64,
-        /// Allowed.
-        limit: u64,
-    },
-    /// All together larger than allowed.
-    #[error("the pack unpacks to more than {0} bytes")]
-    Inflated(u64),
-    /// More of it than memory is spent on.
-    #[error("the pack's objects take more than {0} bytes in memory")]
-    Held(u64),
-    /// Not zlib, or more or fewer bytes than stated.
-    #[error("object {0} does not inflate to the size it states")]
-    Zlib(usize),
-    /// An entry's head that cannot be.
-    #[error("the head of object {0} is not proper")]
-    Entry(usize),
-    /// A bad delta.
-    #[error("object {index} is no proper delta: {reason}")]
-    Delta {
-        /// Its place in the pack.
-        index: usize,
-        /// What is wrong.
-        reason: DeltaError,
-    },
-    /// Deltas on deltas on deltas.
-    #[error("object {index} is a delta more than {limit} deltas deep")]
-    Depth {
-        /// Its place in the pack.
-        index: usize,
-        /// Allowed.
-        limit: u32,
-    },
-    /// Deltas whose base is nowhere, or that are each other's base.
-    #[error("{0} deltas have no base, here or in the pack")]
-    MissingBase(usize),
-    /// The digest at the end.
-    #[error("the pack's checksum is wrong")]
-    Trailer,
-    /// Bytes behind the end.
-    #[error("bytes follow the pack's end")]
-    Surplus,
-    /// Two different objects with one SHA-1: somebody's attack.
-    #[error("object {0} is one of a SHA-1 collision pair")]
-    Collision(usize),
-    /// What a [`Place`] says.
-    #[error("an object could not be stored")]
-    Store(#[source] io::Error),
-}
+pub use self::error::PackError;
+use self::source::{Counted, charge};
 
 /// Where the blobs go that need not stay in memory, and where deltas find bases that are not in the pack.
 pub(crate) trait Place {
@@ -201,73 +133,6 @@ pub(crate) fn read(
     unpack.trailer()?;
     unpack.resolve()?;
     Ok(unpack.named)
-}
-
-/// A stream that knows its offset and the digest of what was read.
-struct Counted<R> {
-    source: R,
-    offset: u64,
-    digest: Context,
-}
-
-impl<R: BufRead> Counted<R> {
-    fn available(&mut self) -> Result<&[u8], PackError> {
-        let bytes = self.source.fill_buf().map_err(PackError::Read)?;
-        if bytes.is_empty() {
-            return Err(PackError::Read(io::ErrorKind::UnexpectedEof.into()));
-        }
-        Ok(bytes)
-    }
-
-    /// Steps over `count` bytes of what [`Self::available`] gave last.
-    fn step(&mut self, count: usize) -> Result<(), PackError> {
-        if count > 0 {
-            let bytes = self.source.fill_buf().map_err(PackError::Read)?;
-            self.digest.update(&bytes[..count]);
-            self.source.consume(count);
-            self.offset += count as u64;
-        }
-        Ok(())
-    }
-
-    fn byte(&mut self) -> Result<u8, PackError> {
-        let byte = self.available()?[0];
-        self.step(1)?;
-        Ok(byte)
-    }
-
-    fn exact(&mut self, out: &mut [u8]) -> Result<(), PackError> {
-        let mut done = 0;
-        while done < out.len() {
-            let bytes = self.available()?;
-            let count = bytes.len().min(out.len() - done);
-            out[done..done + count].copy_from_slice(&bytes[..count]);
-            self.step(count)?;
-            done += count;
-        }
-        Ok(())
-    }
-}
-
-/// Counts `size` bytes against the bounds before they are made.
-fn charge(
-    limits: &Limits,
-    inflated: &mut u64,
-    index: usize,
-    size: u64,
-) -> Result<usize, PackError> {
-    if size > limits.object {
-        return Err(PackError::Object {
-            index,
-            stated: size,
-            limit: limits.object,
-        });
-    }
-    *inflated += size;
-    if *inflated > limits.inflated {
-        return Err(PackError::Inflated(limits.inflated));
-    }
-    usize::try_from(size).map_err(|_| PackError::Entry(index))
 }
 
 struct Unpack<'a, R> {
@@ -409,83 +274,6 @@ impl<R: BufRead> Unpack<'_, R> {
         Ok(())
     }
 
-    fn delta_on_offset(
-        &mut self,
-        index: usize,
-        offset: u64,
-        base: u64,
-        delta: &[u8],
-    ) -> Result<(), PackError> {
-        let Some(entry) = self.by_offset.get(&base) else {
-            // The base may itself be waiting for one: then this pack is stranger than Git makes them.
-            return Err(PackError::MissingBase(1));
-        };
-        let (kind, depth) = (entry.kind, entry.depth);
-        let size = self.check_delta(index, depth, delta)?;
-        charge(self.limits, &mut self.inflated, index, size)?;
-        let bytes = match entry.held {
-            Held::Named(id) => delta::apply(&self.named[&id].1, delta),
-            Held::Elsewhere(digest) => {
-                delta::apply(&self.place.taken(digest).map_err(PackError::Store)?, delta)
-            }
-        };
-        let bytes = bytes.map_err(|reason| PackError::Delta { index, reason })?;
-        self.keep(index, offset, kind, depth + 1, bytes)
-    }
-
-    /// Depth and size of what a delta would make, before it is made.
-    fn check_delta(&self, index: usize, depth: u32, delta: &[u8]) -> Result<u64, PackError> {
-        if depth >= self.limits.delta_depth {
-            return Err(PackError::Depth {
-                index,
-                limit: self.limits.delta_depth,
-            });
-        }
-        delta::result_size(delta).map_err(|reason| PackError::Delta { index, reason })
-    }
-
-    /// Resolves the delta read last, if its base is at hand; most are.
-    fn try_pending(&mut self) -> Result<(), PackError> {
-        let Some(last) = self.pending.pop() else {
-            return Ok(());
-        };
-        if let Some(still) = self.delta_on_name(last)? {
-            self.pending.push(still);
-        }
-        Ok(())
-    }
-
-    /// Gives the delta back where its base is not at hand.
-    fn delta_on_name(&mut self, waiting: Pending) -> Result<Option<Pending>, PackError> {
-        let Pending {
-            index,
-            offset,
-            base,
-            delta,
-        } = &waiting;
-        let depth = self.depths.get(base).copied().unwrap_or(0);
-        let outside;
-        let (kind, base) = match self.named.get(base) {
-            Some((kind, bytes)) => (*kind, bytes),
-            None => match self.place.base(base) {
-                Some((kind, bytes)) => {
-                    outside = bytes;
-                    (kind, &outside)
-                }
-                None => return Ok(Some(waiting)),
-            },
-        };
-        let size = self.check_delta(*index, depth, delta)?;
-        let reason = |reason| PackError::Delta {
-            index: *index,
-            reason,
-        };
-        charge(self.limits, &mut self.inflated, *index, size)?;
-        let bytes = delta::apply(base, delta).map_err(reason)?;
-        self.keep(*index, *offset, kind, depth + 1, bytes)?;
-        Ok(None)
-    }
-
     fn trailer(&mut self) -> Result<(), PackError> {
         let expected = self.source.digest.clone().finish();
         let mut found = [0; 32];
@@ -502,49 +290,6 @@ impl<R: BufRead> Unpack<'_, R> {
             .is_empty()
         {
             return Err(PackError::Surplus);
-        }
-        Ok(())
-    }
-
-    /// Resolves what waits for bases that came later. Each round resolves all deltas whose base is known by now, so there are at most
-    /// as many rounds as deltas may be deep; a cycle never gets a base.
-    fn resolve(&mut self) -> Result<(), PackError> {
-        let mut named = false;
-        while !self.pending.is_empty() {
-            let before = self.pending.len();
-            for waiting in std::mem::take(&mut self.pending) {
-                if let Some(still) = self.delta_on_name(waiting)? {
-                    self.pending.push(still);
-                }
-            }
-            if self.pending.len() == before {
-                if std::mem::replace(&mut named, true) {
-                    return Err(PackError::MissingBase(before));
-                }
-                self.name_what_left()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Names the blobs that were taken, in case one of them is the base that is missing.
-    fn name_what_left(&mut self) -> Result<(), PackError> {
-        let wanted: std::collections::HashSet<ObjectId> =
-            self.pending.iter().map(|waiting| waiting.base).collect();
-        for entry in self.by_offset.values() {
-            if let Held::Elsewhere(digest) = entry.held {
-                let bytes = match self.place.taken(digest) {
-                    Ok(bytes) => bytes,
-                    // Taken, and of no use to anybody.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(PackError::Store(error)),
-                };
-                let id = gix_object::compute_hash(self.format, Kind::Blob, &bytes)
-                    .map_err(|_| PackError::Collision(0))?;
-                if wanted.contains(&id) {
-                    self.named.insert(id, (Kind::Blob, bytes));
-                }
-            }
         }
         Ok(())
     }

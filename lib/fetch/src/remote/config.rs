@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where a server is, and how it is spoken to.
+
+use std::sync::Arc;
+
+use crate::{
+    http::{Resolve, SystemResolver},
+    limits::Timeouts,
+    pulse::{Pulse, Untold},
+    tls::{Authorities, ClientCertificate, Clock, Credentials, Token},
+    url::{HttpsUrl, UrlError},
+};
+
+/// Where a repository is and how to speak with its server.
+#[derive(Debug, Clone)]
+pub struct RemoteConfig {
+    /// The repository.
+    pub url: HttpsUrl,
+    /// Who may vouch for the server.
+    pub authorities: Authorities,
+    /// As whom to ask.
+    pub credentials: Credentials,
+    /// By which clock certificates are judged.
+    pub clock: Arc<dyn Clock>,
+    /// How patient to be.
+    pub timeouts: Timeouts,
+    /// How names become addresses.
+    pub resolver: Arc<dyn Resolve>,
+    /// By which clock patience goes, and who is told that there is waiting.
+    pub pulse: Arc<dyn Pulse>,
+}
+
+impl RemoteConfig {
+    /// What a tray's configuration says of its rack repository.
+    ///
+    /// # Errors
+    /// [`UrlError`] when the address is not one of ours.
+    pub fn of_tray(
+        repository: &racklet_api::tray::Repository,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, UrlError> {
+        let mut config = Self::new(repository.url.parse()?, clock);
+        if let Some(ca) = &repository.ca {
+            config.authorities = Authorities::Pem(ca.clone().into_bytes());
+        }
+        config.credentials = Credentials {
+            // Servers that take tokens in this way do not look at the name.
+            token: repository.token.as_ref().map(|token| Token::Basic {
+                user: "git".into(),
+                password: token.expose().into(),
+            }),
+            certificate: repository.client.as_ref().map(|client| ClientCertificate {
+                chain: client.certificate.clone().into_bytes(),
+                key: client.key.expose().as_bytes().to_vec(),
+            }),
+        };
+        Ok(config)
+    }
+
+    /// Public authorities, no credentials, usual patience, the C library's resolver.
+    #[must_use]
+    pub fn new(url: HttpsUrl, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            url,
+            authorities: Authorities::Public,
+            credentials: Credentials::default(),
+            clock,
+            timeouts: Timeouts::default(),
+            resolver: Arc::new(SystemResolver),
+            pulse: Arc::new(Untold),
+        }
+    }
+}

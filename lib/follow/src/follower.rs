@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The head accepted last, and how a newer one takes its place.
+
+use std::io;
+use std::path::PathBuf;
+
+use racklet_api::tray::Repository;
+use racklet_fetch::disk::Disk;
+use racklet_fetch::limits::Limits;
+use racklet_fetch::progress::Progress;
+use racklet_fetch::rack::{
+    self, FetchError, Kept, Outcome, RackStore, RackTree, Rejected, ReopenError, Way,
+};
+use racklet_fetch::remote::{Remote, RemoteConfig};
+use racklet_fetch::tls::{Clock, Credentials, TlsError};
+use racklet_fetch::url::UrlError;
+use racklet_rack::Pin;
+use racklet_trust::commit::ObjectId;
+use racklet_trust::floors::Floors;
+use racklet_trust::history::{Accepted, Head};
+use racklet_trust::{TrustRoot, Verified};
+use std::sync::Arc;
+
+use crate::may_pass;
+
+/// Why there is no newer head.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// Where the server is.
+    #[error("the repository's address")]
+    Url(#[from] UrlError),
+    /// As whom to speak with it.
+    #[error("set up TLS")]
+    Tls(#[from] TlsError),
+    /// The conversation with it.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// What it shows may not be followed.
+    #[error("head {listed} is not followed")]
+    Rejected {
+        /// What the branch points to; what is wrong may be on the way there.
+        listed: ObjectId,
+        /// Which commit, and the rule.
+        #[source]
+        reason: Rejected,
+    },
+}
+
+impl FollowError {
+    /// Whether trying again within seconds makes sense.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Fetch(FetchError::Remote(error)) if may_pass(error))
+    }
+}
+
+/// How a look ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// The branch points to the head accepted last.
+    Unchanged,
+    /// It pointed elsewhere: that head is the accepted one now.
+    Accepted,
+}
+
+/// A head that was just accepted.
+#[derive(Debug)]
+pub struct News<'a> {
+    /// The head.
+    pub head: &'a Verified<Head>,
+    /// How many commits came with it.
+    pub commits: u64,
+    /// There is more to come: this is a commit on the way.
+    pub on_the_way: bool,
+    /// Why the disk did not take it, where it did not. Floors on a disk that no head there reaches would leave a start without a server
+    /// with nothing to follow: they are raised in memory alone then.
+    pub kept: Result<(), io::Error>,
+}
+
+/// Whoever keeps the floors.
+pub trait Keeper {
+    /// What nothing accepted from now on may be below. Asked only where no head is at hand.
+    fn floors(&mut self) -> Floors;
+
+    /// Raises the floors to what was accepted, before anything else is accepted or done.
+    fn accepted(&mut self, news: News<'_>);
+}
+
+/// Follows one branch of one rack.
+#[derive(Debug)]
+pub struct Follower<D> {
+    /// How the rack's own server is spoken to: patience, pulse and clock are the product's to set.
+    pub config: RemoteConfig,
+    branch: String,
+    store: RackStore<D>,
+    baked: Verified<TrustRoot>,
+    handed: Verified<TrustRoot>,
+    accepted: Option<RackTree>,
+    way: Way,
+}
+
+impl<D: Disk> Follower<D> {
+    /// Follows the tray's repository; heads are kept in `folder`. `baked` is the trust root in the image, from which kept heads are
+    /// judged; `handed` the newest that somebody accepted for this tray before (`baked` again, where nobody did).
+    ///
+    /// # Errors
+    /// [`UrlError`] when the repository's address is not one of ours.
+    pub fn new(
+        repository: &Repository,
+        clock: Arc<dyn Clock>,
+        disk: D,
+        folder: impl Into<PathBuf>,
+        [baked, handed]: [Verified<TrustRoot>; 2],
+    ) -> Result<Self, UrlError> {
+        Ok(Self {
+            config: RemoteConfig::of_tray(repository, clock)?,
+            branch: format!("refs/heads/{}", repository.branch),
+            store: RackStore::new(disk, folder),
+            baked,
+            handed,
+            accepted: None,
+            way: Way::default(),
+        })
+    }
+
+    /// Begins with the head accepted last or, where that is lost, the one last in force. What is wrong with them is given back: it costs
+    /// a full fetch, and nothing else.
+    pub fn reopen(&mut self, floors: &Floors) -> Vec<ReopenError> {
+        let mut faults = Vec::new();
+        for which in [Kept::Accepted, Kept::InForce] {
+            if self.accepted.is_none() {
+                match self.kept(which, floors) {
+                    Ok(kept) => self.accepted = kept,
+                    Err(error) => faults.push(error),
+                }
+            }
+        }
+        faults
+    }
+
+    /// The head last in force, as it is kept: what to go on with where the files of the one accepted last are at fault.
+    ///
+    /// # Errors
+    /// [`ReopenError`] with the reason.
+    pub fn in_force(&self, floors: &Floors) -> Result<Option<RackTree>, ReopenError> {
+        self.kept(Kept::InForce, floors)
+    }
+
+    fn kept(&self, which: Kept, floors: &Floors) -> Result<Option<RackTree>, ReopenError> {
+        self.store.reopen(which, &self.baked, floors, &Limits::RACK)
+    }
+
+    /// Keeps the accepted head as the one in force.
+    ///
+    /// # Errors
+    /// The disk's; then the one before is still kept.
+    pub fn keep_in_force(&self) -> io::Result<()> {
+        match &self.accepted {
+            Some(tree) => self.store.keep(Kept::InForce, tree),
+            None => Ok(()),
+        }
+    }
+
+    /// The head accepted last.
+    #[must_use]
+    pub fn accepted(&self) -> Option<&RackTree> {
+        self.accepted.as_ref()
+    }
+
+    /// The trust root in the image.
+    #[must_use]
+    pub fn baked(&self) -> &Verified<TrustRoot> {
+        &self.baked
+    }
+
+    /// The newest trust root that is known: by it payloads, images and the API's users are judged.
+    #[must_use]
+    pub fn root(&self) -> &Verified<TrustRoot> {
+        match &self.accepted {
+            Some(tree) if tree.head().root.version() > self.handed.version() => &tree.head().root,
+            _ => &self.handed,
+        }
+    }
+
+    /// How the server of something pinned is spoken to. The rack's credentials are for the rack's own server: another one is shown none.
+    ///
+    /// # Errors
+    /// [`UrlError`] when its address is not one of ours.
+    pub fn config_for(&self, pin: &Pin) -> Result<RemoteConfig, UrlError> {
+        let mut config = self.config.clone();
+        if let Some(url) = &pin.repository {
+            config.url = url.as_str().parse()?;
+            config.credentials = Credentials::default();
+        }
+        Ok(config)
+    }
+
+    /// A conversation with the rack's own server. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`TlsError`] when authorities or credentials cannot be used.
+    pub fn connect(&self) -> Result<Remote, TlsError> {
+        Remote::new(&self.config)
+    }
+
+    /// Asks where the branch points to: one line of answer is all that most looks cost.
+    ///
+    /// # Errors
+    /// [`FollowError`] with the reason.
+    pub fn look(&self, remote: &mut Remote) -> Result<ObjectId, FollowError> {
+        Ok(rack::look(remote, &self.branch, &Limits::RACK)?)
+    }
+
+    /// Accepts `listed`, if the rules allow it; one that is far away in stretches. Each is kept, and the floors raised, before this goes
+    /// on, so that nothing is done twice.
+    ///
+    /// # Errors
+    /// [`FollowError`]; what was accepted, on the way too, stays accepted.
+    pub fn follow(
+        &mut self,
+        remote: &mut Remote,
+        listed: ObjectId,
+        keeper: &mut dyn Keeper,
+        progress: &mut dyn Progress,
+    ) -> Result<Looked, FollowError> {
+        let limits = &Limits::RACK;
+        let mut looked = Looked::Unchanged;
+        loop {
+            let known = self.accepted.as_ref().map(RackTree::snapshot);
+            let way = &mut self.way;
+            let outcome = rack::fetch_along(way, remote, listed, known, limits, progress)?;
+            let Outcome::New(fetched) = outcome else {
+                return Ok(looked);
+            };
+            let before = match &self.accepted {
+                Some(tree) => tree.accepted(),
+                None => Accepted::nothing(self.baked.clone(), keeper.floors()),
+            };
+            let tree = fetched
+                .verify(&before)
+                .map_err(|reason| FollowError::Rejected { listed, reason })?;
+            keeper.accepted(News {
+                head: tree.head(),
+                commits: tree.head().generation.saturating_sub(before.generation),
+                on_the_way: fetched.on_the_way(),
+                kept: self.store.keep(Kept::Accepted, &tree),
+            });
+            self.accepted = Some(tree);
+            looked = Looked::Accepted;
+            if !fetched.on_the_way() {
+                return Ok(looked);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use racklet_fetch::disk::Files;
+    use racklet_trust::digest::Hex;
+    use racklet_trust::root::{RoleKeys, Roles};
+
+    use super::*;
+
+    fn root() -> Verified<TrustRoot> {
+        // The base point of the curve: a key that nobody signs with.
+        let mut blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20\x58".to_vec();
+        blob.extend([0x66; 31]);
+        let keys = RoleKeys {
+            threshold: 1,
+            keys: vec![
+                format!("ssh-ed25519 {}", base64(&blob))
+                    .parse()
+                    .expect("a key"),
+            ],
+        };
+        let roles = Roles {
+            root: keys.clone(),
+            config: keys.clone(),
+            payload: keys.clone(),
+            firmware: keys,
+        };
+        let root = TrustRoot::new(Hex([7; 16]), 1, roles).expect("a root");
+        Verified::<TrustRoot>::baked(&root.to_canonical()).expect("baked")
+    }
+
+    /// Padded, for lengths that are a multiple of three.
+    fn base64(bytes: &[u8]) -> String {
+        const DIGITS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let digit = |three: &[u8], n: usize| {
+            let bits = three
+                .iter()
+                .fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+            char::from(DIGITS[bits >> (18 - 6 * n) & 63])
+        };
+        let four = |three| (0..4).map(move |n| digit(three, n));
+        bytes.chunks_exact(3).flat_map(four).collect()
+    }
+
+    #[test]
+    fn the_racks_credentials_are_for_the_racks_own_server() {
+        let repository =
+            serde_json::from_str(r#"{"url":"https://git.example/rack.git","token":"a secret"}"#);
+        let repository: Repository = repository.expect("parses");
+        let now = Arc::new(0_u64);
+        let follower = Follower::new(&repository, now, Files, "/nowhere", [root(), root()]);
+        let follower = follower.expect("an address");
+        let mut pin = Pin {
+            name: "stable".parse().expect("a name"),
+            manifest: format!("sha256:{}", "ab".repeat(32))
+                .parse()
+                .expect("a digest"),
+            repository: None,
+        };
+        let own = follower.config_for(&pin).expect("an address");
+        assert!(own.credentials.token.is_some());
+        assert_eq!(own.url.to_string(), "https://git.example/rack.git");
+        let elsewhere = "https://images.example/all.git";
+        pin.repository = Some(elsewhere.parse().expect("an address"));
+        let other = follower.config_for(&pin).expect("an address");
+        assert!(other.credentials == Credentials::default());
+        assert_eq!(other.url.to_string(), elsewhere);
+    }
+}
