@@ -178,13 +178,14 @@ fn checksum(sequence: u64, body: &[u8]) -> Digest {
     Digest::of(&[format!("{sequence}\n").as_bytes(), body].concat())
 }
 
-fn encode(sequence: u64, body: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(sequence: u64, body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{MAGIC} {sequence} {}\n", checksum(sequence, body)).into_bytes();
     bytes.extend(body);
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<(u64, &[u8])> {
+// untrusted: kept_record
+pub(crate) fn decode(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let end = bytes.iter().position(|b| *b == b'\n')?;
     let (line, body) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
     let (sequence, sum) = line
