@@ -26,6 +26,10 @@ pub fn target() -> PathBuf {
     )
 }
 
+fn given() -> Option<PathBuf> {
+    env::var_os("RACKLET_ARTIFACTS").map(PathBuf::from)
+}
+
 /// What `cargo xtask build` made, by name.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
@@ -33,10 +37,11 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// The folder they belong in, whether or not they are there.
+    /// The folder they belong in, whether or not they are there. `cargo xtask test` sets `RACKLET_ARTIFACTS` to one that has only
+    /// what a program of tests is said to boot, so that nothing else can have a part in what comes of it.
     #[must_use]
     pub fn folder() -> PathBuf {
-        target().join("racklet")
+        given().unwrap_or_else(|| target().join("racklet"))
     }
 
     /// A set in another folder, whether or not it is there.
@@ -119,7 +124,10 @@ impl Artifacts {
     /// A static program as it runs on a tray (`vmm`, `guest-init`, …), or in the microVM tests (`nested`).
     #[must_use]
     pub fn tray_program(&self, name: &str) -> PathBuf {
-        target().join("x86_64-unknown-linux-musl/tray").join(name)
+        let built = || target().join("x86_64-unknown-linux-musl/tray");
+        given()
+            .map_or_else(built, |folder| folder.join("programs"))
+            .join(name)
     }
 
     /// Stage 1.

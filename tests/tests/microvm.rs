@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 fn outcome(case: &str) -> &'static Value {
     static OUTCOMES: OnceLock<BTreeMap<String, Value>> = OnceLock::new();
     let outcomes = OUTCOMES.get_or_init(|| {
-        let artifacts = Artifacts::find().expect("everything is built");
+        // Not all of them: of a tray's programs only the monitor and what it starts are in this machine.
+        let artifacts = Artifacts::in_folder(Artifacts::folder());
         let folder = tempfile::Builder::new()
             .prefix("microvm-")
             .tempdir()

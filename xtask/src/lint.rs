@@ -16,6 +16,12 @@ const DENY: &str = "0.20.2";
 
 /// Everything that does not run the code.
 pub(crate) fn run() -> Result<()> {
+    sources()?;
+    dependencies()
+}
+
+/// Format and lints: what the checkout alone decides.
+pub(crate) fn sources() -> Result<()> {
     let workspace = paths::workspace();
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new("cargo");
@@ -57,8 +63,7 @@ pub(crate) fn run() -> Result<()> {
         "clippy-bootloader",
         30,
         &mut bootloader,
-    )?;
-    dependencies()
+    )
 }
 
 /// `cargo-deny`, if there is one.
@@ -70,7 +75,8 @@ pub(crate) fn deny() -> Result<Option<PathBuf>> {
         .or_else(|| packages::find("cargo-deny")))
 }
 
-fn dependencies() -> Result<()> {
+/// Licences and sources, and what is known by now against a dependency.
+pub(crate) fn dependencies() -> Result<()> {
     let program = match deny()? {
         Some(program) => program,
         None => {

@@ -28,6 +28,7 @@ mod python;
 mod rust;
 mod test;
 mod tray;
+mod verdict;
 mod zig;
 
 use std::{env, process::ExitCode};

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Unit and property tests, and the examples in the documentation: programs that boot nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Run, outcome, short};
+use crate::{
+    paths,
+    progress::say,
+    verdict::{
+        Inputs,
+        inputs::{END_TO_END, Program, Workspace, compiled_from},
+    },
+};
+
+/// Run each time: seconds, and a run that took over all the rest has still tested the part that all others lean on. What reads
+/// the whole checkout (this tool's tests do) has no shorter list of inputs anyway.
+const ALWAYS: [&str; 2] = ["racklet-trust", "xtask"];
+const EXAMPLES: &str = "examples in the documentation";
+
+pub(super) fn run(run: &mut Run) -> Result<()> {
+    let all: Vec<Program> = run
+        .workspace
+        .programs
+        .iter()
+        .filter(|program| program.package != END_TO_END || program.kind != "test")
+        .cloned()
+        .collect();
+    let mut stale = Vec::new();
+    for program in all {
+        let (what, inputs) = (program.to_string(), run.inputs_of(&program)?);
+        if ALWAYS.contains(&&*program.package) || !run.takes_over(&what, &what, &inputs) {
+            stale.push(program);
+        }
+    }
+    let (harness, rest): (Vec<_>, Vec<_>) = stale
+        .into_iter()
+        .partition(|program| program.package == END_TO_END);
+    // With all packages at once, features are those of a whole build, and nothing is compiled a second time for this.
+    let only_always = rest
+        .iter()
+        .all(|program| ALWAYS.contains(&&*program.package));
+    let chosen: Vec<&str> = match only_always {
+        true => ALWAYS.iter().flat_map(|package| ["-p", *package]).collect(),
+        false => vec!["--workspace", "--exclude", END_TO_END],
+    };
+    each(run, &rest, &chosen)?;
+    if !harness.is_empty() {
+        each(run, &harness, &["-p", END_TO_END, "--lib", "--bins"])?;
+    }
+    examples(run)
+}
+
+fn each(run: &mut Run, stale: &[Program], chosen: &[&str]) -> Result<()> {
+    let built = built(&run.workspace, chosen)?;
+    for program in stale {
+        let path = built
+            .get(program)
+            .with_context(|| format!("cargo built no {program}"))?;
+        let inputs = run.inputs_of(program)?;
+        let begun = Instant::now();
+        say(&format!("     Running {program} ({})", short(path)));
+        let log = paths::logs()?.join("opened");
+        let mut command = match run.traced {
+            true => outcome::traced(path, &log),
+            false => Command::new(path),
+        };
+        command
+            .args(&run.filter)
+            .current_dir(run.workspace.folder(&program.package));
+        let outcome = outcome::of(&mut command, |line| println!("{line}"))?;
+        run.counts += outcome.counts;
+        if !outcome.good {
+            run.failed.push(program.to_string());
+            continue;
+        }
+        if run.traced {
+            let strays = run.workspace.strays(program, &outcome::opened(&log)?);
+            if !strays.is_empty() {
+                run.fail(&program.to_string(), &undeclared(program, &strays));
+                continue;
+            }
+        }
+        run.passed(&program.to_string(), &inputs, outcome.counts.passed, begun)?;
+    }
+    Ok(())
+}
+
+/// Has cargo build the programs, gives where they are, and looks whether the compiler read anything that is not among the inputs.
+pub(super) fn built(workspace: &Workspace, chosen: &[&str]) -> Result<BTreeMap<Program, PathBuf>> {
+    let mut command = Command::new("cargo");
+    command
+        .args([
+            "test",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(chosen)
+        .current_dir(paths::workspace())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    let out = command.output().context("start cargo test")?;
+    if !out.status.success() {
+        bail!("the tests do not compile");
+    }
+    let mut programs = BTreeMap::new();
+    let mut seen: BTreeMap<Program, BTreeSet<PathBuf>> = BTreeMap::new();
+    for line in String::from_utf8_lossy(&out.stdout).lines() {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else {
+            continue;
+        };
+        let Some((program, file)) = workspace.built(&message) else {
+            continue;
+        };
+        if matches!(program.kind.as_str(), "lib" | "bin" | "test") && in_deps(&file) {
+            seen.entry(program.clone())
+                .or_default()
+                .extend(compiled_from(&file)?);
+        }
+        if message["profile"]["test"] == true {
+            programs.insert(program, file);
+        }
+    }
+    for (program, read) in &seen {
+        let strays = workspace.strays(program, read);
+        if !strays.is_empty() {
+            bail!(undeclared(program, &strays));
+        }
+    }
+    Ok(programs)
+}
+
+/// Whether cargo keeps what the compiler read beside this product; final places (`target/debug/init`) have a copy.
+fn in_deps(product: &Path) -> bool {
+    product
+        .parent()
+        .is_some_and(|folder| folder.ends_with("deps"))
+}
+
+pub(super) fn undeclared(program: &Program, strays: &[String]) -> String {
+    format!(
+        "{program} reads what is not among its inputs, so that a change there would not run it again: {}\n\
+         Name it in ALSO_READ in xtask/src/verdict/inputs.rs",
+        strays.join(", ")
+    )
+}
+
+/// Cargo compiles these itself, so that there is no program to look at: one verdict about all.
+fn examples(run: &mut Run) -> Result<()> {
+    let mut inputs = run.with_surroundings(Inputs::default());
+    for program in run
+        .workspace
+        .programs
+        .iter()
+        .filter(|program| program.kind == "lib")
+    {
+        inputs = inputs.and(&run.workspace.sources(&run.tree, &program.package, None)?);
+    }
+    if run.takes_over(EXAMPLES, EXAMPLES, &inputs) {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "--workspace", "--exclude", END_TO_END, "--doc"])
+        .arg("--")
+        .args(&run.filter)
+        .current_dir(paths::workspace());
+    // Several programs, and as many last lines: they are counted by what each says, and judged by how all of it ended.
+    let mut counts = outcome::Counts::default();
+    let outcome = outcome::of(&mut command, |line| {
+        counts += outcome::Counts::told(line).unwrap_or_default();
+        println!("{line}");
+    })?;
+    run.counts += counts;
+    match outcome.good && counts.failed == 0 {
+        true => run.passed(EXAMPLES, &inputs, counts.passed, begun),
+        false => {
+            run.failed.push(EXAMPLES.into());
+            Ok(())
+        }
+    }
+}
