@@ -310,7 +310,7 @@ impl Source {
         match followed {
             Ok(_) => Ok(self.put_in_force()),
             Err(FollowError::Rejected { listed, reason }) => {
-                self.refuse(listed, chain(&reason), &[]);
+                self.refuse(listed, chain(&*reason), &[]);
                 Ok(Look::Rejected)
             }
             Err(error) => Err(error),

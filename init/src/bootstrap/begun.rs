@@ -113,7 +113,7 @@ impl<'a> Begun<'a> {
         match Network::open(self.tray) {
             Ok(network) => Ok(Online {
                 begun: self,
-                network,
+                network: Box::new(network),
             }),
             Err(error) => {
                 let failed = Failed::passing(NETWORK, Chain(&error));

@@ -173,7 +173,7 @@ impl<'a> Reached<'a> {
     fn into_parts(self) -> (Begun<'a>, Option<Network>) {
         match self {
             Self::Begun(begun) => (begun, None),
-            Self::Online(Online { begun, network }) => (begun, Some(network)),
+            Self::Online(Online { begun, network }) => (begun, Some(*network)),
         }
     }
 

@@ -22,7 +22,7 @@ const NETWORK_WAIT: Duration = Duration::from_secs(15);
 /// The cards are listened to; whether there is an address, each attempt asks.
 pub(super) struct Online<'a> {
     pub(super) begun: Begun<'a>,
-    pub(super) network: Network,
+    pub(super) network: Box<Network>,
 }
 
 impl<'a> Online<'a> {

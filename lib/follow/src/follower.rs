@@ -42,7 +42,7 @@ pub enum FollowError {
         listed: ObjectId,
         /// Which commit, and the rule.
         #[source]
-        reason: Rejected,
+        reason: Box<Rejected>,
     },
 }
 
@@ -238,7 +238,10 @@ impl<D: Disk> Follower<D> {
             };
             let tree = fetched
                 .verify(&before)
-                .map_err(|reason| FollowError::Rejected { listed, reason })?;
+                .map_err(|reason| FollowError::Rejected {
+                    listed,
+                    reason: Box::new(reason),
+                })?;
             keeper.accepted(News {
                 head: tree.head(),
                 commits: tree.head().generation.saturating_sub(before.generation),

@@ -44,7 +44,7 @@ const BOOTED: [(&str, &[&str]); 2] = [
     (
         "boot_slots",
         &[
-            "kernel/boot/bzImage",
+            "kernel/tray/bzImage",
             "os/bootloader.efi",
             "os/probe.efi",
             "bin/busybox",
@@ -53,7 +53,8 @@ const BOOTED: [(&str, &[&str]); 2] = [
     (
         "microvm",
         &[
-            "kernel/host/bzImage",
+            "kernel/tray/bzImage",
+            "kernel/tray/modules",
             "kernel/guest/vmlinux",
             "programs/nested",
             "programs/vmm",
@@ -252,10 +253,24 @@ fn place(name: &str) -> Result<PathBuf> {
 }
 
 fn digests(names: &[&str]) -> Result<Inputs> {
-    let places = names.iter().map(|name| place(name));
-    let places = places.collect::<Result<Vec<PathBuf>>>()?;
-    let all = names.iter().zip(hash::of_files(&places)?);
-    Ok(all.fold(Inputs::default(), |inputs, (name, digest)| {
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    for name in names {
+        let path = place(name)?;
+        match path.is_dir() {
+            false => files.push(((*name).to_owned(), path)),
+            true => {
+                for entry in fs::read_dir(&path)? {
+                    let entry = entry?;
+                    let file = entry.file_name();
+                    files.push((format!("{name}/{}", file.to_string_lossy()), entry.path()));
+                }
+            }
+        }
+    }
+    let places: Vec<&PathBuf> = files.iter().map(|(_, path)| path).collect();
+    let digests = hash::of_files(&places)?;
+    let all = files.iter().zip(digests);
+    Ok(all.fold(Inputs::default(), |inputs, ((name, _), digest)| {
         inputs.with(format!("artifact {name}"), digest)
     }))
 }
