@@ -46,6 +46,7 @@ pub struct Header {
 
 impl Header {
     /// Reads a header; any bytes are one.
+    // untrusted: vsock_packets
     #[must_use]
     pub fn parse(raw: &[u8; HEADER as usize]) -> Header {
         let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
