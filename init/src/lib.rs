@@ -108,6 +108,7 @@ fn run() -> Result<Infallible, Fatal> {
                 handoff.payload.name,
                 handoff.payload.version
             ));
+            INIT.say("kernel modules are loaded; no more can be until the next boot");
             pid1::leave(supervise::run(tray, handoff, signals))
         }
         Some(handoff) => Err(Fatal::HandoffVersion(handoff.v)),

@@ -10,6 +10,11 @@ fn a_signed_repository_becomes_a_running_workload_and_an_edit_converges() -> Res
     let scene = Scene::new("happy")?;
     let mut tray = scene.boot()?;
     scene.says(&mut tray, FIRST_MESSAGE)?;
+    ensure!(
+        tray.console()
+            .said("kernel modules are loaded; no more can be until the next boot"),
+        "PID 1 did not switch the loading of modules off"
+    );
     let head = scene.rack.edit("second edition")?;
     scene.says(&mut tray, "second edition")?;
     scene.state(&mut tray, "it is at the new head", |state| {

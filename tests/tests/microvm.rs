@@ -57,6 +57,15 @@ fn has(ended: &Value, line: &str) {
 }
 
 #[test]
+fn once_loading_is_switched_off_not_even_root_loads_a_kernel_module() {
+    let outcome = outcome("one_more_module");
+    assert_eq!(outcome["loaded"], false, "{outcome}");
+    // EPERM, and not that the file is no module.
+    let error = outcome["error"].as_str().unwrap_or_default();
+    assert!(error.contains("os error 1)"), "{outcome}");
+}
+
+#[test]
 fn a_command_sees_what_was_configured_and_its_code_and_output_come_back() {
     let ended = outcome("hello");
     exited(ended, 3);

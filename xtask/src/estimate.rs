@@ -52,7 +52,8 @@ pub(crate) fn parts(what: For) -> Result<Vec<Part>> {
     Ok(items(what)?.into_iter().map(|item| item.part).collect())
 }
 
-/// What has to be done for that. Disk is as measured on x86_64; what is there already takes none.
+/// What has to be done for that. Disk is what it took on x86_64 where it was measured (the kernel's source, a build folder) and a
+/// guess elsewhere; what is there already takes none.
 pub(crate) fn items(what: For) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     let mut add = |what: &str, key: &str, guess: u64, mib: u64| {

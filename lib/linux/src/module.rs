@@ -48,10 +48,15 @@ fn load(path: &Path) -> io::Result<()> {
 
 /// Switches loading off until the machine is started again: not even root can take this back.
 pub fn forbid() -> io::Result<()> {
-    match fs::write("/proc/sys/kernel/modules_disabled", "1") {
+    const SWITCH: &str = "/proc/sys/kernel/modules_disabled";
+    match fs::write(SWITCH, "1") {
         // A kernel that can load none.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        done => done?,
+    }
+    match fs::read_to_string(SWITCH)?.trim() {
+        "1" => Ok(()),
+        other => Err(io::Error::other(format!("{SWITCH} stays {other}"))),
     }
 }
 

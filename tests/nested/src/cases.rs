@@ -13,11 +13,12 @@ use racklet_linux::clock;
 use racklet_linux::rtnl::Rtnl;
 use serde_json::{Value, json};
 
-use crate::host::{Vm, mounts, result};
+use crate::host::{Vm, modules, mounts, one_more_module, result};
 
 type Case = (&'static str, fn() -> Value);
 
 const CASES: &[Case] = &[
+    ("one_more_module", one_more_module),
     ("hello", hello),
     ("compressed_two_cpus", compressed_two_cpus),
     ("read_only", read_only),
@@ -43,6 +44,7 @@ const CASES: &[Case] = &[
 /// Runs them.
 pub(crate) fn all() {
     mounts();
+    modules();
     fs::set_permissions("/run", PermissionsExt::from_mode(0o755)).expect("it is ours");
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let only = line

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use racklet_linux::module;
 use rustix::mount::{MountFlags, mount};
 use serde_json::{Value, json};
 
@@ -17,9 +18,21 @@ const BOUND: Duration = Duration::from_secs(120);
 /// Where the hypervisor keeps the folders, too.
 const FOLDERS: &str = "/run/racklet/vm";
 
-/// Loads what the hypervisor OS loads.
+/// Does with kernel modules what PID 1 of the hypervisor OS does with them, and keeps one of them.
 pub(crate) fn modules() {
-    racklet_linux::module::load_all(Path::new("/modules")).expect("modules of this kernel");
+    let any = fs::read_dir("/modules").expect("it is in the initramfs");
+    let any = any.flatten().next().expect("there are modules").path();
+    fs::create_dir("/again").expect("the initramfs is writable");
+    fs::copy(any, "/again/00-any.ko").expect("the initramfs is writable");
+    module::load_all(Path::new("/modules")).expect("modules of this kernel");
+    module::forbid().expect("loading is switched off");
+}
+
+/// What comes of loading one more.
+pub(crate) fn one_more_module() -> Value {
+    let result = module::load_all(Path::new("/again"));
+    let error = result.as_ref().err().and_then(std::error::Error::source);
+    json!({"loaded": result.is_ok(), "error": error.map(ToString::to_string)})
 }
 
 /// Mounts what the hypervisor OS has mounted.

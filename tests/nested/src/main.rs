@@ -17,7 +17,6 @@ fn main() {
         probe::spin();
     }
     if racklet_linux::power::is_pid_one() {
-        host::modules();
         cases::all();
         racklet_linux::power::leave(racklet_linux::power::Leave::Poweroff);
     }
