@@ -150,7 +150,7 @@ impl Output {
     /// Says why the command failed.
     pub(crate) fn error(self, error: &(dyn Error + 'static)) {
         if self.json && !ANSWERED.load(Ordering::SeqCst) {
-            let mut causes = causes(error);
+            let mut causes = causes(error).map(ToString::to_string);
             self.value(&Failed {
                 error: causes.next().unwrap_or_default(),
                 causes: causes.collect(),
@@ -180,7 +180,11 @@ fn describe(error: &(dyn Error + 'static)) -> String {
         if level > 0 {
             text.push_str("\n  because: ");
         }
-        let _ = write!(text, "{}", lines(&cause).replace('\n', "\n    "));
+        let _ = write!(
+            text,
+            "{}",
+            lines(&cause.to_string()).replace('\n', "\n    ")
+        );
     }
     text
 }

@@ -19,7 +19,7 @@ const PADDING: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum InitramfsError {
     /// A path or size that cpio cannot hold.
-    #[error("{path}: {source}")]
+    #[error("pack {path}")]
     Entry {
         /// The entry.
         path: String,

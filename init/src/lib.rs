@@ -40,40 +40,24 @@ const MODULES: &str = "/usr/lib/racklet/modules";
 /// Why PID 1 cannot go on.
 #[derive(Debug, thiserror::Error)]
 enum Fatal {
-    #[error("{0}")]
-    Mount(
-        #[source]
-        #[from]
-        mounts::MountError,
-    ),
+    #[error(transparent)]
+    Mount(#[from] mounts::MountError),
     #[error(transparent)]
     Module(#[from] ModuleError),
     #[error("switch off the loading of kernel modules")]
     Modules(#[source] std::io::Error),
     #[error("block signals")]
     Signals(#[source] std::io::Error),
-    #[error("{0}")]
-    Handed(
-        #[source]
-        #[from]
-        HandedError,
-    ),
+    #[error(transparent)]
+    Handed(#[from] HandedError),
     #[error("the image holds no {0}; make it again with `racklet image build`")]
     Missing(&'static str),
-    #[error("{0}")]
-    Tray(
-        #[source]
-        #[from]
-        TrayError,
-    ),
+    #[error(transparent)]
+    Tray(#[from] TrayError),
     #[error("the handoff is of version {0}; this program reads version 1")]
     HandoffVersion(u32),
-    #[error("{0}")]
-    Bootstrap(
-        #[source]
-        #[from]
-        bootstrap::Fatal,
-    ),
+    #[error(transparent)]
+    Bootstrap(#[from] bootstrap::Fatal),
 }
 
 /// Runs as PID 1; does not return.

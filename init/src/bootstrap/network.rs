@@ -17,12 +17,8 @@ const PREFER_V4: Duration = Duration::from_secs(4);
 /// Why there is no network (yet).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NetworkError {
-    #[error("{0}")]
-    Uplink(
-        #[source]
-        #[from]
-        UplinkError,
-    ),
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     #[error("no Ethernet interface; does the kernel have its driver?")]
     NoInterface,
     #[error("this tray's configuration names interface {0}, which is not there")]

@@ -70,7 +70,7 @@ pub enum SchematicError {
         sheet: &'static str,
     },
     /// What is drawn is not what is meant.
-    #[error("sheet {sheet}: {error}")]
+    #[error("sheet {sheet}")]
     Misdrawn {
         /// Which sheet.
         sheet: &'static str,

@@ -223,7 +223,7 @@ enum Invalid {
     #[error("kernel argument `{0}` is not one word")]
     Argument(String),
     #[error("kernel {0}")]
-    Arguments(#[from] BadArguments),
+    Arguments(BadArguments),
     #[error("repository URL `{0}`: {1}")]
     Url(String, UrlError),
     #[error("branch `{0}` is not a plain branch name")]
@@ -253,7 +253,7 @@ impl TryFrom<Wire> for TrayConfig {
                 return Err(Invalid::Argument(argument.clone()));
             }
         }
-        arguments::check(&wire.arguments.join(" "))?;
+        arguments::check(&wire.arguments.join(" ")).map_err(Invalid::Arguments)?;
         let url = &wire.repository.url;
         Parts::parse(url).map_err(|error| Invalid::Url(url.clone(), error))?;
         if !name::is_branch(&wire.repository.branch) {

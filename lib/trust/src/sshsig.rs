@@ -40,7 +40,7 @@ pub enum SignatureError {
     Spelling,
     /// The key in it is not acceptable.
     #[error("its key is refused: {0}")]
-    Key(#[from] KeyError),
+    Key(KeyError),
     /// A message digest other than SHA-256 or SHA-512.
     #[error("digest {0:?} is not accepted; use sha512 or sha256")]
     Hash(String),
@@ -179,7 +179,7 @@ impl SshSig {
         if reader.bytes(MAGIC.len())? != MAGIC || reader.u32()? != 1 {
             return Err(SignatureError::Malformed);
         }
-        let key = PublicKey::from_blob(reader.string()?)?;
+        let key = PublicKey::from_blob(reader.string()?).map_err(SignatureError::Key)?;
         let namespace = text(reader.string()?)?;
         let reserved = reader.string()?;
         let hash = match reader.string()? {

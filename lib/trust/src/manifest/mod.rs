@@ -110,7 +110,7 @@ pub enum ManifestError {
     #[error("the manifest is longer than 16 MiB")]
     TooLarge,
     /// Too few signatures.
-    #[error("{0}")]
+    #[error(transparent)]
     Unauthorised(#[from] Unauthorised),
     /// Signed, yet not JSON of the right shape; the text says where.
     #[error("the manifest is not of the form {TYPE}: {0}")]
