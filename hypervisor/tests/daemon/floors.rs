@@ -76,6 +76,7 @@ fn a_daemon_without_a_kept_head_goes_not_behind_what_the_bootstrap_or_init_remem
 #[test]
 fn floors_that_init_did_not_raise_are_told_again() -> Result<()> {
     let mut tray = Tray::new()?;
+    tray.workload("web", "[run, one]", "")?;
     let head = tray.push("one")?;
     tray.refusals.store(2, std::sync::atomic::Ordering::SeqCst);
     tray.start()?;

@@ -315,6 +315,7 @@ impl Guest {
         let outer = tap::attach(name).expect("the tap netd made");
         let namespace = new_namespace();
         let inner = inside(&namespace, || {
+            tap::create("eth0", 0).expect("the guest's card");
             tap::attach("eth0").expect("the guest's card")
         });
         let stop = Arc::new(AtomicBool::new(false));
