@@ -147,7 +147,7 @@ mod tests {
     fn what_failed_was_interrupted_or_ended_without_a_word_is_not_good() {
         for script in [
             format!("echo '{GOOD}'; exit 101"),
-            format!("echo '{GOOD}'; kill -INT $$"),
+            format!("echo '{GOOD}'; kill -TERM $$"),
             "kill -KILL $$".to_owned(),
             // As a harness that left with status 0 half-way through its tests.
             "echo 'test one ... ok'".to_owned(),
