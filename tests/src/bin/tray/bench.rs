@@ -92,7 +92,7 @@ const FIGURES: [Figure; 12] = [
     Figure {
         key: "payload",
         part: Part::Sizes,
-        name: "payload (host kernel + initramfs)",
+        name: "payload (kernel + initramfs)",
         unit: "MiB",
         reach: Some(24.0),
         stretch: None,
