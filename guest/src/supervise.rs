@@ -22,8 +22,11 @@ use crate::lines::Lines;
 
 /// How often a lost monitor is looked for.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// How long output is waited for after the command's end: something it started may hold the pipes open.
+/// How long it has to be quiet after the command's end: something it started may hold the pipes open.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// How long output is waited for in any case, should something left behind never be quiet. What the command itself said last is
+/// at most what the pipes and the queue hold, and a guest on a busy machine needs seconds to send that.
+const LAST_OUTPUT_AT_MOST: Duration = Duration::from_secs(10);
 /// How long the monitor may take to record the end.
 const RELEASE: Duration = Duration::from_secs(10);
 /// How long everything else has between SIGTERM and SIGKILL when the command is gone.
@@ -177,12 +180,37 @@ fn forward_output(mut pipe: Box<dyn Read + Send>, mut lines: Lines, events: &Syn
     }
 }
 
+/// How the command ended, and until when its last output is waited for.
+struct End {
+    how: CommandEnd,
+    quiet: Instant,
+    at_most: Instant,
+}
+
+impl End {
+    fn new(how: CommandEnd, now: Instant) -> Self {
+        Self {
+            how,
+            quiet: now + LAST_OUTPUT,
+            at_most: now + LAST_OUTPUT_AT_MOST,
+        }
+    }
+
+    /// There was output.
+    fn heard(&mut self, now: Instant) {
+        self.quiet = now + LAST_OUTPUT;
+    }
+
+    fn until(&self) -> Instant {
+        self.quiet.min(self.at_most)
+    }
+}
+
 struct Running {
     pid: u32,
     grace: Duration,
     kill_at: Option<Instant>,
-    /// How the command ended, and when its last output is no longer waited for.
-    end: Option<(CommandEnd, Instant)>,
+    end: Option<End>,
     open_streams: usize,
 }
 
@@ -200,16 +228,16 @@ impl Running {
                 child::kill_group(self.pid, Kill::Kill);
                 self.kill_at = None;
             }
-            if let Some((end, until)) = &self.end
-                && (self.open_streams == 0 || now >= *until)
+            if let Some(end) = &self.end
+                && (self.open_streams == 0 || now >= end.until())
             {
-                return end.clone();
+                return end.how.clone();
             }
             let mut next = now + Duration::from_secs(3600);
             for at in [
                 (!agent.connected()).then_some(connect_at),
                 self.kill_at,
-                self.end.as_ref().map(|(_, until)| *until),
+                self.end.as_ref().map(End::until),
             ]
             .into_iter()
             .flatten()
@@ -226,7 +254,12 @@ impl Running {
 
     fn happen(&mut self, event: Event, agent: &mut Agent) {
         match event {
-            Event::Output(line) => agent.send(&AgentReport::Output(line)),
+            Event::Output(line) => {
+                agent.send(&AgentReport::Output(line));
+                if let Some(end) = &mut self.end {
+                    end.heard(Instant::now());
+                }
+            }
             Event::OutputEnded => self.open_streams -= 1,
             Event::Broken(generation) if agent.is_current(generation) => agent.broken(),
             Event::Order(generation, AgentOrder::Stop { grace_s })
@@ -254,7 +287,7 @@ impl Running {
     fn reap(&mut self) {
         for (pid, ended) in child::reap() {
             if pid == self.pid && self.end.is_none() {
-                self.end = Some((command_end(ended), Instant::now() + LAST_OUTPUT));
+                self.end = Some(End::new(command_end(ended), Instant::now()));
             }
         }
     }
@@ -305,6 +338,20 @@ fn report(agent: &mut Agent, events: &Receiver<Event>, end: &CommandEnd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_output_is_waited_for_while_it_comes_and_not_for_ever() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut end = End::new(CommandEnd::Code { code: 0 }, start);
+        assert_eq!(end.until(), after(500));
+        for ms in (400..9_600).step_by(400) {
+            assert!(after(ms) < end.until(), "it was quiet for 400 ms only");
+            end.heard(after(ms));
+        }
+        end.heard(after(9_900));
+        assert_eq!(end.until(), after(10_000), "something goes on talking");
+    }
 
     #[test]
     fn usual_variables_are_there_unless_the_configuration_has_its_own() {

@@ -160,7 +160,7 @@ fn a_server_that_changes_to_another_hash_is_refused() {
     let tree = tree.unwrap();
     let other = World::rack("sha256");
     for (here, there) in [(&world, &other), (&other, &world)] {
-        let before = follow(&here, None).0.unwrap();
+        let before = follow(here, None).0.unwrap();
         let mut remote = there.server.remote("rack");
         let outcome = rack::fetch(
             &mut remote,
