@@ -8,8 +8,8 @@
 //! ```
 //!
 //! It can be killed at any time: what is accepted is on disk before it is applied (while the card takes it), what runs is
-//! found again by records and processes. It holds no policy of its own: what may be followed is `racklet-trust`'s to say, what a repository means
-//! is `racklet-api`'s, networks are `netd`'s and the machine is `init`'s.
+//! found again by records and processes. It holds no policy of its own: what may be followed is `racklet-trust`'s to say and
+//! `racklet-follow`'s to do, what a repository means is `racklet-rack`'s, networks are `netd`'s and the machine is `init`'s.
 //!
 //! A library so that fuzz targets reach what strangers can send; the program is `hypervisor`.
 #![forbid(unsafe_code)]

@@ -78,6 +78,14 @@ pub(crate) struct Removal {
     yes: bool,
 }
 
+impl Change {
+    /// Each role, with the key.
+    fn asked(&self) -> Vec<(Role, String)> {
+        let role = |role: &Role| (*role, self.name.clone());
+        self.role.iter().map(role).collect()
+    }
+}
+
 impl Key {
     pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
         match self {
@@ -90,37 +98,19 @@ impl Key {
                 Ok(())
             }
             Key::Add(this) => {
-                let add = this
-                    .role
-                    .iter()
-                    .map(|role| (*role, this.name.clone()))
-                    .collect();
-                change(
-                    &this.rack.open()?,
-                    &Changes {
-                        add,
-                        ..Changes::default()
-                    },
-                    &this.signing,
-                    output,
-                )
+                let changes = Changes {
+                    add: this.asked(),
+                    ..Changes::default()
+                };
+                change(&this.rack.open()?, &changes, &this.signing, output)
             }
             Key::Remove(Removal { change: this, yes }) => {
-                let remove = this
-                    .role
-                    .iter()
-                    .map(|role| (*role, this.name.clone()))
-                    .collect();
-                change(
-                    &this.rack.open()?,
-                    &Changes {
-                        remove,
-                        yes,
-                        ..Changes::default()
-                    },
-                    &this.signing,
-                    output,
-                )
+                let changes = Changes {
+                    remove: this.asked(),
+                    yes,
+                    ..Changes::default()
+                };
+                change(&this.rack.open()?, &changes, &this.signing, output)
             }
         }
     }
