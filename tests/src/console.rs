@@ -40,6 +40,24 @@ impl Console {
         Some(self.text[start..end].trim_end().to_owned())
     }
 
+    /// Whether all of `lines` are there by now, in any order; what is found next comes after the last of them.
+    ///
+    /// For what several programs of a tray say, each at its own pace.
+    pub fn find_all(&mut self, lines: &[&str]) -> bool {
+        let from = self.seen;
+        let mut last = from;
+        for line in lines {
+            self.seen = from;
+            if self.find(line).is_none() {
+                self.seen = from;
+                return false;
+            }
+            last = last.max(self.seen);
+        }
+        self.seen = last;
+        true
+    }
+
     /// Whether it has said `what` at any time so far.
     pub fn said(&mut self, what: &str) -> bool {
         self.read();
@@ -103,5 +121,19 @@ mod tests {
         file.write_all(b"p\n").unwrap();
         assert_eq!(console.find("up").as_deref(), Some("3 eth2 up"));
         assert!(console.said("eth0"));
+    }
+
+    #[test]
+    fn lines_in_any_order_are_found_together_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console");
+        std::fs::write(&path, "b\na\nc\na\n").unwrap();
+        let mut console = Console::new(&path);
+        assert!(!console.find_all(&["a", "d"]));
+        assert_eq!(console.find("b").as_deref(), Some("b"), "nothing was taken");
+        let mut console = Console::new(&path);
+        assert!(console.find_all(&["a", "b"]));
+        assert_eq!(console.find("b"), None);
+        assert!(console.find_all(&["c", "a"]));
     }
 }

@@ -257,6 +257,24 @@ impl Tray {
         found.with_context(|| format!("{}\n{}", self.name, tail(self.console.path(), 25)))
     }
 
+    /// Waits until the console has said all of `lines`, in any order.
+    ///
+    /// # Errors
+    /// As [`wait_for`](Self::wait_for).
+    pub fn wait_for_all(&mut self, lines: &[&str], bound: Duration) -> Result<()> {
+        let Self {
+            process, console, ..
+        } = self;
+        let found = until(&format!("the console says {lines:?}"), bound, || {
+            if console.find_all(lines) {
+                return Ok(Some(()));
+            }
+            process.check()?;
+            Ok(None)
+        });
+        found.with_context(|| format!("{}\n{}", self.name, tail(self.console.path(), 25)))
+    }
+
     /// The next line of the console that has `what` in it, if it is there by now; an error if the machine is off.
     ///
     /// # Errors
