@@ -8,8 +8,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
-use racklet_api::vmm::{
-    AGENT_PORT, AgentOrder, AgentReport, MAX_LINE, OutputStream, V1, WorkloadLine,
+use racklet_api::V1;
+use racklet_api::guest::{
+    AGENT_PORT, AgentOrder, AgentReport, MAX_LINE, OutputStream, WorkloadLine,
 };
 use racklet_linux::vsock;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What reaches the loop of `supervise` from the threads that wait for it.
 
-use racklet_api::vmm::{AgentOrder, WorkloadLine};
+use racklet_api::guest::{AgentOrder, WorkloadLine};
 
 /// What the loop wakes up for.
 pub(crate) enum Event {

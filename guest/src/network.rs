@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use racklet_api::vmm::GuestConfig;
+use racklet_api::guest::GuestConfig;
 use racklet_linux::netlink::NetlinkError;
 use racklet_linux::rtnl::{Route, Rtnl};
 

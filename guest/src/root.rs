@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use racklet_api::vmm::{GuestConfig, GuestOverlay, GuestVolume};
+use racklet_api::guest::{GuestConfig, GuestOverlay, GuestVolume};
 use racklet_tell::error::chain;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, unmount};
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use racklet_api::vmm::{CommandEnd, GuestConfig, MAX_CONFIG};
+use racklet_api::guest::{CommandEnd, GuestConfig};
+use racklet_api::vmm::MAX_CONFIG;
 use racklet_linux::power::{self, Leave};
 use racklet_linux::signal;
 use racklet_tell::error::chain;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt;
 
-use racklet_api::vmm::{AgentOrder, AgentReport, CommandEnd, GuestConfig, OutputStream};
+use racklet_api::guest::{AgentOrder, AgentReport, CommandEnd, GuestConfig, OutputStream};
 use racklet_linux::child::{self, Ended, Kill};
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::{clock, session};

@@ -9,10 +9,9 @@
 //! | `stubborn` | up, and does not obey |
 //! | `vanish` | up, then gone without a word |
 
-use racklet_api::vmm::{
-    CommandEnd, ControlAction, ControlReply, ControlRequest, GuestConfig, V1, VmConfig, VmState,
-    VmStatus,
-};
+use racklet_api::V1;
+use racklet_api::guest::{CommandEnd, GuestConfig};
+use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmConfig, VmState, VmStatus};
 use std::io::BufReader;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -57,7 +56,7 @@ fn main() {
     }
     for stream in listener.incoming() {
         let stream = stream.expect("a connection");
-        let request: ControlRequest = racklet_api::line::read(&mut BufReader::new(&stream))
+        let request: ControlRequest = racklet_line::read(&mut BufReader::new(&stream))
             .expect("reads")
             .expect("asks");
         let status = VmStatus {
@@ -66,7 +65,7 @@ fn main() {
             since_ms: 1,
             state: VmState::Up,
         };
-        racklet_api::line::write(&mut &stream, &ControlReply::Status(status)).expect("answers");
+        racklet_line::write(&mut &stream, &ControlReply::Status(status)).expect("answers");
         if matches!(request.action, ControlAction::Stop { .. }) && guest.command[0] == "run" {
             let end = CommandEnd::Code { code: 0 };
             say(&folder, VmState::Exited { end, stopped: true });

@@ -22,7 +22,6 @@ pub mod fuzz;
 mod handoff;
 mod images;
 mod init;
-mod limited;
 mod memory;
 mod network;
 mod options;

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What workloads need of the network: a tap on the right bridge. `netd` does it; this asks.
 
-use racklet_api::line;
 use racklet_api::netd::{Bridge, Op, Port, Request, Response};
 use racklet_api::tray::Cidr;
 use racklet_api::vmm::Mac;
 use racklet_rack::{Name, Network};
 use racklet_tell::error::chain;
-use std::io::{self, BufReader};
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,19 +53,11 @@ impl Netd {
     }
 
     fn ask(&self, op: Op) -> Result<Response, String> {
-        let io = |error: io::Error| {
-            format!("netd does not answer at {}: {error}", self.socket.display())
-        };
-        let stream = UnixStream::connect(&self.socket).map_err(io)?;
-        let patience = Some(Duration::from_secs(5));
-        stream.set_read_timeout(patience).map_err(io)?;
-        stream.set_write_timeout(patience).map_err(io)?;
-        line::write(&mut &stream, &Request::new(op)).map_err(io)?;
-        match line::read::<Response>(&mut BufReader::new(&stream)) {
-            Ok(Some(response)) if response.ok => Ok(response),
-            Ok(Some(response)) => Err(format!("netd: {}", response.error.unwrap_or_default())),
-            Ok(None) => Err("netd ended the conversation".to_owned()),
-            Err(error) => Err(format!("netd's answer: {}", chain(&error))),
+        let patience = Duration::from_secs(5);
+        match racklet_line::ask::<Response>(&self.socket, &Request::new(op), patience) {
+            Ok(response) if response.ok => Ok(response),
+            Ok(response) => Err(format!("netd: {}", response.error.unwrap_or_default())),
+            Err(error) => Err(format!("netd does not answer: {}", chain(&error))),
         }
     }
 }

@@ -68,18 +68,6 @@ pub(crate) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// A size for people.
-pub(crate) fn size(bytes: u64) -> String {
-    const KIB: u64 = 1 << 10;
-    const MIB: u64 = 1 << 20;
-    match bytes {
-        0..KIB => format!("{bytes} B"),
-        KIB..MIB => format!("{} KiB", bytes >> 10),
-        // One decimal, rounded down.
-        _ => format!("{}.{} MiB", bytes >> 20, ((bytes & (MIB - 1)) * 10) >> 20),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,11 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_times_read_well() {
-        assert_eq!(
-            [size(12), size(2048), size(5 * 1024 * 1024 + 700_000)],
-            ["12 B", "2 KiB", "5.6 MiB"]
-        );
+    fn times_read_well() {
         assert_eq!(
             [
                 seconds(Duration::from_millis(1540)),

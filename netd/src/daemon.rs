@@ -3,13 +3,12 @@
 
 use racklet_tell::error::chain;
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use racklet_api::init;
-use racklet_api::line;
-use racklet_api::netd::{Attached, Bridge, Link, Op, Port, Response, Status};
+use racklet_api::netd::{Attached, Bridge, Link, Op, Port, Request, Response, Status};
+use racklet_line::{Server, Unreadable};
 use racklet_linux::clock;
 use racklet_uplink::{Uplink, UplinkError, What};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,11 +17,12 @@ use crate::apply::{ApplyError, Kernel};
 use crate::found::Found;
 use crate::model::{Desired, Refused};
 use crate::names;
-use crate::server::Server;
 use crate::{lease, say};
 
 /// Something is looked at anew at least this often.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long init may take to answer. It only notes what it is told; longer, and it is on its way down.
+const INIT_ANSWERS: Duration = Duration::from_secs(1);
 /// When init did not listen.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// What a monitor's configuration accepts.
@@ -59,13 +59,23 @@ impl Daemon {
                 }
             }
             self.found.work(&self.uplink, now);
-            server.serve(|op| self.answer(op));
+            server.serve(|request| self.asked(request));
             let at_most = if self.report() {
                 LONGEST_WAIT
             } else {
                 TELL_AGAIN
             };
             wait(&self.uplink, &self.found, server, at_most).map_err(UplinkError::Wait)?;
+        }
+    }
+
+    fn asked(&mut self, request: Result<Request, Unreadable>) -> Response {
+        match request {
+            Ok(Request { v: 1, op }) => self.answer(op),
+            Ok(Request { v, .. }) => {
+                Response::refused(format!("version {v} is not spoken here, only 1"))
+            }
+            Err(error) => Response::refused(error),
         }
     }
 
@@ -226,7 +236,7 @@ impl Daemon {
             None => "no carrier; is the cable plugged in at both ends?".to_owned(),
         };
         let news = (!cards.is_empty(), message);
-        if self.told.as_ref() != Some(&news) && tell(&self.init_socket, &news).is_ok() {
+        if self.told.as_ref() != Some(&news) && tell(&self.init_socket, &news) {
             self.told = Some(news);
             return true;
         }
@@ -234,15 +244,15 @@ impl Daemon {
     }
 }
 
-fn tell(socket: &Path, (healthy, message): &(bool, String)) -> std::io::Result<()> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+/// Whether init heard it.
+fn tell(socket: &Path, (healthy, message): &(bool, String)) -> bool {
     let request = init::Request::new(init::Op::Health {
         service: "netd".into(),
         healthy: *healthy,
         message: message.clone(),
     });
-    line::write(&mut stream, &request)
+    racklet_line::ask::<init::Response>(socket, &request, INIT_ANSWERS)
+        .is_ok_and(|response| response.ok)
 }
 
 fn wait(uplink: &Uplink, found: &Found, server: &Server, at_most: Duration) -> std::io::Result<()> {

@@ -16,7 +16,6 @@ mod model;
 mod names;
 mod observe;
 mod rules;
-mod server;
 
 use std::fs;
 use std::io::Write;
@@ -29,8 +28,8 @@ use racklet_uplink::{Settings, Uplink};
 use apply::Kernel;
 use daemon::Daemon;
 use found::Found;
+use racklet_line::{Bounds, Server};
 use racklet_tell::error::chain;
-use server::Server;
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -83,7 +82,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     };
     // The uplink's MTU and addresses are not known yet; nothing that exists depends on them.
     daemon.restore()?;
-    let mut server = Server::bind(&options.run.join("netd.sock"))?;
+    let mut server = Server::bind(&options.run.join("netd.sock"), Bounds::default())?;
     Ok(daemon.run(&mut server)?)
 }
 

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use racklet_api::vmm::{AgentReport, ControlAction, VmState, exit};
+use racklet_api::guest::AgentReport;
+use racklet_api::vmm::{ControlAction, VmState, exit};
 use racklet_linux::signal::StopRequests;
 use vmm_sys_util::timerfd::TimerFd;
 
@@ -221,13 +222,8 @@ impl PanicLine {
                 && found.is_none()
             {
                 // The guest's own words: shown as text only.
-                found = Some(
-                    line[at..]
-                        .chars()
-                        .filter(|c| !c.is_control())
-                        .take(SHOW)
-                        .collect(),
-                );
+                let shown = racklet_tell::text::line(line[at..].trim_end());
+                found = Some(shown.chars().take(SHOW).collect());
             }
             self.line.clear();
         }
@@ -247,7 +243,7 @@ mod tests {
             let found = line.look(&text[..cut]).or_else(|| line.look(&text[cut..]));
             assert_eq!(
                 found.as_deref(),
-                Some("Kernel panic - not syncing: [31mVFS"),
+                Some(r"Kernel panic - not syncing: \x1b[31mVFS"),
                 "{cut}"
             );
         }

@@ -9,7 +9,8 @@ use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use racklet_api::vmm::{V1, VmState, VmStatus};
+use racklet_api::V1;
+use racklet_api::vmm::{VmState, VmStatus};
 
 /// The status file of this process.
 pub(crate) struct StatusFile {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Cuts a command's output into lines of bounded length.
 
-use racklet_api::vmm::{MAX_OUTPUT, OutputStream, WorkloadLine};
+use racklet_api::guest::{MAX_OUTPUT, OutputStream, WorkloadLine};
 
 /// What is left of one stream between reads.
 pub struct Lines {

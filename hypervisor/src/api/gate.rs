@@ -5,7 +5,7 @@
 
 use super::seats::{self, HEARD, MAX_PROVEN, SILENT, Unproven};
 use crate::console::Once;
-use crate::limited::Socket;
+use racklet_line::Socket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

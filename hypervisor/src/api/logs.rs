@@ -7,8 +7,8 @@
 //! are taken out, so that it cannot play with the reader's terminal.
 
 use crate::files;
+use racklet_api::guest::{OutputStream, WorkloadLine};
 use racklet_api::hypervisor::{LogLine, LogPage, START};
-use racklet_api::vmm::{OutputStream, WorkloadLine};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;

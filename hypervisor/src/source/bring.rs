@@ -13,6 +13,7 @@ use crate::console::say;
 use crate::handoff::Given;
 use crate::shared::unix_time;
 use crate::work::Order;
+use racklet_api::handoff::TimeSource;
 use racklet_fetch::cache::Rootfs;
 use racklet_fetch::limits::Timeouts;
 use racklet_fetch::progress::Phase;
@@ -20,8 +21,9 @@ use racklet_fetch::remote::Remote;
 use racklet_follow::{Here, Judge};
 use racklet_rack as rack;
 use racklet_tell::error::chain;
+use racklet_tell::text::{short, size};
 use racklet_trust::floors::Floors;
-use racklet_trust::{Digest, Verified};
+use racklet_trust::{Digest, Verified, expiry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,9 +140,10 @@ impl Source {
             Ok((rootfs, received)) => {
                 if received > 0 {
                     say(&format!(
-                        "image {} {} is here: {received} bytes received",
+                        "image {} {} is here: {} received",
                         pin.name,
-                        short(digest)
+                        short(digest),
+                        size(received)
                     ));
                 }
                 self.brought.arrived(digest);
@@ -232,11 +235,8 @@ impl Source {
     fn vouched_time(&self) -> u64 {
         let signed = self.follower.accepted().map_or(0, |tree| tree.head().time);
         let Given { tray, handoff, .. } = &self.given;
-        handoff.time.source.vouched(
-            !tray.time_servers.is_empty(),
-            unix_time(),
-            handoff.time_floor.max(signed),
-        )
+        let set_by_owner = handoff.time.source == TimeSource::Sntp && !tray.time_servers.is_empty();
+        expiry::now(set_by_owner, unix_time(), handoff.time_floor.max(signed))
     }
 
     /// What must stay in the cache: what is wanted, what runs, and the operating systems that may be booted next. Until this boot was
@@ -284,8 +284,4 @@ impl Source {
             self.brought.tidied = converged;
         }
     }
-}
-
-pub(super) fn short(digest: Digest) -> String {
-    digest.to_string()[..10].to_owned()
 }

@@ -383,7 +383,7 @@ impl Source {
         let since = match &view.rejected {
             Some(before) if before.commit == commit => before.since,
             _ => {
-                let name: String = head.to_string().chars().take(10).collect();
+                let name = racklet_tell::text::short(head);
                 say(&format!(
                     "refused {name}: {reason}; what was in force stays so"
                 ));

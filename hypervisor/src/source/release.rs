@@ -2,7 +2,6 @@
 //! The next operating system: brought ahead, and restarted into when [`crate::release`] says so.
 
 use super::Source;
-use super::bring::short;
 use super::pace::dice;
 use super::turns::NotBrought;
 use crate::console::say;
@@ -15,6 +14,7 @@ use racklet_fetch::progress::Silent;
 use racklet_follow::Here;
 use racklet_rack as rack;
 use racklet_tell::error::chain;
+use racklet_tell::text::{short, size};
 use racklet_trust::Digest;
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
@@ -96,8 +96,9 @@ impl Source {
         match self.payload(pin, digest) {
             Ok((version, received)) => {
                 say(&format!(
-                    "operating system {} {version} is here: {received} bytes received",
-                    pin.name
+                    "operating system {} {version} is here: {} received",
+                    pin.name,
+                    size(received)
                 ));
                 self.brought.arrived(digest);
                 self.brought.release = Some(digest);

@@ -5,9 +5,12 @@ use super::record::{Ending, Plan};
 use crate::files;
 use crate::network::Link;
 use crate::options::Options;
+use racklet_api::V1;
+use racklet_api::guest::{
+    CommandEnd, GuestConfig, GuestNetwork, GuestOverlay, GuestUser, InterfaceAddress,
+};
 use racklet_api::vmm::{
-    CommandEnd, GuestConfig, GuestNetwork, GuestOverlay, GuestUser, InterfaceAddress, MAX_CONFIG,
-    Mac, V1, VmConfig, VmConfinement, VmDisk, VmNetwork, VmState, VmStatus,
+    MAX_CONFIG, Mac, VmConfig, VmConfinement, VmDisk, VmNetwork, VmState, VmStatus,
 };
 use racklet_rack::{Name, Network};
 use racklet_trust::Digest;

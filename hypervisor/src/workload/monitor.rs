@@ -6,15 +6,14 @@
 //! reaches the monitor. Its end is seen through a pidfd, whoever its parent is.
 
 use super::record::Process;
-use crate::limited::Limited;
-use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, V1};
+use racklet_api::V1;
+use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest};
+use racklet_line::AskError;
 use rustix::fd::OwnedFd;
 use rustix::fs::FlockOperation;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -194,19 +193,9 @@ pub(crate) fn find(folder: &Path) -> Option<Process> {
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Says something to a monitor over its control socket. A monitor that does not accept or answer costs a bounded time.
-pub(crate) fn control(folder: &Path, action: ControlAction) -> io::Result<ControlReply> {
-    let address = SocketAddrUnix::new(folder.join("control.sock"))?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // Without waiting: a full queue is an answer, too.
-    rustix::net::connect(&socket, &address)?;
-    let socket = UnixStream::from(socket);
-    socket.set_nonblocking(false)?;
-    let mut socket = Limited::new(socket, ANSWER);
-    racklet_api::line::write(&mut socket, &ControlRequest { v: V1, action })?;
-    racklet_api::line::read(&mut BufReader::new(socket))
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?
-        .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+pub(crate) fn control(folder: &Path, action: ControlAction) -> Result<ControlReply, AskError> {
+    let socket = folder.join("control.sock");
+    racklet_line::ask(&socket, &ControlRequest { v: V1, action }, ANSWER)
 }
 
 #[cfg(test)]

@@ -401,7 +401,8 @@ impl Runner {
             }
             Err(error) => {
                 say(&format!(
-                    "{name}: its monitor does not listen ({error}); ending it"
+                    "{name}: its monitor does not listen ({}); ending it",
+                    chain(&error)
                 ));
                 self.kill(name)
             }

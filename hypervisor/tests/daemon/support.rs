@@ -529,8 +529,8 @@ fn answer(socket: &Path, respond: impl Fn(Value) -> Value + Send + 'static) -> R
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut reader = BufReader::new(&stream);
-            while let Ok(Some(asked)) = racklet_api::line::read::<Value>(&mut reader) {
-                if racklet_api::line::write(&mut &stream, &respond(asked)).is_err() {
+            while let Ok(Some(asked)) = racklet_line::read::<Value>(&mut reader) {
+                if racklet_line::write(&mut &stream, &respond(asked)).is_err() {
                     break;
                 }
             }

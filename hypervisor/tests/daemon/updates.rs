@@ -111,7 +111,7 @@ fn an_operating_system_that_is_here_needs_no_server() -> Result<()> {
     tray.start()?;
     wait(&tray, "it is ready", || {
         let console = tray.console();
-        console.contains("operating system stable 2 is here: 0 bytes received")
+        console.contains("operating system stable 2 is here: 0 B received")
     })
 }
 

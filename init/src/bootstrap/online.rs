@@ -12,9 +12,10 @@ use racklet_trust::floors::Floors;
 use super::begun::Begun;
 use super::learnt::Learnt;
 use super::network::Network;
-use super::wanted::{Wanted, short};
+use super::wanted::Wanted;
 use super::{Back, Failed, NETWORK, REPOSITORY, Reached};
 use crate::state::State;
+use racklet_tell::text::short;
 
 /// How long one attempt waits for an address.
 const NETWORK_WAIT: Duration = Duration::from_secs(15);

@@ -12,9 +12,10 @@ use racklet_tell::error::Chain;
 use racklet_trust::{Digest, Manifest, Verified};
 
 use super::decide::Candidate;
-use crate::console::{Topic, size};
+use crate::console::Topic;
 use crate::state::State;
 use crate::state::boots::Boots;
+use racklet_tell::text::size;
 
 pub(crate) const PAYLOAD: Topic = Topic("payload");
 

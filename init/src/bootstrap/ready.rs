@@ -14,9 +14,10 @@ use super::network::Network;
 use super::payload::PAYLOAD;
 use super::phases::Phases;
 use super::{BOOT, Back, Failed, Reached};
-use crate::console::{seconds, size};
+use crate::console::seconds;
 use crate::state::boots::TRIES;
 use crate::{mounts, pid1};
+use racklet_tell::text::size;
 
 /// A payload in memory, every byte of it verified.
 pub(super) struct Ready<'a> {

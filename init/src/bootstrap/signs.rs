@@ -10,7 +10,7 @@ use racklet_linux::clock;
 use racklet_linux::watchdog::Watchdog;
 
 use super::{BOOT, INIT};
-use crate::console::size;
+use racklet_tell::text::size;
 
 /// With which the watchdog is armed, in seconds. Longer than any step takes without a sign of life: the longest are connecting to
 /// one address ([`racklet_fetch::limits::Timeouts::connect`], 10 s) and the time servers (4 s); waiting for the network and for a server

@@ -10,6 +10,7 @@ use racklet_api::handoff::{TimeReport, TimeSource};
 use racklet_linux::clock;
 use racklet_net::sntp::{self, Query, Sample};
 use racklet_trust::date::Utc;
+use racklet_trust::expiry;
 
 use super::network::seed;
 use crate::console::Topic;
@@ -134,7 +135,8 @@ impl Time {
     /// The time that expiry dates are judged by.
     pub(crate) fn trusted_now(&self) -> u64 {
         let wall = clock::wall().as_secs();
-        self.source.vouched(self.configured, wall, self.floor)
+        let set_by_owner = self.source == TimeSource::Sntp && self.configured;
+        expiry::now(set_by_owner, wall, self.floor)
     }
 
     /// For the next stage.

@@ -7,8 +7,8 @@ use racklet_fetch::rack::RackTree;
 use racklet_follow::{AtFault, Follower, desired};
 use racklet_rack::Pin;
 use racklet_tell::error::Chain;
+use racklet_tell::text::short;
 use racklet_trust::Digest;
-use racklet_trust::commit::ObjectId;
 use racklet_trust::floors::Floors;
 
 use super::REPOSITORY;
@@ -77,9 +77,4 @@ impl Wanted {
     pub(crate) fn digest(&self) -> Digest {
         self.payload.manifest.into()
     }
-}
-
-/// As much of a commit's name as people look at.
-pub(crate) fn short(id: ObjectId) -> String {
-    id.to_string().chars().take(12).collect()
 }

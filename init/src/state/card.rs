@@ -14,8 +14,8 @@ use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{CARD, ROOT, STATE};
-use crate::console::size;
 use crate::mounts::{self, MountError};
+use racklet_tell::text::size;
 
 /// GPT label of the partition.
 const LABEL: &str = "racklet-state";

@@ -2,14 +2,13 @@
 //! Stopping every workload by its monitor's control socket, on the way down.
 
 use std::fs;
-use std::io::{self, BufReader};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use racklet_api::line;
-use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, V1};
+use racklet_api::V1;
+use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest};
+use racklet_line::AskError;
 
 /// Asks all monitors below `folder` to stop their guests and waits until they are gone, at most for `grace`. Says how
 /// many there were and how many stayed.
@@ -19,7 +18,7 @@ pub(crate) fn stop_all(folder: &Path, grace: Duration) -> (usize, usize) {
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path().join("control.sock")))
-        .filter(|socket| UnixStream::connect(socket).is_ok())
+        .filter(|socket| racklet_line::connect(socket).is_ok())
         .collect();
     for socket in &sockets {
         // Whoever does not listen is killed with everything else at the end.
@@ -30,31 +29,24 @@ pub(crate) fn stop_all(folder: &Path, grace: Duration) -> (usize, usize) {
         thread::sleep(Duration::from_millis(50));
         left = sockets
             .iter()
-            .filter(|socket| UnixStream::connect(socket).is_ok())
+            .filter(|socket| racklet_line::connect(socket).is_ok())
             .count();
     }
     (sockets.len(), left)
 }
 
-fn stop(socket: &Path) -> io::Result<()> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(2)))?;
-    line::write(
-        &mut stream,
-        &ControlRequest {
-            v: V1,
-            action: ControlAction::Stop { grace_s: None },
-        },
-    )?;
-    let _: Option<ControlReply> =
-        line::read(&mut BufReader::new(&stream)).map_err(io::Error::other)?;
-    Ok(())
+fn stop(socket: &Path) -> Result<ControlReply, AskError> {
+    let request = ControlRequest {
+        v: V1,
+        action: ControlAction::Stop { grace_s: None },
+    };
+    racklet_line::ask(socket, &request, Duration::from_secs(2))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::BufReader;
     use std::os::unix::net::UnixListener;
 
     #[test]
@@ -70,7 +62,7 @@ mod tests {
             while asked.is_empty() {
                 let (stream, _) = listener.accept().expect("accepts");
                 asked.extend(
-                    line::read::<ControlRequest>(&mut BufReader::new(&stream))
+                    racklet_line::read::<ControlRequest>(&mut BufReader::new(&stream))
                         .ok()
                         .flatten(),
                 );

@@ -113,19 +113,6 @@ pub enum TimeSource {
     Floor,
 }
 
-impl TimeSource {
-    /// The time that expiry dates are judged by, Unix seconds: the clock only when time servers set it that the tray's owner
-    /// named (`has_own_servers`), else the newest signed time. A clock that is wrong, or servers that a stranger's DHCP
-    /// named, must not make everything look expired.
-    #[must_use]
-    pub fn vouched(self, has_own_servers: bool, clock: u64, floor: u64) -> u64 {
-        match self {
-            Self::Sntp if has_own_servers => clock.max(floor),
-            Self::Sntp | Self::Rtc | Self::Floor => floor,
-        }
-    }
-}
-
 /// The payload that was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -189,19 +176,6 @@ pub struct Dhcp4Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_owners_time_servers_make_anything_expire() {
-        for (source, own, expected) in [
-            (TimeSource::Sntp, true, 2_000),
-            (TimeSource::Sntp, false, 1_000),
-            (TimeSource::Rtc, true, 1_000),
-            (TimeSource::Floor, true, 1_000),
-        ] {
-            assert_eq!(source.vouched(own, 2_000, 1_000), expected, "{source:?}");
-        }
-        assert_eq!(TimeSource::Sntp.vouched(true, 500, 1_000), 1_000);
-    }
 
     #[test]
     fn what_is_known_of_the_disk_may_be_less_or_more_than_this_version_knows() {

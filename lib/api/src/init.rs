@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What `init` answers on `/run/racklet/init.sock` in its second role.
 //!
-//! One request and one answer per line ([`crate::line`]). `init` is the only writer of the floors and of the slot
+//! One request and one answer per line (`racklet-line`). `init` is the only writer of the floors and of the slot
 //! record, so others ask it to raise and to mark.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What `netd` answers on `/run/racklet/netd.sock`: networks of workloads, taps, and how the tray itself is connected.
 //!
-//! One request and one answer per line ([`crate::line`]). Every request may be repeated: it says what should be, and an
+//! One request and one answer per line (`racklet-line`). Every request may be repeated: it says what should be, and an
 //! answer means that it is. So the hypervisor asks again after either side was restarted, and nothing is undone by that.
 
 use std::collections::BTreeMap;

@@ -71,6 +71,25 @@ pub fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| plain)
 }
 
+/// As much of a commit's name or of a digest as people look at.
+#[must_use]
+pub fn short(id: impl std::fmt::Display) -> String {
+    id.to_string().chars().take(12).collect()
+}
+
+/// A size in bytes for people: `12 B`, `2 KiB`, `5.6 MiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        0..KIB => format!("{bytes} B"),
+        KIB..MIB => format!("{} KiB", bytes >> 10),
+        // One decimal, rounded down.
+        _ => format!("{}.{} MiB", bytes >> 20, ((bytes & (MIB - 1)) * 10) >> 20),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +115,14 @@ mod tests {
         for bad in ["", "+2", "02", "-1", "00", "256", "1 ", "٣", "0x1"] {
             assert_eq!(decimal::<u8>(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn sizes_and_names_read_well() {
+        assert_eq!(
+            [size(12), size(2048), size(5 * 1024 * 1024 + 700_000)],
+            ["12 B", "2 KiB", "5.6 MiB"]
+        );
+        assert_eq!(short("0123456789abcdef"), "0123456789ab");
     }
 }

@@ -11,6 +11,7 @@
 //! - [`architecture`]: the processors that what is signed is made for.
 //! - [`arguments`]: which kernel command lines a board and a manifest may ask for.
 //! - [`commit`], [`history`]: which heads of the rack repository may be followed.
+//! - [`expiry`]: by which time something signed has expired.
 //! - [`date`]: Unix time as people read it.
 //! - [`slot`]: which boot slot is used, and how that is recorded so that power may go at any time.
 //!
@@ -27,6 +28,7 @@ pub mod arguments;
 pub mod commit;
 pub mod date;
 pub mod digest;
+pub mod expiry;
 pub mod floors;
 pub mod history;
 pub mod key;

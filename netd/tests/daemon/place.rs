@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -16,7 +16,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use racklet_api::init;
-use racklet_api::line;
 use racklet_api::netd::{Attached, Bridge, Op, Port, Request, Response};
 use racklet_api::vmm::Mac;
 use racklet_linux::rtnl::{Route, Rtnl};
@@ -171,7 +170,9 @@ impl Place {
     /// Plays init: the next thing netd says of its health.
     pub(crate) fn hear_health(&self, init: &UnixListener) -> (bool, String) {
         let (stream, _) = init.accept().expect("netd speaks");
-        let heard = line::read::<init::Request>(&mut BufReader::new(stream));
+        let heard = racklet_line::read::<init::Request>(&mut BufReader::new(&stream));
+        // It fails when netd has stopped waiting; then netd says it again.
+        let _ = racklet_line::write(&mut &stream, &init::Response::done());
         match heard.expect("a request").expect("not the end").op {
             init::Op::Health {
                 healthy, message, ..
@@ -247,12 +248,8 @@ impl Place {
     }
 
     fn try_ask(&self, op: Op) -> Option<Response> {
-        let mut stream = UnixStream::connect(self.path("netd.sock")).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("timeout");
-        line::write(&mut stream, &Request::new(op)).ok()?;
-        line::read(&mut BufReader::new(stream)).ok()?
+        let patience = Duration::from_secs(10);
+        racklet_line::ask(&self.path("netd.sock"), &Request::new(op), patience).ok()
     }
 
     pub(crate) fn ask(&self, op: Op) -> Response {

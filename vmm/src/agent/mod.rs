@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use racklet_api::vmm::{AgentOrder, AgentReport, MAX_LINE};
+use racklet_api::guest::{AgentOrder, AgentReport, MAX_LINE};
 
 use crate::devices::vsock::Stream;
 use crate::lock::lock;

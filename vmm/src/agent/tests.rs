@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use proptest::prelude::*;
-use racklet_api::vmm::{CommandEnd, V1};
+use racklet_api::V1;
+use racklet_api::guest::CommandEnd;
 
 use super::*;
 

@@ -2,10 +2,11 @@
 //! The control socket: one JSON object per line in, one out. Only root can connect (mode 0600, owner root).
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io;
+use std::os::unix::net::UnixListener;
 
 use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmStatus};
+use racklet_line::{Caller, Unreadable};
 
 use crate::poll::{Poll, Token};
 
@@ -16,13 +17,8 @@ const MAX_REQUEST: usize = 4096;
 pub(crate) struct Control {
     listener: UnixListener,
     poll: Poll,
-    clients: BTreeMap<u32, Client>,
+    clients: BTreeMap<u32, Caller>,
     next: u32,
-}
-
-struct Client {
-    stream: UnixStream,
-    line: Vec<u8>,
 }
 
 impl Control {
@@ -42,19 +38,16 @@ impl Control {
         let Ok((stream, _)) = self.listener.accept() else {
             return;
         };
-        if self.clients.len() >= MOST_CLIENTS || stream.set_nonblocking(true).is_err() {
+        if self.clients.len() >= MOST_CLIENTS {
             return;
         }
+        let Ok(client) = Caller::new(stream, MAX_REQUEST) else {
+            return;
+        };
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        if self.poll.readable(&stream, Token::Client(number)).is_ok() {
-            self.clients.insert(
-                number,
-                Client {
-                    stream,
-                    line: Vec::new(),
-                },
-            );
+        if self.poll.readable(&client, Token::Client(number)).is_ok() {
+            self.clients.insert(number, client);
         }
     }
 
@@ -64,53 +57,21 @@ impl Control {
             return Vec::new();
         };
         let mut actions = Vec::new();
-        if !client.serve(status, &mut actions) {
-            self.clients.remove(&number);
-        }
-        actions
-    }
-}
-
-impl Client {
-    /// False when the connection is to be closed.
-    fn serve(&mut self, status: &VmStatus, actions: &mut Vec<ControlAction>) -> bool {
-        let mut bytes = [0; 1024];
-        let count = match self.stream.read(&mut bytes) {
-            Ok(0) => return false,
-            Ok(count) => count,
-            Err(e) => {
-                return matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                );
-            }
-        };
-        for byte in &bytes[..count] {
-            if *byte != b'\n' {
-                self.line.push(*byte);
-                if self.line.len() > MAX_REQUEST {
-                    return false;
-                }
-                continue;
-            }
-            let reply = match serde_json::from_slice::<ControlRequest>(&self.line) {
+        let turn = client.turn(
+            |request: Result<ControlRequest, Unreadable>| match request {
                 Ok(request) => {
                     actions.push(request.action);
                     ControlReply::Status(status.clone())
                 }
-                Err(e) => ControlReply::Error {
-                    reason: e.to_string(),
+                Err(error) => ControlReply::Error {
+                    reason: error.to_string(),
                 },
-            };
-            self.line.clear();
-            let mut line = serde_json::to_vec(&reply).unwrap_or_default();
-            line.push(b'\n');
-            // A client that does not read its answers is closed, never waited for.
-            if self.stream.write_all(&line).is_err() {
-                return false;
-            }
+            },
+        );
+        if turn.is_err() {
+            self.clients.remove(&number);
         }
-        true
+        actions
     }
 }
 

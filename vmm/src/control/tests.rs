@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 
-use racklet_api::vmm::{V1, VmState};
+use racklet_api::V1;
+use racklet_api::vmm::VmState;
 
 use super::*;
 
@@ -39,7 +41,7 @@ fn requests_are_answered_and_nonsense_is_explained() {
     }
     assert!(lines.next().unwrap().unwrap().contains("version 2"));
     client.write_all(&vec![b'x'; MAX_REQUEST + 1]).unwrap();
-    for _ in 0..6 {
+    for _ in 0..2 {
         control.serve(0, &status);
     }
     assert!(

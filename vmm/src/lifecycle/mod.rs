@@ -7,7 +7,8 @@
 //!                '-- reset -------'--> crashed      stop: order, then killed after the grace      kill: killed
 //! ```
 
-use racklet_api::vmm::{AgentOrder, AgentReport, CommandEnd, VmState, exit};
+use racklet_api::guest::{AgentOrder, AgentReport, CommandEnd};
+use racklet_api::vmm::{VmState, exit};
 
 /// Seconds a guest has to power off after its report.
 const POWER_OFF_S: u32 = 10;

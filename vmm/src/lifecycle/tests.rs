@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-use racklet_api::vmm::V1;
+use racklet_api::V1;
 
 use super::*;
 

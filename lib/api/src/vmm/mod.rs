@@ -1,29 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the hypervisor, a microVM's monitor (`vmm`) and its PID 1 (`guest-init`) say to each other: the two configuration
-//! files, the status file, the control socket's messages and the agent channel's messages (vsock port 1024).
+//! What the hypervisor and a microVM's monitor (`vmm`) say to each other: the configuration file, the status file and the
+//! control socket's messages.
 //!
 //! Everything here is one JSON object per line or file, with `"v":1`. This module does not say how a VM is chosen or
 //! scheduled, and does no I/O.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::V1;
+use crate::guest::CommandEnd;
+
 mod checks;
 mod wire;
 
 pub use checks::InvalidVm;
+pub(crate) use checks::{absolute, ensure, label};
 
-/// Guest port of the agent channel; the connection ends inside the monitor.
-pub const AGENT_PORT: u32 = 1024;
-/// Longest line on the agent channel and the control socket, in bytes, newline included.
-pub const MAX_LINE: usize = 32 * 1024;
-/// Longest piece of output in one [`AgentReport::Output`], in bytes before JSON escapes.
-pub const MAX_OUTPUT: usize = 4 * 1024;
 /// Largest `config.json` and `guest.json`, in bytes.
 pub const MAX_CONFIG: usize = 256 * 1024;
 
@@ -39,28 +35,6 @@ pub mod exit {
     pub const REFUSED: i32 = 12;
     /// The monitor itself failed after the start. See [`super::VmState::Failed`].
     pub const FAILED: i32 = 13;
-}
-
-/// The protocol version: written as the number 1, and nothing else is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct V1;
-
-impl From<V1> for u32 {
-    fn from(V1: V1) -> u32 {
-        1
-    }
-}
-
-impl TryFrom<u32> for V1 {
-    type Error = String;
-    fn try_from(v: u32) -> Result<V1, String> {
-        if v == 1 {
-            Ok(V1)
-        } else {
-            Err(format!("version {v} is not known here, only 1 is"))
-        }
-    }
 }
 
 /// `config.json`: everything a monitor needs to know; read once, at its start.
@@ -186,128 +160,6 @@ impl TryFrom<String> for Mac {
     }
 }
 
-/// An interface's address with its prefix length, written `192.168.7.2/24`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct InterfaceAddress {
-    /// The interface's own address.
-    pub address: IpAddr,
-    /// Bits of the network part.
-    pub prefix: u8,
-}
-
-impl fmt::Display for InterfaceAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl From<InterfaceAddress> for String {
-    fn from(address: InterfaceAddress) -> String {
-        address.to_string()
-    }
-}
-
-impl FromStr for InterfaceAddress {
-    type Err = String;
-    fn from_str(text: &str) -> Result<InterfaceAddress, String> {
-        let wrong =
-            || format!("{text:?} is not an address with a prefix length such as 192.168.7.2/24");
-        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        if prefix > most || address.is_unspecified() || address.is_multicast() {
-            return Err(wrong());
-        }
-        Ok(InterfaceAddress { address, prefix })
-    }
-}
-
-impl TryFrom<String> for InterfaceAddress {
-    type Error = String;
-    fn try_from(text: String) -> Result<InterfaceAddress, String> {
-        text.parse()
-    }
-}
-
-/// `/racklet/guest.json` in the guest's initramfs: what guest-init sets up and runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "wire::GuestConfig")]
-pub struct GuestConfig {
-    /// Always 1.
-    pub v: V1,
-    /// Host name, 1 to 63 bytes.
-    pub hostname: String,
-    /// The command and its arguments; the first is looked up in `PATH` of `environment` when it holds no slash.
-    pub command: Vec<String>,
-    /// The command's whole environment; `PATH`, `HOME` and `TERM` get usual values when absent.
-    pub environment: BTreeMap<String, String>,
-    /// Where the command starts; absolute.
-    pub working_directory: PathBuf,
-    /// Whom the command runs as.
-    pub user: GuestUser,
-    /// What lies over the read-only root file system.
-    pub overlay: GuestOverlay,
-    /// Further disks to mount, below the root.
-    pub volumes: Vec<GuestVolume>,
-    /// Set up on the cards in order; `networks[0]` is `eth0`.
-    pub networks: Vec<GuestNetwork>,
-    /// Name servers for `/etc/resolv.conf`; none leaves the image's file alone.
-    pub dns: Vec<IpAddr>,
-    /// Seconds between SIGTERM and SIGKILL when the stop order names none; 0 to 3,600.
-    pub grace_s: u32,
-}
-
-/// Numeric user of the workload: names are a matter of the image, resolved when it is built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GuestUser {
-    /// User.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
-
-/// What makes the workload's root writable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum GuestOverlay {
-    /// Nothing: the root stays read-only (`/tmp` and `/run` are in memory anyway).
-    None,
-    /// An overlay in guest memory, gone when the VM ends.
-    Memory {
-        /// Bound in MiB, at least 1.
-        size_mib: u32,
-    },
-    /// An overlay on an ext4 file system that the host made and keeps: the second disk, `/dev/vdb`.
-    Disk,
-}
-
-/// A disk mounted below the workload's root.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GuestVolume {
-    /// Number of the disk in [`VmConfig::disks`]: 1 is `/dev/vdb`. 0 is the root and refused.
-    pub disk: u8,
-    /// Where: absolute, without `..`; made when absent and the root is writable.
-    pub path: PathBuf,
-    /// Mounted read-only.
-    #[serde(default)]
-    pub read_only: bool,
-}
-
-/// One network card as the guest sets it up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GuestNetwork {
-    /// Addresses of the card.
-    pub addresses: Vec<InterfaceAddress>,
-    /// Default routes over this card: at most one per address family.
-    #[serde(default)]
-    pub gateways: Vec<IpAddr>,
-}
-
 /// `status.json`: replaced as a whole (write, rename) at each change, so a reader never sees half of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmStatus {
@@ -370,27 +222,6 @@ impl VmState {
     }
 }
 
-/// How the workload's command ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "end", rename_all = "kebab-case")]
-pub enum CommandEnd {
-    /// By itself.
-    Code {
-        /// Its exit status.
-        code: u8,
-    },
-    /// By a signal.
-    Signal {
-        /// Number of the signal.
-        signal: u8,
-    },
-    /// It could not be started (no such file, bad disk, …).
-    NotStarted {
-        /// One line.
-        reason: String,
-    },
-}
-
 /// A request on `control.sock`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -428,66 +259,6 @@ pub enum ControlReply {
         /// One line.
         reason: String,
     },
-}
-
-/// A line from guest-init to the monitor. What it says is the guest's claim.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "report", rename_all = "kebab-case")]
-pub enum AgentReport {
-    /// First line of each connection.
-    Hello {
-        /// Always 1.
-        v: V1,
-        /// The command runs (false only before it was started).
-        running: bool,
-    },
-    /// A line of output.
-    Output(WorkloadLine),
-    /// The command ended; sent until released.
-    Ended {
-        /// How.
-        #[serde(flatten)]
-        end: CommandEnd,
-    },
-}
-
-/// A line from the monitor to guest-init.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum AgentOrder {
-    /// Terminate the command.
-    Stop {
-        /// Seconds between SIGTERM and SIGKILL; absent means [`GuestConfig::grace_s`].
-        grace_s: Option<u32>,
-    },
-    /// The end is recorded: power off.
-    Release,
-}
-
-/// A line of `workload.log`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkloadLine {
-    /// Guest's clock, Unix milliseconds.
-    pub time_ms: u64,
-    /// Where the command wrote it.
-    pub stream: OutputStream,
-    /// The text without its newline; bytes that are not UTF-8 are replaced.
-    pub line: String,
-    /// The line was longer than [`MAX_OUTPUT`] and continues in the next entry of this stream.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub partial: bool,
-}
-
-/// Which output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OutputStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// A remark of guest-init itself, for example that lines were lost.
-    Init,
 }
 
 #[cfg(test)]

@@ -1,12 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One JSON object per line over a Unix socket: how the processes of a tray talk.
 //!
-//! Framing only: what the objects mean is in the module named after the server.
+//! Who asks uses [`ask`], who answers a [`Server`] or, with an event loop of its own, one [`Caller`] per connection.
+//! Neither side waits without an end for the other. What the objects mean is in `racklet-api`, in the module named after
+//! who answers.
+#![forbid(unsafe_code)]
+
+mod ask;
+mod limited;
+mod serve;
 
 use std::io::{self, BufRead, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use ask::{AskError, ask, connect};
+pub use limited::{Limited, Socket};
+pub use serve::{Bounds, Caller, Gone, Server, Unreadable};
 
 /// Longest line either side has to read, in bytes with its newline.
 pub const MAX_LINE: usize = 64 * 1024;

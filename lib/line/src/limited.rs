@@ -7,12 +7,18 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// A socket whose reads and writes together end at a given time, however slowly the other side goes.
-pub(crate) struct Limited<S> {
+#[derive(Debug)]
+pub struct Limited<S> {
     socket: S,
     end: Instant,
 }
 
-pub(crate) trait Socket: Read + Write {
+/// A socket whose single reads and writes can be bounded.
+pub trait Socket: Read + Write {
+    /// Each read and each write fails after `timeout`.
+    ///
+    /// # Errors
+    /// What the system says, and for a timeout of zero.
     fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
 }
 
@@ -31,22 +37,26 @@ impl Socket for UnixStream {
 }
 
 impl<S: Socket> Limited<S> {
-    pub(crate) fn new(socket: S, within: Duration) -> Self {
+    /// A conversation that ends `within` this time from now.
+    pub fn new(socket: S, within: Duration) -> Self {
         Self {
             socket,
             end: Instant::now() + within,
         }
     }
 
-    pub(crate) fn until(socket: S, end: Instant) -> Self {
+    /// A conversation that ends at `end`.
+    pub fn until(socket: S, end: Instant) -> Self {
         Self { socket, end }
     }
 
-    pub(crate) fn socket(&self) -> &S {
+    /// The socket itself.
+    pub fn socket(&self) -> &S {
         &self.socket
     }
 
-    pub(crate) fn extend(&mut self, by: Duration) {
+    /// It ends `by` from now instead.
+    pub fn extend(&mut self, by: Duration) {
         self.end = Instant::now() + by;
     }
 

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bounds of the configuration file: from what was written to what may be used.
+
+use super::{GuestConfig, GuestOverlay, wire};
+use crate::vmm::{InvalidVm, absolute, ensure, label};
+
+impl TryFrom<wire::GuestConfig> for GuestConfig {
+    type Error = InvalidVm;
+
+    fn try_from(w: wire::GuestConfig) -> Result<GuestConfig, InvalidVm> {
+        label(&w.hostname, "hostname")?;
+        ensure(
+            !w.command.is_empty(),
+            "command",
+            "is empty: name the program to run",
+        )?;
+        ensure(
+            !w.command[0].is_empty(),
+            "command[0]",
+            "is empty: name the program to run",
+        )?;
+        for (i, argument) in w.command.iter().enumerate() {
+            ensure(
+                !argument.contains('\0'),
+                format!("command[{i}]"),
+                "holds a NUL character",
+            )?;
+        }
+        for (name, value) in &w.environment {
+            let good = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+            ensure(
+                good,
+                format!("environment.{name:?}"),
+                "a name holds `=` or is empty, or there is a NUL character",
+            )?;
+        }
+        absolute(&w.working_directory, "working_directory")?;
+        if let GuestOverlay::Memory { size_mib } = w.overlay {
+            ensure(
+                size_mib >= 1,
+                "overlay.size_mib",
+                "is 0; use kind `none` for a read-only root",
+            )?;
+        }
+        for (i, volume) in w.volumes.iter().enumerate() {
+            absolute(&volume.path, format!("volumes[{i}].path"))?;
+            ensure(
+                (1..8).contains(&volume.disk),
+                format!("volumes[{i}].disk"),
+                "is not within 1 to 7",
+            )?;
+            let taken = volume.disk == 1 && w.overlay == GuestOverlay::Disk;
+            ensure(
+                !taken,
+                format!("volumes[{i}].disk"),
+                "disk 1 already holds the overlay",
+            )?;
+        }
+        ensure(w.networks.len() <= 4, "networks", "more than 4")?;
+        for (i, network) in w.networks.iter().enumerate() {
+            ensure(
+                network.addresses.len() <= 8,
+                format!("networks[{i}].addresses"),
+                "more than 8",
+            )?;
+            let fours = network.gateways.iter().filter(|g| g.is_ipv4()).count();
+            let one_each = fours <= 1 && network.gateways.len() - fours <= 1;
+            ensure(
+                one_each,
+                format!("networks[{i}].gateways"),
+                "more than one per address family",
+            )?;
+        }
+        ensure(w.dns.len() <= 8, "dns", "more than 8")?;
+        ensure(w.grace_s <= 3600, "grace_s", "more than 3600")?;
+        Ok(GuestConfig {
+            v: w.v,
+            hostname: w.hostname,
+            command: w.command,
+            environment: w.environment,
+            working_directory: w.working_directory,
+            user: w.user,
+            overlay: w.overlay,
+            volumes: w.volumes,
+            networks: w.networks,
+            dns: w.dns,
+            grace_s: w.grace_s,
+        })
+    }
+}

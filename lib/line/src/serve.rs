@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The answering side: several callers, none of whom can keep the others, or who answers, waiting.
+//!
+//! A caller gets a *turn* when its socket is readable: one read of at most [`TURN`] bytes, and answers to the requests that
+//! are whole by then. What it sent beyond that waits in its socket, so that a caller who never stops sending still leaves the
+//! others their turns. An answer that its socket does not take at once ends the connection: who does not read is never
+//! waited for.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::MAX_LINE;
+
+/// Most bytes that are read from a caller in one turn.
+const TURN: usize = 4096;
+
+/// How much a server lets strangers have.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Callers at a time; a further one takes the place of the one that has been there longest.
+    pub callers: usize,
+    /// Longest request in bytes with its newline; at most [`MAX_LINE`] is of use.
+    pub request: usize,
+}
+
+impl Default for Bounds {
+    /// 16 callers, requests of 64 KiB.
+    fn default() -> Self {
+        Self {
+            callers: 16,
+            request: MAX_LINE,
+        }
+    }
+}
+
+/// Why a line is not a request.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It is not the JSON it should be.
+    #[error("not a request: {0}")]
+    Parse(serde_json::Error),
+    /// It has no end within the bound; the connection ends after the answer.
+    #[error("the request is too long")]
+    TooLong,
+}
+
+/// A caller that is done, or that misbehaved: its connection is to be dropped.
+#[derive(Debug)]
+pub struct Gone;
+
+/// The listening socket and its callers.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    callers: Vec<Caller>,
+    bounds: Bounds,
+}
+
+impl Server {
+    /// Listens at `path`, in the place of who listened there before. Only the same user (root, on a tray) may connect.
+    ///
+    /// # Errors
+    /// What the system says about the folder (made if need be), the old socket, or the new one.
+    pub fn bind(path: &Path, bounds: Bounds) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            callers: Vec::new(),
+            bounds,
+        })
+    }
+
+    /// What becomes readable when there is something to [`serve`](Self::serve).
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let callers = self.callers.iter().map(|caller| caller.stream.as_fd());
+        std::iter::once(self.listener.as_fd()).chain(callers)
+    }
+
+    /// Waits until there is something to serve: for who has nothing else to wait for.
+    ///
+    /// # Errors
+    /// What poll(2) says.
+    pub fn wait(&self) -> io::Result<()> {
+        let mut descriptors: Vec<PollFd<'_>> = self
+            .descriptors()
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .collect();
+        match poll(&mut descriptors, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes new callers and gives each a turn. Does not wait.
+    pub fn serve<Q: DeserializeOwned, R: Serialize>(
+        &mut self,
+        mut answer: impl FnMut(Result<Q, Unreadable>) -> R,
+    ) {
+        for _ in 0..self.bounds.callers {
+            let Ok((stream, _)) = self.listener.accept() else {
+                break;
+            };
+            let Ok(caller) = Caller::new(stream, self.bounds.request) else {
+                continue;
+            };
+            if self.callers.len() >= self.bounds.callers {
+                self.callers.remove(0);
+            }
+            self.callers.push(caller);
+        }
+        self.callers
+            .retain_mut(|caller| caller.turn(&mut answer).is_ok());
+    }
+}
+
+/// One connection of who asks.
+#[derive(Debug)]
+pub struct Caller {
+    stream: UnixStream,
+    unread: Vec<u8>,
+    longest: usize,
+}
+
+impl Caller {
+    /// The caller at the other end of `stream`, whose requests are at most `longest` bytes.
+    ///
+    /// # Errors
+    /// When the stream cannot be made non-blocking.
+    pub fn new(stream: UnixStream, longest: usize) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream,
+            unread: Vec::new(),
+            longest,
+        })
+    }
+
+    /// Reads once and answers the requests that are whole by then. Does not wait.
+    ///
+    /// # Errors
+    /// When the connection is to be dropped.
+    pub fn turn<Q: DeserializeOwned, R: Serialize>(
+        &mut self,
+        mut answer: impl FnMut(Result<Q, Unreadable>) -> R,
+    ) -> Result<(), Gone> {
+        let mut bytes = [0; TURN];
+        let count = match self.stream.read(&mut bytes) {
+            Ok(0) => return Err(Gone),
+            Ok(count) => count,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                return Ok(());
+            }
+            Err(_) => return Err(Gone),
+        };
+        let mut rest = &bytes[..count];
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (line, after) = rest.split_at(end + 1);
+            self.unread.extend_from_slice(line);
+            rest = after;
+            if self.unread.len() > self.longest {
+                return self.refuse_length(answer);
+            }
+            let request = serde_json::from_slice(&self.unread).map_err(Unreadable::Parse);
+            self.unread.clear();
+            self.reply(&answer(request))?;
+        }
+        self.unread.extend_from_slice(rest);
+        // Without its newline it is one byte longer than what is here.
+        if self.unread.len() >= self.longest {
+            return self.refuse_length(answer);
+        }
+        Ok(())
+    }
+
+    fn refuse_length<Q, R: Serialize>(
+        &mut self,
+        mut answer: impl FnMut(Result<Q, Unreadable>) -> R,
+    ) -> Result<(), Gone> {
+        self.reply(&answer(Err(Unreadable::TooLong)))?;
+        Err(Gone)
+    }
+
+    fn reply(&mut self, answer: &impl Serialize) -> Result<(), Gone> {
+        let mut line = serde_json::to_vec(answer).map_err(|_| Gone)?;
+        line.push(b'\n');
+        match self.stream.write(&line) {
+            Ok(written) if written == line.len() => Ok(()),
+            _ => Err(Gone),
+        }
+    }
+}
+
+impl AsRawFd for Caller {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+
+    const SMALL: Bounds = Bounds {
+        callers: 2,
+        request: 100,
+    };
+
+    struct Scene {
+        server: Server,
+        path: std::path::PathBuf,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new(bounds: Bounds) -> Self {
+            let folder = tempfile::tempdir().expect("scratch");
+            let path = folder.path().join("made/socket");
+            let server = Server::bind(&path, bounds).expect("listens");
+            Self {
+                server,
+                path,
+                _folder: folder,
+            }
+        }
+
+        fn connect(&self) -> BufReader<UnixStream> {
+            BufReader::new(crate::connect(&self.path).expect("connects"))
+        }
+
+        /// A turn for everybody; numbers are answered with their doubles.
+        fn turn(&mut self) -> usize {
+            let mut asked = 0;
+            self.server.serve(|request: Result<u32, Unreadable>| {
+                asked += 1;
+                request.map_or_else(|error| error.to_string(), |n| (n * 2).to_string())
+            });
+            asked
+        }
+    }
+
+    fn line(from: &mut BufReader<UnixStream>) -> String {
+        let mut line = String::new();
+        from.read_line(&mut line).expect("an answer");
+        line
+    }
+
+    #[test]
+    fn only_the_owner_may_connect() {
+        let scene = Scene::new(SMALL);
+        let mode = fs::metadata(&scene.path)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_request_in_pieces_is_answered_once_whole_and_several_one_by_one() {
+        let mut scene = Scene::new(SMALL);
+        let mut caller = scene.connect();
+        for piece in ["2", "1", "\n1\n2\n3"] {
+            assert_eq!(scene.turn(), 0);
+            caller.get_mut().write_all(piece.as_bytes()).expect("sends");
+        }
+        assert_eq!(scene.turn(), 3);
+        assert_eq!(line(&mut caller), "\"42\"\n");
+        assert_eq!(line(&mut caller), "\"2\"\n");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_reason_and_the_conversation_goes_on() {
+        let mut scene = Scene::new(SMALL);
+        let mut caller = scene.connect();
+        caller.get_mut().write_all(b"\xff\xfe\n4\n").expect("sends");
+        scene.turn();
+        assert!(line(&mut caller).contains("not a request"));
+        assert_eq!(line(&mut caller), "\"8\"\n");
+    }
+
+    #[test]
+    fn a_line_at_the_bound_is_read_and_one_beyond_it_ends_the_conversation() {
+        for (length, whole) in [(99, true), (100, false), (5000, false)] {
+            let mut scene = Scene::new(SMALL);
+            let mut caller = scene.connect();
+            let mut sent = vec![b' '; length - 1];
+            sent.extend_from_slice(b"4\n");
+            caller.get_mut().write_all(&sent).expect("sends");
+            assert_eq!(scene.turn(), 1);
+            match whole {
+                true => assert_eq!(line(&mut caller), "\"8\"\n"),
+                false => assert!(line(&mut caller).contains("too long"), "{length}"),
+            }
+            assert_eq!(scene.server.callers.is_empty(), !whole);
+        }
+    }
+
+    #[test]
+    fn who_never_stops_sending_leaves_the_others_their_turns() {
+        let mut scene = Scene::new(Bounds::default());
+        let flood = crate::connect(&scene.path).expect("connects");
+        while (&flood).write(&[b'\n'; 8192]).is_ok() {}
+        let mut other = scene.connect();
+        other.get_mut().write_all(b"4\n").expect("sends");
+        // Each empty line is a request that is refused: not more of them in a turn than are read in it.
+        assert!(scene.turn() <= TURN + 1);
+        assert_eq!(line(&mut other), "\"8\"\n");
+    }
+
+    #[test]
+    fn who_does_not_read_answers_is_dropped_and_not_waited_for() {
+        let mut scene = Scene::new(Bounds::default());
+        let deaf = crate::connect(&scene.path).expect("connects");
+        let mut turns = 0;
+        loop {
+            let _ = (&deaf).write(&b"1\n".repeat(2048));
+            scene.turn();
+            turns += 1;
+            if scene.server.callers.is_empty() {
+                break;
+            }
+            assert!(turns < 10_000, "the socket takes answers without an end");
+        }
+    }
+
+    #[test]
+    fn a_further_caller_takes_the_place_of_the_oldest() {
+        let mut scene = Scene::new(SMALL);
+        let mut callers: Vec<_> = (0..3).map(|_| scene.connect()).collect();
+        // Two are taken in a turn, as many as there is room for.
+        scene.turn();
+        scene.turn();
+        assert_eq!(line_or_end(&mut callers[0]), "");
+        for caller in &mut callers[1..] {
+            caller.get_mut().write_all(b"1\n").expect("sends");
+        }
+        scene.turn();
+        for caller in &mut callers[1..] {
+            assert_eq!(line(caller), "\"2\"\n");
+        }
+    }
+
+    fn line_or_end(from: &mut BufReader<UnixStream>) -> String {
+        let mut line = String::new();
+        // An error other than the end would be "would block": nobody hung up.
+        from.read_line(&mut line).expect("the end");
+        line
+    }
+}
