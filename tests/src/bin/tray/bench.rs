@@ -70,7 +70,7 @@ struct Figure {
     how: &'static str,
 }
 
-const FIGURES: [Figure; 12] = [
+const FIGURES: &[Figure] = &[
     Figure {
         key: "bootstrap",
         part: Part::Sizes,
