@@ -15,12 +15,16 @@ use std::path::PathBuf;
 use racklet_tell::error::chain;
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::floors::Floors;
-use racklet_trust::history::{Accepted, Head, Rejected, Repository as _, follow};
+use racklet_trust::history::{Accepted, Head, Rejected, Repository as _, follow_within};
 use racklet_trust::{Digest, TrustRoot, Verified};
 use serde::{Deserialize, Serialize};
 
 use crate::git::Repository;
 use crate::objects::{ObjectError, Objects};
+
+/// Commits that are followed at once. A tray takes fewer, step by step; a person's machine holds a million (some 1 GB), and what it looks
+/// through is its owner's own clone.
+const MOST_COMMITS: usize = 1_000_000;
 
 /// Why a commit is not what the rack's keys signed, for people.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +89,8 @@ impl Judge<'_> {
     }
 
     fn follow(&self, accepted: &Accepted, head: &str) -> Result<Verified<Head>, Refusal> {
-        follow(self.objects, accepted, name(head)?).map_err(|error| Refusal(explain(error)))
+        follow_within(self.objects, accepted, name(head)?, MOST_COMMITS)
+            .map_err(|error| Refusal(explain(error)))
     }
 
     /// From the commit kept last time; `None` when it does not lead to `head`, or is not here any more.

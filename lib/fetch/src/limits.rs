@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use racklet_trust::history::MAX_COMMITS;
+
 /// Sizes, in bytes unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -20,7 +22,7 @@ pub struct Limits {
     pub held: u64,
     /// Deltas on deltas.
     pub delta_depth: u32,
-    /// Commits between the accepted head and a new one, counted.
+    /// Commits of one step from the accepted head to a new one, counted.
     pub commits: usize,
     /// Files in the rack repository's tree, counted.
     pub files: usize,
@@ -40,7 +42,7 @@ impl Limits {
         inflated: 64 << 20,
         held: 64 << 20,
         delta_depth: 50,
-        commits: 20_000,
+        commits: MAX_COMMITS,
         files: 10_000,
         tree: 16 << 20,
         tree_depth: 16,
@@ -55,7 +57,7 @@ impl Limits {
         inflated: 192 << 20,
         held: 64 << 20,
         delta_depth: 50,
-        commits: 1000,
+        commits: 1,
         files: 20_000,
         tree: 192 << 20,
         tree_depth: 4,

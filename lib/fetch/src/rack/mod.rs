@@ -315,7 +315,7 @@ fn judge(
     limits: &Limits,
 ) -> Result<RackTree, Rejected> {
     let view = View { source, approvals };
-    let head = history::follow(&view, accepted, ours(&id))?;
+    let head = history::follow_within(&view, accepted, ours(&id), limits.commits)?;
     let reject = |error| Rejected::Tree {
         head: head.id,
         error,

@@ -15,7 +15,6 @@
 use std::collections::{HashMap, HashSet};
 
 use gix_hash::{Kind as Format, ObjectId};
-use racklet_trust::history::MAX_COMMITS;
 
 use super::Bases;
 use crate::{
@@ -79,7 +78,7 @@ impl Way {
                 depth: None,
             };
             match remote.fetch(&want, limits, &mut Bases(&known), progress) {
-                Ok(new) if commits(&new) > MAX_COMMITS && self.narrow() => {}
+                Ok(new) if commits(&new) > limits.commits && self.narrow() => {}
                 Err(error) if is_too_much(&error) && self.narrow() => {}
                 other => return Ok((target, other?)),
             }

@@ -24,7 +24,8 @@ use crate::{
     root::{RootError, TrustRoot, Unauthorised},
 };
 
-/// The most commits between an accepted head and a new one.
+/// The most commits that a tray takes in one step, from an accepted head to a new one: 10,000 of them are some 10 MiB. Whoever is farther
+/// away comes in several steps.
 pub const MAX_COMMITS: usize = 10_000;
 
 /// One version of the trust root, as it lies in a tree under `trust/<version>/`.
@@ -203,9 +204,9 @@ pub enum Rejected<E> {
     /// Properly signed, and older than what was accepted here before.
     #[error(transparent)]
     BelowFloor(#[from] BelowFloor),
-    /// More than [`MAX_COMMITS`].
-    #[error("more than {MAX_COMMITS} commits since the accepted head")]
-    TooLong,
+    /// More commits than one step may have.
+    #[error("more than {0} commits since the accepted head")]
+    TooLong(usize),
 }
 
 fn chain(error: &RootError) -> alloc::string::String {
@@ -230,7 +231,21 @@ pub fn follow<R: Repository>(
     accepted: &Accepted,
     head: ObjectId,
 ) -> Result<Verified<Head>, Rejected<R::Error>> {
-    let walk = Walk { repository };
+    follow_within(repository, accepted, head, MAX_COMMITS)
+}
+
+/// As [`follow`], for whoever has room for another number of commits than a tray: `most` between the accepted head and the new one, which
+/// counts as one of them.
+///
+/// # Errors
+/// [`Rejected`] with the reason.
+pub fn follow_within<R: Repository>(
+    repository: &R,
+    accepted: &Accepted,
+    head: ObjectId,
+    most: usize,
+) -> Result<Verified<Head>, Rejected<R::Error>> {
+    let walk = Walk { repository, most };
     let floors = &accepted.floors;
     let commit = walk.commit(head)?;
     let (mut found, proven) = match accepted.head {
@@ -255,6 +270,8 @@ type RootStep = (Verified<TrustRoot>, Verified<TrustRoot>);
 
 struct Walk<'a, R> {
     repository: &'a R,
+    /// Commits in one step.
+    most: usize,
 }
 
 impl<R: Repository> Walk<'_, R> {
@@ -354,9 +371,10 @@ impl<R: Repository> Walk<'_, R> {
             if done.contains_key(&id) {
                 continue;
             }
+            // Each commit comes here once: whatever else led to it lies deeper in `open`, and finds it done.
             steps += 1;
-            if steps > MAX_COMMITS * 2 || order.len() >= MAX_COMMITS {
-                return Err(Rejected::TooLong);
+            if steps > self.most {
+                return Err(Rejected::TooLong(self.most));
             }
             let commit = match self.commit(id) {
                 // What is missing lies behind the accepted head, or the accepted head is not on the way at all.

@@ -289,25 +289,46 @@ fn on_a_first_boot_the_head_must_be_signed_and_lead_from_the_baked_root() {
     assert!(follow(&memory, &accepted(None), other_rack).is_err());
 }
 
-#[test]
-fn an_endless_history_is_refused_with_a_bound() {
-    let mut memory = Memory::default();
-    let base = memory.make(&[], 1, "base");
+/// A line of so many commits behind `base`. Unsigned on purpose: the bound has to bite before any signature is checked.
+fn line(memory: &mut Memory, base: ObjectId, commits: usize) -> ObjectId {
     let tree = memory.tree(&[first()]);
-    let mut head = base;
-    // Unsigned on purpose: the bound has to bite before any signature is checked.
-    for _ in 0..=MAX_COMMITS * 2 {
+    (0..commits).fold(base, |head, _| {
         let raw = format!(
             "tree {tree}\nparent {head}\nauthor A <a> 5 +0000\ncommitter A <a> 5 +0000\n\n.\n"
         );
-        head = name(raw.as_bytes());
+        let head = name(raw.as_bytes());
         memory.commits.insert(head, raw.into_bytes());
+        head
+    })
+}
+
+#[test]
+fn a_line_of_one_commit_more_than_a_step_may_have_is_refused_before_any_signature_is_looked_at() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let last = line(&mut memory, base, MAX_COMMITS);
+    let refused = outcome(&memory, base, last).unwrap_err();
+    assert!(!refused.contains("commits since"), "{refused}");
+    let beyond = line(&mut memory, last, 1);
+    let refused = outcome(&memory, base, beyond).unwrap_err();
+    assert!(refused.contains("more than 10000 commits"), "{refused}");
+}
+
+#[test]
+fn the_bound_counts_each_commit_of_merged_branches_once() {
+    let mut memory = Memory::default();
+    let base = memory.make(&[], 1, "base");
+    let mut head = base;
+    for n in 0..10 {
+        let sides = ["a", "b"].map(|side| memory.make(&[head], 1, &format!("{side} {n}")));
+        head = memory.make(&sides, 1, &format!("merge {n}"));
     }
-    assert!(
-        outcome(&memory, base, head)
-            .unwrap_err()
-            .contains("more than 10000 commits")
+    let within = |most| follow_within(&memory, &accepted(Some(base)), head, most);
+    assert_eq!(
+        within(30).unwrap().generation,
+        accepted(Some(base)).generation + 30
     );
+    assert!(matches!(within(29), Err(Rejected::TooLong(29))));
 }
 
 /// A base of generation 10 is long forgotten; the floors know what came up to generation 20.
