@@ -38,7 +38,10 @@ use crate::{
 };
 
 use self::approvals::Approvals;
-pub use self::approvals::{APPROVALS, approval_ref};
+pub use self::approvals::{
+    APPROVAL_BRANCHES, APPROVAL_FILE, APPROVALS, approval_branch, approval_ref,
+    is_named_after_its_key,
+};
 use self::view::View;
 pub use self::{
     local::{LocalObjects, check_local},

@@ -9,7 +9,7 @@ mod capabilities;
 mod config;
 mod error;
 
-use std::{io, time::Instant};
+use std::{collections::HashSet, io, time::Instant};
 
 use gix_hash::{Kind as Format, ObjectId};
 
@@ -25,6 +25,9 @@ use crate::{
 
 use self::{capabilities::MAX_CAPABILITIES, error::from_pack};
 pub use self::{config::RemoteConfig, error::RemoteError};
+
+/// Largest listing of refs whose names are known: some 100,000 lines. What is not one of them is dropped as it comes.
+const MAX_NAMED: u64 = 8 << 20;
 
 /// One ref of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +139,29 @@ impl Remote {
     /// # Errors
     /// [`RemoteError`] with the reason.
     pub fn list(&mut self, prefixes: &[&str], limits: &Limits) -> Result<Vec<Ref>, RemoteError> {
+        let limit = MAX_CAPABILITIES + 256 * limits.refs as u64;
+        let wanted = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        self.listed(prefixes, limit, limits.refs, &wanted)
+    }
+
+    /// The refs that are called exactly like one of `names`. Names that only begin like these are not counted: they cost what reading
+    /// them costs, up to [`MAX_NAMED`] bytes.
+    ///
+    /// # Errors
+    /// [`RemoteError`] with the reason.
+    pub fn named(&mut self, names: &[&str], limits: &Limits) -> Result<Vec<Ref>, RemoteError> {
+        let wanted: HashSet<&str> = names.iter().copied().collect();
+        let most = limits.refs.max(wanted.len());
+        self.listed(names, MAX_NAMED, most, &|name| wanted.contains(name))
+    }
+
+    fn listed(
+        &mut self,
+        prefixes: &[&str],
+        bytes: u64,
+        most: usize,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<Ref>, RemoteError> {
         let format = self.format()?;
         let until = self.questions.take();
         let until = until.unwrap_or_else(|| self.for_questions());
@@ -144,8 +170,7 @@ impl Remote {
             put(&mut request, &format!("ref-prefix {prefix}"));
         }
         request.extend_from_slice(b"0000");
-        let limit = MAX_CAPABILITIES + 256 * limits.refs as u64;
-        let mut lines = Lines::new(self.post(&request, limit, until)?);
+        let mut lines = Lines::new(self.post(&request, bytes, until)?);
         let mut refs = Vec::new();
         loop {
             let line = lines.next()?;
@@ -158,11 +183,11 @@ impl Remote {
             };
             let name = rest.split(' ').next().unwrap_or(rest);
             // Servers may ignore the prefix.
-            if !prefixes.iter().any(|prefix| name.starts_with(prefix)) {
+            if !wanted(name) {
                 continue;
             }
-            if refs.len() == limits.refs {
-                return Err(RemoteError::Refs(limits.refs));
+            if refs.len() == most {
+                return Err(RemoteError::Refs(most));
             }
             refs.push(Ref {
                 id: self::id(id, format).ok_or(bad)?,
@@ -178,11 +203,8 @@ impl Remote {
     /// # Errors
     /// [`RemoteError`] with the reason.
     pub fn find(&mut self, name: &str, limits: &Limits) -> Result<Option<ObjectId>, RemoteError> {
-        Ok(self
-            .list(&[name], limits)?
-            .into_iter()
-            .find(|r| r.name == name)
-            .map(|r| r.id))
+        let mut named = self.named(&[name], limits)?.into_iter();
+        Ok(named.next().map(|r| r.id))
     }
 
     /// Fetches a pack and takes it apart.

@@ -43,6 +43,8 @@ pub struct History {
     objects: u32,
     pack: Vec<u8>,
     time: u64,
+    /// What the signature of the commit made last is over; approvals are over the same.
+    pub signed: Vec<u8>,
 }
 
 impl History {
@@ -52,6 +54,7 @@ impl History {
             objects: 0,
             pack: Vec::new(),
             time,
+            signed: Vec::new(),
         }
     }
 
@@ -99,7 +102,8 @@ impl History {
         let person = format!("Tester <tester@example.org> {} +0000", self.time);
         let headers = format!("tree {tree}\n{parents}author {person}\ncommitter {person}\n");
         let message = "\nchange\n";
-        let signature = signer.sign("git", format!("{headers}{message}").as_bytes());
+        self.signed = format!("{headers}{message}").into_bytes();
+        let signature = signer.sign("git", &self.signed);
         let signature = signature.trim_end().replace('\n', "\n ");
         let commit = format!("{headers}gpgsig-sha256 {signature}\n{message}");
         self.object(Kind::Commit, commit.as_bytes())
