@@ -48,6 +48,13 @@ pub fn tree(bytes: &[u8]) {
     }
 }
 
+/// Which Git object is which chunk: a list is taken whole or not at all.
+pub fn chunk_list(bytes: &[u8]) {
+    if let Some(list) = crate::cache::tip::read_list(bytes, Format::Sha1) {
+        assert_eq!(list.len() * 41, bytes.len());
+    }
+}
+
 /// The head of an HTTP answer.
 pub fn http_head(bytes: &[u8]) {
     crate::http::fuzz_head(bytes);

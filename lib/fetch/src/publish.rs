@@ -19,7 +19,7 @@
 use std::io::{self, Read, Write};
 
 use racklet_trust::{
-    Digest,
+    Digest, Manifest,
     manifest::{Chunk, File, MAX_CHUNK_LENGTH},
 };
 use ring::digest::{Context, SHA256};
@@ -86,10 +86,35 @@ pub fn chunk_path(digest: Digest) -> String {
 }
 
 /// The ref that names a manifest for good, beside the branch that moves on: publish pushes both, so that a rack may pin an older
-/// version than the newest, and a tray finds what its rack pins while a newer one is being published.
+/// version than the newest, and a tray finds what its rack pins while a newer one is being published. It points to a small commit whose
+/// parent is the one with the chunks: manifest, signatures, and [`CHUNK_LIST`].
 #[must_use]
 pub fn manifest_ref(manifest: Digest) -> String {
     format!("refs/racklet/manifests/{manifest}")
+}
+
+/// The same as a branch, for hosts that take nothing but branches and tags. A tray looks there, too.
+#[must_use]
+pub fn manifest_branch(manifest: Digest) -> String {
+    format!("refs/heads/racklet/manifests/{manifest}")
+}
+
+/// Where the list of chunks stands in the tree of a [`manifest_ref`]; in the tree with the chunks themselves, a folder has this name.
+pub const CHUNK_LIST: &str = "chunks";
+
+/// The list of chunks: for each that the manifest names, in its order, a line with the name of the Git object that holds it. With it a tray
+/// asks for just those that it lacks, whatever package they came with first. It is nothing but a hint: chunks are what their digests
+/// say. `object` says which object a chunk is; `None` when it does not know one.
+pub fn chunk_list(
+    manifest: &Manifest,
+    mut object: impl FnMut(Digest) -> Option<String>,
+) -> Option<Vec<u8>> {
+    let mut list = Vec::new();
+    for chunk in manifest.files.iter().flat_map(|file| &file.chunks) {
+        list.extend(object(chunk.sha256)?.into_bytes());
+        list.push(b'\n');
+    }
+    Some(list)
 }
 
 /// The commit that [`write_fast_import`] makes.

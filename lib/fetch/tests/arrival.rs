@@ -164,7 +164,7 @@ fn chunks_before_all_else_are_held_up_to_a_bound_and_then_refused() {
 }
 
 #[test]
-fn what_a_fetch_left_that_was_cut_is_removed_when_the_cache_opens() {
+fn chunks_that_no_entry_names_are_removed_when_the_cache_opens() {
     let world = World::empty("sha1");
     let package = Package::payload(1, &noise(600_000, 1), b"initramfs");
     world.publish(&package, "payload");

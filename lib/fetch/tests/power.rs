@@ -55,6 +55,14 @@ fn has(world: &World, disk: &MemDisk, package: &Package, what: &str) -> bool {
     true
 }
 
+/// Payloads are found by their branch, images by the ref of their manifest.
+fn publish(world: &World, package: &Package) {
+    match package.manifest.kind {
+        Kind::Payload => world.publish(package, "payload"),
+        _ => world.publish_for_good(package),
+    }
+}
+
 fn two(kind: Kind) -> [Package; 2] {
     let mut bytes = noise(400_000, 9);
     let package = |version, bytes: &[u8]| match kind {
@@ -72,9 +80,9 @@ fn a_power_cut_at_any_operation_of_a_fetch_leaves_whole_entries() {
         let world = World::empty("sha1");
         let [old, new] = two(kind);
         let disk = MemDisk::default();
-        world.publish(&old, "payload");
+        publish(&world, &old);
         fetch(&world, &disk, &old, &[]).unwrap();
-        world.publish(&new, "payload");
+        publish(&world, &new);
         let disk = disk.record_from_here();
         fetch(&world, &disk, &new, &[]).unwrap();
         let cuts = disk.cuts();
@@ -103,9 +111,9 @@ fn after_a_power_cut_the_fetch_can_be_done_again() {
     let world = World::empty("sha1");
     let [old, new] = two(Kind::Payload);
     let disk = MemDisk::default();
-    world.publish(&old, "payload");
+    publish(&world, &old);
     fetch(&world, &disk, &old, &[]).unwrap();
-    world.publish(&new, "payload");
+    publish(&world, &new);
     let disk = disk.record_from_here();
     fetch(&world, &disk, &new, &[]).unwrap();
     let cuts = disk.cuts();
@@ -124,7 +132,7 @@ fn a_power_cut_at_any_operation_of_an_eviction_leaves_whole_entries() {
     let disk = MemDisk::default();
     let [old, new] = two(Kind::Payload);
     for package in [&old, &new] {
-        world.publish(package, "payload");
+        publish(&world, package);
         fetch(&world, &disk, package, &[]).unwrap();
     }
     let disk = disk.record_from_here();
@@ -144,9 +152,9 @@ fn a_full_disk_costs_the_cache_entry_and_nothing_else() {
     let world = World::empty("sha1");
     let [old, new] = two(Kind::Payload);
     let disk = MemDisk::default();
-    world.publish(&old, "payload");
+    publish(&world, &old);
     fetch(&world, &disk, &old, &[]).unwrap();
-    world.publish(&new, "payload");
+    publish(&world, &new);
     let before = disk.used();
     let whole = disk.copy();
     fetch(&world, &whole, &new, &[]).unwrap();
@@ -176,9 +184,9 @@ fn an_artifact_that_does_not_fit_is_refused_and_nothing_is_lost() {
     let world = World::empty("sha1");
     let [old, new] = two(Kind::Artifact);
     let disk = MemDisk::default();
-    world.publish(&old, "payload");
+    publish(&world, &old);
     fetch(&world, &disk, &old, &[]).unwrap();
-    world.publish(&new, "payload");
+    publish(&world, &new);
     let before = disk.used();
     *disk.capacity.borrow_mut() = Some(before + 200_000);
     let error = fetch(&world, &disk, &new, &[old.digest()]).unwrap_err();
@@ -192,7 +200,7 @@ fn a_full_disk_makes_room_by_evicting_what_is_not_kept() {
     let world = World::empty("sha1");
     let [old, _] = two(Kind::Artifact);
     let disk = MemDisk::default();
-    world.publish(&old, "payload");
+    publish(&world, &old);
     fetch(&world, &disk, &old, &[]).unwrap();
     let new = Package::new(
         Kind::Artifact,
@@ -200,7 +208,7 @@ fn a_full_disk_makes_room_by_evicting_what_is_not_kept() {
         1,
         &[("rootfs", &noise(400_000, 77))],
     );
-    world.publish(&new, "payload");
+    publish(&world, &new);
     *disk.capacity.borrow_mut() = Some(disk.used() + 100_000);
     fetch(&world, &disk, &new, &[]).unwrap();
     assert!(has(&world, &disk, &new, "evicted"));

@@ -149,6 +149,20 @@ pub enum ArriveError {
 }
 
 impl ArriveError {
+    /// Whether another ref may lead to the same package without this fault: anybody who may push can spoil a ref or what it leads to.
+    pub(super) fn is_of_one_ref(&self) -> bool {
+        matches!(
+            self,
+            Self::NotPinned(_)
+                | Self::Tree { .. }
+                | Self::NoFile { .. }
+                | Self::Manifest { .. }
+                | Self::Assemble(AssembleError::Missing(_) | AssembleError::Altered { .. })
+                // Git's words for an object that is not there.
+                | Self::Remote(RemoteError::Server(_))
+        )
+    }
+
     /// Whether asking again for everything may help: something that the server was told is here is not.
     pub(super) fn is_a_gap(&self) -> bool {
         matches!(

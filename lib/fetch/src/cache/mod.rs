@@ -8,8 +8,9 @@
 //! ```
 //!
 //! An entry counts from the moment its empty file `complete` is there, which is written after everything else has been synced. So a
-//! power cut leaves an entry that counts or one that [`Cache::open`] removes. Nothing is written before a manifest is verified, and then
-//! only what it names. `basis` holds the commit and its small objects, so that the
+//! power cut leaves an entry that counts or one that does not. One with a manifest that does not count yet was begun: its chunks stay for
+//! the next try, over a restart too, until [`Cache::retain`] is called without it or room is needed. Nothing is written before a
+//! manifest is verified, and then only what it names. `basis` holds the commit and its small objects, so that the
 //! next fetch of the branch can tell the server what is here. Nothing read from here is believed: manifests are verified by their
 //! signatures again, chunks and files by their digests.
 
@@ -17,7 +18,7 @@ mod arrive;
 mod assemble;
 mod bring;
 mod sink;
-mod tip;
+pub(crate) mod tip;
 
 use std::{
     cell::RefCell,
@@ -96,8 +97,8 @@ fn folder_of(kind: Kind) -> &'static str {
 const KINDS: [Kind; 2] = [Kind::Payload, Kind::Artifact];
 
 impl<D: Disk> Cache<D> {
-    /// Opens the cache in `folder`, makes it if there is none, and removes entries that were never completed and chunks that no
-    /// entry needs: what a fetch left that was cut.
+    /// Opens the cache in `folder`, makes it if there is none, and removes what a power cut left: entries without a whole manifest, and
+    /// chunks that no entry names.
     ///
     /// # Errors
     /// The file system's. What cannot be removed is none: it does not count.
@@ -113,10 +114,13 @@ impl<D: Disk> Cache<D> {
             cache.disk.create_folder(&entries)?;
             for name in cache.disk.list(&entries)? {
                 let entry = entries.join(&name);
-                if name.parse::<Digest>().is_err()
-                    || cache.disk.size(&entry.join("complete")).is_err()
-                {
-                    let _ = cache.disk.remove_all(&entry);
+                match name.parse() {
+                    Ok(digest) if cache.is_complete(kind, digest) => {}
+                    Ok(digest) if cache.chunks_of(kind, digest).is_some() => {
+                        // It is put together anew from the chunks.
+                        let _ = cache.disk.remove(&cache.rootfs(digest));
+                    }
+                    _ => drop(cache.disk.remove_all(&entry)),
                 }
             }
         }
@@ -318,15 +322,16 @@ impl<D: Disk> Cache<D> {
         self.disk.sync_folder(folder(entry))
     }
 
-    /// The chunks that complete entries need. An entry whose manifest cannot be read needs who knows which: that is an error. One
-    /// that is damaged needs none.
+    /// The chunks that entries need, those that were begun included. An entry that counts and whose manifest cannot be read needs who
+    /// knows which: that is an error. One that is damaged needs none.
     fn used_chunks(&self) -> io::Result<HashSet<Digest>> {
         let mut used = HashSet::new();
         for kind in KINDS {
             for name in self.disk.list(&self.folder.join(folder_of(kind)))? {
-                let Some(digest) = name.parse().ok().filter(|&d| self.is_complete(kind, d)) else {
+                let Ok(digest) = name.parse() else {
                     continue;
                 };
+                let counts = self.is_complete(kind, digest);
                 match self.manifest_bytes(kind, digest) {
                     Ok(bytes) => used.extend(
                         Manifest::parse_unverified(&bytes)
@@ -334,7 +339,9 @@ impl<D: Disk> Cache<D> {
                             .flat_map(chunks)
                             .map(|chunk| chunk.sha256),
                     ),
-                    Err(EntryError::Read(_, error)) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(EntryError::Read(_, error))
+                        if counts && error.kind() != io::ErrorKind::NotFound =>
+                    {
                         return Err(error);
                     }
                     Err(_) => {}

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tree of the commit that a pin leads to, as far as it is needed before a chunk is looked at. Nothing in it is believed.
+//!
+//! `chunks` in it is a folder with them, or a file that says which Git object is which chunk: that is all there is behind a
+//! [`publish::manifest_ref`], so that nothing comes with it that is here.
 
 use std::collections::HashMap;
 
 use gix_hash::{Kind as Format, ObjectId};
-use racklet_trust::Digest;
+use racklet_trust::{Digest, Manifest};
 
 use super::{ArriveError, MAX_SIGNATURE, MAX_SIGNATURES};
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
     pack::{Kind as Object, Objects},
     publish,
     rack::{Snapshot, TreeError, ours},
+    remote,
     tree::{self, Layers},
 };
 
@@ -34,8 +38,10 @@ pub(super) struct Tip {
     small: Objects,
     /// Folders of chunks by their names, the first two digits of what is in them.
     folders: HashMap<String, ObjectId>,
-    /// Which Git object claims to be which chunk, as far as its folder is known.
+    /// Which Git object claims to be which chunk, as far as its folder is known or a list says it.
     chunks: HashMap<Digest, ObjectId>,
+    /// The list's objects, in the manifest's order.
+    list: Vec<ObjectId>,
 }
 
 /// How a chunk can be asked for.
@@ -45,6 +51,19 @@ pub(super) enum Way {
     Chunk(ObjectId),
     /// With all others in its folder, because what is in there is not known yet.
     Folder(ObjectId),
+}
+
+/// The list of chunks: one object's name a line. `None` where it is anything else.
+// untrusted: git_chunk_list
+pub(crate) fn read_list(bytes: &[u8], format: Format) -> Option<Vec<ObjectId>> {
+    let length = format.len_in_hex() + 1;
+    let lines = bytes.chunks(length);
+    lines
+        .map(|line| {
+            let hex = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
+            remote::id(hex, format)
+        })
+        .collect()
 }
 
 fn entries(source: &Layers, id: ObjectId, path: &str) -> Result<Vec<tree::Entry>, TreeError> {
@@ -58,7 +77,7 @@ pub(super) fn unknown(tip: ObjectId, source: &Layers) -> Result<Vec<ObjectId>, T
     let mut ids = Vec::new();
     for entry in entries(source, tree::of_commit(source, tip)?, "")? {
         match (entry.name.as_str(), entry.folder) {
-            (publish::MANIFEST_PATH, false) => ids.push(entry.id),
+            (publish::MANIFEST_PATH | publish::CHUNK_LIST, false) => ids.push(entry.id),
             (SIGNATURES, true) if known(&entry.id) => {
                 let files = entries(source, entry.id, "signatures/")?.into_iter();
                 let files = files.filter(is_signature).take(MAX_SIGNATURES);
@@ -114,7 +133,13 @@ impl Tip {
             small,
             folders: HashMap::new(),
             chunks: HashMap::new(),
+            list: Vec::new(),
         };
+        if let Some(list) = find(publish::CHUNK_LIST, false) {
+            let bytes = read(list.id, Object::Blob)?;
+            tip.list = read_list(&bytes, source.format).unwrap_or_default();
+            tip.small.insert(list.id, (Object::Blob, bytes));
+        }
         if let Some(folder) = find("chunks", true) {
             let bytes = read(folder.id, Object::Tree)?;
             tip.small.insert(folder.id, (Object::Tree, bytes));
@@ -130,6 +155,15 @@ impl Tip {
             }
         }
         Ok(tip)
+    }
+
+    /// Takes note of which chunk of the verified manifest each object of the list is. A list of another length is of no use.
+    pub(super) fn name(&mut self, manifest: &Manifest) {
+        let list = std::mem::take(&mut self.list);
+        if list.len() == super::chunks(manifest).count() {
+            let named = super::chunks(manifest).map(|chunk| chunk.sha256);
+            self.chunks.extend(named.zip(list));
+        }
     }
 
     /// Takes note of what is in a folder of chunks.

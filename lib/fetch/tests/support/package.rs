@@ -65,8 +65,64 @@ impl Package {
         Digest::of(&self.manifest.to_canonical())
     }
 
+    /// Publishes it as `racklet` does: its branch, and under `name` the small commit that says which object is which chunk.
+    pub fn publish_as(&self, repository: &Repository, signers: &[&Key], name: &str) -> String {
+        let is_small = |extra: &&(String, Vec<u8>)| !extra.0.contains('/');
+        let rest = self.extra.iter().filter(|extra| !is_small(extra));
+        let package = self.publish_with(repository, signers, rest);
+        let git = |args: &[&str]| {
+            let mut command = Command::new("git");
+            command.arg("-C").arg(&repository.bare).args(args);
+            command
+        };
+        let listed = run(&mut git(&["ls-tree", "-r", &package]));
+        let objects: BTreeMap<&str, &str> = listed
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .map(|(what, path)| (path, what.rsplit(' ').next().unwrap()))
+            .collect();
+        let list = publish::chunk_list(&self.manifest, |chunk| {
+            let path = publish::chunk_path(chunk);
+            Some((*objects.get(path.as_str())?).to_owned())
+        });
+        let mut files = vec![(publish::CHUNK_LIST.to_owned(), list.unwrap())];
+        for (path, object) in &objects {
+            if !path.starts_with("chunks/") {
+                let bytes = git(&["cat-file", "blob", object]).output().unwrap().stdout;
+                files.push(((*path).to_owned(), bytes));
+            }
+        }
+        files.retain(|(path, _)| self.extra.iter().all(|extra| extra.0 != *path));
+        files.extend(self.extra.iter().filter(is_small).cloned());
+        let commit = CommitInfo {
+            branch: name,
+            parent: Some(&package),
+            name: "Publisher",
+            email: "publisher@example.org",
+            time: 1_780_000_000 + self.manifest.version,
+            message: "publish\n",
+        };
+        let mut import = git(&["fast-import", "--quiet", "--done", "--force"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = &mut import.stdin.take().unwrap();
+        publish::write_fast_import(input, &commit, files.into_iter().map(Ok)).unwrap();
+        assert!(import.wait().unwrap().success());
+        run(&mut git(&["rev-parse", name]))
+    }
+
     /// Commits it on its branch in the served repository; returns the commit.
     pub fn publish(&self, repository: &Repository, signers: &[&Key]) -> String {
+        self.publish_with(repository, signers, &self.extra)
+    }
+
+    fn publish_with<'a>(
+        &self,
+        repository: &Repository,
+        signers: &[&Key],
+        extra: impl IntoIterator<Item = &'a (String, Vec<u8>)>,
+    ) -> String {
         let manifest = self.manifest.to_canonical();
         let mut files = vec![(publish::MANIFEST_PATH.to_owned(), manifest.clone())];
         for (n, key) in signers.iter().enumerate() {
@@ -78,7 +134,7 @@ impl Package {
         for (digest, bytes) in &self.chunks {
             files.push((publish::chunk_path(*digest), bytes.clone()));
         }
-        for extra in &self.extra {
+        for extra in extra {
             files.retain(|(path, _)| *path != extra.0);
             files.push(extra.clone());
         }

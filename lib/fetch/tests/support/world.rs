@@ -6,6 +6,7 @@ use racklet_fetch::{
     disk::Disk,
     limits::Limits,
     progress::Silent,
+    publish,
     remote::Remote,
 };
 use racklet_trust::{Digest, TrustRoot, Verified, manifest::Kind};
@@ -56,6 +57,17 @@ impl World {
 
     pub fn publish(&self, package: &Package, key: &str) {
         package.publish(&self.repository, &[&self.place.key(key)]);
+    }
+
+    /// Publishes it with the ref that stays.
+    pub fn publish_for_good(&self, package: &Package) {
+        let name = publish::manifest_ref(package.digest());
+        self.publish_as(package, &name);
+    }
+
+    pub fn publish_as(&self, package: &Package, name: &str) {
+        let key = self.place.key("payload");
+        package.publish_as(&self.repository, &[&key], name);
     }
 
     pub fn fetch<D: Disk>(
