@@ -19,6 +19,13 @@ pub(crate) enum GitError {
     Pipe(#[source] io::Error),
 }
 
+/// What became of a push.
+pub(crate) enum Pushed {
+    Taken,
+    /// By the server, with its reason.
+    Refused(String),
+}
+
 /// A repository's folder (its work tree's top, or a bare one).
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {
@@ -111,6 +118,31 @@ impl Repository {
         }
     }
 
+    /// Pushes, and tells a server that will not have this ref from one that cannot be reached. Chunks are compressed already: looking for
+    /// deltas among them and packing them once more costs seconds for every 100 MiB and saves nothing.
+    pub(crate) fn push(&self, args: &[&str]) -> Result<Pushed, GitError> {
+        let settings = ["-c", "pack.window=0", "-c", "pack.compression=0"];
+        let args = [&settings[..], &["push", "--porcelain"], args].concat();
+        let out = self
+            .command(&args)
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(GitError::Missing)?;
+        if out.status.success() {
+            return Ok(Pushed::Taken);
+        }
+        // git-push(1), "OUTPUT": a flag, source and destination, and a summary with the reason, between tabs.
+        let said = String::from_utf8_lossy(&out.stdout);
+        let refused = said.lines().find_map(|line| {
+            let (_, summary) = line.strip_prefix("!\t")?.split_once('\t')?;
+            summary.strip_prefix("[remote rejected] ")
+        });
+        match refused {
+            Some(reason) => Ok(Pushed::Refused(racklet_tell::text::lines(reason))),
+            None => Err(failed(args, b"see above")),
+        }
+    }
+
     /// Starts Git with a pipe to its input.
     pub(crate) fn feed<I: IntoIterator<Item = S> + Clone, S: AsRef<OsStr>>(
         &self,
@@ -161,11 +193,17 @@ impl Repository {
 }
 
 fn failed<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I, stderr: &[u8]) -> GitError {
-    let command: Vec<String> = args
+    let mut args = args
         .into_iter()
-        .take(3)
-        .map(|arg| arg.as_ref().to_string_lossy().into_owned())
-        .collect();
+        .map(|arg| arg.as_ref().to_string_lossy().into_owned());
+    let mut command = Vec::new();
+    while let Some(arg) = args.next().filter(|_| command.len() < 3) {
+        match arg.as_str() {
+            // A setting of ours, which is of no interest.
+            "-c" => drop(args.next()),
+            _ => command.push(arg),
+        }
+    }
     // It may pass on a server's words.
     let message = racklet_tell::text::lines(String::from_utf8_lossy(stderr).trim());
     GitError::Failed {

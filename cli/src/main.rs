@@ -13,6 +13,7 @@ mod git;
 mod history;
 mod identity;
 mod interrupt;
+mod lasting;
 mod objects;
 mod output;
 mod rack;

@@ -9,11 +9,18 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use racklet_fetch::rack::APPROVALS;
+use racklet_fetch::rack::{APPROVAL_BRANCHES, APPROVAL_FILE, APPROVALS, is_named_after_its_key};
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::history::{Repository, RootDocument};
 
 use crate::git;
+
+/// Where approvals are in a clone: in refs of their own, or in the server's branches. (In a repository without a work tree these are its own.)
+fn approval_folders() -> [String; 3] {
+    let branches = APPROVAL_BRANCHES;
+    let tracked = branches.replacen("refs/heads/", "refs/remotes/origin/", 1);
+    [APPROVALS.to_owned(), tracked, branches.to_owned()]
+}
 
 /// Longest object that is read; rack repositories are text, chunks are at most 1 MiB.
 const MAX_OBJECT: u64 = 20 << 20;
@@ -283,14 +290,32 @@ impl Repository for Objects {
     }
 
     fn approvals(&self, id: &ObjectId) -> Result<Vec<Vec<u8>>, ObjectError> {
-        let prefix = format!("{}{id}/", APPROVALS);
-        let listed = self
-            .repository
-            .text(["for-each-ref", "--format=%(objectname)", &prefix])?;
-        listed
-            .lines()
-            .filter_map(|id| self.blob(id).transpose())
-            .collect()
+        let folders = approval_folders().map(|folder| format!("{folder}{id}/"));
+        let format = "--format=%(objecttype) %(objectname) %(refname)";
+        let listed = self.repository.text(
+            ["for-each-ref", format]
+                .into_iter()
+                .chain(folders.iter().map(String::as_str))
+                .collect::<Vec<_>>(),
+        )?;
+        let mut approvals = Vec::new();
+        for line in listed.lines() {
+            let mut words = line.splitn(3, ' ');
+            let (Some(kind), Some(object), Some(name)) = (words.next(), words.next(), words.next())
+            else {
+                continue;
+            };
+            let armored = match kind {
+                "blob" => self.blob(object)?,
+                "commit" => match self.commit_tree(object)? {
+                    Some(tree) => self.file(&tree, APPROVAL_FILE)?,
+                    None => None,
+                },
+                _ => None,
+            };
+            approvals.extend(armored.filter(|armored| is_named_after_its_key(name, armored)));
+        }
+        Ok(approvals)
     }
 
     fn trust_tree(&self, tree: &ObjectId) -> Result<Option<ObjectId>, ObjectError> {

@@ -3,12 +3,13 @@
 
 use anyhow::Context;
 use clap::Args;
-use racklet_fetch::rack::approval_ref;
+use racklet_fetch::rack::{APPROVAL_FILE, approval_branch, approval_ref};
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::history::Repository;
 use racklet_trust::{Role, namespace};
 
 use crate::answer::Approved;
+use crate::lasting::{self, Lasting};
 use crate::objects::Objects;
 use crate::output::Output;
 use crate::rack::RackArgument;
@@ -17,7 +18,7 @@ use crate::ssh;
 /// Approve a commit of somebody else with your key
 ///
 /// Where the rack asks for more than one config key, a commit counts once enough different keys stand behind it: its own
-/// signature and approvals. An approval is a ref of its own, so the commit stays what it is.
+/// signature and approvals. An approval is a ref of its own (a branch, where the server takes no other), so the commit stays what it is.
 #[derive(Args)]
 pub(crate) struct Approve {
     /// The commit
@@ -59,16 +60,21 @@ impl Approve {
         // One ref for each key: approving twice changes nothing.
         let reference = approval_ref(&id, &key.public);
         rack.repository.run(["update-ref", &reference, &blob])?;
-        let next = if self.no_push {
-            format!("next: git push origin {reference}")
+        let (reference, next) = if self.no_push {
+            let next = format!("next: git push origin {reference}");
+            (reference, next)
         } else {
-            rack.repository.interactive([
-                "push",
-                "--quiet",
-                "origin",
-                &format!("+{reference}:{reference}"),
-            ])?;
-            "trays take it with the commit".to_owned()
+            let branch = approval_branch(&id, &key.public);
+            let file = (APPROVAL_FILE.to_owned(), armored);
+            let message = format!("approval of {id}\n");
+            let wrapped =
+                lasting::commit(&rack.repository, None, commit.time(), &message, [Ok(file)])?;
+            let lasting = Lasting {
+                of_its_own: (&blob, &reference),
+                as_branch: (&wrapped, &branch),
+            };
+            let taken = lasting.push(&rack.repository, "origin", output)?.to_owned();
+            (taken, "trays take it with the commit".to_owned())
         };
         let text = format!("approved {id} with {}\n{next}", key.shown());
         output.answer(

@@ -6,6 +6,7 @@
     reason = "the lint spares #[test] functions but not their helpers, and here is nothing else"
 )]
 
+mod branches;
 mod checking;
 mod fake;
 mod images;

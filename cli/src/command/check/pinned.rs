@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The payloads and images that a rack pins, judged as a tray would, from the refs of this clone that trays look at.
 
+use std::collections::HashMap;
+
+use racklet_fetch::publish::CHUNK_LIST;
 use racklet_rack::{Pin, RackState};
+use racklet_trust::commit::ObjectId;
 use racklet_trust::manifest::{Kind, Machine};
 use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 
@@ -161,12 +165,19 @@ fn package(
             .accept(&machine)
             .map_err(|error| error.to_string())?;
     }
+    let names = chunk_names(objects, &tree, &manifest).map_err(failed)?;
     for file in &manifest.files {
         let mut whole = ring::digest::Context::new(&ring::digest::SHA256);
         for chunk in &file.chunks {
             let path = racklet_fetch::publish::chunk_path(chunk.sha256);
-            let bytes = objects
-                .file(&tree, &path)
+            let bytes = match &names {
+                Some(names) => match names.get(&chunk.sha256) {
+                    Some(object) => objects.blob(object),
+                    None => Ok(None),
+                },
+                None => objects.file(&tree, &path),
+            };
+            let bytes = bytes
                 .map_err(failed)?
                 .ok_or_else(|| format!("{path} is missing"))?;
             let mut out = vec![0; chunk.length as usize];
@@ -182,4 +193,22 @@ fn package(
         }
     }
     Ok(manifest)
+}
+
+/// Which object is which chunk, where the commit has a list of them in place of the chunks.
+fn chunk_names(
+    objects: &Objects,
+    tree: &str,
+    manifest: &Manifest,
+) -> Result<Option<HashMap<Digest, String>>, crate::objects::ObjectError> {
+    let Some(list) = objects.file(tree, CHUNK_LIST)? else {
+        return Ok(None);
+    };
+    let list = String::from_utf8_lossy(&list);
+    let chunks = manifest.files.iter().flat_map(|file| &file.chunks);
+    // Whoever may push wrote the list: what is no object's name is none.
+    let named = chunks
+        .zip(list.lines())
+        .filter_map(|(chunk, line)| Some((chunk.sha256, ObjectId::from_hex(line)?.to_string())));
+    Ok(Some(named.collect()))
 }

@@ -4,25 +4,24 @@
 //! The commit is a function of the package and of the branch's tip: author, time and message come from the manifest, so
 //! that two people who publish the same package make the same commit.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use racklet_fetch::publish::{CommitInfo, manifest_ref, write_fast_import};
+use racklet_fetch::publish::{CHUNK_LIST, chunk_list, manifest_branch, manifest_ref};
 use racklet_image::package::Package;
-use racklet_trust::Manifest;
 use racklet_trust::manifest::Kind;
+use racklet_trust::{Digest, Manifest};
 
 use super::judge::{open, usable};
 use crate::answer::Published;
-use crate::git::Repository;
+use crate::git::{Pushed, Repository};
 use crate::interrupt;
+use crate::lasting::{self, Lasting};
 use crate::output::{Output, size};
 use crate::rack::RackArgument;
-
-/// Where the branch is put together before it is looked at.
-const SCRATCH: &str = "refs/racklet/publishing";
 
 #[derive(Args)]
 pub(crate) struct Publish {
@@ -93,33 +92,54 @@ impl Publish {
             }
         };
         let branch = format!("refs/heads/{kind}/{}", package.manifest().name);
-        let parent = match self.no_push {
-            true => repository.commit(&branch),
-            false => remote_tip(&repository, &absolute, &branch, rack.is_none(), output)?,
+        let names = [
+            branch.clone(),
+            manifest_ref(package.digest()),
+            manifest_branch(package.digest()),
+        ];
+        let [parent, own, as_branch] = match self.no_push {
+            true => [repository.commit(&branch), None, None],
+            false => listed(&repository, &absolute, &names)?,
         };
         if let Some(parent) = &parent {
+            bring(
+                &repository,
+                &absolute,
+                &branch,
+                parent,
+                rack.is_none(),
+                output,
+            )?;
             not_lower(&repository, &package, parent, &self.directory)?;
         }
-        let (commit, changed) = commit(&repository, &package, &branch, parent.as_deref(), output)?;
-        if !self.no_push && changed {
-            output.note(&format!("pushing {branch} to {absolute}"));
-            let lease = format!(
-                "--force-with-lease={branch}:{}",
-                parent.as_deref().unwrap_or_default()
-            );
-            repository.interactive([
-                "push",
-                output.git_progress(),
-                &lease,
-                &absolute,
-                &format!("{commit}:{branch}"),
-                // What a rack pins stays to be found when the branch has moved on.
-                &format!("+{commit}:{}", manifest_ref(package.digest())),
-            ])?;
-        }
-        if !self.no_push && target_is_origin {
-            // `racklet check` looks where trays look.
-            repository.run(["update-ref", &manifest_ref(package.digest()), &commit])?;
+        let (commit, mut changed) =
+            commit(&repository, &package, &branch, parent.as_deref(), output)?;
+        if !self.no_push {
+            let list = list(&repository, &package, &commit)?;
+            // First of all, and whenever it is not there: what a rack pins must be found when the branch has moved on.
+            if ![own, as_branch].contains(&Some(list.clone())) {
+                let lasting = Lasting {
+                    of_its_own: (&list, &names[1]),
+                    as_branch: (&list, &names[2]),
+                };
+                output.note(&format!("pushing it to {absolute}"));
+                let taken = lasting.push(&repository, &absolute, output)?;
+                output.note(&format!("it stays as {taken}"));
+                changed = true;
+            }
+            if parent.as_ref() != Some(&commit) {
+                let tip = parent.as_deref().unwrap_or_default();
+                let lease = format!("--force-with-lease={branch}:{tip}");
+                let refspec = format!("{commit}:{branch}");
+                let args = [output.git_progress(), &lease, &absolute, &refspec];
+                if let Pushed::Refused(reason) = repository.push(&args)? {
+                    bail!("git push {absolute}: {branch} is refused ({reason})");
+                }
+            }
+            if target_is_origin {
+                // `racklet check` looks where trays look.
+                repository.run(["update-ref", &names[1], &list])?;
+            }
         }
         let what = format!(
             "{kind} {} version {}",
@@ -186,33 +206,77 @@ fn object_format(repository: &Repository, url: &str) -> anyhow::Result<&'static 
     Ok(if name.len() == 40 { "sha1" } else { "sha256" })
 }
 
-/// The tip of `branch` at `url`, with its commit here.
-fn remote_tip(
+/// What the refs of these names are at `url`.
+fn listed<const N: usize>(
+    repository: &Repository,
+    url: &str,
+    names: &[String; N],
+) -> anyhow::Result<[Option<String>; N]> {
+    let command = ["ls-remote", url].into_iter();
+    let listed = repository
+        .text(
+            command
+                .chain(names.iter().map(String::as_str))
+                .collect::<Vec<_>>(),
+        )
+        .with_context(|| format!("ask {url} for {}", names.join(", ")))?;
+    let lines: Vec<(&str, &str)> = listed.lines().filter_map(|l| l.split_once('\t')).collect();
+    Ok(names.each_ref().map(|name| {
+        let line = lines.iter().find(|(_, listed)| listed == name);
+        line.map(|(id, _)| (*id).to_owned())
+    }))
+}
+
+/// The commit that is the tip of `branch` at `url`, unless it is here.
+fn bring(
     repository: &Repository,
     url: &str,
     branch: &str,
+    tip: &str,
     scratch: bool,
     output: Output,
-) -> anyhow::Result<Option<String>> {
-    let listed = repository
-        .text(["ls-remote", url, branch])
-        .with_context(|| format!("ask {url} for {branch}"))?;
-    let Some(tip) = listed.split_whitespace().next().map(str::to_owned) else {
-        return Ok(None);
-    };
-    if repository.commit(&tip).is_none() {
-        output.note(&format!("fetching the present {branch}"));
-        let mut arguments = vec!["fetch", "--quiet", "--no-tags"];
-        if scratch {
-            // Never in the user's repository: that would make it a shallow one.
-            arguments.push("--depth=1");
-        }
-        arguments.extend([url, branch]);
-        repository
-            .run(&arguments)
-            .with_context(|| format!("fetch {branch} from {url}"))?;
+) -> anyhow::Result<()> {
+    if repository.commit(tip).is_some() {
+        return Ok(());
     }
-    Ok(Some(tip))
+    output.note(&format!("fetching the present {branch}"));
+    let mut arguments = vec!["fetch", "--quiet", "--no-tags"];
+    if scratch {
+        // Never in the user's repository: that would make it a shallow one.
+        arguments.push("--depth=1");
+    }
+    arguments.extend([url, branch]);
+    repository
+        .run(&arguments)
+        .with_context(|| format!("fetch {branch} from {url}"))?;
+    Ok(())
+}
+
+/// The commit that the manifest's own ref points to: manifest, signatures, and which object of `package` is which chunk.
+fn list(repository: &Repository, package: &Package, commit: &str) -> anyhow::Result<String> {
+    let listed = repository.text(["ls-tree", "-r", commit, "--", "chunks/"])?;
+    // `<mode> SP <kind> SP <object> TAB <path>`; the path ends in the chunk's digest.
+    let objects: HashMap<&str, &str> = listed
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .filter_map(|(what, path)| Some((path.rsplit('/').next()?, what.rsplit(' ').next()?)))
+        .collect();
+    let object = |chunk: Digest| Some((*objects.get(chunk.to_string().as_str())?).to_owned());
+    let list = chunk_list(package.manifest(), object).context("a chunk is not in the commit")?;
+    let small = package.tree()?.into_iter();
+    let small = small.filter(|path| !path.starts_with("chunks/"));
+    let files = small
+        .map(|path| {
+            let bytes = fs::read(package.directory().join(&path))?;
+            Ok((path, bytes))
+        })
+        .chain([Ok((CHUNK_LIST.to_owned(), list))]);
+    let manifest = package.manifest();
+    let message = format!(
+        "{}: {} version {}, its chunks\n",
+        manifest.kind, manifest.name, manifest.version
+    );
+    lasting::commit(repository, Some(commit), manifest.created, &message, files)
 }
 
 /// Commits the package on top of `parent`; says whether anything is new.
@@ -231,30 +295,14 @@ fn commit(
         manifest.version,
         package.digest()
     );
-    let info = CommitInfo {
-        branch: SCRATCH,
-        parent,
-        name: "racklet",
-        email: "racklet@localhost",
-        time: manifest.created,
-        message: &message,
-    };
     let bar = output.bytes("writing chunks", package.transfer_size());
     let files = package.tree()?.into_iter().map(|path| {
         let contents = fs::read(package.directory().join(&path))?;
         bar.inc(contents.len() as u64);
         Ok((path, contents))
     });
-    // An older attempt's leftover would be taken for our parent.
-    repository.run(["update-ref", "-d", SCRATCH])?;
-    repository
-        .feed(["fast-import", "--quiet", "--done"], |mut input| {
-            write_fast_import(&mut input, &info, files)
-        })
-        .context("write the commit")?;
+    let commit = lasting::commit(repository, parent, manifest.created, &message, files)?;
     bar.finish_and_clear();
-    let commit = repository.text(["rev-parse", SCRATCH])?;
-    repository.run(["update-ref", "-d", SCRATCH])?;
     let tree = |commit: &str| repository.text(["rev-parse", &format!("{commit}^{{tree}}")]);
     if let Some(parent) = parent
         && tree(parent)? == tree(&commit)?

@@ -2,17 +2,24 @@
 //! Which refs of the rack's server a clone has: the branch with the rack, approvals, and the packages that the rack pins. Not
 //! the branches of payloads and images: they carry every version ever published.
 
-use racklet_fetch::publish::manifest_ref;
-use racklet_fetch::rack::APPROVALS;
+use racklet_fetch::publish::{manifest_branch, manifest_ref};
+use racklet_fetch::rack::{APPROVAL_BRANCHES, APPROVALS};
 use racklet_rack::Pin;
+use racklet_trust::Digest;
 
 use crate::git::{GitError, Repository};
 use crate::output::Output;
 use crate::rack::{Rack, parse};
 use racklet_tell::error::chain;
 
-/// Kinds of packages, which are also the folders of their branches.
-const KINDS: [&str; 3] = ["payload", "artifact", "bootstrap"];
+/// Folders of branches with packages: those that move on, by kind, and those that stay, where a server takes no other refs.
+const PACKAGES: [&str; 4] = ["payload", "artifact", "bootstrap", "racklet/manifests"];
+
+/// What brings the approvals that are branches.
+fn approval_branches() -> String {
+    let tracked = APPROVAL_BRANCHES.replacen("refs/heads/", "refs/remotes/origin/", 1);
+    format!("+{APPROVAL_BRANCHES}*:{tracked}*")
+}
 
 /// Tells `git fetch` what to bring: approvals as well, and packages only when they are asked for.
 pub(crate) fn configure(repository: &Repository) -> Result<(), GitError> {
@@ -25,8 +32,9 @@ pub(crate) fn configure(repository: &Repository) -> Result<(), GitError> {
     // Where only some branches are fetched (`git clone --single-branch`) there is nothing to leave out.
     let all = present.lines().any(|line| line.contains("refs/heads/*"));
     let mut wanted = vec![format!("+{APPROVALS}*:{APPROVALS}*")];
-    if all {
-        wanted.extend(KINDS.map(|kind| format!("^refs/heads/{kind}/*")));
+    match all {
+        true => wanted.extend(PACKAGES.map(|folder| format!("^refs/heads/{folder}/*"))),
+        false => wanted.push(approval_branches()),
     }
     for line in wanted {
         if !present.lines().any(|known| known == line) {
@@ -34,8 +42,8 @@ pub(crate) fn configure(repository: &Repository) -> Result<(), GitError> {
         }
     }
     // What a plain clone brought already: Git may throw it away once nothing names it.
-    for kind in KINDS {
-        let folder = format!("refs/remotes/origin/{kind}/");
+    for folder in PACKAGES {
+        let folder = format!("refs/remotes/origin/{folder}/");
         let known = repository.text(["for-each-ref", "--format=%(refname)", &folder])?;
         for name in known.lines() {
             repository.run(["update-ref", "-d", name])?;
@@ -50,35 +58,42 @@ pub(crate) fn fetch(rack: &Rack, output: Output) {
     if repository.config("remote.origin.url").is_none() {
         return;
     }
-    let mut wanted = vec![format!("+{APPROVALS}*:{APPROVALS}*")];
-    // Pins are only names of what is fetched: nothing is believed because of them.
-    let state = rack.work_tree().ok().and_then(|files| parse(&files).ok());
-    wanted.extend(
-        state
-            .iter()
-            .flat_map(pinned)
-            .map(|name| format!("+{name}:{name}")),
-    );
-    for refspec in wanted {
-        let fetched = repository.run(["fetch", "--quiet", "--no-tags", "origin", &refspec]);
+    let bring = |refspec: &str| {
+        // Without the empty map, Git makes tracking branches of what is named here as well.
+        let how = ["fetch", "--quiet", "--no-tags", "--refmap="];
+        repository.run([&how[..], &["origin", refspec]].concat())
+    };
+    let say = |fetched: Result<Vec<u8>, GitError>| {
         if let Err(error) = fetched {
             output.note(&format!("not fetched: {}", chain(&error)));
         }
+    };
+    for refspec in [format!("+{APPROVALS}*:{APPROVALS}*"), approval_branches()] {
+        say(bring(&refspec));
+    }
+    // Pins are only names of what is fetched: nothing is believed because of them.
+    let state = rack.work_tree().ok().and_then(|files| parse(&files).ok());
+    for digest in state.iter().flat_map(pinned) {
+        let name = manifest_ref(digest);
+        let branch = manifest_branch(digest);
+        let fetched = bring(&format!("+{name}:{name}"));
+        // Where the server takes nothing but branches, it is one. What is said is about the first.
+        say(fetched.or_else(|error| bring(&format!("+{branch}:{name}")).map_err(|_| error)));
     }
 }
 
-/// The refs of all packages that the rack pins and that are in its own repository.
-fn pinned(state: &racklet_rack::RackState) -> Vec<String> {
+/// The manifests of all packages that the rack pins and that are in its own repository.
+fn pinned(state: &racklet_rack::RackState) -> Vec<Digest> {
     let payloads = state.releases.values().map(|release| &release.payload);
     let images = state.workloads.values().map(|workload| &workload.rootfs);
-    let mut names: Vec<String> = payloads
+    let mut digests: Vec<Digest> = payloads
         .chain(images)
         .filter(|pin| pin.repository.is_none())
-        .map(name)
+        .map(|pin| pin.manifest.into())
         .collect();
-    names.sort();
-    names.dedup();
-    names
+    digests.sort();
+    digests.dedup();
+    digests
 }
 
 /// Where a pinned package stays to be found when its branch has moved on; trays look there first.
