@@ -6,13 +6,15 @@
 //!                                                          accepted like a head, then c2, then the head
 //! ```
 //!
-//! What one stretch brings is bounded by [`Limits`]; how many there are is not. A commit on the way is fit to be accepted when all ways
+//! What one stretch brings is bounded by [`AT_ONCE`]; how many there are is not. Where the server leaves out what it is asked to, a stretch
+//! comes without the folders of its commits, of which only `trust` decides anything ([`sparse`]): a rack of 4,096 workloads has 200 KB of names
+//! in each commit. A commit on the way is fit to be accepted when all ways
 //! back from the head lead through it: what was begun beside it could not be merged behind it. Where such commits are is asked of the
 //! server ([`Boundary`]), by doubling the distance from the head until the accepted one is passed, then again from what was found. Where
 //! several commits are equally far, as with branches that are merged, a piece of the history there is fetched and looked at ([`waist`]).
 //! The server may lie: what it names is verified like any head, and the questions are counted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use gix_hash::{Kind as Format, ObjectId};
 
@@ -28,6 +30,10 @@ use crate::{
 
 /// Commits in the first stretch that is tried when everything at once was too much.
 const FIRST: u32 = 1024;
+/// Bytes, unpacked, that are held of a history at once. Only a single commit may be as large as [`Limits`] say: it has no half.
+const AT_ONCE: u64 = 16 << 20;
+/// Folders asked for at once: a request of 75 KB.
+const FOLDERS: usize = 1000;
 /// Commits on the way that are remembered; each is half as far as the one before it, so that this is never reached.
 const MOST_TARGETS: usize = 40;
 /// No history is longer.
@@ -58,12 +64,21 @@ impl Way {
         let known = accepted.objects();
         self.begin(from, head);
         loop {
+            let most = match self.stretch {
+                Some(1) => u64::MAX,
+                _ => AT_ONCE,
+            };
+            let bounds = Limits {
+                inflated: limits.inflated.min(most),
+                held: limits.held.min(most),
+                ..limits.clone()
+            };
             if let Some(stretch) = self.stretch {
                 let mut look = Lookout {
                     remote: &mut *remote,
                     from,
                     stretch,
-                    limits,
+                    limits: &bounds,
                     progress: &mut *progress,
                 };
                 match look.out(&mut self.targets) {
@@ -77,7 +92,12 @@ impl Way {
                 have: &[from],
                 depth: None,
             };
-            match remote.fetch(&want, limits, &mut Bases(&known), progress) {
+            let mut bases = Bases(&known);
+            let came = match self.stretch.is_some() && remote.filters()? {
+                true => sparse(remote, &want, &known, [&bounds, limits], progress),
+                false => remote.fetch(&want, &bounds, &mut bases, progress),
+            };
+            match came {
                 Ok(new) if commits(&new) > limits.commits && self.narrow() => {}
                 Err(error) if is_too_much(&error) && self.narrow() => {}
                 other => return Ok((target, other?)),
@@ -110,6 +130,46 @@ impl Way {
         self.stretch = Some(shorter);
         true
     }
+}
+
+/// A stretch without the folders on the way: first commits with the tree at the top of each, then what is in their folders `trust`, and
+/// everything that the last one has. Bounds are those of the first question and of the others.
+fn sparse(
+    remote: &mut Remote,
+    want: &Want<'_>,
+    known: &Objects,
+    [bounds, limits]: [&Limits; 2],
+    progress: &mut dyn Progress,
+) -> Result<Objects, RemoteError> {
+    let mut bases = Bases(known);
+    let filter = Some("tree:1");
+    let mut new = remote.fetch_without(filter, want, bounds, &mut bases, progress)?;
+    let mut ids: BTreeSet<ObjectId> = new
+        .iter()
+        .filter(|(_, (kind, _))| *kind == Kind::Commit)
+        .filter_map(|(id, (_, commit))| {
+            let format = id.kind();
+            let top = gix_object::CommitRefIter::from_bytes(commit, format).tree_id();
+            let top = top.ok()?;
+            let (_, bytes) = new.get(&top).or_else(|| known.get(&top))?;
+            // A tree that is no good is said to be that by whoever judges the commit.
+            let mut entries = gix_object::TreeRefIter::from_bytes(bytes, format);
+            let trust = entries.find_map(|entry| entry.ok().filter(|it| it.filename == "trust"));
+            trust.map(|entry| entry.oid.to_owned())
+        })
+        .filter(|id| !known.contains_key(id) && !new.contains_key(id))
+        .collect();
+    ids.extend(want.ids);
+    let ids: Vec<ObjectId> = ids.into_iter().collect();
+    for ids in ids.chunks(FOLDERS) {
+        let want = Want {
+            ids,
+            have: want.have,
+            depth: Some(1),
+        };
+        new.extend(remote.fetch(&want, limits, &mut bases, progress)?);
+    }
+    Ok(new)
 }
 
 /// Asks for commits on the way.

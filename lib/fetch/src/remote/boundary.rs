@@ -41,9 +41,14 @@ impl Remote {
         limits: &Limits,
         progress: &mut dyn Progress,
     ) -> Result<Objects, RemoteError> {
+        let filters = self.filters()?;
         let mut request = Self::command("fetch", self.format()?);
         put(&mut request, "no-progress");
         put(&mut request, "ofs-delta");
+        if filters {
+            // Only commits are looked at.
+            put(&mut request, "filter tree:0");
+        }
         put(&mut request, &format!("want {tip}"));
         for id in cut {
             put(&mut request, &format!("shallow {id}"));

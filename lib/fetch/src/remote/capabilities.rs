@@ -16,8 +16,16 @@ const MAX_REDIRECTS: usize = 3;
 /// Largest answer that only lists capabilities.
 pub(super) const MAX_CAPABILITIES: u64 = 64 * 1024;
 
+/// What a server says of itself, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Capabilities {
+    pub(super) format: Format,
+    /// Whether it leaves out what is asked to be left out (`uploadpack.allowFilter`, which git has off unless told otherwise).
+    pub(super) filters: bool,
+}
+
 impl Remote {
-    pub(super) fn capabilities(&mut self, until: Until) -> Result<Format, RemoteError> {
+    pub(super) fn capabilities(&mut self, until: Until) -> Result<Capabilities, RemoteError> {
         for _ in 0..=MAX_REDIRECTS {
             let url = self.url.clone();
             let sent = self.client.send(&Request {
@@ -39,7 +47,7 @@ impl Remote {
     }
 }
 
-fn read_capabilities(body: Body<'_>) -> Result<Format, RemoteError> {
+fn read_capabilities(body: Body<'_>) -> Result<Capabilities, RemoteError> {
     let mut lines = Lines::new(body);
     let mut line = lines.next()?;
     if line.text() == Some("# service=git-upload-pack") {
@@ -51,7 +59,10 @@ fn read_capabilities(body: Body<'_>) -> Result<Format, RemoteError> {
     if line.text() != Some("version 2") {
         return Err(RemoteError::Version);
     }
-    let mut format = Format::Sha1;
+    let mut found = Capabilities {
+        format: Format::Sha1,
+        filters: false,
+    };
     loop {
         let line = lines.next()?;
         if line == Line::Flush {
@@ -60,15 +71,18 @@ fn read_capabilities(body: Body<'_>) -> Result<Format, RemoteError> {
         let capability = line
             .text()
             .ok_or(RemoteError::Line("a capability is not text"))?;
-        match capability.strip_prefix("object-format=") {
-            Some("sha1") => format = Format::Sha1,
-            Some("sha256") => format = Format::Sha256,
-            Some(other) => return Err(RemoteError::Format(other.chars().take(20).collect())),
-            None => {}
+        match capability.split_once('=') {
+            Some(("object-format", "sha1")) => found.format = Format::Sha1,
+            Some(("object-format", "sha256")) => found.format = Format::Sha256,
+            Some(("object-format", other)) => {
+                return Err(RemoteError::Format(other.chars().take(20).collect()));
+            }
+            Some(("fetch", words)) => found.filters = words.split(' ').any(|it| it == "filter"),
+            _ => {}
         }
     }
     lines.into_inner().finish().map_err(HttpError::from_io)?;
-    Ok(format)
+    Ok(found)
 }
 
 /// The address that a redirect of [`INFO_REFS`] leads to, where it stays on the same server.

@@ -23,7 +23,10 @@ use crate::{
     url::HttpsUrl,
 };
 
-use self::{capabilities::MAX_CAPABILITIES, error::from_pack};
+use self::{
+    capabilities::{Capabilities, MAX_CAPABILITIES},
+    error::from_pack,
+};
 pub use self::{config::RemoteConfig, error::RemoteError};
 
 /// Largest listing of refs whose names are known: some 100,000 lines. What is not one of them is dropped as it comes.
@@ -52,7 +55,7 @@ pub(crate) struct Want<'a> {
 pub struct Remote {
     url: HttpsUrl,
     client: Client,
-    format: Option<Format>,
+    capabilities: Option<Capabilities>,
     /// Set by the question for the capabilities: the listing behind it shares its time.
     questions: Option<Until>,
 }
@@ -78,7 +81,7 @@ impl Remote {
                 config.resolver.clone(),
                 config.pulse.clone(),
             ),
-            format: None,
+            capabilities: None,
             questions: None,
         })
     }
@@ -111,14 +114,23 @@ impl Remote {
     /// # Errors
     /// [`RemoteError`] when the server cannot be reached or does not speak protocol version 2.
     pub fn format(&mut self) -> Result<Format, RemoteError> {
-        if let Some(format) = self.format {
-            return Ok(format);
+        Ok(self.known()?.format)
+    }
+
+    /// Whether it leaves out what is asked to be left out.
+    pub(crate) fn filters(&mut self) -> Result<bool, RemoteError> {
+        Ok(self.known()?.filters)
+    }
+
+    fn known(&mut self) -> Result<Capabilities, RemoteError> {
+        if let Some(known) = self.capabilities {
+            return Ok(known);
         }
         let until = self.for_questions();
-        let format = self.capabilities(until)?;
-        self.format = Some(format);
+        let known = self.capabilities(until)?;
+        self.capabilities = Some(known);
         self.questions = Some(until);
-        Ok(format)
+        Ok(known)
     }
 
     /// A request's first lines.
@@ -215,8 +227,23 @@ impl Remote {
         place: &mut dyn Place,
         progress: &mut dyn Progress,
     ) -> Result<Objects, RemoteError> {
+        self.fetch_without(None, want, limits, place, progress)
+    }
+
+    /// As [`Self::fetch`], without what `filter` leaves out (git-rev-list(1), `--filter`), where the server does that.
+    pub(crate) fn fetch_without(
+        &mut self,
+        filter: Option<&str>,
+        want: &Want<'_>,
+        limits: &Limits,
+        place: &mut dyn Place,
+        progress: &mut dyn Progress,
+    ) -> Result<Objects, RemoteError> {
         let format = self.format()?;
         let mut request = Self::command("fetch", format);
+        if let Some(filter) = filter.filter(|_| self.capabilities.is_some_and(|it| it.filters)) {
+            put(&mut request, &format!("filter {filter}"));
+        }
         for word in ["no-progress", "ofs-delta", "thin-pack"] {
             put(&mut request, word);
         }

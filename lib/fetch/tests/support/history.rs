@@ -38,6 +38,32 @@ impl Signer {
     }
 }
 
+/// A folder of many files, being changed.
+pub struct Folder {
+    bytes: Vec<u8>,
+    /// Where each entry's object is named.
+    entries: Vec<usize>,
+    /// Where it was written last, and on how many others that is built.
+    deltas: Option<(usize, usize)>,
+}
+
+impl Folder {
+    /// So many files with the same object.
+    pub fn new(files: usize, id: ObjectId) -> Self {
+        let (mut bytes, mut entries) = (Vec::new(), Vec::new());
+        for n in 0..files {
+            bytes.extend(format!("100644 workload-{n:06}.yaml\0").into_bytes());
+            entries.push(bytes.len());
+            bytes.extend(id.as_slice());
+        }
+        Self {
+            bytes,
+            entries,
+            deltas: None,
+        }
+    }
+}
+
 /// A pack being written, of a SHA-256 repository.
 pub struct History {
     objects: u32,
@@ -64,19 +90,89 @@ impl History {
             Kind::Tree => 2,
             _ => 3,
         };
-        let mut size = bytes.len() >> 4;
-        let mut byte = number << 4 | u8::try_from(bytes.len() & 0x0f).unwrap();
+        self.start(number, bytes.len());
+        self.packed(bytes);
+        gix_object::compute_hash(Format::Sha256, kind, bytes).unwrap()
+    }
+
+    /// Type and size of an object (gitformat-pack.txt).
+    fn start(&mut self, number: u8, length: usize) {
+        let mut size = length >> 4;
+        let mut byte = number << 4 | u8::try_from(length & 0x0f).unwrap();
         while size > 0 {
             self.pack.push(byte | 0x80);
             byte = u8::try_from(size & 0x7f).unwrap();
             size >>= 7;
         }
         self.pack.push(byte);
+    }
+
+    fn packed(&mut self, bytes: &[u8]) {
         let mut zlib = ZlibEncoder::new(&mut self.pack, Compression::fast());
         zlib.write_all(bytes).unwrap();
         zlib.finish().unwrap();
         self.objects += 1;
-        gix_object::compute_hash(Format::Sha256, kind, bytes).unwrap()
+    }
+
+    /// The same folder with another object as its entry `n`, as a delta: a large folder that changes often, as Git stores it.
+    pub fn edit(&mut self, folder: &mut Folder, n: usize, id: ObjectId) -> ObjectId {
+        let at = folder.entries[n];
+        folder.bytes[at..at + 32].copy_from_slice(id.as_slice());
+        let offset = self.pack.len();
+        match folder.deltas {
+            // Git makes no longer chains of its own.
+            Some((base, depth)) if depth < 40 => {
+                let length = folder.bytes.len();
+                let copy = |from: usize, count: usize| {
+                    let bytes = [from, from >> 8, from >> 16, count, count >> 8, count >> 16];
+                    let bytes = bytes.map(|byte| u8::try_from(byte & 0xff).unwrap());
+                    [
+                        0x80 | 0x77,
+                        bytes[0],
+                        bytes[1],
+                        bytes[2],
+                        bytes[3],
+                        bytes[4],
+                        bytes[5],
+                    ]
+                };
+                let size = |mut size: usize| {
+                    let mut bytes = Vec::new();
+                    while size > 0x7f {
+                        bytes.push(u8::try_from(size & 0x7f).unwrap() | 0x80);
+                        size >>= 7;
+                    }
+                    bytes.push(u8::try_from(size).unwrap());
+                    bytes
+                };
+                let mut delta = [size(length), size(length)].concat();
+                delta.extend(copy(0, at));
+                delta.push(32);
+                delta.extend(id.as_slice());
+                if at + 32 < length {
+                    delta.extend(copy(at + 32, length - at - 32));
+                }
+                self.start(6, delta.len());
+                let mut distance = offset - base;
+                let mut bytes = vec![u8::try_from(distance & 0x7f).unwrap()];
+                while distance > 0x7f {
+                    distance = (distance >> 7) - 1;
+                    bytes.push(u8::try_from(distance & 0x7f).unwrap() | 0x80);
+                }
+                bytes.reverse();
+                self.pack.extend(bytes);
+                self.packed(&delta);
+                folder.deltas = Some((offset, depth + 1));
+            }
+            _ => {
+                self.start(2, folder.bytes.len());
+                let bytes = std::mem::take(&mut folder.bytes);
+                self.packed(&bytes);
+                folder.bytes = bytes;
+                folder.deltas = Some((offset, 0));
+            }
+        }
+        gix_object::compute_hash(Format::Sha256, Kind::Tree, &folder.bytes).unwrap()
     }
 
     pub fn blob(&mut self, bytes: &[u8]) -> ObjectId {
