@@ -38,6 +38,9 @@ const MAX_ASKED: usize = 4000;
 const MAX_KEYS: usize = 4 * root::MAX_KEYS;
 /// The largest blob that is fetched; an armored signature has some 300 bytes.
 const MAX_BLOB: u64 = 16 * 1024;
+/// What an approval takes on average, with the commit and the folder around it in a branch: some 600 bytes; and as much more for a pack.
+const MAX_APPROVAL: u64 = 2048;
+const SLACK: u64 = 256 * 1024;
 /// Questions and packs more that are asked for to get around what is no approval.
 const MAX_AROUND: usize = 256;
 
@@ -95,12 +98,17 @@ pub(super) fn fetch(
     let by_object: Vec<_> = found.by_object.into_iter().collect();
     let mut open: Vec<&[_]> = by_object.chunks(MAX_ASKED).collect();
     let mut around = 0;
-    let limits = Limits {
-        object: MAX_BLOB,
-        ..limits.clone()
-    };
     while let Some(page) = open.pop() {
         let ids: Vec<ObjectId> = page.iter().map(|(id, _)| *id).collect();
+        // What is no approval is found out before it takes memory.
+        let most = SLACK + MAX_APPROVAL * ids.len() as u64;
+        let limits = Limits {
+            response: limits.response.min(most),
+            object: MAX_BLOB,
+            inflated: limits.inflated.min(most),
+            held: limits.held.min(most),
+            ..limits.clone()
+        };
         let want = Want {
             ids: &ids,
             have: &[],
