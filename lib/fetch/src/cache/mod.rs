@@ -15,6 +15,7 @@
 //! signatures again, chunks and files by their digests.
 
 mod arrive;
+mod ask;
 mod assemble;
 mod bring;
 mod sink;
