@@ -205,7 +205,7 @@ impl Source {
     /// A conversation with the server of something pinned, as long as its turn is.
     pub(super) fn remote_for(&self, pin: &rack::Pin) -> Result<Remote, NotBrought> {
         let mut config = self.follower.config_for(pin)?;
-        config.timeouts.pack = Timeouts::default().pack;
+        config.timeouts = Timeouts::default();
         config.pulse = Arc::new(Nudges(Arc::clone(&self.shared)));
         let mut remote = Remote::new(&config)?;
         let turn = self.brought.turn(pin.manifest.into());

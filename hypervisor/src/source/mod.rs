@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 /// A refused head is judged again after this long: approvals by further keys may have come meanwhile.
 const JUDGE_AGAIN: Duration = Duration::from_secs(30);
 
-/// One pack of the rack repository takes no longer: text that people write. What it is asked for meanwhile waits.
+/// Neither does a server prepare one pack of the rack repository for longer, nor does the pack take longer: text that people write. What it is asked for meanwhile waits.
 const LONGEST_PACK: Duration = Duration::from_secs(300);
 
 /// How a look ended, when the repository answered.
@@ -107,6 +107,7 @@ impl Source {
         let follower = Follower::new(repository, clock, Files, folder, roots);
         let mut follower = follower.map_err(|error| io::Error::other(chain(&error)))?;
         follower.config.timeouts.pack = LONGEST_PACK;
+        follower.config.timeouts.thinking = LONGEST_PACK;
         let shelf = Shelf::open(Files, options.state.join("cache"), &given.tray.board)?;
         let branch = repository.branch.clone();
         let init = Init::new(

@@ -12,9 +12,8 @@ use racklet_linux::watchdog::Watchdog;
 use super::{BOOT, INIT};
 use racklet_tell::text::size;
 
-/// With which the watchdog is armed, in seconds. Longer than any step takes without a sign of life: the longest are connecting to
-/// one address ([`racklet_fetch::limits::Timeouts::connect`], 10 s) and the time servers (4 s); waiting for the network and for a server
-/// is cut into stretches of a second.
+/// With which the watchdog is armed, in seconds. Longer than any step takes without a sign of life: the longest are the time servers
+/// (4 s); waiting for the network and for a server is cut into stretches of a second.
 const WATCHDOG_S: u32 = 120;
 
 /// Feeds the watchdog while there is progress, and tells of long transfers.

@@ -78,15 +78,28 @@ impl Limits {
 /// [`crate::remote::Remote::finish_by`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For one address to take the connection, at most; less when many addresses share little time.
+    /// For one address to take the connection.
     pub connect: Duration,
+    /// Between beginning to connect to one address and to the next (RFC 8305, 5, "Connection Attempt Delay").
+    pub stagger: Duration,
+    /// For the TLS handshake with one address, at most; less when many addresses share little time.
+    pub handshake: Duration,
+    /// For a first byte on a connection that was used before: it may be dead, and then nobody says so. Asked is once more on a new one.
+    pub reused: Duration,
+    /// A connection that lay idle for longer is not used again: routers forget one after a few minutes, load balancers after one.
+    pub idle: Duration,
     /// For the small questions: what the server can do and where its refs point, both together, with name, connection and handshake.
     pub questions: Duration,
-    /// For one pack and its request, from the first byte to the last.
+    /// For a server to prepare a pack: from the request until the pack's first byte.
+    pub thinking: Duration,
+    /// For nothing at all to come meanwhile. Any byte is a sign of life: Git sends an empty line every 5 s while it has nothing to say
+    /// (`uploadpack.keepAlive`), and tells of its progress.
+    pub silence: Duration,
+    /// For one pack, from its first byte to its last.
     pub pack: Duration,
     /// Within each such span ...
     pub window: Duration,
-    /// ... at least so many bytes must arrive while an answer is not complete.
+    /// ... at least so many bytes must arrive while an answer is not complete, apart from the time that a server thinks.
     pub minimum: u64,
 }
 
@@ -94,8 +107,18 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
+            stagger: Duration::from_millis(250),
+            handshake: Duration::from_secs(10),
+            reused: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
             // A few hundred bytes each way: an honest server on a slow line takes a second or two.
             questions: Duration::from_secs(25),
+            // Git looks for deltas among chunks that have none before the first byte of a pack leaves: 20 s of processor time were measured for
+            // 300 MiB on a fast machine, so several minutes on a small one that serves five trays at once. Giving up earlier is no use: the
+            // server goes on with what nobody waits for, and the next attempt begins the same again beside it.
+            thinking: Duration::from_secs(900),
+            // A proxy that keeps the answer back until it is complete sends nothing meanwhile; 60 s is also what most proxies have themselves.
+            silence: Duration::from_secs(60),
             pack: Duration::from_secs(1800),
             window: Duration::from_secs(30),
             minimum: 4096,

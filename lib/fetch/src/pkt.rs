@@ -124,6 +124,11 @@ impl<R: Read> SideBand<R> {
         }
     }
 
+    /// What the lines come from.
+    pub(crate) fn inner_mut(&mut self) -> &mut R {
+        &mut self.lines.inner
+    }
+
     /// The lines behind the pack's end.
     pub(crate) fn into_lines(self) -> Lines<R> {
         self.lines

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest wait for a server without a beat. (Connecting to one address is a wait of its own: [`crate::limits::Timeouts`].)
+/// The longest wait for a server without a beat.
 pub const BEAT: Duration = Duration::from_secs(1);
 
 /// The time, and who is told that it passes.

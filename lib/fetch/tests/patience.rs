@@ -39,6 +39,8 @@ struct Clock {
 #[derive(Debug, Default)]
 struct Seen {
     seconds: u64,
+    /// Seconds that a look takes beyond one.
+    more: u64,
     beaten: u64,
     longest_without: u64,
 }
@@ -67,12 +69,25 @@ impl Clock {
                 .unwrap(),
         );
     }
+
+    /// Waits until so many more seconds have passed, ten with each look: where nothing comes, a look takes a real second. Bounded: the
+    /// reader may be gone.
+    fn wait_for(&self, seconds: u64) {
+        let mut state = self.state.lock().unwrap();
+        state.more = 9;
+        let (end, soon) = (state.seconds + seconds, Duration::from_secs(30));
+        let (mut state, _) = self
+            .looked
+            .wait_timeout_while(state, soon, |seen| seen.seconds < end)
+            .unwrap();
+        state.more = 0;
+    }
 }
 
 impl Pulse for Clock {
     fn now(&self) -> Instant {
         let mut seen = self.state.lock().unwrap();
-        seen.seconds += 1;
+        seen.seconds += 1 + seen.more;
         seen.longest_without = seen.longest_without.max(seen.seconds - seen.beaten);
         self.looked.notify_all();
         self.start + Duration::from_secs(seen.seconds)
@@ -186,6 +201,157 @@ fn one_end_holds_for_connection_questions_and_pack_together() {
         assert!(matches!(error, HttpError::NoTimeLeft), "{slow}: {error}");
         assert!(clock.seconds() <= 55, "{slow}: {} s", clock.seconds());
     }
+}
+
+/// What Git says every 5 s while it prepares a pack, and what it says of its work.
+const ALIVE: [&[u8]; 2] = [b"0005\x01", b"001e\x02Compressing objects:  1%\r"];
+
+/// How a server behaves between the request for a pack and the pack: `before` is done with what sends before the head, `after` behind the
+/// line that announces the pack.
+fn think(
+    server: &Server,
+    before: impl Fn() + Send + Sync + 'static,
+    after: impl Fn(&mut dyn FnMut(&[u8]) -> bool) + Send + Sync + 'static,
+) {
+    server.script(move |request, honest, send| {
+        if stage(request) != 2 {
+            send(&honest);
+            return;
+        }
+        before();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {}\r\n\r\n", kind(request));
+        let behind = |text: &[u8]| {
+            let at = honest.windows(text.len()).position(|it| it == text);
+            at.unwrap() + text.len()
+        };
+        let (body, announced) = (behind(b"\r\n\r\n"), behind(b"000dpackfile\n"));
+        send(&[head.as_bytes(), &honest[body..announced]].concat());
+        after(send);
+        send(&honest[announced..]);
+        // The body ends with the connection.
+        send(b"");
+    });
+}
+
+#[test]
+fn a_server_that_thinks_for_minutes_and_shows_life_is_waited_for() {
+    let world = World::rack("sha1");
+    let clock = Clock::new();
+    let server_clock = clock.clone();
+    think(
+        &world.server,
+        || {},
+        move |send| {
+            for n in 0..400 {
+                server_clock.wait_for_a_look();
+                send(ALIVE[n % 2]);
+            }
+        },
+    );
+    fetch(&mut Remote::new(&with(&world.server, &clock)).unwrap()).unwrap();
+    assert!(clock.seconds() > 300, "{} s", clock.seconds());
+}
+
+#[test]
+fn a_proxy_that_holds_an_answer_back_for_less_than_a_minute_is_waited_for() {
+    let world = World::rack("sha1");
+    let clock = Clock::new();
+    let server_clock = clock.clone();
+    think(&world.server, move || server_clock.wait_for(40), |_| ());
+    fetch(&mut Remote::new(&with(&world.server, &clock)).unwrap()).unwrap();
+    assert!(clock.seconds() > 40, "{} s", clock.seconds());
+    // Nor is it asked a second time, though the connection was used before: the server would begin anew beside what it does already.
+    let log = world.server.log.lock().unwrap();
+    assert_eq!(
+        log.iter().filter(|it| it.starts_with("POST")).count(),
+        2,
+        "{log:?}"
+    );
+}
+
+#[test]
+fn a_server_that_says_nothing_for_a_minute_while_it_thinks_is_given_up() {
+    let world = World::rack("sha1");
+    for announced in [false, true] {
+        let clock = Clock::new();
+        let (one, other) = (clock.clone(), clock.clone());
+        think(
+            &world.server,
+            move || one.wait_for(if announced { 0 } else { 300 }),
+            move |_| other.wait_for(300),
+        );
+        let mut remote = Remote::new(&with(&world.server, &clock)).unwrap();
+        let error = http_error(fetch(&mut remote));
+        assert!(matches!(error, HttpError::Silent(_)), "{error}");
+        assert!(error.to_string().contains("pack.window"), "{error}");
+    }
+}
+
+#[test]
+fn signs_of_life_without_end_are_waited_for_a_quarter_of_an_hour() {
+    let world = World::rack("sha1");
+    let clock = Clock::new();
+    let server_clock = clock.clone();
+    think(
+        &world.server,
+        || {},
+        move |send| {
+            for n in 0..4000 {
+                server_clock.wait_for_a_look();
+                if !send(ALIVE[n % 2]) {
+                    return;
+                }
+            }
+        },
+    );
+    let error = http_error(fetch(
+        &mut Remote::new(&with(&world.server, &clock)).unwrap(),
+    ));
+    assert!(
+        matches!(error, HttpError::Thinking(span) if span == Duration::from_secs(900)),
+        "{error}"
+    );
+    assert!(clock.seconds() < 1000, "{} s", clock.seconds());
+}
+
+#[test]
+fn once_a_pack_has_begun_it_has_to_flow() {
+    let world = World::rack("sha1");
+    let clock = Clock::new();
+    let server_clock = clock.clone();
+    think(
+        &world.server,
+        || {},
+        move |send| {
+            // The first four bytes of every pack; then life, which counts no more.
+            send(b"0009\x01PACK");
+            for n in 0..4000 {
+                server_clock.wait_for_a_look();
+                if !send(ALIVE[n % 2]) {
+                    return;
+                }
+            }
+        },
+    );
+    let error = http_error(fetch(
+        &mut Remote::new(&with(&world.server, &clock)).unwrap(),
+    ));
+    assert!(
+        matches!(error, HttpError::Stalled { window, .. } if window == Duration::from_secs(30)),
+        "{error}"
+    );
+    assert!(clock.seconds() < 90, "{} s", clock.seconds());
+}
+
+#[test]
+fn a_pack_is_asked_for_with_what_the_server_tells_of_its_work() {
+    let world = World::rack("sha1");
+    world.server.script(|request, honest, send| {
+        let body = String::from_utf8_lossy(&request.body);
+        assert!(!body.contains("no-progress"), "{body}");
+        send(&honest);
+    });
+    fetch(&mut world.server.remote("rack")).unwrap();
 }
 
 #[test]

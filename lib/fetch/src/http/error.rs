@@ -25,6 +25,17 @@ pub enum HttpError {
         /// The kernel's words.
         source: io::Error,
     },
+    /// None of several addresses works.
+    #[error("none of the {} addresses of {host} works: {}", .failed.len(), each(.failed))]
+    Addresses {
+        /// The name.
+        host: String,
+        /// Each address and what went wrong with it.
+        failed: Vec<(SocketAddr, HttpError)>,
+    },
+    /// An address took the connection, and nothing came of it.
+    #[error("the TLS handshake was not done in {} seconds", .0.as_secs_f32())]
+    Handshake(Duration),
     /// The certificate or the handshake.
     #[error("TLS: {}", explain(.0))]
     Tls(rustls::Error),
@@ -73,6 +84,18 @@ pub enum HttpError {
         /// In which time.
         window: Duration,
     },
+    /// Nothing came while the server prepared its answer.
+    #[error(
+        "the server said nothing for {} seconds while it prepared the answer; on a server of your own, set `git config pack.window 0` in the repository, and let no proxy hold answers back",
+        .0.as_secs_f32()
+    )]
+    Silent(Duration),
+    /// It was still preparing its answer at the end.
+    #[error(
+        "the server prepared the answer for {} seconds and sent nothing of it; on a server of your own, set `git config pack.window 0` in the repository",
+        .0.as_secs_f32()
+    )]
+    Thinking(Duration),
     /// The whole of it took too long.
     #[error("the answer was not complete after {} seconds", .0.as_secs_f32())]
     TotalTime(Duration),
@@ -82,6 +105,16 @@ pub enum HttpError {
     /// The caller's [`crate::pulse::Pulse`] wants no more of it.
     #[error("the request was called off for something more urgent")]
     CalledOff,
+}
+
+/// What went wrong with each address, said to its end: a list has no single source.
+fn each(failures: &[(SocketAddr, HttpError)]) -> String {
+    let each = failures.iter().map(|(address, error)| match error {
+        HttpError::Connect { source, .. } => format!("{address}: no connection: {source}"),
+        HttpError::Cut(source) => format!("{address}: {error}: {source}"),
+        error => format!("{address}: {error}"),
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 fn hint(status: u16) -> &'static str {

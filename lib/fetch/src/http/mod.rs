@@ -4,16 +4,17 @@
 //! No compression, no cookies, no proxies, no caching. A redirect is an error that names where it leads, so that [`crate::remote`] can
 //! decide; everything else that is not the Git answer asked for is an error with the reason.
 
+mod dial;
 mod error;
 mod head;
 mod stream;
 
 use std::{
     io::{self, BufRead, Read, Write},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
+pub(crate) use self::dial::{Dial, Worked};
 pub use self::error::HttpError;
 pub(crate) use self::head::fuzz_head;
 pub(crate) use self::stream::Until;
@@ -22,7 +23,7 @@ use self::{
     head::{Framing, Head, check, parse},
     stream::Tls,
 };
-use crate::{limits::Timeouts, pulse::Pulse, url::HttpsUrl};
+use crate::{limits::Timeouts, url::HttpsUrl};
 
 /// Longest head of an answer, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -35,11 +36,8 @@ const BUFFER: usize = 16 * 1024;
 /// One connection, made when first needed and made anew when the server dropped it.
 #[derive(Debug)]
 pub(crate) struct Client {
-    config: Arc<rustls::ClientConfig>,
+    dial: Dial,
     authorization: Option<String>,
-    timeouts: Timeouts,
-    resolver: Arc<dyn Resolve>,
-    pulse: Arc<dyn Pulse>,
     /// When everything must be done.
     end: Option<Instant>,
     open: Option<Open>,
@@ -54,6 +52,8 @@ struct Open {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// When it began to lie idle.
+    idle_since: Instant,
 }
 
 /// A body being read. Dropping it before its end drops the connection.
@@ -82,19 +82,10 @@ pub(crate) struct Request<'a> {
 }
 
 impl Client {
-    pub(crate) fn new(
-        config: Arc<rustls::ClientConfig>,
-        authorization: Option<String>,
-        timeouts: Timeouts,
-        resolver: Arc<dyn Resolve>,
-        pulse: Arc<dyn Pulse>,
-    ) -> Self {
+    pub(crate) fn new(dial: Dial, authorization: Option<String>) -> Self {
         Self {
-            config,
+            dial,
             authorization,
-            timeouts,
-            resolver,
-            pulse,
             end: None,
             open: None,
             received: 0,
@@ -118,11 +109,19 @@ impl Client {
 
     /// The end of something that begins now and may take `span`.
     pub(crate) fn within(&self, span: Duration) -> Until {
-        Until::within(self.pulse.now(), span, self.end)
+        Until::within(self.dial.pulse.now(), span, self.end)
+    }
+
+    /// The end of the time in which a server prepares a pack, which begins now.
+    pub(crate) fn thinking(&self) -> Until {
+        Until {
+            thinks: true,
+            ..self.within(self.dial.timeouts.thinking)
+        }
     }
 
     pub(crate) fn timeouts(&self) -> &Timeouts {
-        &self.timeouts
+        &self.dial.timeouts
     }
 
     fn close(&mut self) {
@@ -134,13 +133,21 @@ impl Client {
 
     /// Sends `request` and reads the answer's head.
     pub(crate) fn send(&mut self, request: &Request<'_>) -> Result<Body<'_>, HttpError> {
-        if self.open.as_mut().is_some_and(|open| !open.is_idle()) {
+        let now = self.dial.pulse.now();
+        let idle = |open: &Open| now.saturating_duration_since(open.idle_since);
+        let longest = self.dial.timeouts.idle;
+        if (self.open.as_mut()).is_some_and(|open| idle(open) > longest || !open.is_idle()) {
             self.close();
         }
         let reused = self.open.is_some();
         let head = match self.exchange(request) {
-            // The server may drop an idle connection at any time: that says nothing about this request.
+            // The server, or a router that forgot the connection, may drop an idle one at any time: that says nothing about this request.
             Err(HttpError::Cut(_)) if reused => {
+                self.close();
+                self.exchange(request)
+            }
+            // Sent because the connection was idle, while the request was on its way (RFC 9110, 15.5.9).
+            Ok((head, _)) if reused && head.status == 408 => {
                 self.close();
                 self.exchange(request)
             }
@@ -171,23 +178,30 @@ impl Client {
     }
 
     fn exchange(&mut self, request: &Request<'_>) -> Result<(Head, usize), HttpError> {
-        let open = match &mut self.open {
-            Some(open) => open,
-            none => none.insert(Open {
-                tls: stream::connect(
-                    request.url,
-                    &self.config,
-                    &self.timeouts,
-                    &self.resolver,
-                    &self.pulse,
-                    request.until,
-                )?,
-                buffer: vec![0; BUFFER],
-                start: 0,
-                end: 0,
-            }),
+        let now = self.dial.pulse.now();
+        let (open, idle) = match &mut self.open {
+            Some(open) => {
+                let idle = now.saturating_duration_since(open.idle_since);
+                (open, Some(idle))
+            }
+            none => {
+                let open = none.insert(Open {
+                    tls: self.dial.connect(request.url, request.until)?,
+                    buffer: vec![0; BUFFER],
+                    start: 0,
+                    end: 0,
+                    idle_since: now,
+                });
+                (open, None)
+            }
         };
         open.tls.sock.restart(request.until);
+        let within = self.dial.timeouts.reused;
+        // One that just answered is alive: a pack is asked for behind a question, and may be long in coming. To ask for it a second time
+        // would double the server's work.
+        if idle.is_some_and(|idle| idle >= within || !request.until.thinks) {
+            open.tls.sock.shows_life_within(within);
+        }
         let mut text = format!(
             "{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: git/2.47 (racklet {})\r\nGit-Protocol: version=2\r\nAccept: {}\r\n",
             if request.post.is_some() {
@@ -337,6 +351,14 @@ impl Body<'_> {
         Ok(())
     }
 
+    /// The server has prepared what was asked for: from now on it must come in a flow, and be complete when a pack must.
+    pub(crate) fn flows(&mut self) {
+        let until = self.client.within(self.client.timeouts().pack);
+        if let Some(open) = &mut self.client.open {
+            open.tls.sock.restart(until);
+        }
+    }
+
     /// Reads up to the end, which must be near, so that the connection can serve again.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         while self.framing != Framing::Done {
@@ -411,6 +433,8 @@ impl Drop for Body<'_> {
             .is_some_and(|open| open.start < open.end);
         if !self.keep || self.framing != Framing::Done || surplus {
             self.client.close();
+        } else if let Some(open) = &mut self.client.open {
+            open.idle_since = self.client.dial.pulse.now();
         }
     }
 }

@@ -4,18 +4,16 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::{Arc, mpsc},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use rustls_pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use super::error::HttpError;
 use crate::{
     limits::Timeouts,
     pulse::{BEAT, Pulse},
-    url::HttpsUrl,
 };
 
 /// Turns a host's name into addresses.
@@ -37,9 +35,6 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// More addresses than this are not tried.
-const MAX_ADDRESSES: usize = 8;
-
 pub(crate) type Tls = StreamOwned<ClientConnection, Paced>;
 
 /// When a request must be done.
@@ -48,35 +43,46 @@ pub(crate) struct Until {
     pub(crate) at: Instant,
     /// How long the request had from its beginning; `None` when the end is the whole conversation's.
     pub(crate) of: Option<Duration>,
+    /// Whether the server prepares its answer meanwhile: silence counts then ([`Timeouts::silence`]), and not how much comes.
+    pub(crate) thinks: bool,
 }
 
 impl Until {
     /// `span` from `now`, or the conversation's end, if that is sooner.
     pub(crate) fn within(now: Instant, span: Duration, end: Option<Instant>) -> Self {
         match end {
-            Some(end) if end < now + span => Self { at: end, of: None },
+            Some(end) if end < now + span => Self {
+                at: end,
+                of: None,
+                thinks: false,
+            },
             _ => Self {
                 at: now + span,
                 of: Some(span),
+                thinks: false,
             },
         }
     }
 
-    fn passed(self) -> HttpError {
-        self.of.map_or(HttpError::NoTimeLeft, HttpError::TotalTime)
+    pub(crate) fn passed(self) -> HttpError {
+        match self.of {
+            None => HttpError::NoTimeLeft,
+            Some(span) if self.thinks => HttpError::Thinking(span),
+            Some(span) => HttpError::TotalTime(span),
+        }
     }
 }
 
 /// Ends waits, and beats while they last.
 #[derive(Debug)]
-struct Patience {
+pub(crate) struct Patience {
     pulse: Arc<dyn Pulse>,
     until: Until,
     beaten: Instant,
 }
 
 impl Patience {
-    fn new(pulse: Arc<dyn Pulse>, until: Until) -> Self {
+    pub(crate) fn new(pulse: Arc<dyn Pulse>, until: Until) -> Self {
         let beaten = pulse.now();
         Self {
             pulse,
@@ -86,7 +92,7 @@ impl Patience {
     }
 
     /// Now, and how long until the end; an error when it is there.
-    fn look(&mut self) -> Result<(Instant, Duration), HttpError> {
+    pub(crate) fn look(&mut self) -> Result<(Instant, Duration), HttpError> {
         let now = self.pulse.now();
         if now.saturating_duration_since(self.beaten) >= BEAT {
             self.beaten = now;
@@ -107,9 +113,12 @@ pub(crate) struct Paced {
     tcp: TcpStream,
     window: Duration,
     minimum: u64,
+    silence: Duration,
     patience: Patience,
     window_end: Instant,
     window_bytes: u64,
+    /// Until when something must come, on a connection that may be dead.
+    first_byte: Option<Instant>,
     /// Reads give what is there and do not wait.
     at_once: bool,
     /// Bytes that came in and went out, TLS records included.
@@ -118,15 +127,17 @@ pub(crate) struct Paced {
 }
 
 impl Paced {
-    fn new(tcp: TcpStream, timeouts: &Timeouts, patience: Patience) -> Self {
+    pub(crate) fn new(tcp: TcpStream, timeouts: &Timeouts, patience: Patience) -> Self {
         let now = patience.pulse.now();
         Self {
             tcp,
             window: timeouts.window,
             minimum: timeouts.minimum,
+            silence: timeouts.silence,
             patience,
             window_end: now + timeouts.window,
             window_bytes: 0,
+            first_byte: None,
             at_once: false,
             received: 0,
             sent: 0,
@@ -136,7 +147,18 @@ impl Paced {
     /// A new request begins: the clocks start anew.
     pub(crate) fn restart(&mut self, until: Until) {
         self.patience.until = until;
-        self.window_end = self.patience.pulse.now() + self.window;
+        self.begin_window(self.patience.pulse.now());
+        self.first_byte = None;
+    }
+
+    /// Something must come within `span`, or the connection counts as cut.
+    pub(crate) fn shows_life_within(&mut self, span: Duration) {
+        self.first_byte = Some(self.patience.pulse.now() + span);
+    }
+
+    fn begin_window(&mut self, now: Instant) {
+        let thinks = self.patience.until.thinks;
+        self.window_end = now + if thinks { self.silence } else { self.window };
         self.window_bytes = 0;
     }
 
@@ -150,6 +172,9 @@ impl Paced {
     fn next_wait(&mut self) -> io::Result<Duration> {
         let (now, left) = self.patience.look()?;
         if now >= self.window_end {
+            if self.patience.until.thinks {
+                return Err(HttpError::Silent(self.silence).into());
+            }
             if self.window_bytes < self.minimum {
                 return Err(HttpError::Stalled {
                     bytes: self.window_bytes,
@@ -157,12 +182,18 @@ impl Paced {
                 }
                 .into());
             }
-            self.window_end = now + self.window;
-            self.window_bytes = 0;
+            self.begin_window(now);
+        }
+        let mut end = self.window_end;
+        if let Some(first) = self.first_byte {
+            if now >= first {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            end = end.min(first);
         }
         // A time-out of zero would mean none at all.
         let shortest = Duration::from_millis(1);
-        Ok(left.min(self.window_end - now).min(BEAT).max(shortest))
+        Ok(left.min(end - now).min(BEAT).max(shortest))
     }
 
     fn paced(
@@ -181,6 +212,9 @@ impl Paced {
                     ) => {}
                 Ok(count) => {
                     self.window_bytes += count as u64;
+                    if self.patience.until.thinks && count > 0 {
+                        self.begin_window(self.patience.pulse.now());
+                    }
                     return Ok(count);
                 }
                 Err(error) => return Err(error),
@@ -200,6 +234,7 @@ impl Read for Paced {
             })?
         };
         self.received += count as u64;
+        self.first_byte = None;
         Ok(count)
     }
 }
@@ -217,84 +252,4 @@ impl Write for Paced {
     fn flush(&mut self) -> io::Result<()> {
         self.tcp.flush()
     }
-}
-
-/// Connects to the first of the host's addresses that answers, and shakes hands.
-pub(crate) fn connect(
-    url: &HttpsUrl,
-    config: &Arc<ClientConfig>,
-    timeouts: &Timeouts,
-    resolver: &Arc<dyn Resolve>,
-    pulse: &Arc<dyn Pulse>,
-    until: Until,
-) -> Result<Tls, HttpError> {
-    let mut patience = Patience::new(pulse.clone(), until);
-    let mut addresses = match url.host.parse() {
-        Ok(address) => vec![SocketAddr::new(address, url.port)],
-        Err(_) => look_up(url, resolver.clone(), &mut patience)?,
-    };
-    addresses.truncate(MAX_ADDRESSES);
-    let mut last = HttpError::NoAddress(url.host.clone());
-    let count = addresses.len();
-    for (tried, address) in addresses.into_iter().enumerate() {
-        let (_, left) = patience.look()?;
-        // The first addresses may lead nowhere: the later ones keep their share of the time.
-        let share = left / u32::try_from(count - tried).unwrap_or(1);
-        let wait = timeouts.connect.min(share).max(Duration::from_millis(1));
-        let tcp = match TcpStream::connect_timeout(&address, wait) {
-            Ok(tcp) => tcp,
-            Err(source) => {
-                last = HttpError::Connect { address, source };
-                continue;
-            }
-        };
-        tcp.set_nodelay(true)
-            .map_err(|source| HttpError::Connect { address, source })?;
-        return shake_hands(url, config, Paced::new(tcp, timeouts, patience));
-    }
-    Err(last)
-}
-
-/// The addresses of a name, from a thread of its own: the C library's resolver keeps no deadline. Where it is late, the thread
-/// outlives the wait, and nobody listens to it any more.
-fn look_up(
-    url: &HttpsUrl,
-    resolver: Arc<dyn Resolve>,
-    patience: &mut Patience,
-) -> Result<Vec<SocketAddr>, HttpError> {
-    let failed = |source| HttpError::Resolve {
-        host: url.host.clone(),
-        source,
-    };
-    let (send, answer) = mpsc::sync_channel(1);
-    let (host, port) = (url.host.clone(), url.port);
-    std::thread::Builder::new()
-        .name("resolver".into())
-        .stack_size(256 << 10)
-        .spawn(move || {
-            let _ = send.send(resolver.resolve(&host, port));
-        })
-        .map_err(failed)?;
-    loop {
-        let (_, left) = patience.look()?;
-        match answer.recv_timeout(left.min(BEAT)) {
-            Ok(addresses) => return addresses.map_err(failed),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return Err(failed(io::Error::other("the resolver ended")));
-            }
-        }
-    }
-}
-
-fn shake_hands(url: &HttpsUrl, config: &Arc<ClientConfig>, paced: Paced) -> Result<Tls, HttpError> {
-    let name = ServerName::try_from(url.host.clone()).expect("HttpsUrl checked the host");
-    let connection = ClientConnection::new(config.clone(), name).map_err(HttpError::Tls)?;
-    let mut tls = StreamOwned::new(connection, paced);
-    while tls.conn.is_handshaking() {
-        tls.conn
-            .complete_io(&mut tls.sock)
-            .map_err(HttpError::from_io)?;
-    }
-    Ok(tls)
 }

@@ -43,7 +43,6 @@ impl Remote {
     ) -> Result<Objects, RemoteError> {
         let filters = self.filters()?;
         let mut request = Self::command("fetch", self.format()?);
-        put(&mut request, "no-progress");
         put(&mut request, "ofs-delta");
         if filters {
             // Only commits are looked at.
@@ -70,7 +69,6 @@ impl Remote {
     ) -> Result<Boundary, RemoteError> {
         let format = self.format()?;
         let mut request = Self::command("fetch", format);
-        put(&mut request, "no-progress");
         put(&mut request, &format!("want {tip}"));
         if let Some(until) = until {
             put(&mut request, &format!("shallow {until}"));
@@ -80,7 +78,7 @@ impl Remote {
         put(&mut request, "done");
         request.extend_from_slice(b"0000");
         // With `until` passed, what is behind it would come as well: it is not read, so this need not be small.
-        let time = self.client.within(self.client.timeouts().pack);
+        let time = self.client.thinking();
         let mut lines = Lines::new(self.post(&request, u64::MAX, time)?);
         let mut found = Vec::new();
         let mut passed = false;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    http::{Resolve, SystemResolver},
+    http::{Resolve, SystemResolver, Worked},
     limits::Timeouts,
     pulse::{Pulse, Untold},
     tls::{Authorities, ClientCertificate, Clock, Credentials, Token},
@@ -28,6 +28,8 @@ pub struct RemoteConfig {
     pub resolver: Arc<dyn Resolve>,
     /// By which clock patience goes, and who is told that there is waiting.
     pub pulse: Arc<dyn Pulse>,
+    /// Which address of a host worked last. Copies of a configuration share it.
+    pub(crate) worked: Worked,
 }
 
 impl RemoteConfig {
@@ -68,6 +70,7 @@ impl RemoteConfig {
             timeouts: Timeouts::default(),
             resolver: Arc::new(SystemResolver),
             pulse: Arc::new(Untold),
+            worked: Worked::default(),
         }
     }
 }

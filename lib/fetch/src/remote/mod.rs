@@ -14,9 +14,9 @@ use std::{collections::HashSet, io, time::Instant};
 use gix_hash::{Kind as Format, ObjectId};
 
 use crate::{
-    http::{Body, Client, HttpError, Request, Until},
+    http::{Body, Client, Dial, HttpError, Request, Until},
     limits::Limits,
-    pack::{self, Objects, Place},
+    pack::{self, Objects, PackError, Place},
     pkt::{Line, Lines, SideBand, put},
     progress::{Phase, Progress},
     tls::{self, TlsError},
@@ -75,11 +75,14 @@ impl Remote {
         Ok(Self {
             url: config.url.clone(),
             client: Client::new(
-                tls,
+                Dial {
+                    tls,
+                    timeouts: config.timeouts.clone(),
+                    resolver: config.resolver.clone(),
+                    pulse: config.pulse.clone(),
+                    worked: config.worked.clone(),
+                },
                 authorization,
-                config.timeouts.clone(),
-                config.resolver.clone(),
-                config.pulse.clone(),
             ),
             capabilities: None,
             questions: None,
@@ -244,7 +247,8 @@ impl Remote {
         if let Some(filter) = filter.filter(|_| self.capabilities.is_some_and(|it| it.filters)) {
             put(&mut request, &format!("filter {filter}"));
         }
-        for word in ["no-progress", "ofs-delta", "thin-pack"] {
+        // Without `no-progress`: what a server tells of its work keeps proxies from taking it for dead, most of them after 60 s.
+        for word in ["ofs-delta", "thin-pack"] {
             put(&mut request, word);
         }
         for id in want.ids {
@@ -273,7 +277,7 @@ impl Remote {
         progress: &mut dyn Progress,
     ) -> Result<Objects, RemoteError> {
         let format = self.format()?;
-        let until = self.client.within(self.client.timeouts().pack);
+        let until = self.client.thinking();
         let mut lines = Lines::new(self.post(request, limits.response, until)?);
         loop {
             let line = lines.next()?;
@@ -293,6 +297,10 @@ impl Remote {
             }
         }
         let mut band = SideBand::new(lines);
+        // Returns with the pack's first byte.
+        let begun = io::BufRead::fill_buf(&mut band).map(|_| ());
+        begun.map_err(|error| from_pack(PackError::Read(error)))?;
+        band.inner_mut().flows();
         let objects = pack::read(
             Watched {
                 inner: &mut band,

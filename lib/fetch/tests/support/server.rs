@@ -6,7 +6,10 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,6 +61,8 @@ pub struct Server {
     pub ca: String,
     mode: Arc<Mutex<Mode>>,
     pub log: Arc<Mutex<Vec<String>>>,
+    /// How many connections came.
+    pub connections: Arc<AtomicUsize>,
 }
 
 pub struct Certificate {
@@ -143,10 +148,13 @@ impl Server {
             ca: ca.pem(),
             mode: Arc::new(Mutex::new(Mode::Honest)),
             log: Arc::default(),
+            connections: Arc::default(),
         };
+        let connections = server.connections.clone();
         let (config, mode, log) = (Arc::new(config), server.mode.clone(), server.log.clone());
         std::thread::spawn(move || {
             for tcp in listener.incoming().flatten() {
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (config, mode, log, root) =
                     (config.clone(), mode.clone(), log.clone(), root.clone());
                 std::thread::spawn(move || serve(tcp, config, &mode, &log, &root));
