@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `racklet image build`: everything a tray needs to find and believe its rack, in one file for a card.
 
+mod repositories;
+
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use racklet_api::tray::{Cidr, ClientCertificate, NetworkConfig, Repository, Secret, TrayConfig};
+use racklet_api::tray::{
+    Cidr, ClientCertificate, NetworkConfig, Repository, Scheme, Secret, TrayConfig,
+};
 use racklet_image::disk::{self, Spec};
 use racklet_image::package::Package;
 use racklet_trust::Verified;
@@ -59,6 +63,15 @@ pub(crate) struct Build {
     /// A file with the token that the server asks for
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The user name that goes with the token, where the server looks at it
+    #[arg(long, value_name = "NAME", requires = "token_file")]
+    user: Option<String>,
+    /// Send the token as a bearer token, without a user name
+    #[arg(long, requires = "token_file", conflicts_with = "user")]
+    bearer: bool,
+    /// A JSON file with further repositories: mirrors of the rack's, and credentials for those that pins name
+    #[arg(long, value_name = "FILE")]
+    repositories: Option<PathBuf>,
     /// A TLS client certificate that the server asks for (PEM), with --client-key
     #[arg(long, value_name = "FILE", requires = "client_key")]
     client_certificate: Option<PathBuf>,
@@ -153,6 +166,10 @@ impl Build {
             built: built(&rack, &bootstrap)?,
             arguments: board.kernel.arguments.clone(),
             repository: self.repository(&rack, &head)?,
+            repositories: match &self.repositories {
+                Some(path) => repositories::read(path)?,
+                None => Vec::new(),
+            },
             network: NetworkConfig {
                 interface: self.interface.clone(),
                 addresses: self.address.clone(),
@@ -254,6 +271,11 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
                 .map(read)
                 .transpose()?
                 .map(|token| Secret(token.trim().to_owned())),
+            user: self.user.clone(),
+            scheme: match self.bearer {
+                true => Scheme::Bearer,
+                false => Scheme::Basic,
+            },
             client,
         })
     }

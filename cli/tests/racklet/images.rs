@@ -96,11 +96,23 @@ fn two_builds_give_the_same_sha256_and_only_the_owner_reads_them() {
 fn the_image_says_where_the_rack_is_and_who_the_tray_is() {
     let world = world();
     world.write("token", "s3cret\n");
+    world.write("mirrors/token", "m1rror\n");
+    world.write(
+        "mirrors/list.json",
+        r#"{"repositories": [
+            {"url": "https://mirror.example/rack.git", "mirror": true},
+            {"url": "https://images.example/team", "user": "deploy", "tokenFile": "token"}
+        ]}"#,
+    );
     world.in_rack(&build(&[
         "-o",
         "../a.img",
         "--token-file",
         "../token",
+        "--user",
+        "alice",
+        "--repositories",
+        "../mirrors/list.json",
         "--address",
         "192.0.2.7/24",
         "--gateway",
@@ -124,6 +136,13 @@ fn the_image_says_where_the_rack_is_and_who_the_tray_is() {
     );
     assert_eq!(config.repository.url, "https://git.example/rack.git");
     assert_eq!(config.repository.token.unwrap().expose(), "s3cret");
+    assert_eq!(config.repository.user.as_deref(), Some("alice"));
+    let [mirror, images] = &config.repositories[..] else {
+        panic!("{:?}", config.repositories)
+    };
+    assert!(mirror.mirror && mirror.token.is_none());
+    assert_eq!(images.user.as_deref(), Some("deploy"));
+    assert_eq!(images.token.as_ref().unwrap().expose(), "m1rror");
     assert_eq!(config.network.addresses[0].to_string(), "192.0.2.7/24");
     assert!(config.identity.unwrap().expose().contains("PRIVATE KEY"));
     let head: u64 = run(&mut world.git("rack", &["log", "-1", "--format=%ct"]))

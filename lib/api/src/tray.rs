@@ -35,6 +35,8 @@ pub struct TrayConfig {
     pub arguments: Vec<String>,
     /// Where the rack repository is.
     pub repository: Repository,
+    /// Other repositories that the tray may ask, at most [`MAX_REPOSITORIES`]: mirrors of the rack's, and those that pins name.
+    pub repositories: Vec<Elsewhere>,
     /// How the tray gets on the network.
     pub network: NetworkConfig,
     /// SNTP servers (`host` or address), in order of preference; DHCP's count only when there are none.
@@ -55,12 +57,134 @@ pub struct Repository {
     /// PEM certificates to trust instead of the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
-    /// Sent as the password of HTTP basic authentication.
+    /// The name that goes with the token; `git` where none is given, for many servers do not look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// How the token is sent.
+    #[serde(default, skip_serializing_if = "Scheme::is_basic")]
+    pub scheme: Scheme,
+    /// Sent with every request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
     /// Certificate and key to show to the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientCertificate>,
+}
+
+/// A repository that is not the rack's own, or not in its own place. What the rack's own server is shown is never shown to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Elsewhere {
+    /// As [`Repository::url`]. Without `mirror`, whatever lies below this address is meant as well.
+    pub url: String,
+    /// It holds what the rack's own repository holds, and is asked where that one does not answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mirror: bool,
+    /// As [`Repository::ca`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// As [`Repository::user`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// As [`Repository::scheme`].
+    #[serde(default, skip_serializing_if = "Scheme::is_basic")]
+    pub scheme: Scheme,
+    /// As [`Repository::token`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// As [`Repository::client`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientCertificate>,
+}
+
+/// More of them nobody needs, and each mirror that does not answer costs time.
+pub const MAX_REPOSITORIES: usize = 16;
+
+/// How a token is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Scheme {
+    /// As the password of HTTP basic authentication (RFC 7617), which most Git servers want.
+    #[default]
+    Basic,
+    /// As it is (RFC 6750), without a user name.
+    Bearer,
+}
+
+impl Scheme {
+    // As serde asks it.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_basic(&self) -> bool {
+        *self == Self::Basic
+    }
+}
+
+/// How one is let in by a server, and which one is let in by: the parts that every repository has.
+#[derive(Debug, Clone, Copy)]
+pub struct Access<'a> {
+    /// PEM certificates to trust instead of the public roots.
+    pub ca: Option<&'a str>,
+    /// The name that goes with the token.
+    pub user: Option<&'a str>,
+    /// How the token is sent.
+    pub scheme: Scheme,
+    /// Sent with every request.
+    pub token: Option<&'a Secret>,
+    /// Shown in the TLS handshake.
+    pub client: Option<&'a ClientCertificate>,
+}
+
+impl Repository {
+    /// How one is let in.
+    pub fn access(&self) -> Access<'_> {
+        Access {
+            ca: self.ca.as_deref(),
+            user: self.user.as_deref(),
+            scheme: self.scheme,
+            token: self.token.as_ref(),
+            client: self.client.as_ref(),
+        }
+    }
+}
+
+impl Elsewhere {
+    /// How one is let in.
+    pub fn access(&self) -> Access<'_> {
+        Access {
+            ca: self.ca.as_deref(),
+            user: self.user.as_deref(),
+            scheme: self.scheme,
+            token: self.token.as_ref(),
+            client: self.client.as_ref(),
+        }
+    }
+}
+
+impl Access<'_> {
+    /// What could not stand in a request, or would be left out of it without a word.
+    fn check(&self) -> Result<(), Invalid> {
+        let Some(token) = self.token else {
+            return match (self.user, self.scheme) {
+                (None, Scheme::Basic) => Ok(()),
+                _ => Err(Invalid::NoToken),
+            };
+        };
+        let plain = |text: &str| !text.is_empty() && !text.contains(char::is_control);
+        match (self.scheme, self.user) {
+            (Scheme::Bearer, Some(_)) => Err(Invalid::BearerUser),
+            (Scheme::Basic, Some(user)) if !plain(user) || user.contains(':') => {
+                Err(Invalid::User(user.escape_debug().to_string()))
+            }
+            (Scheme::Bearer, None) if !token.expose().bytes().all(|b| b.is_ascii_graphic()) => {
+                Err(Invalid::Token)
+            }
+            _ if !plain(token.expose()) => Err(Invalid::Token),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn main_branch() -> String {
@@ -203,6 +327,8 @@ struct Wire {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     arguments: Vec<String>,
     repository: Repository,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    repositories: Vec<Elsewhere>,
     #[serde(default)]
     network: NetworkConfig,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -226,6 +352,16 @@ enum Invalid {
     Arguments(BadArguments),
     #[error("repository URL `{0}`: {1}")]
     Url(String, UrlError),
+    #[error("a user name or `bearer` without a token: name the token, too")]
+    NoToken,
+    #[error("with `bearer` goes no user name")]
+    BearerUser,
+    #[error("user name `{0}` is empty, or has a colon or control characters")]
+    User(String),
+    #[error("the token is empty or holds characters that cannot stand in a request")]
+    Token,
+    #[error("{0} other repositories, more than {MAX_REPOSITORIES}")]
+    Repositories(usize),
     #[error("branch `{0}` is not a plain branch name")]
     Branch(String),
     #[error("interface `{0}` is not an interface name")]
@@ -254,8 +390,16 @@ impl TryFrom<Wire> for TrayConfig {
             }
         }
         arguments::check(&wire.arguments.join(" ")).map_err(Invalid::Arguments)?;
-        let url = &wire.repository.url;
-        Parts::parse(url).map_err(|error| Invalid::Url(url.clone(), error))?;
+        let others = &wire.repositories;
+        if others.len() > MAX_REPOSITORIES {
+            return Err(Invalid::Repositories(others.len()));
+        }
+        let elsewhere = others.iter().map(|it| (&it.url, it.access()));
+        let own = (&wire.repository.url, wire.repository.access());
+        for (url, access) in elsewhere.chain([own]) {
+            Parts::parse(url).map_err(|error| Invalid::Url(url.clone(), error))?;
+            access.check()?;
+        }
         if !name::is_branch(&wire.repository.branch) {
             return Err(Invalid::Branch(wire.repository.branch));
         }
@@ -282,6 +426,7 @@ impl TryFrom<Wire> for TrayConfig {
             built: wire.built,
             arguments: wire.arguments,
             repository: wire.repository,
+            repositories: wire.repositories,
             network: wire.network,
             time_servers: wire.time_servers,
             identity: wire.identity,
@@ -299,6 +444,7 @@ impl From<TrayConfig> for Wire {
             built: tray.built,
             arguments: tray.arguments,
             repository: tray.repository,
+            repositories: tray.repositories,
             network: tray.network,
             time_servers: tray.time_servers,
             identity: tray.identity,
@@ -329,6 +475,10 @@ mod tests {
     fn writing_and_parsing_give_the_same_value_and_the_same_bytes() {
         let mut tray = TrayConfig::parse(SMALLEST.as_bytes()).expect("parses");
         tray.repository.token = Some(Secret("hunter2".into()));
+        tray.repository.user = Some("alice".into());
+        let other =
+            r#"{"url":"https://other.example/x","mirror":true,"scheme":"bearer","token":"t"}"#;
+        tray.repositories = vec![serde_json::from_str(other).expect("parses")];
         tray.network.addresses = vec![
             "192.0.2.7/24".parse().expect("cidr"),
             "2001:db8::7/64".parse().expect("cidr"),
@@ -365,6 +515,31 @@ mod tests {
             ("https://git.example", "https://git.example/.."),
             ("https://git.example/rack.git", "https://"),
             (r#""built""#, r#""surprise":1,"built""#),
+            (r#""url""#, r#""user":"alice","url""#),
+            (r#""url""#, r#""scheme":"bearer","url""#),
+            (r#""url""#, r#""scheme":"digest","token":"t","url""#),
+            (r#""url""#, r#""user":"a:b","token":"t","url""#),
+            (r#""url""#, r#""user":"","token":"t","url""#),
+            (r#""url""#, r#""user":"a\n","token":"t","url""#),
+            (r#""url""#, r#""token":"","url""#),
+            (r#""url""#, r#""token":"t\r\nX: y","url""#),
+            (r#""url""#, r#""token":"a b","scheme":"bearer","url""#),
+            (
+                r#""url""#,
+                r#""user":"a","token":"t","scheme":"bearer","url""#,
+            ),
+            (
+                r#""built""#,
+                r#""repositories":[{"url":"http://x.example/y"}],"built""#,
+            ),
+            (
+                r#""built""#,
+                r#""repositories":[{"url":"https://x.example/y","user":"a"}],"built""#,
+            ),
+            (
+                r#""built""#,
+                r#""repositories":[{"url":"https://x.example/y","branch":"main"}],"built""#,
+            ),
             (r#""url""#, r#""branch":"-x","url""#),
             (r#""url""#, r#""branch":"a..b","url""#),
             (r#""built""#, r#""arguments":["a b"],"built""#),
@@ -387,5 +562,8 @@ mod tests {
         ] {
             assert!(with(from, to).is_err(), "{from} -> {to} was accepted");
         }
+        let many = vec![r#"{"url":"https://x.example/y"}"#; MAX_REPOSITORIES + 1].join(",");
+        let many = format!(r#""repositories":[{many}],"built""#);
+        assert!(with(r#""built""#, &many).is_err());
     }
 }

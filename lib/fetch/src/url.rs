@@ -10,7 +10,7 @@ use rustls_pki_types::ServerName;
 /// A checked `https` address.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpsUrl {
-    /// Host as written; an IPv6 address without its brackets.
+    /// Host in lower case, for names of hosts have none (RFC 4343); an IPv6 address without its brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
     /// Begins with a slash and does not end with one.
@@ -29,7 +29,7 @@ impl FromStr for HttpsUrl {
             ));
         }
         Ok(Self {
-            host: host.to_owned(),
+            host: host.to_ascii_lowercase(),
             port,
             path: format!("/{path}"),
         })
@@ -37,6 +37,14 @@ impl FromStr for HttpsUrl {
 }
 
 impl HttpsUrl {
+    /// Whether `other` is this address or lies below it, on the same server.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let below = other.path.strip_prefix(&self.path);
+        (&self.host, self.port) == (&other.host, other.port)
+            && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Host and port as the `Host` header and a reader want them.
     pub(crate) fn authority(&self) -> String {
         let host = if self.host.contains(':') {
@@ -96,6 +104,22 @@ mod tests {
                 (host, port, path)
             );
             assert_eq!(url.to_string(), back.unwrap_or(text));
+        }
+    }
+
+    #[test]
+    fn an_address_covers_what_lies_below_it_on_the_same_server() {
+        let url = |text: &str| text.parse::<HttpsUrl>().unwrap();
+        let team = url("https://Git.example.org/team");
+        for (text, covered) in [
+            ("https://git.example.org/team", true),
+            ("https://git.EXAMPLE.org:443/team/images.git", true),
+            ("https://git.example.org/teamster/images.git", false),
+            ("https://git.example.org/other", false),
+            ("https://git.example.org:8443/team/images.git", false),
+            ("https://evil.example.org/team/images.git", false),
+        ] {
+            assert_eq!(team.covers(&url(text)), covered, "{text}");
         }
     }
 

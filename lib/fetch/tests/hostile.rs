@@ -185,8 +185,7 @@ fn a_server_that_trickles_is_dropped() {
 
 #[test]
 fn a_server_that_accepts_and_says_nothing_is_dropped() {
-    // An address of its own: once it is closed, a server of another test could be given the same port of 127.0.0.1.
-    let listener = std::net::TcpListener::bind("127.0.0.77:0").unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let World {
         place: _place,
         server,
@@ -201,8 +200,10 @@ fn a_server_that_accepts_and_says_nothing_is_dropped() {
         http_error(&config),
         HttpError::Stalled { bytes: _, .. }
     ));
-    drop(listener);
-    assert!(matches!(http_error(&config), HttpError::Connect { .. }));
+    // Not the same port, closed: a program that another test is just starting has a copy of the socket until it runs.
+    config.url = "https://127.0.0.1:1/rack".parse().unwrap();
+    let error = http_error(&config);
+    assert!(matches!(error, HttpError::Connect { .. }), "{error}");
 }
 
 #[test]
@@ -293,7 +294,7 @@ fn an_authority_vouches_only_for_the_names_that_it_may_vouch_for() {
             false => {
                 let error = http_error(&config);
                 let text = error.to_string();
-                assert!(matches!(error, HttpError::Tls(_)), "{what}: {text}");
+                // A name may have several addresses: then each is named with the same reason.
                 assert!(text.contains("NameConstraint"), "{what}: {text}");
             }
         }
@@ -476,6 +477,10 @@ fn endless_answers_end() {
         fetch(&server.config("rack")),
         Err(RemoteError::Http(HttpError::TooLarge(_)))
     ));
+    let listed = server
+        .remote("rack")
+        .list(&["refs/heads/main"], &Limits::RACK);
+    assert!(matches!(listed, Err(RemoteError::Refs(_))));
     // A length beyond every bound is refused before a byte of it is read.
     server.edit(|_, _| b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\nContent-Length: 99999999999\r\n\r\n".to_vec());
     assert!(matches!(

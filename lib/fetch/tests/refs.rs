@@ -67,6 +67,20 @@ fn a_server_with_any_number_of_refs_is_asked_for_one() {
 }
 
 #[test]
+fn any_number_of_branches_that_begin_like_the_racks_keep_no_tray_from_it() {
+    let world = World::rack("sha1");
+    let head = world.repository.head();
+    let mut packed = String::from("# pack-refs with: peeled fully-peeled sorted\n");
+    writeln!(packed, "{head} refs/heads/main").unwrap();
+    for n in 0..20_000 {
+        writeln!(packed, "{head} refs/heads/main-fix-{n:06}").unwrap();
+    }
+    fs::write(world.repository.bare.join("packed-refs"), packed).unwrap();
+    let (tree, _) = follow(&world, None);
+    assert_eq!(tree.unwrap().head().id.to_string(), head);
+}
+
+#[test]
 fn a_branch_whose_name_only_begins_like_ours_is_not_ours() {
     let world = World::rack("sha1");
     let head = world.repository.head();

@@ -441,7 +441,10 @@ fn a_branch_that_is_gone_is_named() {
         &Limits::RACK,
         &mut Silent,
     );
-    assert!(matches!(outcome, Err(FetchError::NoBranch(name)) if name == "refs/heads/mian"));
+    assert!(
+        matches!(outcome, Err(FetchError::NoBranch { branch, there })
+        if branch == "refs/heads/mian" && there.as_deref() == Some("main"))
+    );
 }
 
 #[test]

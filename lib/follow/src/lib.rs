@@ -59,6 +59,7 @@ mod tests {
         let status = |status| HttpError::Status {
             status,
             reason: String::new(),
+            retry_after: None,
         };
         let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
         for error in [

@@ -59,6 +59,8 @@ pub enum HttpError {
         status: u16,
         /// The server's words, cut.
         reason: String,
+        /// For how long it wants to be left alone, if it says.
+        retry_after: Option<Duration>,
     },
     /// An answer that is not from a Git server.
     #[error(
@@ -119,17 +121,34 @@ fn each(failures: &[(SocketAddr, HttpError)]) -> String {
 
 fn hint(status: u16) -> &'static str {
     match status {
-        401 | 403 => ": the credentials in the tray configuration are missing or not accepted",
+        400 => ": it may want a client certificate",
+        401 => {
+            ": the credentials in the tray configuration are missing or not accepted; many servers look at the user name, too"
+        }
+        403 => {
+            ": the credentials in the tray configuration are missing or not accepted, or it blocks this network for a while"
+        }
         404 => ": there is no such repository, or it needs credentials",
+        407 => ": a proxy in front of it wants credentials, which trays have none for",
+        413 => {
+            ": the request is too large for what stands in front of Git (nginx: client_max_body_size 0)"
+        }
         429 | 503 => ": it is overloaded",
+        502 | 504 => ": what stands in front of Git gets no answer from it",
+        511 => ": the network wants a login first (a captive portal)",
         _ => "",
     }
 }
 
 fn explain(error: &rustls::Error) -> String {
     use rustls::CertificateError as C;
-    let rustls::Error::InvalidCertificate(certificate) = error else {
-        return error.to_string();
+    let certificate = match error {
+        rustls::Error::InvalidCertificate(certificate) => certificate,
+        // The first bytes are no record of TLS, such as those of `HTTP/1.1 400`.
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            return "what answers does not speak TLS; the port may be one for plain HTTP".into();
+        }
+        _ => return error.to_string(),
     };
     let text = match certificate {
         C::Expired | C::ExpiredContext { .. } => "the server's certificate has expired",
@@ -140,7 +159,11 @@ fn explain(error: &rustls::Error) -> String {
             "the server's certificate is for another name"
         }
         C::UnknownIssuer => {
-            "the server's certificate comes from an authority that is not trusted here"
+            "the server's certificate comes from an authority that is not trusted here, or the server does not send the certificates between (its chain is incomplete: nginx wants fullchain.pem)"
+        }
+        // rustls has no name of its own for it.
+        C::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "the server's certificate is one of an authority, as `openssl req -x509` makes them; make an authority and a certificate that it signs, or add `-addext basicConstraints=critical,CA:FALSE`"
         }
         _ => "the server's certificate is refused",
     };

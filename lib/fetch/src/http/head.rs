@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Heads of answers: read, and held against what was asked for.
 
+use std::time::Duration;
+
 use super::{HttpError, MAX_HEADERS};
 
 /// How an answer's body ends.
@@ -27,6 +29,7 @@ pub(super) struct Head {
     encoded: bool,
     content_type: String,
     location: String,
+    retry_after: Option<Duration>,
 }
 
 fn cut(text: &[u8]) -> String {
@@ -35,6 +38,12 @@ fn cut(text: &[u8]) -> String {
         .filter(|c| !c.is_control())
         .take(200)
         .collect()
+}
+
+fn decimal(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 // untrusted: http_head
@@ -59,11 +68,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpError> {
         let value = header.value.trim_ascii();
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("content-length") {
-            let length = std::str::from_utf8(value)
-                .ok()
-                .filter(|v| v.bytes().all(|b| b.is_ascii_digit()))
-                .and_then(|v| v.parse().ok());
-            let length = length.ok_or(HttpError::Malformed("its length is not a number"))?;
+            let length =
+                decimal(value).ok_or(HttpError::Malformed("its length is not a number"))?;
             if head
                 .length
                 .replace(length)
@@ -86,6 +92,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpError> {
                 .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"));
         } else if is("content-type") {
             head.content_type = cut(value);
+        } else if is("retry-after") {
+            // A date is not taken: the clocks of both may be far apart.
+            head.retry_after = decimal(value).map(Duration::from_secs);
         } else if is("location") {
             head.location = cut(value);
         }
@@ -115,10 +124,13 @@ pub(super) fn check(head: &Head, expected: &'static str) -> Result<(Framing, boo
             return Err(HttpError::Status {
                 status,
                 reason: head.reason.clone(),
+                retry_after: head.retry_after,
             });
         }
     }
-    if head.content_type != expected {
+    // Neither parameters nor case belong to what it says (RFC 9110, 8.3.1).
+    let kind = head.content_type.split(';').next().unwrap_or_default();
+    if !kind.trim().eq_ignore_ascii_case(expected) {
         return Err(HttpError::NotGit {
             found: head.content_type.clone(),
             expected,

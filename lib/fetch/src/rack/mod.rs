@@ -60,8 +60,13 @@ pub enum FetchError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// No such branch.
-    #[error("the repository has no {0}")]
-    NoBranch(String),
+    #[error("the repository has no {branch}{}", instead(.there))]
+    NoBranch {
+        /// The one that was asked for.
+        branch: String,
+        /// The server's default branch, if it has one.
+        there: Option<String>,
+    },
     /// A server that once named objects otherwise.
     #[error("the repository names objects by {now}; the accepted head is named by {before}")]
     Format {
@@ -142,8 +147,23 @@ pub fn look(
     limits: &Limits,
 ) -> Result<commit::ObjectId, FetchError> {
     let listed = remote.find(branch, limits)?;
-    let listed = listed.ok_or_else(|| FetchError::NoBranch(branch.to_owned()))?;
-    Ok(ours(&listed))
+    match listed {
+        Some(listed) => Ok(ours(&listed)),
+        None => Err(FetchError::NoBranch {
+            branch: branch.to_owned(),
+            // Only for the error's words: it says what is wrong without them, too.
+            there: remote.default_branch().ok().flatten(),
+        }),
+    }
+}
+
+fn instead(there: &Option<String>) -> String {
+    match there {
+        Some(there) => {
+            format!("; its branch is {there:?}: build the image with --branch, or rename it")
+        }
+        None => "; nothing was pushed to it yet, or to other branches only".to_owned(),
+    }
 }
 
 /// Looks at `branch` and fetches what came since `accepted`, or as much of it as may be fetched at once: what is accepted of that, the

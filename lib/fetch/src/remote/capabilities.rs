@@ -103,11 +103,15 @@ mod tests {
 
     #[test]
     fn redirects_stay_on_the_server_and_on_https() {
-        let url: HttpsUrl = "https://git.example.org/rack".parse().unwrap();
+        let url: HttpsUrl = "https://Git.example.org/rack".parse().unwrap();
         let to = |location: &str| same_host(&url, location).map(|url| url.to_string());
         let tail = INFO_REFS;
         assert_eq!(
             to(&format!("https://git.example.org/rack.git{tail}")).unwrap(),
+            "https://git.example.org/rack.git"
+        );
+        assert_eq!(
+            to(&format!("https://GIT.example.ORG/rack.git{tail}")).unwrap(),
             "https://git.example.org/rack.git"
         );
         assert_eq!(

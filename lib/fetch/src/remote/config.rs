@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use racklet_api::tray::{Access, Scheme};
+
 use crate::{
     http::{Resolve, SystemResolver, Worked},
     limits::Timeouts,
@@ -42,21 +44,45 @@ impl RemoteConfig {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, UrlError> {
         let mut config = Self::new(repository.url.parse()?, clock);
-        if let Some(ca) = &repository.ca {
-            config.authorities = Authorities::Pem(ca.clone().into_bytes());
+        config.let_in_by(repository.access());
+        Ok(config)
+    }
+
+    /// The same patience, clock and memory of addresses for another repository, and nothing that is the first one's own: public authorities
+    /// and no credentials, unless `access` says otherwise.
+    #[must_use]
+    pub fn elsewhere(&self, url: HttpsUrl, access: Option<Access<'_>>) -> Self {
+        let mut config = Self {
+            url,
+            authorities: Authorities::Public,
+            credentials: Credentials::default(),
+            ..self.clone()
+        };
+        if let Some(access) = access {
+            config.let_in_by(access);
         }
-        config.credentials = Credentials {
-            // Servers that take tokens in this way do not look at the name.
-            token: repository.token.as_ref().map(|token| Token::Basic {
-                user: "git".into(),
-                password: token.expose().into(),
+        config
+    }
+
+    fn let_in_by(&mut self, access: Access<'_>) {
+        self.authorities = match access.ca {
+            Some(ca) => Authorities::Pem(ca.into()),
+            None => Authorities::Public,
+        };
+        self.credentials = Credentials {
+            token: access.token.map(|token| match access.scheme {
+                Scheme::Bearer => Token::Bearer(token.expose().into()),
+                Scheme::Basic => Token::Basic {
+                    // GitHub, and GitLab for personal and project tokens, do not look at the name.
+                    user: access.user.unwrap_or("git").into(),
+                    password: token.expose().into(),
+                },
             }),
-            certificate: repository.client.as_ref().map(|client| ClientCertificate {
+            certificate: access.client.map(|client| ClientCertificate {
                 chain: client.certificate.clone().into_bytes(),
                 key: client.key.expose().as_bytes().to_vec(),
             }),
         };
-        Ok(config)
     }
 
     /// Public authorities, no credentials, usual patience, the C library's resolver.

@@ -11,7 +11,8 @@ pub enum RemoteError {
     Http(#[from] HttpError),
     /// A redirect to another host, or to plain http.
     #[error(
-        "the server redirects to {0:?}; only the configured host is followed, and only by https"
+        "the server redirects to {0:?}{hint}; only the configured host is followed, and only by https",
+        hint = login(.0)
     )]
     Redirect(String),
     /// A line of Git's that cannot be.
@@ -22,7 +23,7 @@ pub enum RemoteError {
     Server(String),
     /// Version 0 or 1.
     #[error(
-        "the server does not speak Git's protocol version 2 (git 2.18 or newer; behind nginx, HTTP_GIT_PROTOCOL must be passed on)"
+        "the server does not speak Git's protocol version 2 (git 2.18 or newer does; behind nginx or Apache, the header Git-Protocol must be passed on; Azure DevOps, dulwich, klaus and node-git-server never speak it)"
     )]
     Version,
     /// Neither SHA-1 nor SHA-256.
@@ -34,6 +35,18 @@ pub enum RemoteError {
     /// A pack that is refused.
     #[error(transparent)]
     Pack(#[from] PackError),
+}
+
+/// What a redirect to a page for people is about: private repositories of GitLab and Azure DevOps answer so without credentials.
+fn login(location: &str) -> &'static str {
+    let location = location.to_ascii_lowercase();
+    let login = [
+        "login", "sign_in", "signin", "sign-in", "/oauth", "/saml", "/sso",
+    ];
+    match login.iter().any(|word| location.contains(word)) {
+        true => ", which is a login page: it wants credentials, or there is no such repository",
+        false => "",
+    }
 }
 
 impl From<LineError> for RemoteError {

@@ -17,7 +17,7 @@ use crate::{
     http::{Body, Client, Dial, HttpError, Request, Until},
     limits::Limits,
     pack::{self, Objects, PackError, Place},
-    pkt::{Line, Lines, SideBand, put},
+    pkt::{Line, Lines, SideBand, printable, put},
     progress::{Phase, Progress},
     tls::{self, TlsError},
     url::HttpsUrl,
@@ -218,8 +218,38 @@ impl Remote {
     /// # Errors
     /// [`RemoteError`] with the reason.
     pub fn find(&mut self, name: &str, limits: &Limits) -> Result<Option<ObjectId>, RemoteError> {
+        // Whoever may push branches can push any number of names that begin like this one: none of them counts.
         let mut named = self.named(&[name], limits)?.into_iter();
-        Ok(named.next().map(|r| r.id))
+        Ok(named.next().map(|found| found.id))
+    }
+
+    /// The branch that the server shows to whoever names none: a claim, for an error's words.
+    ///
+    /// # Errors
+    /// [`RemoteError`] with the reason.
+    pub fn default_branch(&mut self) -> Result<Option<String>, RemoteError> {
+        let format = self.format()?;
+        let until = self.for_questions();
+        let mut request = Self::command("ls-refs", format);
+        put(&mut request, "symrefs");
+        put(&mut request, "ref-prefix HEAD");
+        request.extend_from_slice(b"0000");
+        let mut lines = Lines::new(self.post(&request, MAX_CAPABILITIES, until)?);
+        let mut found = None;
+        loop {
+            let line = lines.next()?;
+            if line == Line::Flush {
+                break;
+            }
+            let words = line.text().unwrap_or_default().split(' ');
+            let mut words = words.skip(1);
+            if words.next() == Some("HEAD") {
+                let target = words.find_map(|word| word.strip_prefix("symref-target:refs/heads/"));
+                found = target.map(|name| printable(name.as_bytes()));
+            }
+        }
+        lines.into_inner().finish().map_err(HttpError::from_io)?;
+        Ok(found)
     }
 
     /// Fetches a pack and takes it apart.

@@ -18,8 +18,11 @@ use racklet_fetch::{
     remote::{Remote, RemoteConfig},
     tls::Authorities,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, NameConstraints};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rcgen::{
+    BasicConstraints, Certificate as Certified, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
+    NameConstraints,
+};
+use rustls::{ConfigBuilder, ServerConfig, ServerConnection, StreamOwned, server::WantsServerCert};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// A time at which the certificates made here are valid.
@@ -83,7 +86,7 @@ impl Default for Certificate {
     }
 }
 
-fn params(names: Vec<String>, years: (i32, i32)) -> CertificateParams {
+pub fn params(names: Vec<String>, years: (i32, i32)) -> CertificateParams {
     let mut params = CertificateParams::new(names).unwrap();
     params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
     params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
@@ -136,6 +139,26 @@ impl Server {
                 )
             }
         };
+        Self::speaking(root, builder, &leaf, &key, ca.pem())
+    }
+
+    /// With this very certificate, which `ca` vouches for.
+    pub fn showing(root: PathBuf, certificate: &Certified, key: &KeyPair, ca: String) -> Self {
+        let builder =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth();
+        Self::speaking(root, builder, certificate, key, ca)
+    }
+
+    fn speaking(
+        root: PathBuf,
+        builder: ConfigBuilder<ServerConfig, WantsServerCert>,
+        leaf: &Certified,
+        key: &KeyPair,
+        ca: String,
+    ) -> Self {
         let config = builder
             .with_single_cert(
                 vec![leaf.der().clone()],
@@ -145,7 +168,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
             port: listener.local_addr().unwrap().port(),
-            ca: ca.pem(),
+            ca,
             mode: Arc::new(Mutex::new(Mode::Honest)),
             log: Arc::default(),
             connections: Arc::default(),

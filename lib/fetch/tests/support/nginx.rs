@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A real nginx with TLS and basic authentication: in front of a [`Server`], or as the guide describes it.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rcgen::KeyPair;
+use tempfile::TempDir;
+
+use super::{
+    git::run,
+    server::{self, Server},
+};
+
+/// Ends with the value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub struct Nginx {
+    pub port: u16,
+    /// PEM of the authority that vouches for it.
+    pub ca: String,
+    _programs: Vec<Running>,
+    folder: TempDir,
+    _socket: Option<TempDir>,
+}
+
+/// Starts a program and waits until it is `up`; what it left to say where it ends before.
+fn start(command: &mut Command, up: impl Fn() -> bool) -> Option<Running> {
+    let child = command.stdin(Stdio::null()).spawn().unwrap();
+    let mut running = Running(child);
+    for _ in 0..300 {
+        if running.0.try_wait().unwrap().is_some() {
+            return None;
+        }
+        if up() {
+            return Some(running);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    None
+}
+
+impl Nginx {
+    /// Lets in to `server` whoever knows `user` and `password`.
+    pub fn before(server: &Server, user: &str, password: &str) -> Self {
+        let behind = server.port;
+        Self::with(user, password, vec![], |folder, port| {
+            format!(
+                "server {{
+                    listen 127.0.0.1:{port} ssl;
+                    ssl_certificate {folder}/fullchain.pem; ssl_certificate_key {folder}/key.pem;
+                    auth_basic git; auth_basic_user_file {folder}/git.users;
+                    client_max_body_size 0;
+                    location / {{ proxy_pass https://127.0.0.1:{behind}; proxy_http_version 1.1; }}
+                }}"
+            )
+        })
+    }
+
+    /// The server of docs/guide/hosting.md, for the repositories in `served`; only its places and its port are others.
+    pub fn of_the_guide(served: &Path, user: &str, password: &str) -> Self {
+        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/hosting.md");
+        let guide = fs::read_to_string(guide).unwrap();
+        let (_, block) = guide.split_once("```nginx\n").unwrap();
+        let (block, _) = block.split_once("```").unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let socket = scratch.path().join("fcgiwrap.socket");
+        let mut fcgiwrap = Command::new("/usr/sbin/fcgiwrap");
+        fcgiwrap.arg("-s").arg(format!("unix:{}", socket.display()));
+        let fcgiwrap = start(&mut fcgiwrap, || socket.exists()).unwrap();
+        let programs = run(Command::new("git").arg("--exec-path"));
+        let nginx = Self::with(user, password, vec![fcgiwrap], |folder, port| {
+            let mut block = block.to_owned();
+            for (there, here) in [
+                ("listen 443 ", format!("listen 127.0.0.1:{port} ")),
+                ("/etc/ssl/git", folder.into()),
+                ("/etc/nginx", folder.into()),
+                ("/usr/lib/git-core", programs.clone()),
+                ("/srv/git", served.display().to_string()),
+                ("/run/fcgiwrap.socket", socket.display().to_string()),
+            ] {
+                assert!(block.contains(there), "{there} is not in the guide");
+                block = block.replace(there, &here);
+            }
+            block
+        });
+        Self {
+            _socket: Some(scratch),
+            ..nginx
+        }
+    }
+
+    fn with(
+        user: &str,
+        password: &str,
+        mut programs: Vec<Running>,
+        block: impl Fn(&str, u16) -> String,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (ca, key) = (server::authority(), KeyPair::generate().unwrap());
+        let leaf = server::params(vec!["127.0.0.1".into()], (2020, 2040));
+        let leaf = leaf.signed_by(&key, &ca).unwrap();
+        fs::write(path("fullchain.pem"), leaf.pem()).unwrap();
+        fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+        fs::write(path("ca.pem"), ca.pem()).unwrap();
+        fs::write(path("git.users"), format!("{user}:{{PLAIN}}{password}\n")).unwrap();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {};\n", path(kind)))
+            .concat();
+        // Somebody else may take the port between here and nginx: then it says so, and another one is tried.
+        for _ in 0..10 {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            let config = format!(
+                "daemon off; master_process off; pid {}; error_log {};
+                events {{}}
+                http {{ access_log off; {temporary} {} }}",
+                path("pid"),
+                path("log"),
+                block(&folder.path().display().to_string(), port),
+            );
+            fs::write(path("conf"), config).unwrap();
+            let mut nginx = Command::new("/usr/sbin/nginx");
+            nginx.args(["-p", &path(""), "-c", &path("conf"), "-e", &path("log")]);
+            let up = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+            if let Some(nginx) = start(&mut nginx, up) {
+                programs.push(nginx);
+                return Self {
+                    port,
+                    ca: ca.pem(),
+                    _programs: programs,
+                    folder,
+                    _socket: None,
+                };
+            }
+        }
+        panic!(
+            "nginx: {}",
+            fs::read_to_string(path("log")).unwrap_or_default()
+        );
+    }
+
+    /// Where its authority's certificate lies, for Git.
+    pub fn ca_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+}
