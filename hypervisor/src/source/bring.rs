@@ -18,7 +18,7 @@ use racklet_fetch::cache::Rootfs;
 use racklet_fetch::limits::Timeouts;
 use racklet_fetch::progress::Phase;
 use racklet_fetch::remote::Remote;
-use racklet_follow::{Here, Judge};
+use racklet_follow::{Here, Hold, Judge};
 use racklet_rack as rack;
 use racklet_tell::error::chain;
 use racklet_tell::text::{short, size};
@@ -51,6 +51,8 @@ pub(super) struct Brought {
 struct Retry {
     at: Instant,
     wait: Duration,
+    /// How often in a row the server refused us.
+    refusals: u32,
 }
 
 impl Brought {
@@ -75,7 +77,7 @@ impl Brought {
         let turn = next_turn(self.turn(digest), cut);
         self.turns.insert(digest, turn);
         if cut == Cut::Over {
-            self.failed(digest);
+            self.failed(digest, Hold::default());
         }
     }
 
@@ -84,14 +86,19 @@ impl Brought {
         self.turns.remove(&digest);
     }
 
-    pub(super) fn failed(&mut self, digest: Digest) -> Duration {
-        let wait = self
-            .retries
-            .get(&digest)
-            .map_or(FIRST_RETRY, |retry| (retry.wait * 2).min(LAST_RETRY));
-        let at = Instant::now() + wait;
-        self.retries.insert(digest, Retry { at, wait });
-        wait
+    /// How long until it is tried again; `hold` is what its server said to that.
+    pub(super) fn failed(&mut self, digest: Digest, hold: Hold) -> Duration {
+        let before = self.retries.get(&digest);
+        let wait = before.map_or(FIRST_RETRY, |retry| (retry.wait * 2).min(LAST_RETRY));
+        let refusals = match hold.is_refusal() {
+            true => before.map_or(0, |retry| retry.refusals).saturating_add(1),
+            false => 0,
+        };
+        let least = wait.max(hold.wait(refusals));
+        let at = Instant::now() + least;
+        let retry = Retry { at, wait, refusals };
+        self.retries.insert(digest, retry);
+        least
     }
 
     /// How long until something is due.
@@ -155,7 +162,7 @@ impl Source {
                     return self.brought.cut(digest, cut);
                 }
                 let text = chain(&error);
-                let wait = self.brought.failed(digest);
+                let wait = self.brought.failed(digest, error.hold());
                 let message = format!("image {} {}: {text}", pin.name, short(digest));
                 if self.images.lacks(digest, &message) {
                     say(&format!("{message}; next try in {} s", wait.as_secs()));

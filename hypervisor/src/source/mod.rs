@@ -35,7 +35,7 @@ use racklet_fetch::progress::Silent;
 use racklet_fetch::rack::RackTree;
 use racklet_fetch::remote::Remote;
 use racklet_fetch::tls::SystemClock;
-use racklet_follow::{AtFault, FollowError, Follower, Keeper as _, Shelf, desired};
+use racklet_follow::{AtFault, FollowError, Follower, Keeper as _, Place, Round, Shelf, desired};
 use racklet_rack::{Problem, TrayDesired};
 use racklet_tell::error::chain;
 use racklet_trust::commit::ObjectId;
@@ -80,7 +80,8 @@ pub(crate) struct Source {
     shelf: Shelf<Files>,
     init: Init,
     brought: Brought,
-    remote: Option<Remote>,
+    /// The conversation that is kept, and with which place of the rack it is.
+    remote: Option<(Place, Remote)>,
     in_force: Option<Head>,
     /// Which head the card holds as the one in force.
     kept_in_force: Option<ObjectId>,
@@ -101,15 +102,15 @@ impl Source {
         images: Arc<Images>,
         orders: Orders,
     ) -> io::Result<Self> {
-        let (repository, clock) = (&given.tray.repository, Arc::new(SystemClock));
+        let clock = Arc::new(SystemClock);
         let folder = options.state.join("git/rack");
         let roots = [given.baked.clone(), given.root.clone()];
-        let follower = Follower::new(repository, clock, Files, folder, roots);
+        let follower = Follower::new(&given.tray, clock, Files, folder, roots);
         let mut follower = follower.map_err(|error| io::Error::other(chain(&error)))?;
         follower.config.timeouts.pack = LONGEST_PACK;
         follower.config.timeouts.thinking = LONGEST_PACK;
         let shelf = Shelf::open(Files, options.state.join("cache"), &given.tray.board)?;
-        let branch = repository.branch.clone();
+        let branch = given.tray.repository.branch.clone();
         let init = Init::new(
             options.socket("init"),
             given.floors(),
@@ -142,18 +143,23 @@ impl Source {
     pub(crate) fn run(mut self) -> ! {
         self.reopen();
         let mut pace = Pace::default();
+        let mut asked = true;
         loop {
+            asked |= self.shared.is_nudged();
             self.shared.heed();
-            match self.look() {
-                Ok(look) => {
-                    self.note(look);
-                    pace.success();
-                }
-                Err(error) => {
-                    self.unreachable(&error);
-                    pace.failure();
+            if asked || !pace.holds(Instant::now()) {
+                match self.look() {
+                    Ok(look) => {
+                        self.note(look);
+                        pace.success();
+                    }
+                    Err(error) => {
+                        self.unreachable(&error);
+                        pace.failure(error.hold(), Instant::now());
+                    }
                 }
             }
+            asked = false;
             self.init.tell_again();
             self.report_health();
             self.doubt_a_lost_card();
@@ -164,8 +170,8 @@ impl Source {
                 .desired
                 .as_ref()
                 .map_or(Duration::from_secs(15), |d| d.poll);
-            let wait = pace.next(poll);
-            self.pause(self.brought.next().map_or(wait, |due| due.min(wait)));
+            let wait = pace.next(poll, Instant::now());
+            asked = self.pause(self.brought.next().map_or(wait, |due| due.min(wait)));
         }
     }
 
@@ -192,11 +198,10 @@ impl Source {
     }
 
     /// Waits for a nudge or so long. While the repository was never reached, a change of the tray's own network ends it: this
-    /// system starts before it has an address, and the first look fails then.
-    fn pause(&self, longest: Duration) {
+    /// system starts before it has an address, and the first look fails then. Says whether it was ended.
+    fn pause(&self, longest: Duration) -> bool {
         if self.reached {
-            self.shared.wait(longest);
-            return;
+            return self.shared.wait(longest);
         }
         let lease = self.options.run.join("netd/lease.json");
         let written = || {
@@ -207,10 +212,14 @@ impl Source {
         let (before, end) = (written(), Instant::now() + longest);
         while written() == before {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.shared.wait(left.min(Duration::from_millis(500))) {
-                return;
+            if left.is_zero() {
+                return false;
+            }
+            if self.shared.wait(left.min(Duration::from_millis(500))) {
+                return true;
             }
         }
+        true
     }
 
     /// Begins with what is kept: the server may be away for long.
@@ -267,22 +276,37 @@ impl Source {
         }
     }
 
+    /// Looks at the rack's own server and, where that brings nothing, at its mirrors.
     fn look(&mut self) -> Result<Look, FollowError> {
+        let mut round = Round::default();
+        while let Some((place, _)) = self.follower.next(&mut round) {
+            match self.look_there(place) {
+                Ok(look) => return Ok(look),
+                Err(error) => {
+                    let url = self.follower.url_of(place).to_string();
+                    round.failed(place, url, error)?;
+                }
+            }
+        }
+        Err(round.over())
+    }
+
+    fn look_there(&mut self, place: Place) -> Result<Look, FollowError> {
         let mut remote = match self.remote.take() {
-            Some(remote) => remote,
-            None => self.follower.connect()?,
+            Some((kept, remote)) if kept == place => remote,
+            _ => self.follower.connect(place)?,
         };
         let before = remote.received();
-        let look = self.look_at(&mut remote);
+        let look = self.look_at(&mut remote, place);
         self.shared.view().received += remote.received().saturating_sub(before);
         if look.is_ok() {
-            self.remote = Some(remote);
+            self.remote = Some((place, remote));
         }
         look
     }
 
-    fn look_at(&mut self, remote: &mut Remote) -> Result<Look, FollowError> {
-        let listed = self.follower.look(remote)?;
+    fn look_at(&mut self, remote: &mut Remote, place: Place) -> Result<Look, FollowError> {
+        let listed = self.follower.look(remote, place)?;
         let accepted = self.follower.accepted();
         if accepted.is_some_and(|tree| tree.head().id == listed) {
             let name = listed.to_string();
@@ -310,7 +334,8 @@ impl Source {
         }
         match followed {
             Ok(_) => Ok(self.put_in_force()),
-            Err(FollowError::Rejected { listed, reason }) => {
+            // A mirror that is behind shows what comes before the accepted head: no reason to say that the rack's newest is refused.
+            Err(FollowError::Rejected { listed, reason }) if place == Place::OWN => {
                 self.refuse(listed, chain(&*reason), &[]);
                 Ok(Look::Rejected)
             }

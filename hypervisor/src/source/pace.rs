@@ -3,7 +3,9 @@
 //! server does not answer.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use racklet_follow::Hold;
 
 /// The longest wait while the server does not answer, unless the rack's own interval is longer.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -11,19 +13,36 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct Pace {
     failures: u32,
+    /// How often in a row the server refused us.
+    refusals: u32,
+    /// Until when the server is left alone: it refused us, or asked for it.
+    held: Option<Instant>,
 }
 
 impl Pace {
     pub(super) fn success(&mut self) {
-        self.failures = 0;
+        *self = Self::default();
     }
 
-    pub(super) fn failure(&mut self) {
+    pub(super) fn failure(&mut self, hold: Hold, now: Instant) {
         self.failures = self.failures.saturating_add(1);
+        self.refusals = match hold.is_refusal() {
+            true => self.refusals.saturating_add(1),
+            false => 0,
+        };
+        let least = hold.wait(self.refusals);
+        self.held = (!least.is_zero()).then(|| now + least);
     }
 
-    pub(super) fn next(&self, poll: Duration) -> Duration {
-        spread(wait(poll, self.failures), dice())
+    /// Whether the server is to be left alone. Whoever asks for a look gets one all the same.
+    pub(super) fn holds(&self, now: Instant) -> bool {
+        self.held.is_some_and(|until| now < until)
+    }
+
+    pub(super) fn next(&self, poll: Duration, now: Instant) -> Duration {
+        let held = self.held.map(|until| until.saturating_duration_since(now));
+        let wait = spread(wait(poll, self.failures), dice());
+        wait.max(held.unwrap_or_default())
     }
 }
 
@@ -44,6 +63,11 @@ pub(super) fn dice() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use racklet_fetch::http::HttpError;
+    use racklet_fetch::rack::FetchError;
+    use racklet_fetch::remote::RemoteError;
+    use racklet_follow::FollowError;
+
     use super::*;
 
     #[test]
@@ -53,6 +77,31 @@ mod tests {
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
         assert_eq!(wait(Duration::from_secs(900), 9).as_secs(), 900);
         assert_eq!(wait(poll, u32::MAX).as_secs(), 60);
+    }
+
+    #[test]
+    fn a_server_that_refused_the_tray_is_left_alone_for_minutes() {
+        let refused =
+            FollowError::Fetch(FetchError::Remote(RemoteError::Http(HttpError::Status {
+                status: 401,
+                reason: String::new(),
+                retry_after: None,
+            })));
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let poll = Duration::from_secs(2);
+        for least in [60, 120, 240, 480, 900, 900] {
+            pace.failure(refused.hold(), start);
+            assert!(pace.holds(after(least - 1)) && !pace.holds(after(least)));
+            assert!(pace.next(poll, start) >= Duration::from_secs(least));
+        }
+        // Something else went wrong: only the usual wait.
+        pace.failure(Hold::default(), start);
+        assert!(!pace.holds(start));
+        pace.failure(refused.hold(), start);
+        assert!(!pace.holds(after(60)), "it began anew");
+        pace.success();
+        assert!(!pace.holds(start) && pace.next(poll, start) < Duration::from_secs(3));
     }
 
     #[test]

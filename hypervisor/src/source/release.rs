@@ -11,7 +11,7 @@ use crate::release::{self, Step, Tries};
 use crate::work::Order;
 use racklet_api::init::Op;
 use racklet_fetch::progress::Silent;
-use racklet_follow::Here;
+use racklet_follow::{Here, Hold};
 use racklet_rack as rack;
 use racklet_tell::error::chain;
 use racklet_tell::text::{short, size};
@@ -107,7 +107,7 @@ impl Source {
                 if let Some(cut) = error.cut() {
                     return self.brought.cut(digest, cut);
                 }
-                let wait = self.brought.failed(digest);
+                let wait = self.brought.failed(digest, error.hold());
                 let text = chain(&error);
                 self.show_release(Some(digest), Some(&text));
                 say(&format!(
@@ -167,7 +167,7 @@ impl Source {
                 "no restart into another operating system: {}: {error}",
                 path.display()
             ));
-            self.brought.failed(digest);
+            self.brought.failed(digest, Hold::default());
             return;
         }
         say("stopping workloads to restart into another operating system");

@@ -8,7 +8,7 @@ use racklet_fetch::pulse::Pulse;
 use racklet_fetch::remote::RemoteError;
 use racklet_fetch::tls::TlsError;
 use racklet_fetch::url::UrlError;
-use racklet_follow::BringError;
+use racklet_follow::{BringError, Hold};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,14 @@ pub(super) enum NotBrought {
 }
 
 impl NotBrought {
+    /// How long the server is to be left alone.
+    pub(super) fn hold(&self) -> Hold {
+        match self {
+            Self::Bring(error) => error.hold(),
+            _ => Hold::default(),
+        }
+    }
+
     /// How the turn ended, when nothing else is wrong.
     pub(super) fn cut(&self) -> Option<Cut> {
         let Self::Bring(BringError::Arrive(error)) = self else {

@@ -194,7 +194,7 @@ fn sync_is_heard_while_an_image_is_waited_for() -> Result<()> {
     })?;
     // Not because the silent server was given up: nobody has lost patience with it yet.
     let console = tray.console();
-    assert!(!console.contains("was not complete"), "{console}");
+    assert!(!console.contains("handshake was not done"), "{console}");
     Ok(())
 }
 

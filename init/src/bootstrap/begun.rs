@@ -72,8 +72,8 @@ impl<'a> Begun<'a> {
         };
         let (clock, folder) = (Arc::new(SystemClock), state.folder("git/rack"));
         let roots = [root.clone(), root];
-        let mut follower = Follower::new(&tray.repository, clock, Files, folder, roots)
-            .map_err(Fatal::Repository)?;
+        let mut follower =
+            Follower::new(tray, clock, Files, folder, roots).map_err(Fatal::Repository)?;
         for error in follower.reopen(state.floors()) {
             REPOSITORY.failed(Chain(&error), "begin with the one in force, or anew");
         }

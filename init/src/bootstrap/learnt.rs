@@ -72,6 +72,7 @@ impl Online<'_> {
             topic: PAYLOAD,
             reason: Chain(&error).to_string(),
             lasting: !error.may_pass(),
+            hold: error.hold(),
         })
     }
 }

@@ -32,6 +32,7 @@ use std::time::Duration;
 use racklet_api::handoff::Lease;
 use racklet_api::tray::TrayConfig;
 use racklet_fetch::url::UrlError;
+use racklet_follow::Hold;
 use racklet_linux::clock;
 use racklet_net::backoff::{Backoff, Random};
 use racklet_tell::error::Chain;
@@ -105,6 +106,8 @@ struct Failed {
     reason: String,
     /// Trying again soon makes no sense.
     lasting: bool,
+    /// For how long the server is to be left alone.
+    hold: Hold,
 }
 
 impl Failed {
@@ -113,6 +116,7 @@ impl Failed {
             topic,
             reason: reason.to_string(),
             lasting: false,
+            hold: Hold::default(),
         }
     }
 
@@ -135,7 +139,7 @@ pub(crate) fn run(tray: &TrayConfig) -> Result<Infallible, Fatal> {
         at = match next {
             Next::Try => asked.attempt(at),
             Next::Wait => {
-                let pause = backoff.wait(&mut random);
+                let pause = asked.hold() + backoff.wait(&mut random);
                 let told = format_args!("try again in {}", seconds(pause));
                 asked.tell(at.begun(), next, told);
                 asked.attempt(at.pause(pause))
@@ -236,11 +240,19 @@ struct Asked {
     attempt: Attempt,
     /// Why it failed, until that is told.
     failed: Option<Failed>,
+    /// For how long the server wants to be left alone, and how often in a row it refused us.
+    hold: Hold,
+    refusals: u32,
     /// Payloads that could not be loaded since the last attempt.
     spoiled: Vec<Digest>,
 }
 
 impl Asked {
+    /// The least time until the server is asked again.
+    fn hold(&self) -> Duration {
+        self.hold.wait(self.refusals)
+    }
+
     /// What `ask` says to what is known now.
     fn observed<T>(&self, begun: &Begun<'_>, ask: impl FnOnce(&Observed<'_>) -> T) -> T {
         let now = clock::since_boot();
@@ -265,6 +277,7 @@ impl Asked {
         let mut at = match at.learn_and_fetch(left.map(|left| clock::since_boot() + left)) {
             Ok(at) => {
                 self.attempt = Attempt::Done;
+                (self.hold, self.refusals) = (Hold::default(), 0);
                 at
             }
             Err(back) => {
@@ -272,6 +285,11 @@ impl Asked {
                 self.attempt = match failed.lasting {
                     true => Attempt::Lasting,
                     false => Attempt::Passing,
+                };
+                self.hold = failed.hold;
+                self.refusals = match failed.hold.is_refusal() {
+                    true => self.refusals.saturating_add(1),
+                    false => 0,
                 };
                 self.failed = Some(failed);
                 at

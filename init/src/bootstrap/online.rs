@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use racklet_fetch::remote::Remote;
-use racklet_follow::{FollowError, Keeper, Looked, News};
+use racklet_follow::{FollowError, Keeper, Looked, News, Place, Round};
 use racklet_linux::clock;
 use racklet_tell::error::Chain;
 use racklet_trust::floors::Floors;
@@ -66,10 +66,11 @@ impl<'a> Online<'a> {
 
         begun.phases.enter("repository");
         let finish_by = end.map(|end| Instant::now() + end.saturating_sub(clock::since_boot()));
-        let remote = begun.follow(finish_by).map_err(|error| Failed {
+        let remote = begun.follow_anywhere(finish_by).map_err(|error| Failed {
             topic: REPOSITORY,
             reason: Chain(&error).to_string(),
             lasting: !error.may_pass(),
+            hold: error.hold(),
         })?;
         begun.time.raise(begun.state.floors().time);
         let wanted = Wanted::by(&begun.follower, begun.tray, begun.state.floors());
@@ -79,11 +80,41 @@ impl<'a> Online<'a> {
 }
 
 impl Begun<'_> {
-    /// Accepts what the server shows; the conversation goes on with what that pins.
-    fn follow(&mut self, finish_by: Option<Instant>) -> Result<Remote, FollowError> {
-        let mut remote = self.follower.connect()?;
+    /// Accepts what the rack's own server shows or, where that brings nothing, one of its mirrors.
+    fn follow_anywhere(&mut self, finish_by: Option<Instant>) -> Result<Remote, FollowError> {
+        let mut round = Round::default();
+        while let Some((place, behind)) = self.follower.next(&mut round) {
+            let error = match self.follow(place, behind, finish_by) {
+                Ok(remote) => return Ok(remote),
+                Err(error) => error,
+            };
+            let url = self.follower.url_of(place).to_string();
+            if behind > 0 {
+                REPOSITORY.failed(
+                    format_args!("{url}: {}", Chain(&error)),
+                    "ask the next of the rack's repositories",
+                );
+            }
+            round.failed(place, url, error)?;
+        }
+        Err(round.over())
+    }
+
+    /// Accepts what one place shows; the conversation goes on with what that pins. Those `behind` it keep their share of the time for a
+    /// look.
+    fn follow(
+        &mut self,
+        place: Place,
+        behind: usize,
+        finish_by: Option<Instant>,
+    ) -> Result<Remote, FollowError> {
+        let mut remote = self.follower.connect(place)?;
+        let now = Instant::now();
+        let left = finish_by.map(|end| end.saturating_duration_since(now));
+        let shares = u32::try_from(behind + 1).unwrap_or(u32::MAX);
+        remote.finish_by(left.map(|left| now + left / shares));
+        let listed = self.follower.look(&mut remote, place)?;
         remote.finish_by(finish_by);
-        let listed = self.follower.look(&mut remote)?;
         let mut keeper = Kept(&mut self.state);
         let looked = self
             .follower

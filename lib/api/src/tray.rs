@@ -16,6 +16,11 @@ use racklet_rack::RackId;
 use racklet_rack::name::{self, BadName};
 use racklet_rack::url::{Parts, UrlError};
 
+mod repository;
+
+use repository::BadAccess;
+pub use repository::{Access, ClientCertificate, Elsewhere, MAX_REPOSITORIES, Repository, Scheme};
+
 /// Longest `tray.json` anybody has to read, in bytes.
 pub const MAX_TRAY_JSON: usize = 256 * 1024;
 
@@ -43,162 +48,6 @@ pub struct TrayConfig {
     pub time_servers: Vec<String>,
     /// The tray's own Ed25519 key (PKCS#8 PEM), if it has one.
     pub identity: Option<Secret>,
-}
-
-/// The rack repository and how to be let in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Repository {
-    /// `https://host[:port]/path`; never anything but HTTPS.
-    pub url: String,
-    /// The branch whose head is the rack's state.
-    #[serde(default = "main_branch")]
-    pub branch: String,
-    /// PEM certificates to trust instead of the public roots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<String>,
-    /// The name that goes with the token; `git` where none is given, for many servers do not look at it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// How the token is sent.
-    #[serde(default, skip_serializing_if = "Scheme::is_basic")]
-    pub scheme: Scheme,
-    /// Sent with every request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<Secret>,
-    /// Certificate and key to show to the server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<ClientCertificate>,
-}
-
-/// A repository that is not the rack's own, or not in its own place. What the rack's own server is shown is never shown to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Elsewhere {
-    /// As [`Repository::url`]. Without `mirror`, whatever lies below this address is meant as well.
-    pub url: String,
-    /// It holds what the rack's own repository holds, and is asked where that one does not answer.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub mirror: bool,
-    /// As [`Repository::ca`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<String>,
-    /// As [`Repository::user`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// As [`Repository::scheme`].
-    #[serde(default, skip_serializing_if = "Scheme::is_basic")]
-    pub scheme: Scheme,
-    /// As [`Repository::token`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<Secret>,
-    /// As [`Repository::client`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<ClientCertificate>,
-}
-
-/// More of them nobody needs, and each mirror that does not answer costs time.
-pub const MAX_REPOSITORIES: usize = 16;
-
-/// How a token is sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Scheme {
-    /// As the password of HTTP basic authentication (RFC 7617), which most Git servers want.
-    #[default]
-    Basic,
-    /// As it is (RFC 6750), without a user name.
-    Bearer,
-}
-
-impl Scheme {
-    // As serde asks it.
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference"
-    )]
-    fn is_basic(&self) -> bool {
-        *self == Self::Basic
-    }
-}
-
-/// How one is let in by a server, and which one is let in by: the parts that every repository has.
-#[derive(Debug, Clone, Copy)]
-pub struct Access<'a> {
-    /// PEM certificates to trust instead of the public roots.
-    pub ca: Option<&'a str>,
-    /// The name that goes with the token.
-    pub user: Option<&'a str>,
-    /// How the token is sent.
-    pub scheme: Scheme,
-    /// Sent with every request.
-    pub token: Option<&'a Secret>,
-    /// Shown in the TLS handshake.
-    pub client: Option<&'a ClientCertificate>,
-}
-
-impl Repository {
-    /// How one is let in.
-    pub fn access(&self) -> Access<'_> {
-        Access {
-            ca: self.ca.as_deref(),
-            user: self.user.as_deref(),
-            scheme: self.scheme,
-            token: self.token.as_ref(),
-            client: self.client.as_ref(),
-        }
-    }
-}
-
-impl Elsewhere {
-    /// How one is let in.
-    pub fn access(&self) -> Access<'_> {
-        Access {
-            ca: self.ca.as_deref(),
-            user: self.user.as_deref(),
-            scheme: self.scheme,
-            token: self.token.as_ref(),
-            client: self.client.as_ref(),
-        }
-    }
-}
-
-impl Access<'_> {
-    /// What could not stand in a request, or would be left out of it without a word.
-    fn check(&self) -> Result<(), Invalid> {
-        let Some(token) = self.token else {
-            return match (self.user, self.scheme) {
-                (None, Scheme::Basic) => Ok(()),
-                _ => Err(Invalid::NoToken),
-            };
-        };
-        let plain = |text: &str| !text.is_empty() && !text.contains(char::is_control);
-        match (self.scheme, self.user) {
-            (Scheme::Bearer, Some(_)) => Err(Invalid::BearerUser),
-            (Scheme::Basic, Some(user)) if !plain(user) || user.contains(':') => {
-                Err(Invalid::User(user.escape_debug().to_string()))
-            }
-            (Scheme::Bearer, None) if !token.expose().bytes().all(|b| b.is_ascii_graphic()) => {
-                Err(Invalid::Token)
-            }
-            _ if !plain(token.expose()) => Err(Invalid::Token),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn main_branch() -> String {
-    "main".to_owned()
-}
-
-/// A TLS client certificate with its key, both PEM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ClientCertificate {
-    /// The chain, leaf first.
-    pub certificate: String,
-    /// The private key.
-    pub key: Secret,
 }
 
 /// How the tray gets on the network.
@@ -352,14 +201,8 @@ enum Invalid {
     Arguments(BadArguments),
     #[error("repository URL `{0}`: {1}")]
     Url(String, UrlError),
-    #[error("a user name or `bearer` without a token: name the token, too")]
-    NoToken,
-    #[error("with `bearer` goes no user name")]
-    BearerUser,
-    #[error("user name `{0}` is empty, or has a colon or control characters")]
-    User(String),
-    #[error("the token is empty or holds characters that cannot stand in a request")]
-    Token,
+    #[error("repository URL `{0}`: {1}")]
+    Access(String, BadAccess),
     #[error("{0} other repositories, more than {MAX_REPOSITORIES}")]
     Repositories(usize),
     #[error("branch `{0}` is not a plain branch name")]
@@ -398,7 +241,7 @@ impl TryFrom<Wire> for TrayConfig {
         let own = (&wire.repository.url, wire.repository.access());
         for (url, access) in elsewhere.chain([own]) {
             Parts::parse(url).map_err(|error| Invalid::Url(url.clone(), error))?;
-            access.check()?;
+            (access.check()).map_err(|error| Invalid::Access(url.clone(), error))?;
         }
         if !name::is_branch(&wire.repository.branch) {
             return Err(Invalid::Branch(wire.repository.branch));

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use racklet_api::tray::Repository;
+use racklet_api::tray::{Elsewhere, TrayConfig};
 use racklet_fetch::disk::Disk;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Progress;
@@ -12,16 +12,18 @@ use racklet_fetch::rack::{
     self, FetchError, Kept, Outcome, RackStore, RackTree, Rejected, ReopenError, Way,
 };
 use racklet_fetch::remote::{Remote, RemoteConfig};
-use racklet_fetch::tls::{Clock, Credentials, TlsError};
-use racklet_fetch::url::UrlError;
+use racklet_fetch::tls::{Clock, TlsError};
+use racklet_fetch::url::{HttpsUrl, UrlError};
 use racklet_rack::Pin;
 use racklet_trust::commit::ObjectId;
 use racklet_trust::floors::Floors;
 use racklet_trust::history::{Accepted, Head};
 use racklet_trust::{TrustRoot, Verified};
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::may_pass;
+use crate::places::{Place, Places, Round, each};
+use crate::{Hold, may_pass};
 
 /// Why there is no newer head.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +46,41 @@ pub enum FollowError {
         #[source]
         reason: Box<Rejected>,
     },
+    /// Neither the rack's own server nor any of its mirrors brings anything.
+    #[error("no mirror brings anything either ({}); the rack's own server", each(.mirrors))]
+    Nowhere {
+        /// Each mirror's address and what went wrong there.
+        mirrors: Vec<(String, FollowError)>,
+        /// What went wrong with the rack's own server.
+        #[source]
+        own: Box<FollowError>,
+    },
 }
 
 impl FollowError {
     /// Whether trying again within seconds makes sense.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Fetch(FetchError::Remote(error)) if may_pass(error))
+        match self {
+            Self::Fetch(FetchError::Remote(error)) => may_pass(error),
+            Self::Nowhere { mirrors, own } => {
+                own.may_pass() || mirrors.iter().any(|(_, error)| error.may_pass())
+            }
+            _ => false,
+        }
+    }
+
+    /// How long the servers are to be left alone.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        match self {
+            Self::Fetch(FetchError::Remote(error)) => Hold::of(error),
+            Self::Nowhere { mirrors, own } => {
+                let mirrors = mirrors.iter().map(|(_, error)| error.hold());
+                mirrors.fold(own.hold(), Hold::or)
+            }
+            _ => Hold::default(),
+        }
     }
 }
 
@@ -91,6 +121,10 @@ pub trait Keeper {
 pub struct Follower<D> {
     /// How the rack's own server is spoken to: patience, pulse and clock are the product's to set.
     pub config: RemoteConfig,
+    mirrors: Vec<(HttpsUrl, Elsewhere)>,
+    /// Servers that pins may name.
+    others: Vec<(HttpsUrl, Elsewhere)>,
+    places: Places,
     branch: String,
     store: RackStore<D>,
     baked: Verified<TrustRoot>,
@@ -106,15 +140,22 @@ impl<D: Disk> Follower<D> {
     /// # Errors
     /// [`UrlError`] when the repository's address is not one of ours.
     pub fn new(
-        repository: &Repository,
+        tray: &TrayConfig,
         clock: Arc<dyn Clock>,
         disk: D,
         folder: impl Into<PathBuf>,
         [baked, handed]: [Verified<TrustRoot>; 2],
     ) -> Result<Self, UrlError> {
+        let elsewhere = tray.repositories.iter();
+        let elsewhere = elsewhere.map(|it| Ok((it.url.parse()?, it.clone())));
+        let elsewhere = elsewhere.collect::<Result<Vec<(HttpsUrl, Elsewhere)>, UrlError>>()?;
+        let (mirrors, others): (Vec<_>, _) = elsewhere.into_iter().partition(|(_, it)| it.mirror);
         Ok(Self {
-            config: RemoteConfig::of_tray(repository, clock)?,
-            branch: format!("refs/heads/{}", repository.branch),
+            config: RemoteConfig::of_tray(&tray.repository, clock)?,
+            places: Places::new(1 + mirrors.len()),
+            mirrors,
+            others,
+            branch: format!("refs/heads/{}", tray.repository.branch),
             store: RackStore::new(disk, folder),
             baked,
             handed,
@@ -182,33 +223,76 @@ impl<D: Disk> Follower<D> {
         }
     }
 
-    /// How the server of something pinned is spoken to. The rack's credentials are for the rack's own server: another one is shown none.
+    /// How the server of something pinned is spoken to: as the place of the rack that answered last, where the pin names no other
+    /// repository. Another one is trusted by the public authorities and shown no credentials, unless the tray's configuration has an entry
+    /// for it; what the rack's own server is shown it never is.
     ///
     /// # Errors
     /// [`UrlError`] when its address is not one of ours.
     pub fn config_for(&self, pin: &Pin) -> Result<RemoteConfig, UrlError> {
-        let mut config = self.config.clone();
-        if let Some(url) = &pin.repository {
-            config.url = url.as_str().parse()?;
-            config.credentials = Credentials::default();
+        let Some(url) = &pin.repository else {
+            return Ok(self.config_at(self.places.at));
+        };
+        let url: HttpsUrl = url.as_str().parse()?;
+        if url == self.config.url {
+            return Ok(self.config.clone());
         }
-        Ok(config)
+        let entries = self.others.iter().filter(|(at, _)| at.covers(&url));
+        // The one that says most about it.
+        let entry = entries.max_by_key(|(at, _)| at.to_string().len());
+        let access = entry.map(|(_, it)| it.access());
+        Ok(self.config.elsewhere(url, access))
     }
 
-    /// A conversation with the rack's own server. Nothing is sent yet.
+    /// How a place of the rack is spoken to.
+    fn config_at(&self, place: Place) -> RemoteConfig {
+        match place.0.checked_sub(1) {
+            None => self.config.clone(),
+            Some(mirror) => {
+                let (url, it) = &self.mirrors[mirror];
+                self.config.elsewhere(url.clone(), Some(it.access()))
+            }
+        }
+    }
+
+    /// The address of a place of the rack.
+    #[must_use]
+    pub fn url_of(&self, place: Place) -> &HttpsUrl {
+        match place.0.checked_sub(1) {
+            None => &self.config.url,
+            Some(mirror) => &self.mirrors[mirror].0,
+        }
+    }
+
+    /// The next place of the rack to ask in this round, and how many are behind it. The first one is the rack's own server, but for a minute
+    /// after it brought nothing while a mirror did.
+    pub fn next(&self, round: &mut Round) -> Option<(Place, usize)> {
+        self.places.next(round, Instant::now())
+    }
+
+    /// A conversation with a place of the rack. Nothing is sent yet.
     ///
     /// # Errors
     /// [`TlsError`] when authorities or credentials cannot be used.
-    pub fn connect(&self) -> Result<Remote, TlsError> {
-        Remote::new(&self.config)
+    pub fn connect(&self, place: Place) -> Result<Remote, TlsError> {
+        Remote::new(&self.config_at(place))
     }
 
     /// Asks where the branch points to: one line of answer is all that most looks cost.
     ///
     /// # Errors
     /// [`FollowError`] with the reason.
-    pub fn look(&self, remote: &mut Remote) -> Result<ObjectId, FollowError> {
-        Ok(rack::look(remote, &self.branch, &Limits::RACK)?)
+    pub fn look(&mut self, remote: &mut Remote, place: Place) -> Result<ObjectId, FollowError> {
+        match rack::look(remote, &self.branch, &Limits::RACK) {
+            Ok(listed) => {
+                self.places.answered(place);
+                Ok(listed)
+            }
+            Err(error) => {
+                self.places.failed(place, Instant::now());
+                Err(error.into())
+            }
+        }
     }
 
     /// Accepts `listed`, if the rules allow it; one that is far away in stretches. Each is kept, and the floors raised, before this goes
@@ -260,6 +344,7 @@ impl<D: Disk> Follower<D> {
 #[cfg(test)]
 mod tests {
     use racklet_fetch::disk::Files;
+    use racklet_fetch::tls::{Authorities, Credentials, Token};
     use racklet_trust::digest::Hex;
     use racklet_trust::root::{RoleKeys, Roles};
 
@@ -301,28 +386,101 @@ mod tests {
         bytes.chunks_exact(3).flat_map(four).collect()
     }
 
-    #[test]
-    fn the_racks_credentials_are_for_the_racks_own_server() {
-        let repository =
-            serde_json::from_str(r#"{"url":"https://git.example/rack.git","token":"a secret"}"#);
-        let repository: Repository = repository.expect("parses");
-        let now = Arc::new(0_u64);
-        let follower = Follower::new(&repository, now, Files, "/nowhere", [root(), root()]);
-        let follower = follower.expect("an address");
-        let mut pin = Pin {
+    fn follower(repository: &str, repositories: &str) -> Follower<Files> {
+        let tray = format!(
+            r#"{{"v":1,"rack":"07070707070707070707070707070707","tray":"tray-1","board":"b","built":1,
+            "repository":{repository},"repositories":[{repositories}]}}"#
+        );
+        let tray = TrayConfig::parse(tray.as_bytes()).expect("parses");
+        Follower::new(&tray, Arc::new(0_u64), Files, "/nowhere", [root(), root()]).expect("urls")
+    }
+
+    fn pin(repository: Option<&str>) -> Pin {
+        Pin {
             name: "stable".parse().expect("a name"),
             manifest: format!("sha256:{}", "ab".repeat(32))
                 .parse()
                 .expect("a digest"),
-            repository: None,
+            repository: repository.map(|it| it.parse().expect("an address")),
+        }
+    }
+
+    const OWN: &str = r#"{"url":"https://git.example/rack.git","token":"a secret","ca":"OWN"}"#;
+
+    #[test]
+    fn the_racks_credentials_and_authority_are_for_the_racks_own_server() {
+        let follower = follower(OWN, "");
+        for own in [None, Some("https://git.example/rack.git")] {
+            let own = follower.config_for(&pin(own)).expect("an address");
+            assert!(own.credentials.token.is_some());
+            assert_eq!(own.authorities, Authorities::Pem(b"OWN".to_vec()));
+            assert_eq!(own.url.to_string(), "https://git.example/rack.git");
+        }
+        for elsewhere in [
+            "https://images.example/all.git",
+            "https://git.example/all.git",
+        ] {
+            let other = follower.config_for(&pin(Some(elsewhere)));
+            let other = other.expect("an address");
+            assert!(other.credentials == Credentials::default());
+            assert_eq!(other.authorities, Authorities::Public);
+            assert_eq!(other.url.to_string(), elsewhere);
+        }
+    }
+
+    #[test]
+    fn a_pinned_repository_gets_the_credentials_that_are_meant_for_it() {
+        let follower = follower(
+            OWN,
+            r#"{"url":"https://images.example","ca":"no path"}"#
+                .replace("example", "example/team")
+                .as_str(),
+        );
+        let there = follower.config_for(&pin(Some("https://images.example/team/all.git")));
+        let there = there.expect("an address");
+        assert_eq!(there.authorities, Authorities::Pem(b"no path".to_vec()));
+        let beside = follower.config_for(&pin(Some("https://images.example/else.git")));
+        assert_eq!(beside.expect("an address").authorities, Authorities::Public);
+    }
+
+    #[test]
+    fn of_two_entries_the_one_that_says_more_counts_and_a_mirror_is_none() {
+        let follower = follower(
+            OWN,
+            r#"{"url":"https://x.example/a","token":"wide"},
+               {"url":"https://x.example/a/b","user":"narrow","token":"narrow"},
+               {"url":"https://x.example/a/b/mirror.git","mirror":true,"token":"mirror"}"#,
+        );
+        let token = |url| {
+            let config = follower.config_for(&pin(Some(url))).expect("an address");
+            config.credentials.token
         };
-        let own = follower.config_for(&pin).expect("an address");
-        assert!(own.credentials.token.is_some());
-        assert_eq!(own.url.to_string(), "https://git.example/rack.git");
-        let elsewhere = "https://images.example/all.git";
-        pin.repository = Some(elsewhere.parse().expect("an address"));
-        let other = follower.config_for(&pin).expect("an address");
-        assert!(other.credentials == Credentials::default());
-        assert_eq!(other.url.to_string(), elsewhere);
+        let basic = |user: &str, password: &str| {
+            let (user, password) = (user.into(), password.into());
+            Some(Token::Basic { user, password })
+        };
+        assert!(token("https://x.example/a/c.git") == basic("git", "wide"));
+        assert!(token("https://x.example/a/b/c.git") == basic("narrow", "narrow"));
+        assert!(token("https://x.example/a/b/mirror.git") == basic("narrow", "narrow"));
+        assert!(token("https://x.example/ab.git").is_none());
+    }
+
+    #[test]
+    fn a_mirror_is_asked_with_its_own_credentials_and_never_with_the_racks() {
+        let follower = follower(
+            OWN,
+            r#"{"url":"https://m.example/rack.git","mirror":true,"scheme":"bearer","token":"m"},
+               {"url":"https://n.example/rack.git","mirror":true}"#,
+        );
+        let mut round = Round::default();
+        let places = std::iter::from_fn(|| follower.next(&mut round).map(|(place, _)| place));
+        let configs: Vec<_> = places.map(|place| follower.config_at(place)).collect();
+        let [own, bearer, open] = &configs[..] else {
+            panic!("{configs:?}")
+        };
+        assert_eq!(own.url, follower.config.url);
+        assert!(bearer.credentials.token == Some(Token::Bearer("m".into())));
+        assert!(open.credentials == Credentials::default());
+        assert_eq!(open.authorities, Authorities::Public);
     }
 }

@@ -8,6 +8,8 @@
 //! ```
 //!
 //! - [`Follower`]: the head accepted last, and how a newer one takes its place.
+//! - [`Round`]: the rack's own server, and its mirrors where that one brings nothing.
+//! - [`Hold`]: how long a server is left alone that refused us.
 //! - [`desired`]: what a head's files want of one tray, or what is at fault with them.
 //! - [`Shelf`]: what heads pin, from the cache or from a server: payloads and images, each with its proof.
 //!
@@ -16,10 +18,14 @@
 #![forbid(unsafe_code)]
 
 mod follower;
+mod hold;
+mod places;
 mod shelf;
 mod want;
 
 pub use follower::{FollowError, Follower, Keeper, Looked, News};
+pub use hold::Hold;
+pub use places::{Place, Round};
 pub use shelf::{BringError, Fetched, Here, Judge, Payload, Shelf};
 pub use want::{AtFault, Desired, desired};
 

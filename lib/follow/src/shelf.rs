@@ -19,7 +19,7 @@ use racklet_trust::floors::Floors;
 use racklet_trust::manifest::{Kind, Machine, NotForUs};
 use racklet_trust::{Architecture, Digest, Manifest, TrustRoot, Verified};
 
-use crate::may_pass;
+use crate::{Hold, may_pass};
 
 /// Why something pinned is not here.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,18 @@ impl BringError {
                 matches!(&**error, ArriveError::Remote(error) if may_pass(error))
             }
             _ => false,
+        }
+    }
+
+    /// How long the server is to be left alone.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        match self {
+            Self::Arrive(error) => match &**error {
+                ArriveError::Remote(error) => Hold::of(error),
+                _ => Hold::default(),
+            },
+            _ => Hold::default(),
         }
     }
 }
