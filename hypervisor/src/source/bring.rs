@@ -163,6 +163,9 @@ impl Source {
                 }
                 let text = chain(&error);
                 let wait = self.brought.failed(digest, error.hold());
+                if error.hold().is_refusal() && pin.repository.is_none() {
+                    self.held = Some(Instant::now() + wait);
+                }
                 let message = format!("image {} {}: {text}", pin.name, short(digest));
                 if self.images.lacks(digest, &message) {
                     say(&format!("{message}; next try in {} s", wait.as_secs()));
@@ -211,6 +214,10 @@ impl Source {
 
     /// A conversation with the server of something pinned, as long as its turn is.
     pub(super) fn remote_for(&self, pin: &rack::Pin) -> Result<Remote, NotBrought> {
+        // Each of a dozen images would be one more attempt with credentials that are no good. What the cache holds needs no server.
+        if pin.repository.is_none() && self.held.is_some_and(|until| Instant::now() < until) {
+            return Err(NotBrought::LeftAlone);
+        }
         let mut config = self.follower.config_for(pin)?;
         config.timeouts = Timeouts::default();
         config.pulse = Arc::new(Nudges(Arc::clone(&self.shared)));

@@ -82,6 +82,8 @@ pub(crate) struct Source {
     brought: Brought,
     /// The conversation that is kept, and with which place of the rack it is.
     remote: Option<(Place, Remote)>,
+    /// Until when the rack's own server is left alone: it refused us, or asked for it.
+    held: Option<Instant>,
     in_force: Option<Head>,
     /// Which head the card holds as the one in force.
     kept_in_force: Option<ObjectId>,
@@ -128,6 +130,7 @@ impl Source {
             init,
             brought: Brought::default(),
             remote: None,
+            held: None,
             in_force: None,
             kept_in_force: None,
             desired: None,
@@ -158,6 +161,7 @@ impl Source {
                         pace.failure(error.hold(), Instant::now());
                     }
                 }
+                self.held = pace.held();
             }
             asked = false;
             self.init.tell_again();

@@ -24,6 +24,11 @@ impl Pace {
         *self = Self::default();
     }
 
+    /// Until when the server is to be left alone.
+    pub(super) fn held(&self) -> Option<Instant> {
+        self.held
+    }
+
     pub(super) fn failure(&mut self, hold: Hold, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         self.refusals = match hold.is_refusal() {

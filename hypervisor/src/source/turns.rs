@@ -26,6 +26,10 @@ pub(super) enum NotBrought {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Bring(#[from] BringError),
+    #[error(
+        "the rack's own server refused this tray or wants to be left alone; `racklet sync` has it asked at once"
+    )]
+    LeftAlone,
 }
 
 impl NotBrought {

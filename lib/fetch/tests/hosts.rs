@@ -19,6 +19,7 @@ use racklet_fetch::{
     progress::Silent,
     rack,
     remote::{Remote, RemoteConfig, RemoteError},
+    tls::SystemClock,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use support::{
@@ -81,8 +82,8 @@ fn the_server_of_the_guide_takes_pushes_and_serves_trays() {
         );
     }
     // More than nginx takes in one request unless it is told to.
-    let noise: Vec<u8> = (0..3_000_000_u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+    let noise: Vec<u8> = (0..750_000_u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
         .collect();
     world.repository.write("noise", noise);
     let head = world.repository.commit(&world.place.key("config"));
@@ -102,7 +103,8 @@ fn the_server_of_the_guide_takes_pushes_and_serves_trays() {
     let url = format!("https://127.0.0.1:{}/rack", nginx.port);
     let tray = serde_json::json!({ "url": url, "ca": nginx.ca, "user": user, "token": token });
     let tray: Repository = serde_json::from_value(tray).unwrap();
-    let config = RemoteConfig::of_tray(&tray, Arc::new(NOW)).unwrap();
+    // Its certificate was made just now.
+    let config = RemoteConfig::of_tray(&tray, Arc::new(SystemClock)).unwrap();
     let mut remote = Remote::new(&config).unwrap();
     let branch = "refs/heads/main";
     match rack::fetch(&mut remote, branch, None, &Limits::RACK, &mut Silent).unwrap() {

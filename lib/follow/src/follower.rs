@@ -289,8 +289,9 @@ impl<D: Disk> Follower<D> {
                 Ok(listed)
             }
             Err(error) => {
-                self.places.failed(place, Instant::now());
-                Err(error.into())
+                let error = FollowError::from(error);
+                self.places.failed(place, error.hold(), Instant::now());
+                Err(error)
             }
         }
     }

@@ -6,10 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::FollowError;
+use crate::{FollowError, Hold};
 
 /// How long the rack's own server is asked last after it brought nothing, where there are mirrors: one that takes connections and says
-/// nothing would delay every look.
+/// nothing would delay every look. Longer, where it wants to be left alone.
 const OWN_LAST: Duration = Duration::from_secs(60);
 
 /// The rack's own server, or one of its mirrors.
@@ -36,7 +36,9 @@ pub(crate) struct Places {
     pub(crate) count: usize,
     /// What answered last: what is pinned is fetched from there.
     pub(crate) at: Place,
-    own_failed: Option<Instant>,
+    /// Until when the rack's own server comes last, and how often in a row it refused us.
+    own_last: Option<Instant>,
+    refusals: u32,
 }
 
 impl Places {
@@ -44,14 +46,14 @@ impl Places {
         Self {
             count,
             at: Place::OWN,
-            own_failed: None,
+            own_last: None,
+            refusals: 0,
         }
     }
 
     /// The next place to ask, and how many are behind it.
     pub(crate) fn next(&self, round: &mut Round, now: Instant) -> Option<(Place, usize)> {
-        let lately = |failed| now.saturating_duration_since(failed) < OWN_LAST;
-        let own_last = self.own_failed.is_some_and(lately);
+        let own_last = self.own_last.is_some_and(|until| now < until);
         let own_last = *round.own_last.get_or_insert(own_last);
         if round.asked == self.count {
             return None;
@@ -61,16 +63,20 @@ impl Places {
         Some((Place(index), self.count - round.asked))
     }
 
-    pub(crate) fn failed(&mut self, place: Place, now: Instant) {
+    pub(crate) fn failed(&mut self, place: Place, hold: Hold, now: Instant) {
         if place == Place::OWN && self.count > 1 {
-            self.own_failed = Some(now);
+            self.refusals = match hold.is_refusal() {
+                true => self.refusals.saturating_add(1),
+                false => 0,
+            };
+            self.own_last = Some(now + OWN_LAST.max(hold.wait(self.refusals)));
         }
     }
 
     pub(crate) fn answered(&mut self, place: Place) {
         self.at = place;
         if place == Place::OWN {
-            self.own_failed = None;
+            (self.own_last, self.refusals) = (None, 0);
         }
     }
 }
@@ -142,7 +148,7 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(order(&places, start), [0, 1, 2]);
-        places.failed(Place::OWN, start);
+        places.failed(Place::OWN, Hold::default(), start);
         places.answered(Place(1));
         assert_eq!(order(&places, after(59)), [1, 2, 0]);
         assert_eq!(order(&places, after(61)), [0, 1, 2]);
@@ -151,11 +157,11 @@ mod tests {
         // A failure on the way changes the next round and not this one.
         let mut round = Round::default();
         places.next(&mut round, start);
-        places.failed(Place::OWN, start);
+        places.failed(Place::OWN, Hold::default(), start);
         assert_eq!(places.next(&mut round, start), Some((Place(1), 1)));
         // Alone, it is asked whenever there is a look.
         let mut alone = Places::new(1);
-        alone.failed(Place::OWN, start);
+        alone.failed(Place::OWN, Hold::default(), start);
         assert_eq!(order(&alone, start), [0]);
     }
 }

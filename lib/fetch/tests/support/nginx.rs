@@ -56,7 +56,18 @@ impl Nginx {
     /// Lets in to `server` whoever knows `user` and `password`.
     pub fn before(server: &Server, user: &str, password: &str) -> Self {
         let behind = server.port;
-        Self::with(user, password, vec![], |folder, port| {
+        let folder = tempfile::tempdir().unwrap();
+        let (ca, key) = (server::authority(), KeyPair::generate().unwrap());
+        let leaf = server::params(vec!["127.0.0.1".into()], (2020, 2040));
+        let leaf = leaf.signed_by(&key, &ca).unwrap();
+        for (name, pem) in [
+            ("fullchain.pem", leaf.pem()),
+            ("key.pem", key.serialize_pem()),
+            ("ca.pem", ca.pem()),
+        ] {
+            fs::write(folder.path().join(name), pem).unwrap();
+        }
+        Self::with(folder, [user, password], vec![], |folder, port| {
             format!(
                 "server {{
                     listen 127.0.0.1:{port} ssl;
@@ -69,20 +80,33 @@ impl Nginx {
         })
     }
 
-    /// The server of docs/guide/hosting.md, for the repositories in `served`; only its places and its port are others.
+    /// The server of docs/guide/hosting.md, with a certificate as it is made there, for the repositories in `served`; only its places and
+    /// its port are others.
     pub fn of_the_guide(served: &Path, user: &str, password: &str) -> Self {
         let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/hosting.md");
         let guide = fs::read_to_string(guide).unwrap();
-        let (_, block) = guide.split_once("```nginx\n").unwrap();
-        let (block, _) = block.split_once("```").unwrap();
+        let block_behind = |mark: &str, kind: &str| {
+            let (_, behind) = guide.split_once(mark).unwrap();
+            let (_, block) = behind.split_once(kind).unwrap();
+            block.split_once("```").unwrap().0.to_owned()
+        };
+        let block = block_behind("## One of your own", "```nginx\n");
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = block_behind("### A certificate of your own", "```console\n");
+        for line in certificate.lines() {
+            let line = line.strip_prefix("$ ").unwrap();
+            let line = line.replace("192.0.2.5", "127.0.0.1");
+            let mut sh = Command::new("sh");
+            run(sh.current_dir(&folder).args(["-e", "-c", &line]));
+        }
         let scratch = tempfile::tempdir().unwrap();
         let socket = scratch.path().join("fcgiwrap.socket");
         let mut fcgiwrap = Command::new("/usr/sbin/fcgiwrap");
         fcgiwrap.arg("-s").arg(format!("unix:{}", socket.display()));
         let fcgiwrap = start(&mut fcgiwrap, || socket.exists()).unwrap();
         let programs = run(Command::new("git").arg("--exec-path"));
-        let nginx = Self::with(user, password, vec![fcgiwrap], |folder, port| {
-            let mut block = block.to_owned();
+        let nginx = Self::with(folder, [user, password], vec![fcgiwrap], |folder, port| {
+            let mut block = block.clone();
             for (there, here) in [
                 ("listen 443 ", format!("listen 127.0.0.1:{port} ")),
                 ("/etc/ssl/git", folder.into()),
@@ -102,20 +126,14 @@ impl Nginx {
         }
     }
 
+    /// What stands in `folder`, the certificates, is used by `block`.
     fn with(
-        user: &str,
-        password: &str,
+        folder: TempDir,
+        [user, password]: [&str; 2],
         mut programs: Vec<Running>,
         block: impl Fn(&str, u16) -> String,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let (ca, key) = (server::authority(), KeyPair::generate().unwrap());
-        let leaf = server::params(vec!["127.0.0.1".into()], (2020, 2040));
-        let leaf = leaf.signed_by(&key, &ca).unwrap();
-        fs::write(path("fullchain.pem"), leaf.pem()).unwrap();
-        fs::write(path("key.pem"), key.serialize_pem()).unwrap();
-        fs::write(path("ca.pem"), ca.pem()).unwrap();
         fs::write(path("git.users"), format!("{user}:{{PLAIN}}{password}\n")).unwrap();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {};\n", path(kind)))
@@ -141,7 +159,7 @@ impl Nginx {
                 programs.push(nginx);
                 return Self {
                     port,
-                    ca: ca.pem(),
+                    ca: fs::read_to_string(path("ca.pem")).unwrap(),
                     _programs: programs,
                     folder,
                     _socket: None,
