@@ -214,13 +214,19 @@ impl Commit {
     ) -> Result<(), Unauthorised> {
         let own: Vec<&[u8]> = self.signature().into_iter().collect();
         let config = root.role(Role::Config);
-        let by_commit = root.count_signatures(Role::Config, namespace::GIT, &self.signed, &own);
+        let by_commit =
+            root.count_signatures(Role::Config, namespace::GIT, &self.signed, &own, &[]);
         // A commit that carries no good signature of its own is never accepted: Git's tools must agree with us.
         if by_commit.signers.is_empty() || config.threshold == 1 {
             return by_commit.decide(config.threshold).map(drop);
         }
-        let approved =
-            root.count_signatures(Role::Config, namespace::APPROVAL, &self.signed, approvals);
+        let approved = root.count_signatures(
+            Role::Config,
+            namespace::APPROVAL,
+            &self.signed,
+            approvals,
+            &[],
+        );
         by_commit.and(approved).decide(config.threshold).map(drop)
     }
 }

@@ -74,13 +74,15 @@ impl core::error::Error for Unauthorised {}
 
 impl TrustRoot {
     /// Counts the different keys of `role` that signed `message` for `namespace`. All signatures are looked at, in any order: whoever
-    /// gathers them bounds their number.
+    /// gathers them bounds their number. `known` are keys that were found to have signed this message for this purpose, with one of
+    /// these signatures: whether they count is still asked, and the signature is not verified again.
     pub(crate) fn count_signatures(
         &self,
         role: Role,
         namespace: &str,
         message: &[u8],
         signatures: &[impl AsRef<[u8]>],
+        known: &[PublicKey],
     ) -> Count {
         let keys = &self.role(role).keys;
         let mut count = Count {
@@ -96,7 +98,10 @@ impl TrustRoot {
                     let key = signature.claimed_key().clone();
                     count.refuse(Refused::NotAuthorised(Box::new(key)));
                 }
-                Ok(signature) if count.signers.contains(signature.claimed_key()) => {
+                Ok(signature)
+                    if count.signers.contains(signature.claimed_key())
+                        || known.contains(signature.claimed_key()) =>
+                {
                     count.add(signature.claimed_key().clone());
                 }
                 Ok(signature) => match signature.verify(namespace, message) {
