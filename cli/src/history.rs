@@ -152,19 +152,22 @@ impl Judge<'_> {
 
     /// The trust root that an image made at `commit` would carry; its first version must be the pinned one.
     fn baked(&self, commit: &str) -> Result<Verified<TrustRoot>, Refusal> {
-        let (mut root, trust) = self.pinned(commit)?;
-        while let Some(next) = self.objects.root_document(&trust, root.version() + 1)? {
-            root = root
-                .advance(&next.bytes, &next.signatures)
-                .map_err(|error| {
-                    Refusal(format!(
-                        "trust/{}/root.json: {}",
-                        root.version() + 1,
-                        chain(&error)
-                    ))
-                })?;
-        }
-        Ok(root)
+        let (first, trust) = self.pinned(commit)?;
+        self.objects.walked(self.pin, trust, || {
+            let mut root = first;
+            while let Some(next) = self.objects.root_document(&trust, root.version() + 1)? {
+                root = root
+                    .advance(&next.bytes, &next.signatures)
+                    .map_err(|error| {
+                        Refusal(format!(
+                            "trust/{}/root.json: {}",
+                            root.version() + 1,
+                            chain(&error)
+                        ))
+                    })?;
+            }
+            Ok(root)
+        })
     }
 
     /// The newest trust root in the tree of `commit` that root keys lead to from the pinned one. The commit itself need not be

@@ -5,13 +5,14 @@
 //! repository cannot show us another object than a tray would get.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use racklet_fetch::rack::{APPROVAL_BRANCHES, APPROVAL_FILE, APPROVALS, is_named_after_its_key};
 use racklet_trust::commit::{Commit, ObjectId};
 use racklet_trust::history::{Repository, RootDocument};
+use racklet_trust::{Digest, TrustRoot, Verified};
 
 use crate::git;
 
@@ -56,11 +57,16 @@ pub(crate) enum ObjectError {
 pub(crate) struct Objects {
     repository: git::Repository,
     pipes: RefCell<Pipes>,
-    /// The trust documents of the tree `trust` read last: almost every commit has the one of its parent.
-    documents: RefCell<Documents>,
+    /// The folders in the tree `trust` read last: almost every commit has the one of its parent.
+    trust: RefCell<Option<(ObjectId, BTreeMap<String, String>)>>,
+    /// What is in a version's folder, by the folder's name in Git: a tree with a new version has all the others unchanged.
+    documents: RefCell<HashMap<String, Option<RootDocument>>>,
+    /// Which trust root a walk through a tree `trust` led to, from the first version of this digest on.
+    walked: RefCell<HashMap<(Digest, ObjectId), Verified<TrustRoot>>>,
 }
 
-type Documents = Option<(ObjectId, BTreeMap<u64, Option<RootDocument>>)>;
+/// The most trust documents that are remembered at once, at about a kilobyte each.
+const MAX_DOCUMENTS: usize = 10_000;
 
 struct Pipes {
     child: Child,
@@ -108,7 +114,9 @@ impl Objects {
                 input,
                 output,
             }),
-            documents: RefCell::new(None),
+            trust: RefCell::default(),
+            documents: RefCell::default(),
+            walked: RefCell::default(),
         })
     }
 
@@ -260,16 +268,49 @@ impl Objects {
 }
 
 impl Objects {
-    fn read_document(
+    /// The newest trust root in a tree `trust`, which `walk` finds from the first version of this digest on: once for each tree.
+    pub(crate) fn walked<E>(
+        &self,
+        first: Digest,
+        trust_tree: ObjectId,
+        walk: impl FnOnce() -> Result<Verified<TrustRoot>, E>,
+    ) -> Result<Verified<TrustRoot>, E> {
+        if let Some(root) = self.walked.borrow().get(&(first, trust_tree)) {
+            return Ok(root.clone());
+        }
+        let root = walk()?;
+        self.walked
+            .borrow_mut()
+            .insert((first, trust_tree), root.clone());
+        Ok(root)
+    }
+
+    /// A version's folder in a tree `trust`.
+    fn version_folder(
         &self,
         trust_tree: &ObjectId,
         version: u64,
-    ) -> Result<Option<RootDocument>, ObjectError> {
-        let tree = trust_tree.to_string();
-        let Some(bytes) = self.file(&tree, &format!("{version}/root.json"))? else {
+    ) -> Result<Option<String>, ObjectError> {
+        let mut known = self.trust.borrow_mut();
+        let (_, folders) = match &mut *known {
+            Some(known) if known.0 == *trust_tree => known,
+            other => {
+                let entries = self.tree(&trust_tree.to_string())?.unwrap_or_default();
+                let folders = entries
+                    .into_iter()
+                    .filter(|entry| entry.is_tree)
+                    .map(|entry| (entry.name, entry.id));
+                other.insert((*trust_tree, folders.collect()))
+            }
+        };
+        Ok(folders.get(&version.to_string()).cloned())
+    }
+
+    fn read_document(&self, folder: &str) -> Result<Option<RootDocument>, ObjectError> {
+        let Some(bytes) = self.file(folder, "root.json")? else {
             return Ok(None);
         };
-        let signatures = match self.at(&tree, &format!("{version}/signatures"))? {
+        let signatures = match self.at(folder, "signatures")? {
             Some(folder) if folder.is_tree => {
                 let files = self.files(&folder.id, &|path| {
                     path.ends_with(".sig") && !path.contains('/')
@@ -330,16 +371,18 @@ impl Repository for Objects {
         trust_tree: &ObjectId,
         version: u64,
     ) -> Result<Option<RootDocument>, ObjectError> {
-        let mut known = self.documents.borrow_mut();
-        let (_, documents) = match &mut *known {
-            Some(known) if known.0 == *trust_tree => known,
-            other => other.insert((*trust_tree, BTreeMap::new())),
+        let Some(folder) = self.version_folder(trust_tree, version)? else {
+            return Ok(None);
         };
-        if let Some(document) = documents.get(&version) {
+        if let Some(document) = self.documents.borrow().get(&folder) {
             return Ok(document.clone());
         }
-        let document = self.read_document(trust_tree, version)?;
-        documents.insert(version, document.clone());
+        let document = self.read_document(&folder)?;
+        let mut known = self.documents.borrow_mut();
+        if known.len() >= MAX_DOCUMENTS {
+            known.clear();
+        }
+        known.insert(folder, document.clone());
         Ok(document)
     }
 }

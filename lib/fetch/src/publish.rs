@@ -85,12 +85,15 @@ pub fn chunk_path(digest: Digest) -> String {
     format!("chunks/{}/{hex}", &hex[..2])
 }
 
+/// What every [`manifest_ref`] begins with.
+pub const MANIFEST_REFS: &str = "refs/racklet/manifests/";
+
 /// The ref that names a manifest for good, beside the branch that moves on: publish pushes both, so that a rack may pin an older
 /// version than the newest, and a tray finds what its rack pins while a newer one is being published. It points to a small commit whose
 /// parent is the one with the chunks: manifest, signatures, and [`CHUNK_LIST`].
 #[must_use]
 pub fn manifest_ref(manifest: Digest) -> String {
-    format!("refs/racklet/manifests/{manifest}")
+    format!("{MANIFEST_REFS}{manifest}")
 }
 
 /// The same as a branch, for hosts that take nothing but branches and tags. A tray looks there, too.

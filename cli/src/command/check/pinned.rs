@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The payloads and images that a rack pins, judged as a tray would, from the refs of this clone that trays look at.
+//!
+//! A rack of thousands of workloads has a few images: Git is asked for its refs once, and each image is read and hashed once, however
+//! many workloads run it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use racklet_fetch::publish::CHUNK_LIST;
 use racklet_rack::{Pin, RackState};
@@ -11,7 +14,7 @@ use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 
 use crate::answer::Checked;
 use crate::command::rack::refs;
-use crate::objects::Objects;
+use crate::objects::{ObjectError, Objects};
 use crate::rack::Rack;
 use racklet_tell::error::chain;
 
@@ -52,6 +55,7 @@ pub(super) fn check(
             board.into_iter().collect(),
         ));
     }
+    let mut packages = Packages::open(rack, objects, root)?;
     for (kind, file, pin, boards) in pins {
         let what = format!("{file}: {kind} {}", pin.name);
         if let Some(url) = &pin.repository {
@@ -60,24 +64,21 @@ pub(super) fn check(
                 .push(format!("{what}: not checked, it is in {}", url.as_str()));
             continue;
         }
-        match found(rack, objects, kind, pin)? {
-            Found::Here(commit) => match package(objects, root, kind, pin, &boards, &commit) {
-                Ok(manifest) => report.good.push(format!(
-                    "{what} version {}: signed and complete",
-                    manifest.version
+        match packages.found(kind, pin)? {
+            Found::Here(commit) => match packages.judge(kind, pin, &boards, &commit) {
+                Ok(version) => report
+                    .good
+                    .push(format!("{what} version {version}: signed and complete")),
+                Err(why) => report.refusals.push(format!("{what}: {why}")),
+            },
+            Found::Unpushed(commit) => match packages.judge(kind, pin, &boards, &commit) {
+                Ok(_) => report.refusals.push(format!(
+                    "{what}: it is in this clone only, trays cannot fetch it: git push origin {kind}/{} {commit}:{}",
+                    pin.name,
+                    refs::name(pin)
                 )),
                 Err(why) => report.refusals.push(format!("{what}: {why}")),
             },
-            Found::Unpushed(commit) => {
-                match package(objects, root, kind, pin, &boards, &commit) {
-                    Ok(_) => report.refusals.push(format!(
-                        "{what}: it is in this clone only, trays cannot fetch it: git push origin {kind}/{} {commit}:{}",
-                        pin.name,
-                        refs::name(pin)
-                    )),
-                    Err(why) => report.refusals.push(format!("{what}: {why}")),
-                }
-            }
             Found::Nowhere => report.warnings.push(format!(
                 "{what}: not checked, sha256:{} is not here (git fetch origin {1}:{1})",
                 pin.manifest.hex(),
@@ -97,37 +98,135 @@ enum Found {
     Nowhere,
 }
 
-/// Looks where trays look: the ref that stays with one manifest for ever, then the branch. The branch's earlier commits are no
-/// place: what was published there has such a ref.
-fn found(rack: &Rack, objects: &Objects, kind: Kind, pin: &Pin) -> anyhow::Result<Found> {
-    let at = |name: &str| -> anyhow::Result<Option<String>> {
-        let Some(commit) = rack.repository.commit(name) else {
-            return Ok(None);
-        };
-        let tree = objects.commit_tree(&commit)?.unwrap_or_default();
-        let manifest = objects.file(&tree, "manifest.json")?;
-        let same = manifest.is_some_and(|bytes| Digest::of(&bytes).0 == pin.manifest.bytes());
-        Ok(same.then_some(commit))
-    };
-    let branch = format!("{kind}/{}", pin.name);
-    for name in [refs::name(pin), format!("refs/remotes/origin/{branch}")] {
-        if let Some(commit) = at(&name)? {
-            return Ok(Found::Here(commit));
-        }
-    }
-    Ok(at(&format!("refs/heads/{branch}"))?.map_or(Found::Nowhere, Found::Unpushed))
+/// The packages of this clone, each looked at once.
+struct Packages<'a> {
+    objects: &'a Objects,
+    root: &'a Verified<TrustRoot>,
+    /// The commit that each ref which may hold a package leads to.
+    refs: HashMap<String, String>,
+    /// The digest of the manifest in a commit; `None` where there is none.
+    held: HashMap<String, Option<Digest>>,
+    /// What was found of the package in a commit that a pin leads to.
+    judged: BTreeMap<(Kind, Digest, String), Result<Whole, String>>,
 }
 
-/// One pinned package in the tree of `commit`, as a tray judges it.
-fn package(
+/// A signed manifest, and whether its contents are all there, which is only looked at when its tray would take it.
+struct Whole {
+    tree: String,
+    manifest: Verified<Manifest>,
+    contents: Option<Result<(), String>>,
+}
+
+impl<'a> Packages<'a> {
+    fn open(
+        rack: &Rack,
+        objects: &'a Objects,
+        root: &'a Verified<TrustRoot>,
+    ) -> anyhow::Result<Self> {
+        let listed = rack.repository.text([
+            "for-each-ref",
+            // The second name is there only where a tag stands before the commit.
+            "--format=%(refname) %(objectname) %(*objectname)",
+            racklet_fetch::publish::MANIFEST_REFS,
+            "refs/remotes/origin/",
+            "refs/heads/",
+        ])?;
+        let refs = listed.lines().filter_map(|line| {
+            let mut words = line.split(' ').filter(|word| !word.is_empty());
+            let (name, commit) = (words.next()?, words.next()?);
+            let commit = words.next().unwrap_or(commit);
+            Some((name.to_owned(), commit.to_owned()))
+        });
+        Ok(Self {
+            objects,
+            root,
+            refs: refs.collect(),
+            held: HashMap::new(),
+            judged: BTreeMap::new(),
+        })
+    }
+
+    /// Looks where trays look: the ref that stays with one manifest for ever, then the branch. The branch's earlier commits are no
+    /// place: what was published there has such a ref.
+    fn found(&mut self, kind: Kind, pin: &Pin) -> anyhow::Result<Found> {
+        let branch = format!("{kind}/{}", pin.name);
+        for name in [refs::name(pin), format!("refs/remotes/origin/{branch}")] {
+            if let Some(commit) = self.at(&name, pin)? {
+                return Ok(Found::Here(commit));
+            }
+        }
+        let own = self.at(&format!("refs/heads/{branch}"), pin)?;
+        Ok(own.map_or(Found::Nowhere, Found::Unpushed))
+    }
+
+    /// The commit that the ref `name` leads to, when it holds what is pinned.
+    fn at(&mut self, name: &str, pin: &Pin) -> anyhow::Result<Option<String>> {
+        let Some(commit) = self.refs.get(name) else {
+            return Ok(None);
+        };
+        let held = match self.held.get(commit) {
+            Some(held) => *held,
+            None => {
+                let tree = self.objects.commit_tree(commit)?.unwrap_or_default();
+                let manifest = self.objects.file(&tree, "manifest.json")?;
+                let held = manifest.map(|bytes| Digest::of(&bytes));
+                self.held.insert(commit.clone(), held);
+                held
+            }
+        };
+        let same = held.is_some_and(|held| held.0 == pin.manifest.bytes());
+        Ok(same.then(|| commit.clone()))
+    }
+
+    /// The version of a pinned package in the tree of `commit`, as a tray with one of `boards` judges it.
+    fn judge(
+        &mut self,
+        kind: Kind,
+        pin: &Pin,
+        boards: &[&str],
+        commit: &str,
+    ) -> Result<u64, String> {
+        let (objects, root) = (self.objects, self.root);
+        let key = (kind, pin.manifest.into(), commit.to_owned());
+        let signed = self
+            .judged
+            .entry(key)
+            .or_insert_with(|| signed(objects, root, kind, pin, commit));
+        let whole = signed.as_mut().map_err(|why| why.clone())?;
+        for name in boards {
+            let board = racklet_boards::find(name).map_err(|error| error.to_string())?;
+            let machine = Machine {
+                architecture: board.architecture,
+                board: name,
+                now: Some(crate::time::now()),
+                floor: 0,
+            };
+            whole
+                .manifest
+                .accept(&machine)
+                .map_err(|error| error.to_string())?;
+        }
+        let Whole {
+            tree,
+            manifest,
+            contents,
+        } = whole;
+        contents
+            .get_or_insert_with(|| complete(objects, tree, manifest))
+            .clone()
+            .map(|()| manifest.version)
+    }
+}
+
+/// One pinned package in the tree of `commit`: its manifest, signed by enough keys.
+fn signed(
     objects: &Objects,
     root: &Verified<TrustRoot>,
     kind: Kind,
     pin: &Pin,
-    boards: &[&str],
     commit: &str,
-) -> Result<Verified<Manifest>, String> {
-    let failed = |error: crate::objects::ObjectError| chain(&error);
+) -> Result<Whole, String> {
+    let failed = |error: ObjectError| chain(&error);
     let tree = objects
         .commit_tree(commit)
         .map_err(failed)?
@@ -153,31 +252,30 @@ fn package(
     };
     let manifest =
         Manifest::verify(root, kind, &bytes, &signatures).map_err(|error| chain(&error))?;
-    for name in boards {
-        let board = racklet_boards::find(name).map_err(|error| error.to_string())?;
-        let machine = Machine {
-            architecture: board.architecture,
-            board: name,
-            now: Some(crate::time::now()),
-            floor: 0,
-        };
-        manifest
-            .accept(&machine)
-            .map_err(|error| error.to_string())?;
-    }
-    let names = chunk_names(objects, &tree, &manifest).map_err(failed)?;
+    Ok(Whole {
+        tree,
+        manifest,
+        contents: None,
+    })
+}
+
+/// Whether all of a manifest's contents are in `tree`, byte by byte.
+fn complete(objects: &Objects, tree: &str, manifest: &Manifest) -> Result<(), String> {
+    let failed = |error: ObjectError| chain(&error);
+    let names = chunk_names(objects, tree, manifest).map_err(failed)?;
+    let mut chunks = Chunks::of(objects, tree);
     for file in &manifest.files {
         let mut whole = ring::digest::Context::new(&ring::digest::SHA256);
         for chunk in &file.chunks {
             let path = racklet_fetch::publish::chunk_path(chunk.sha256);
-            let bytes = match &names {
+            let read = match &names {
                 Some(names) => match names.get(&chunk.sha256) {
                     Some(object) => objects.blob(object),
                     None => Ok(None),
                 },
-                None => objects.file(&tree, &path),
+                None => chunks.read(&path),
             };
-            let bytes = bytes
+            let bytes = read
                 .map_err(failed)?
                 .ok_or_else(|| format!("{path} is missing"))?;
             let mut out = vec![0; chunk.length as usize];
@@ -192,7 +290,45 @@ fn package(
             ));
         }
     }
-    Ok(manifest)
+    Ok(())
+}
+
+/// The folders that the chunks of a package lie in, each read once: there are up to 256 of them, and thousands of chunks.
+struct Chunks<'a> {
+    objects: &'a Objects,
+    tree: &'a str,
+    /// The files of a folder, and the names of their contents.
+    folders: HashMap<String, HashMap<String, String>>,
+}
+
+impl<'a> Chunks<'a> {
+    fn of(objects: &'a Objects, tree: &'a str) -> Self {
+        Self {
+            objects,
+            tree,
+            folders: HashMap::new(),
+        }
+    }
+
+    /// The chunk at this path, which a manifest led to.
+    fn read(&mut self, path: &str) -> Result<Option<Vec<u8>>, ObjectError> {
+        let Some((folder, name)) = path.rsplit_once('/') else {
+            return Ok(None);
+        };
+        if !self.folders.contains_key(folder) {
+            let entry = self.objects.at(self.tree, folder)?;
+            let id = entry.filter(|entry| entry.is_tree).map(|entry| entry.id);
+            let entries = id.map(|id| self.objects.tree(&id)).transpose()?;
+            let files = entries.flatten().unwrap_or_default().into_iter();
+            let files = files.filter(|entry| entry.is_file);
+            let files = files.map(|entry| (entry.name, entry.id)).collect();
+            self.folders.insert(folder.to_owned(), files);
+        }
+        match self.folders[folder].get(name) {
+            Some(id) => self.objects.blob(id),
+            None => Ok(None),
+        }
+    }
 }
 
 /// Which object is which chunk, where the commit has a list of them in place of the chunks.
