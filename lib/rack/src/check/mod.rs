@@ -2,6 +2,8 @@
 //! What only a look at several objects can find: names, references, placements, addresses.
 
 mod address;
+mod overlap;
+mod selection;
 mod workload;
 
 use super::kind::network::{self, Network, NetworkSpec};
@@ -14,7 +16,9 @@ use super::problem::Problem;
 use super::report::Report;
 use super::state::RackState;
 use super::values::{Name, Prefix};
+use overlap::Taken;
 use std::collections::{BTreeMap, BTreeSet};
+use workload::mix;
 
 const MAX_LABELS: usize = 64;
 
@@ -168,7 +172,7 @@ fn rollout(
         }
     }
     if !rollout.match_labels.is_empty() {
-        chosen.extend(matching(trays, &rollout.match_labels));
+        chosen.extend(selection::matching(trays, &rollout.match_labels).cloned());
     }
     if rollout.trays.is_empty() && chosen.is_empty() {
         report.warn(&parsed.file, Some(*at), "this rollout chooses no tray");
@@ -182,6 +186,7 @@ fn networks(
     report: &mut Report<'_>,
 ) -> BTreeMap<Name, Network> {
     let mut networks: BTreeMap<Name, Network> = BTreeMap::new();
+    let mut taken = Taken::default();
     for parsed in found {
         let network = network::check(parsed, report);
         for (field, Located { at, value }) in parsed.object.spec.prefixes() {
@@ -190,28 +195,17 @@ fn networks(
                     format!("spec.{field}: {value} is outside `spec.networkPrefixes` of rack.yaml");
                 report.fault(&parsed.file, *at, message);
             }
-            let clash = networks.iter().find(|(_, other)| {
-                let mut taken = other.ipv4.iter().chain(&other.ipv6);
-                taken.any(|prefix| prefix.overlaps(value))
-            });
-            if let Some((other, _)) = clash {
+            if let Some(other) = taken.clash(value) {
                 let message = format!("spec.{field}: {value} overlaps with network {other}");
                 report.fault(&parsed.file, *at, message);
             }
         }
+        for prefix in network.ipv4.iter().chain(&network.ipv6) {
+            taken.add(*prefix, &parsed.name().value);
+        }
         networks.insert(parsed.name().value.clone(), network);
     }
     networks
-}
-
-fn matching<'t>(
-    trays: &'t BTreeMap<Name, Tray>,
-    labels: &'t BTreeMap<String, String>,
-) -> impl Iterator<Item = Name> + 't {
-    trays
-        .iter()
-        .filter(|(_, tray)| labels.iter().all(|(k, v)| tray.labels.get(k) == Some(v)))
-        .map(|(name, _)| name.clone())
 }
 
 #[cfg(test)]

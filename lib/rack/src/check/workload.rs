@@ -2,14 +2,14 @@
 //! Where workloads run: on which tray, whether they fit there, and with which address.
 
 use super::address::Addresses;
-use super::matching;
+use super::selection::Selection;
 use crate::capacity::without_room;
 use crate::kind::network::Network;
 use crate::kind::tray::{Tray, TraySpec};
 use crate::kind::workload::{self, MicroVmSpec, Workload};
 use crate::kind::{Parsed, Spec};
 use crate::report::Report;
-use crate::values::Name;
+use crate::values::{Memory, Name};
 use std::collections::BTreeMap;
 
 pub(super) fn check(
@@ -23,8 +23,9 @@ pub(super) fn check(
     // In the order of names, so that what is chosen does not depend on the order of files.
     let mut sorted: Vec<_> = found.iter().collect();
     sorted.sort_by_key(|parsed| &parsed.name().value);
+    let mut selection = Selection::of(trays);
     for parsed in sorted {
-        let tray = placement(parsed, trays, report);
+        let tray = placement(parsed, trays, &mut selection, report);
         let wanted = parsed.object.spec.network.as_ref();
         let network = wanted.and_then(|wanted| addresses.attach(parsed, wanted, report));
         if let Some(workload) = workload::check(parsed, tray, network, report) {
@@ -36,9 +37,10 @@ pub(super) fn check(
 }
 
 /// The tray it runs on. Where it says none or both ways to find one is told by its own check.
-fn placement(
-    parsed: &Parsed<MicroVmSpec>,
-    trays: &BTreeMap<Name, Tray>,
+fn placement<'p>(
+    parsed: &'p Parsed<MicroVmSpec>,
+    trays: &'p BTreeMap<Name, Tray>,
+    selection: &mut Selection<'p>,
     report: &mut Report<'_>,
 ) -> Option<Name> {
     let spec = &parsed.object.spec;
@@ -49,14 +51,13 @@ fn placement(
             None
         }
         (None, Some(selector)) => {
-            let name = parsed.name().value.as_str();
-            let best = matching(trays, &selector.value.match_labels)
-                .max_by_key(|tray| (mix(&[name, tray.as_str()]), tray.clone()));
+            let name = &parsed.name().value;
+            let best = selection.choose(name, &selector.value.match_labels);
             if best.is_none() {
                 let message = "spec.traySelector: no tray has these labels";
                 report.fault(&parsed.file, selector.at, message);
             }
-            best
+            best.cloned()
         }
         (Some(_), Some(_)) | (None, None) => None,
     }
@@ -69,21 +70,26 @@ fn room(
     workloads: &BTreeMap<Name, Workload>,
     report: &mut Report<'_>,
 ) {
+    let mut placed: BTreeMap<&Name, Vec<(&Name, Memory)>> = BTreeMap::new();
+    for (name, workload) in workloads {
+        let on_tray = placed.entry(&workload.tray).or_default();
+        on_tray.push((name, workload.memory));
+    }
+    let files: BTreeMap<&Name, &Parsed<MicroVmSpec>> = found
+        .iter()
+        .map(|parsed| (&parsed.name().value, parsed))
+        .collect();
     for (tray, stated) in trays {
-        let on_tray = || workloads.iter().filter(|(_, placed)| placed.tray == *tray);
+        let on_tray = placed.remove(tray).unwrap_or_default();
         let Some(memory) = stated.memory else {
-            if on_tray().next().is_some() {
+            if !on_tray.is_empty() {
                 let message = "without `memory` (such as `memory: 4Gi`) nobody knows before the tray does whether its workloads fit";
                 report.warn(&TraySpec::KIND.file(tray.as_str()), None, message);
             }
             continue;
         };
-        let refused = without_room(
-            memory.bytes(),
-            on_tray().map(|(name, placed)| (name, placed.memory)),
-        );
-        for parsed in found {
-            if let Some(why) = refused.get(&parsed.name().value) {
+        for (name, why) in without_room(memory.bytes(), on_tray) {
+            if let Some(parsed) = files.get(&name) {
                 let message = format!("spec.memory: on tray {tray} it {why}");
                 report.fault(&parsed.file, parsed.object.spec.memory.at, message);
             }

@@ -40,6 +40,28 @@ impl Prefix {
             && bits(other) & mask(self.width(), self.length) == bits(self.address)
     }
 
+    /// The network address of the prefix of `length` bits (at most this one's) around it.
+    pub(crate) fn cut(&self, length: u8) -> IpAddr {
+        self.with(bits(self.address) & mask(self.width(), length))
+    }
+
+    /// The last address.
+    pub(crate) fn last(&self) -> IpAddr {
+        let free = !mask(self.width(), self.length) & mask_all(self.width());
+        self.with(bits(self.address) | free)
+    }
+
+    /// The address of this family with these bits.
+    fn with(&self, bits: u128) -> IpAddr {
+        match self.address {
+            IpAddr::V4(_) => {
+                let low = u32::try_from(bits).expect("made of 32 bits and a mask of as many");
+                IpAddr::V4(Ipv4Addr::from(low))
+            }
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(bits)),
+        }
+    }
+
     /// Whether all of `other` is inside.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
