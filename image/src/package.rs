@@ -6,6 +6,7 @@
 //! DIR/signatures/<n>.sig       armored SSHSIG, made by others
 //! DIR/chunks/<xx>/<sha256>     payload and artifact: zstd frames
 //! DIR/files/<name>             bootstrap: whole files
+//! DIR/pieces                   which contents became which chunks, for the next build here; never published
 //! ```
 //!
 //! A folder appears complete or not at all. Nothing here decides whether a signature is good: see
@@ -13,11 +14,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use racklet_fetch::publish::{Pieces, Shelf, Splitter};
 use racklet_fetch::{chunk, publish};
-use racklet_trust::manifest::{File, Kind, MAX_SIZE, Manifest, ManifestError};
+use racklet_trust::manifest::{Chunk, File, Kind, MAX_SIZE, Manifest, ManifestError};
 use racklet_trust::sshsig::{SignatureError, SshSig};
 use racklet_trust::{Digest, TrustRoot, Verified};
 
@@ -106,8 +108,19 @@ pub struct Input<'a> {
     /// See [`Kind::file_names`].
     pub name: &'a str,
     /// Its contents.
-    pub contents: &'a mut dyn Read,
+    pub contents: Contents<'a>,
 }
+
+/// Where the contents of a file come from.
+pub enum Contents<'a> {
+    /// They are read.
+    Read(&'a mut dyn Read),
+    /// They are written, front to back: what is made on the way need not lie anywhere.
+    Write(&'a mut Writer<'a>),
+}
+
+/// Writes a file's contents.
+pub type Writer<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
 
 /// Makes a package out of `manifest` (whose `files` are filled in here) in `directory`, replacing an older one.
 ///
@@ -134,12 +147,27 @@ pub fn build(
         .tempdir_in(&parent)
         .map_err(io_error("make a folder in", &parent))?;
     manifest.files.clear();
+    let mut shelf = PackageShelf {
+        before: directory,
+        work: work.path(),
+        progress,
+        failed: None,
+    };
+    let before = shelf.pieces();
+    let mut pieces = Pieces::default();
     for input in inputs {
         let file = match manifest.kind {
-            Kind::Bootstrap => whole_file(input, work.path(), progress)?,
-            Kind::Payload | Kind::Artifact => chunked_file(input, work.path(), progress)?,
+            Kind::Bootstrap => whole_file(input, work.path(), shelf.progress)?,
+            Kind::Payload | Kind::Artifact => {
+                let (file, new) = chunked_file(input, &before, &mut shelf)?;
+                pieces.extend(new);
+                file
+            }
         };
         manifest.files.push(file);
+    }
+    if manifest.kind != Kind::Bootstrap {
+        write(&work.path().join(PIECES), pieces.encode().as_bytes())?;
     }
     let bytes = manifest.to_canonical();
     // What we write must be what a tray reads.
@@ -373,25 +401,69 @@ impl Package {
     }
 }
 
+/// Which contents became which chunks.
+const PIECES: &str = "pieces";
+
+/// Puts chunks into a package's folder, and takes those over that the package before has.
+struct PackageShelf<'a> {
+    before: &'a Path,
+    work: &'a Path,
+    progress: &'a mut dyn FnMut(u64),
+    /// What could not be written.
+    failed: Option<PathBuf>,
+}
+
+impl PackageShelf<'_> {
+    /// What the package before says about its chunks; nothing when there is none.
+    fn pieces(&self) -> Pieces {
+        let text = read_bounded(&self.before.join(PIECES), publish::MAX_PIECES);
+        let text = text.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        text.map_or_else(Pieces::default, |text| Pieces::decode(&text))
+    }
+
+    fn write(&mut self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
+        let path = self.work.join(publish::chunk_path(chunk.sha256));
+        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let written = folder.and_then(|()| fs::write(&path, bytes));
+        written.inspect_err(|_| self.failed = Some(path))
+    }
+}
+
+impl Shelf for PackageShelf<'_> {
+    fn reuse(&mut self, chunk: &Chunk) -> io::Result<bool> {
+        let path = self.before.join(publish::chunk_path(chunk.sha256));
+        // Gone or damaged, it is made anew.
+        let Ok(bytes) = read_bounded(&path, u64::from(chunk.size)) else {
+            return Ok(false);
+        };
+        if chunk::check(chunk.sha256, chunk.size, &bytes).is_err() {
+            return Ok(false);
+        }
+        self.write(chunk, &bytes).map(|()| true)
+    }
+
+    fn put(&mut self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
+        self.write(chunk, bytes)
+    }
+
+    fn done(&mut self, count: u64) {
+        (self.progress)(count);
+    }
+}
+
 fn chunked_file(
     input: Input<'_>,
-    work: &Path,
-    progress: &mut dyn FnMut(u64),
-) -> Result<File, PackageError> {
-    let mut failed = None;
-    let split = publish::split(input.name, input.contents, |part, bytes| {
-        progress(u64::from(part.length));
-        let path = work.join(publish::chunk_path(part.sha256));
-        if path.exists() {
-            return Ok(());
+    before: &Pieces,
+    shelf: &mut PackageShelf<'_>,
+) -> Result<(File, Pieces), PackageError> {
+    let split = Splitter::new(input.name, before, shelf).and_then(|mut splitter| {
+        match input.contents {
+            Contents::Read(reader) => splitter.read(reader)?,
+            Contents::Write(write) => write(&mut splitter)?,
         }
-        let written = path
-            .parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(&path, bytes));
-        written.inspect_err(|_| failed = Some(path))
+        splitter.finish()
     });
-    split.map_err(|source| match failed {
+    split.map_err(|source| match shelf.failed.take() {
         Some(path) => PackageError::Io {
             doing: "write",
             path,
@@ -410,13 +482,14 @@ fn whole_file(
     progress: &mut dyn FnMut(u64),
 ) -> Result<File, PackageError> {
     let mut bytes = Vec::new();
-    input
-        .contents
-        .read_to_end(&mut bytes)
-        .map_err(|source| PackageError::Input {
-            what: input.name.to_owned(),
-            source,
-        })?;
+    let read = match input.contents {
+        Contents::Read(reader) => reader.read_to_end(&mut bytes).map(|_| ()),
+        Contents::Write(write) => write(&mut bytes),
+    };
+    read.map_err(|source| PackageError::Input {
+        what: input.name.to_owned(),
+        source,
+    })?;
     let folder = work.join("files");
     fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
     write(&folder.join(input.name), &bytes)?;

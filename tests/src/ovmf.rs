@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use racklet_image::{
     disk::{self, Spec},
-    package::{self, Input, Package},
+    package::{self, Contents, Input, Package},
 };
 use racklet_trust::{
     Architecture, Digest, PublicKey,
@@ -241,11 +241,11 @@ impl Card {
         let inputs = vec![
             Input {
                 name: "kernel",
-                contents: &mut kernel,
+                contents: Contents::Read(&mut kernel),
             },
             Input {
                 name: "initramfs",
-                contents: &mut initramfs,
+                contents: Contents::Read(&mut initramfs),
             },
         ];
         // Of another kind than its files would be: only the manifest is of interest then.

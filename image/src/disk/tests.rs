@@ -19,7 +19,7 @@ use racklet_trust::{
 };
 
 use super::*;
-use crate::package::{self, Input, Package};
+use crate::package::{self, Contents, Input, Package};
 
 const TRAY: &[u8] = b"{\"tray\":\"tray-1\"}\n";
 
@@ -85,11 +85,11 @@ impl Workshop {
         let inputs = vec![
             Input {
                 name: "kernel",
-                contents: &mut kernel,
+                contents: Contents::Read(&mut kernel),
             },
             Input {
                 name: "initramfs",
-                contents: &mut initramfs,
+                contents: Contents::Read(&mut initramfs),
             },
         ];
         let package = package::build(manifest, inputs, &self.path(name), &mut |_| {}).unwrap();

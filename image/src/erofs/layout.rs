@@ -5,7 +5,7 @@
 //! be a pipe and contents are read exactly once.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -476,9 +476,9 @@ impl Output<'_> {
     }
 
     fn pad_to(&mut self, position: u64) -> Result<(), WriteError> {
-        const ZEROS: [u8; 4096] = [0; 4096];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         while self.position < position {
-            let count = (position - self.position).min(BLOCK);
+            let count = (position - self.position).min(ZEROS.len() as u64);
             self.put(&ZEROS[..index(count)])?;
         }
         Ok(())
@@ -494,19 +494,28 @@ fn copy(content: &Content, out: &mut Output<'_>) -> Result<(), WriteError> {
                 path: path.clone(),
                 source,
             };
-            let mut file = File::open(path).map_err(read)?.take(size + 1);
-            let mut buffer = vec![0; PIECE.min(index(size + 1))];
-            let mut total = 0;
-            loop {
-                let count = file.read(&mut buffer).map_err(read)?;
-                total += count as u64;
-                if total > *size || (count == 0 && total < *size) {
-                    return Err(WriteError::Changed(path.clone()));
-                }
-                if count == 0 {
-                    return Ok(());
+            let changed = || WriteError::Changed(path.clone());
+            let file = File::open(path).map_err(read)?;
+            let mut buffer = vec![0; PIECE.min(index(*size))];
+            let mut done = 0;
+            while done < *size {
+                let hole = hole(&file, done).unwrap_or(size - done).min(size - done);
+                out.pad_to(out.position + hole)?;
+                done += hole;
+                let count = buffer.len().min(index(size - done));
+                match file.read_exact_at(&mut buffer[..count], done) {
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Err(changed());
+                    }
+                    other => other.map_err(read)?,
                 }
                 out.put(&buffer[..count])?;
+                done += count as u64;
+            }
+            // Longer, or cut where it was taken for a hole.
+            match file.metadata().map_err(read)?.len() == *size {
+                true => Ok(()),
+                false => Err(changed()),
             }
         }
         Content::Slice { file, offset, size } => {
@@ -521,6 +530,16 @@ fn copy(content: &Content, out: &mut Output<'_>) -> Result<(), WriteError> {
             }
             Ok(())
         }
+    }
+}
+
+/// How many bytes from `offset` on are a hole in the file, which reads as zeros; `None` when all the rest is one. 0 where the file
+/// system knows of no holes.
+fn hole(file: &File, offset: u64) -> Option<u64> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+        Ok(data) => Some(data.saturating_sub(offset)),
+        Err(rustix::io::Errno::NXIO) => None,
+        Err(_) => Some(0),
     }
 }
 

@@ -323,6 +323,55 @@ fn wide_owners_and_capabilities_reach_the_guest() {
 }
 
 #[test]
+fn holes_are_zeros_and_are_not_read() {
+    use std::os::unix::fs::FileExt;
+    let work = tempfile::tempdir().unwrap();
+    let (sparse, full) = (work.path().join("sparse"), work.path().join("full"));
+    let mut contents = vec![0; 3 << 20];
+    contents[1_000_000..1_300_000].fill(7);
+    for (folder, whole) in [(&sparse, false), (&full, true)] {
+        fs::create_dir(folder).unwrap();
+        let file = File::create(folder.join("disk")).unwrap();
+        match whole {
+            true => file.write_all_at(&contents, 0).unwrap(),
+            false => {
+                file.write_all_at(&contents[1_000_000..1_300_000], 1_000_000)
+                    .unwrap();
+                file.set_len(3 << 20).unwrap();
+            }
+        }
+    }
+    let read = |folder: &Path| {
+        let (tree, _) = from_directory(folder, DirectoryOptions::default()).unwrap();
+        image(&tree, 1)
+    };
+    assert!(read(&sparse) == read(&full));
+}
+
+#[test]
+fn a_file_that_changed_since_it_was_looked_at_is_named() {
+    let work = tempfile::tempdir().unwrap();
+    let path = work.path().join("disk");
+    for size in [100_000, 99_999, 300_000, 1 << 20] {
+        // Of data, and of nothing but a hole.
+        for hole in [false, true] {
+            let write = |size: u64| {
+                let file = File::create(&path).unwrap();
+                match hole {
+                    true => file.set_len(size).unwrap(),
+                    false => fs::write(&path, vec![1; usize::try_from(size).unwrap()]).unwrap(),
+                }
+            };
+            write(100_001);
+            let (tree, _) = from_directory(work.path(), DirectoryOptions::default()).unwrap();
+            write(size);
+            let error = tree.write(1, &mut Vec::new(), &mut |_| {}).unwrap_err();
+            assert!(matches!(error, WriteError::Changed(_)), "{size}: {error}");
+        }
+    }
+}
+
+#[test]
 fn a_changed_byte_changes_one_block_and_a_grown_file_moves_the_rest_unchanged() {
     let build = |change: &dyn Fn(usize, &mut Vec<u8>)| {
         let mut tree = Tree::new(false);

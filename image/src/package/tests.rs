@@ -102,7 +102,7 @@ fn make(kind: Kind, directory: &Path) -> Package {
         .iter_mut()
         .map(|(name, bytes)| Input {
             name,
-            contents: bytes,
+            contents: Contents::Read(bytes),
         })
         .collect();
     build(manifest, inputs, directory, &mut |_| {}).unwrap()
@@ -254,7 +254,7 @@ fn a_reader_that_fails_leaves_nothing_behind() {
     let work = tempfile::tempdir().unwrap();
     let input = Input {
         name: "rootfs",
-        contents: &mut Broken,
+        contents: Contents::Read(&mut Broken),
     };
     let error = build(
         Manifest::new(Kind::Artifact, "x", 1, Architecture::X86_64),
@@ -265,6 +265,48 @@ fn a_reader_that_fails_leaves_nothing_behind() {
     .unwrap_err();
     assert!(matches!(error, PackageError::Input { .. }), "{error}");
     assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_package_built_over_another_is_the_one_built_alone_and_damage_is_left_behind() {
+    let work = tempfile::tempdir().unwrap();
+    let package = |name: &str, contents: &[u8]| {
+        let manifest = Manifest::new(Kind::Artifact, "web", 1, Architecture::X86_64);
+        let mut contents = contents;
+        let input = Input {
+            name: "rootfs",
+            contents: Contents::Read(&mut contents),
+        };
+        build(manifest, vec![input], &work.path().join(name), &mut |_| {}).unwrap()
+    };
+    let mut contents = noise(4 << 20);
+    let before = package("a", &contents);
+    contents[1_000_000] ^= 1;
+    let alone = package("b", &contents);
+    let chunk = |index: usize| {
+        let chunk = &alone.manifest().files[0].chunks[index];
+        before.directory().join(publish::chunk_path(chunk.sha256))
+    };
+    // One with another byte, one gone: as a disk or a person would leave them.
+    let last = alone.manifest().files[0].chunks.len() - 1;
+    let mut spoilt = fs::read(chunk(last)).unwrap();
+    spoilt[100] ^= 1;
+    fs::write(chunk(last), spoilt).unwrap();
+    fs::remove_file(chunk(last - 1)).unwrap();
+    let over = package("a", &contents);
+    assert_eq!(over.digest(), alone.digest());
+    over.verify_contents(&mut |_| {}).unwrap();
+    let pieces = |package: &Package| fs::read(package.directory().join(PIECES)).unwrap();
+    assert_eq!(pieces(&over), pieces(&alone));
+    // What was there before and is not in it any more is gone.
+    let count = |package: &Package| {
+        let chunks = fs::read_dir(package.directory().join("chunks")).unwrap();
+        chunks
+            .map(|folder| fs::read_dir(folder.unwrap().path()).unwrap().count())
+            .sum::<usize>()
+    };
+    assert_eq!(count(&over), count(&alone));
+    assert!(!over.tree().unwrap().contains(&PIECES.to_owned()));
 }
 
 #[test]
@@ -301,7 +343,7 @@ fn one_byte_of_a_hundred_mebibytes_moves_little() {
         let manifest = Manifest::new(Kind::Artifact, "web", 1, Architecture::X86_64);
         let input = Input {
             name: "rootfs",
-            contents: &mut &*image,
+            contents: Contents::Read(&mut &*image),
         };
         build(manifest, vec![input], &work.path().join(name), &mut |_| {}).unwrap()
     };

@@ -16,58 +16,17 @@
 //! # Ok(()) }
 //! ```
 
-use std::io::{self, Read, Write};
+mod pieces;
+mod split;
 
-use racklet_trust::{
-    Digest, Manifest,
-    manifest::{Chunk, File, MAX_CHUNK_LENGTH},
+use std::io::{self, Write};
+
+use racklet_trust::{Digest, Manifest};
+
+pub use self::{
+    pieces::{MAX_PIECES, Pieces},
+    split::{Shelf, Splitter, split},
 };
-use ring::digest::{Context, SHA256};
-
-use crate::chunk::sha256;
-
-/// Shortest chunk but for a file's last, in bytes.
-const MIN: usize = 64 * 1024;
-/// Usual chunk, in bytes: small enough for a one-byte edit to travel as little, large enough for zstd to find something.
-const USUAL: usize = 256 * 1024;
-/// zstd's level: past it the time grows much faster than the gain.
-const LEVEL: i32 = 12;
-
-/// Cuts what `reader` gives into chunks, hands each, compressed, to `sink` (the same chunk may come more than once), and returns
-/// what a manifest says of the file called `name`. An empty file has no chunks.
-///
-/// # Errors
-/// What `reader` or `sink` says.
-pub fn split(
-    name: &str,
-    reader: impl Read,
-    mut sink: impl FnMut(&Chunk, &[u8]) -> io::Result<()>,
-) -> io::Result<File> {
-    let mut whole = Context::new(&SHA256);
-    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
-    let mut file = File {
-        name: name.into(),
-        size: 0,
-        sha256: sha256(b""),
-        chunks: Vec::new(),
-    };
-    for piece in fastcdc::v2020::StreamCDC::new(reader, MIN, USUAL, MAX_CHUNK_LENGTH as usize) {
-        let data = piece?.data;
-        whole.update(&data);
-        let packed = compressor.compress(&data)?;
-        let too_large = |_| io::Error::other("a chunk grew beyond its bounds");
-        let chunk = Chunk {
-            sha256: sha256(&packed),
-            size: packed.len().try_into().map_err(too_large)?,
-            length: data.len().try_into().map_err(too_large)?,
-        };
-        sink(&chunk, &packed)?;
-        file.size += u64::from(chunk.length);
-        file.chunks.push(chunk);
-    }
-    file.sha256.0.copy_from_slice(whole.finish().as_ref());
-    Ok(file)
-}
 
 /// Where the manifest stands in the tree.
 pub const MANIFEST_PATH: &str = "manifest.json";
@@ -189,10 +148,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use racklet_trust::manifest::MAX_CHUNK_SIZE;
+    use racklet_trust::manifest::{File, MAX_CHUNK_LENGTH, MAX_CHUNK_SIZE};
 
     use super::*;
-    use crate::chunk;
+    use crate::chunk::{self, sha256};
 
     type Chunks = BTreeMap<Digest, Vec<u8>>;
 
@@ -260,6 +219,70 @@ mod tests {
             new.len(),
             after.chunks.len()
         );
+    }
+
+    #[test]
+    fn cuts_do_not_depend_on_how_the_bytes_come() {
+        let mut bytes = noise(5_000_000, 4);
+        bytes[1_000_000..4_200_000].fill(0);
+        let usual = (64 * 1024, 256 * 1024, MAX_CHUNK_LENGTH as usize);
+        let cuts = fastcdc::v2020::FastCDC::new(&bytes, usual.0, usual.1, usual.2);
+        let lengths: Vec<usize> = cuts.map(|cut| cut.length).collect();
+        let (file, chunks) = split_bytes(&bytes);
+        let found: Vec<usize> = file.chunks.iter().map(|c| c.length as usize).collect();
+        assert_eq!(found, lengths);
+        for size in [1, 4097, 1 << 20, 5_000_000] {
+            let (nothing, mut shelf) = (Pieces::default(), Counted::default());
+            let mut splitter = Splitter::new("rootfs", &nothing, &mut shelf).unwrap();
+            for part in bytes.chunks(size) {
+                splitter.write_all(part).unwrap();
+            }
+            assert!(splitter.finish().unwrap().0 == file, "in parts of {size}");
+            assert_eq!(shelf.new, chunks.len(), "each different chunk once");
+        }
+    }
+
+    /// Counts, and has what it is told to have.
+    #[derive(Default)]
+    struct Counted {
+        new: usize,
+        reused: usize,
+        damaged: bool,
+    }
+
+    impl Shelf for Counted {
+        fn reuse(&mut self, _: &racklet_trust::manifest::Chunk) -> io::Result<bool> {
+            self.reused += usize::from(!self.damaged);
+            Ok(!self.damaged)
+        }
+        fn put(&mut self, _: &racklet_trust::manifest::Chunk, _: &[u8]) -> io::Result<()> {
+            self.new += 1;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_compressed_before_is_not_compressed_again_and_changes_nothing() {
+        let mut bytes = noise(8 << 20, 5);
+        let build = |bytes: &[u8], known: &Pieces, damaged: bool| {
+            let mut shelf = Counted {
+                damaged,
+                ..Counted::default()
+            };
+            let mut splitter = Splitter::new("rootfs", known, &mut shelf).unwrap();
+            splitter.read(bytes).unwrap();
+            let (file, pieces) = splitter.finish().unwrap();
+            (file, pieces, shelf)
+        };
+        let (_, before, _) = build(&bytes, &Pieces::default(), false);
+        bytes[4_000_000] ^= 1;
+        let (plain, ..) = build(&bytes, &Pieces::default(), false);
+        let (file, _, shelf) = build(&bytes, &before, false);
+        assert!(file == plain);
+        assert!(shelf.new <= 2 && shelf.reused + shelf.new == plain.chunks.len());
+        let (file, _, shelf) = build(&bytes, &before, true);
+        assert!(file == plain);
+        assert_eq!(shelf.new, plain.chunks.len());
     }
 
     #[test]

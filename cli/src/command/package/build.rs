@@ -2,8 +2,8 @@
 //! Building packages: payloads and bootstraps from a kernel and an initramfs, workload images from a root file system.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use racklet_image::erofs::{self, ArchiveOptions, DirectoryOptions};
 use racklet_image::kernel;
-use racklet_image::package::{self, Input, Package};
+use racklet_image::package::{self, Contents, Input, Package};
 use racklet_trust::manifest::Kind;
 use racklet_trust::{Architecture, Manifest};
 
@@ -187,11 +187,11 @@ impl KernelBuild {
         let inputs = vec![
             Input {
                 name: "kernel",
-                contents: &mut kernel_file,
+                contents: Contents::Read(&mut kernel_file),
             },
             Input {
                 name: "initramfs",
-                contents: &mut initramfs,
+                contents: Contents::Read(&mut initramfs),
             },
         ];
         let built = package::build(manifest, inputs, &self.common.output, &mut |count| {
@@ -255,28 +255,16 @@ impl ArtifactBuild {
             .common
             .manifest(Kind::Artifact, self.architecture, newest);
         let total = tree.image_size()?;
-        let parent = self
-            .common
-            .output
-            .parent()
-            .filter(|parent| *parent != Path::new(""))
-            .unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
-        let mut image = Interruptible(
-            tempfile::tempfile_in(parent)
-                .with_context(|| format!("make a temporary file in {}", parent.display()))?,
-        );
         let bar = output.bytes("packing files", total);
-        tree.write(manifest.created, &mut image, &mut |count| bar.inc(count))?;
-        bar.finish_and_clear();
-        image
-            .0
-            .seek(SeekFrom::Start(0))
-            .context("rewind the image")?;
-        let bar = output.bytes("compressing chunks", total);
+        let created = manifest.created;
+        // Straight into chunks: an image of many gigabytes, most of them holes, needs no room but for what is in it.
+        let mut write = |out: &mut dyn Write| {
+            let written = tree.write(created, &mut Interruptible(out), &mut |_| {});
+            written.map(|_| ()).map_err(io::Error::other)
+        };
         let inputs = vec![Input {
             name: "rootfs",
-            contents: &mut image,
+            contents: Contents::Write(&mut write),
         }];
         let built = package::build(manifest, inputs, &self.common.output, &mut |count| {
             bar.inc(count)
