@@ -6,6 +6,17 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// Chunks are zstd frames: Git finds nothing to compress in them, and no likeness between two of them. Looking for it took most of
+/// the time of publishing an image, and the server keeps what it is sent.
+pub(crate) const AS_THEY_ARE: [&str; 6] = [
+    "-c",
+    "core.compression=0",
+    "-c",
+    "pack.compression=0",
+    "-c",
+    "pack.window=0",
+];
+
 /// Why Git did not do it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GitError {
@@ -118,11 +129,9 @@ impl Repository {
         }
     }
 
-    /// Pushes, and tells a server that will not have this ref from one that cannot be reached. Chunks are compressed already: looking for
-    /// deltas among them and packing them once more costs seconds for every 100 MiB and saves nothing.
+    /// Pushes, and tells a server that will not have this ref from one that cannot be reached.
     pub(crate) fn push(&self, args: &[&str]) -> Result<Pushed, GitError> {
-        let settings = ["-c", "pack.window=0", "-c", "pack.compression=0"];
-        let args = [&settings[..], &["push", "--porcelain"], args].concat();
+        let args = [&AS_THEY_ARE[..], &["push", "--porcelain"], args].concat();
         let out = self
             .command(&args)
             .stderr(Stdio::inherit())

@@ -9,7 +9,7 @@ use std::io;
 use anyhow::{Context, bail};
 use racklet_fetch::publish::{CommitInfo, write_fast_import};
 
-use crate::git::{Pushed, Repository};
+use crate::git::{AS_THEY_ARE, Pushed, Repository};
 use crate::output::Output;
 
 /// Where a commit is put together before it has a name.
@@ -33,16 +33,9 @@ pub(crate) fn commit(
     };
     // An older attempt's leftover would be taken for our parent.
     repository.run(["update-ref", "-d", SCRATCH])?;
-    let import = [
-        "-c",
-        "pack.compression=0",
-        "-c",
-        "core.compression=0",
-        "fast-import",
-        "--quiet",
-        "--done",
-        "--depth=0",
-    ];
+    // Depth 0: each file would be compared with the one before.
+    let import = ["fast-import", "--quiet", "--done", "--depth=0"];
+    let import = [&AS_THEY_ARE[..], &import].concat();
     repository
         .feed(import, |mut input| {
             write_fast_import(&mut input, &info, files)
