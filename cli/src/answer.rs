@@ -254,6 +254,30 @@ pub(crate) struct Pinned {
     pub(crate) changed: Vec<String>,
 }
 
+/// `artifact prune`.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Pruned {
+    /// False with --dry-run, and where there was nothing to do.
+    pub(crate) changed: bool,
+    /// What was removed from the server, or would be.
+    pub(crate) removed: Vec<PrunedImage>,
+    /// How many images stay because they are pinned, or the newest of their name.
+    pub(crate) kept: u64,
+    /// SHA-256 of the manifests that were left alone because their commits are not in this clone.
+    pub(crate) unknown: Vec<String>,
+}
+
+/// One image that nothing pins.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct PrunedImage {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its version.
+    pub(crate) version: u64,
+    /// SHA-256 of its manifest.
+    pub(crate) manifest: String,
+}
+
 /// `image build`.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -453,6 +477,7 @@ pub(crate) fn schema() -> Value {
         ("artifact publish", one::<Published>(of)),
         ("payload pin", one::<Pinned>(of)),
         ("artifact pin", one::<Pinned>(of)),
+        ("artifact prune", one::<Pruned>(of)),
         ("image build", one::<ImageBuilt>(of)),
         ("check", one::<Checked>(of)),
         ("approve", one::<Approved>(of)),

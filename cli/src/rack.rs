@@ -143,7 +143,7 @@ impl Rack {
     }
 
     /// The full name of what is checked out.
-    fn checked_out(&self) -> anyhow::Result<String> {
+    pub(crate) fn checked_out(&self) -> anyhow::Result<String> {
         self.repository
             .commit("HEAD")
             .context("the repository has no commit yet")

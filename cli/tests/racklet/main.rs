@@ -12,6 +12,7 @@ mod fake;
 mod images;
 mod keys;
 mod packages;
+mod pruning;
 mod publishing;
 mod racks;
 mod schema;

@@ -42,6 +42,7 @@ fn every_command_prints_what_the_schema_says_of_it() {
             json(&[kind, "pin", &folder]);
         }
     }
+    json(&["artifact", "prune", "--dry-run"]);
     json(&image);
     json(&["plan"]);
     world.commit("release");

@@ -4,6 +4,7 @@
 mod build;
 pub(super) mod judge;
 mod pin;
+mod prune;
 mod publish;
 mod sign;
 
@@ -13,6 +14,7 @@ use racklet_trust::manifest::Kind;
 use crate::output::Output;
 use build::{ArtifactBuild, KernelBuild};
 use pin::Pin;
+use prune::Prune;
 use publish::Publish;
 use sign::{Show, Sign, Verify};
 
@@ -54,6 +56,12 @@ pub(crate) enum Artifact {
     Publish(Publish),
     /// Write its digest into the workloads that use it
     Pin(Pin),
+    /// Remove images from the server that no commit of the last days pins
+    ///
+    /// Versions stay on the server, and in the clone they were published from, until this command removes them. Kept are all
+    /// that are named by commits of the rack's branches in the last --days days, by the commit in force before these, or by the
+    /// work tree, and the newest version on each branch. Start with --dry-run.
+    Prune(Prune),
 }
 
 /// What the boot partition starts first: a small kernel and initramfs that fetch and verify the payload.
@@ -91,6 +99,7 @@ impl Artifact {
             Artifact::Verify(verify) => verify.run(Kind::Artifact, output),
             Artifact::Publish(publish) => publish.run(Kind::Artifact, output),
             Artifact::Pin(pin) => pin.run(Kind::Artifact, output),
+            Artifact::Prune(prune) => prune.run(output),
         }
     }
 }

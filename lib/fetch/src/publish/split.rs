@@ -171,16 +171,13 @@ impl<'a> Splitter<'a> {
         let ahead = &rest[..rest.len().min(MAX)];
         let empty = ahead.len() == MAX && is_zero(ahead);
         let (length, chunk) = match &self.zeros {
-            Some(zeros) if empty => (zeros.length, zeros.chunk.clone()),
+            Some(zeros) if empty => (zeros.length, zeros.chunk),
             _ => {
                 let cdc = fastcdc::v2020::FastCDC::new(ahead, MIN, USUAL, MAX);
                 let (_, length) = cdc.cut(0, ahead.len());
                 let chunk = self.chunk(length)?;
                 if empty {
-                    self.zeros = Some(Zeros {
-                        length,
-                        chunk: chunk.clone(),
-                    });
+                    self.zeros = Some(Zeros { length, chunk });
                 }
                 (length, chunk)
             }
@@ -199,14 +196,14 @@ impl<'a> Splitter<'a> {
         let piece = &self.buffer[self.start..self.start + length];
         let name = sha256(piece);
         if let Some(chunk) = self.pieces.get(name) {
-            return Ok(chunk.clone());
+            return Ok(*chunk);
         }
         if let Some(chunk) = self.known.get(name)
             && chunk.length as usize == length
             && self.shelf.reuse(chunk)?
         {
-            self.pieces.add(name, chunk.clone());
-            return Ok(chunk.clone());
+            self.pieces.add(name, *chunk);
+            return Ok(*chunk);
         }
         let size = self
             .compressor
@@ -219,7 +216,7 @@ impl<'a> Splitter<'a> {
             length: length.try_into().map_err(too_large)?,
         };
         self.shelf.put(&chunk, packed)?;
-        self.pieces.add(name, chunk.clone());
+        self.pieces.add(name, chunk);
         Ok(chunk)
     }
 }
