@@ -3,7 +3,7 @@
 //! and an end to each of them: a slow or silent client holds one place for a bounded time and nothing else.
 
 use super::gate::{Gate, Visitor};
-use super::request::{self, Request, RequestError, Response};
+use super::request::{self, Response};
 use super::routes::{admit, answer};
 use super::tls;
 use crate::console::{Once, say};
@@ -14,8 +14,9 @@ use racklet_line::Limited;
 use racklet_tell::error::chain;
 use racklet_trust::PublicKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use std::cell::RefCell;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -150,15 +151,13 @@ fn accept(listener: &UnixListener, server: &Arc<Server>) {
 
 impl Server {
     fn serve(&self, stream: UnixStream) {
-        let mut stream = Limited::new(stream, ASKING);
-        let Some(response) = with_request(&mut stream, |_, request| {
-            answer(&self.shared, &self.options, request)
-        }) else {
-            return;
-        };
-        stream.extend(TAKING);
+        let stream = RefCell::new(Limited::new(stream, ASKING));
         // The client may be gone; then nobody misses the answer.
-        let _ = response.write(&mut stream);
+        let _ = request::serve(&stream, |stream, request| {
+            let response = answer(&self.shared, &self.options, request);
+            stream.extend(TAKING);
+            response
+        });
     }
 }
 
@@ -178,28 +177,28 @@ impl Network {
             return;
         };
         let end = visitor.end;
-        let mut stream: Secure = StreamOwned::new(connection, Limited::until(visitor, end));
+        let stream: Secure = StreamOwned::new(connection, Limited::until(visitor, end));
+        let stream = RefCell::new(stream);
+        // Kept until the answer is written.
         let mut seat = None;
-        let response = with_request(&mut stream, |stream, request| {
+        let _ = request::serve(&stream, |stream, request| {
             let channel = match channel(stream) {
                 Ok(channel) => channel,
                 Err(error) => return Response::fault(400, error.to_string()),
             };
+            stream.sock.extend(TAKING_REFUSAL);
             if let Err(refusal) = admit(&self.shared, &self.identity, &channel, request) {
                 return refusal;
             }
             seat = stream.sock.socket().prove();
-            match seat {
-                Some(_) => answer(&self.shared, &self.options, request),
-                None => Response::fault(503, "too many others are being answered: ask again"),
+            if seat.is_none() {
+                return Response::fault(503, "too many others are being answered: ask again");
             }
+            let response = answer(&self.shared, &self.options, request);
+            stream.sock.extend(TAKING);
+            response
         });
-        let Some(response) = response else { return };
-        stream.sock.extend(match seat {
-            Some(_) => TAKING,
-            None => TAKING_REFUSAL,
-        });
-        let _ = response.write(&mut stream);
+        let mut stream = stream.into_inner();
         stream.conn.send_close_notify();
         let _ = stream.flush();
     }
@@ -210,17 +209,4 @@ fn channel(stream: &Secure) -> Result<Channel, rustls::Error> {
     stream
         .conn
         .export_keying_material(Channel::default(), CHANNEL_LABEL, None)
-}
-
-/// The response to the request that comes; `None` when the connection ends before it is whole.
-fn with_request<S: Read + Write>(
-    stream: &mut S,
-    respond: impl FnOnce(&mut S, &Request) -> Response,
-) -> Option<Response> {
-    Some(match request::read(stream) {
-        Ok(request) => respond(stream, &request),
-        Err(RequestError::Io(_)) => return None,
-        Err(error @ RequestError::Malformed) => Response::fault(400, error.to_string()),
-        Err(error @ RequestError::TooLarge) => Response::fault(413, error.to_string()),
-    })
 }
