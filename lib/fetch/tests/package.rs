@@ -169,7 +169,8 @@ fn one_byte_of_100_mib_costs_less_than_1_mib() {
     let mut rootfs = noise(100 << 20, 11);
     for version in [1, 2] {
         let package = Package::new(Kind::Artifact, "web", version, &[("rootfs", &rootfs)]);
-        world.publish(&package);
+        let name = racklet_fetch::publish::manifest_ref(package.digest());
+        package.publish_as(&world.repository, &[&world.place.key("payload")], &name);
         let arrived = world.fetch(&package).unwrap();
         println!("{:?}", arrived.report);
         assert!(version == 1 || arrived.report.received <= 1 << 20);

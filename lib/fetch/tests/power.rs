@@ -108,21 +108,23 @@ fn a_power_cut_at_any_operation_of_a_fetch_leaves_whole_entries() {
 
 #[test]
 fn after_a_power_cut_the_fetch_can_be_done_again() {
-    let world = World::empty("sha1");
-    let [old, new] = two(Kind::Payload);
-    let disk = MemDisk::default();
-    publish(&world, &old);
-    fetch(&world, &disk, &old, &[]).unwrap();
-    publish(&world, &new);
-    let disk = disk.record_from_here();
-    fetch(&world, &disk, &new, &[]).unwrap();
-    let cuts = disk.cuts();
-    // Each is a fetch with a real Git behind it: every fifth will do, as all were looked at above.
-    for (what, left) in cuts.iter().step_by(5) {
-        let arrived =
-            fetch(&world, left, &new, &[]).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(arrived.not_cached.is_none());
-        assert!(has(&world, left, &new, what) && has(&world, left, &old, what));
+    for kind in [Kind::Payload, Kind::Artifact] {
+        let world = World::empty("sha1");
+        let [old, new] = two(kind);
+        let disk = MemDisk::default();
+        publish(&world, &old);
+        fetch(&world, &disk, &old, &[]).unwrap();
+        publish(&world, &new);
+        let disk = disk.record_from_here();
+        fetch(&world, &disk, &new, &[]).unwrap();
+        let cuts = disk.cuts();
+        // Each is a fetch with a real Git behind it: every fifth will do, as all were looked at above.
+        for (what, left) in cuts.iter().step_by(5) {
+            let arrived =
+                fetch(&world, left, &new, &[]).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(arrived.not_cached.is_none());
+            assert!(has(&world, left, &new, what) && has(&world, left, &old, what));
+        }
     }
 }
 

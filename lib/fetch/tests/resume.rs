@@ -131,6 +131,27 @@ fn what_a_cut_left_stays_until_somebody_says_what_is_kept() {
 }
 
 #[test]
+fn what_a_cut_left_makes_room_for_what_is_wanted_now() {
+    let world = World::empty("sha1");
+    let begun = image("web", 1, &noise(3_000_000, 9));
+    let wanted = image("mail", 1, &noise(3_000_000, 10));
+    for package in [&begun, &wanted] {
+        world.publish_for_good(package);
+    }
+    let disk = MemDisk::default();
+    cut(&world, 1);
+    fetch(&world, &disk, &begun).0.unwrap_err();
+    let left = disk.used();
+    assert!(left > 800_000, "{left}");
+    // Chunks and image, and not what was left.
+    *disk.capacity.borrow_mut() = Some(6_200_000);
+    fetch(&world, &disk, &wanted).0.unwrap();
+    let cache = Cache::open(&disk, FOLDER).unwrap();
+    assert_eq!(cache.claims(Kind::Artifact).unwrap().len(), 1);
+    assert!(disk.used() < 6_200_000);
+}
+
+#[test]
 fn a_ref_or_a_list_that_somebody_spoilt_costs_a_question_where_the_branch_is_good() {
     let rootfs = noise(3_000_000, 6);
     let good = image("web", 1, &rootfs);

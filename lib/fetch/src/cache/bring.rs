@@ -34,7 +34,7 @@ use super::{
     Pin, Report,
     assemble::InMemory,
     chunks,
-    sink::{Hold, Keeper},
+    sink::{Hold, Keeper, is_full},
     tip::{self, Tip},
 };
 use crate::{
@@ -182,10 +182,16 @@ impl<D: Disk> Fetch<'_, D> {
             let kept = keeper.keep(digest, bytes);
             kept.map_err(|error| keeper.problem_or(PackError::Store(error).into()))?;
         }
-        let mut looked = false;
+        let (mut looked, mut made_room) = (false, false);
         let files = loop {
             self.bring(remote, &manifest, &mut tip, &source, &mut keeper, progress)?;
             match self.assemble(&manifest, &keeper.memory, progress) {
+                // The image needs as much again as its chunks.
+                Err(AssembleError::Disk(_, error))
+                    if !made_room && is_full(&error) && self.cache.make_room(self.keep).is_ok() =>
+                {
+                    made_room = true;
+                }
                 // Once: what is damaged after that is damaged in memory, or the manifest is wrong.
                 Err(_) if !looked && self.cache.doubt_damaged(&manifest, &keeper.memory) => {
                     looked = true;

@@ -158,11 +158,7 @@ impl<'a, D: Disk> Keeper<'a, D> {
     fn write(&self, digest: Digest, bytes: &[u8]) -> Result<(), NotCached> {
         let path = self.cache.chunk_path(digest);
         let written = self.write_at(&path, bytes).or_else(|error| {
-            let full = matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            );
-            match full && self.cache.make_room(self.keep).is_ok() {
+            match is_full(&error) && self.cache.make_room(self.keep).is_ok() {
                 true => self.write_at(&path, bytes),
                 false => Err(error),
             }
@@ -193,6 +189,14 @@ impl<'a, D: Disk> Keeper<'a, D> {
             .take()
             .map_or(ArriveError::Remote(error), ArriveError::Disk)
     }
+}
+
+/// Whether room would help.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 impl<D: Disk> Place for Keeper<'_, D> {
