@@ -175,3 +175,34 @@ fn a_rack_that_git_takes_for_somebody_elses_is_answered_with_gits_own_cure() {
         );
     }
 }
+
+#[test]
+fn an_empty_repository_of_the_other_kind_is_published_to_from_outside_a_rack() {
+    for format in ["sha1", "sha256"] {
+        let world = World::with_rack();
+        artifact(&world, &[]);
+        let kind = format!("--object-format={format}");
+        run(&mut world.git(".", &["init", "-q", "--bare", &kind, "empty.git"]));
+        // Over the wire: a path would be looked into.
+        let url = format!("file://{}", world.path("empty.git").display());
+        let publish = ["artifact", "publish", "artifact", "--repository", &url];
+        run(world
+            .racklet_in(".", &publish)
+            .env("GIT_CEILING_DIRECTORIES", world.path("")));
+        let commit = run(&mut world.git("empty.git", &["rev-parse", "artifact/web"]));
+        assert_eq!(commit.trim().len(), if format == "sha1" { 40 } else { 64 });
+    }
+}
+
+#[test]
+fn a_push_that_the_server_refuses_for_its_hash_says_what_to_do() {
+    let world = World::with_rack();
+    artifact(&world, &[]);
+    run(&mut world.git(
+        ".",
+        &["init", "-q", "--bare", "--object-format=sha1", "old.git"],
+    ));
+    let url = format!("file://{}", world.path("old.git").display());
+    let said = world.refused(&[&PUBLISH[..], &["--repository", &url]].concat());
+    assert!(said.contains("--object-format sha1"), "{said}");
+}

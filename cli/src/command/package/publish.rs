@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use racklet_fetch::publish::{CHUNK_LIST, chunk_list, manifest_branch, manifest_ref};
 use racklet_image::package::Package;
 use racklet_trust::manifest::Kind;
 use racklet_trust::{Digest, Manifest};
 
+use super::hosts;
 use super::judge::{open, usable};
 use crate::answer::Published;
 use crate::git::{Pushed, Repository};
@@ -81,7 +82,7 @@ impl Publish {
             None => {
                 scratch = tempfile::tempdir().context("make a temporary folder")?;
                 let repository = Repository::at(scratch.path());
-                let format = object_format(&repository, &absolute)?;
+                let format = hosts::object_format(&repository, &absolute)?;
                 repository.run([
                     "init",
                     "--quiet",
@@ -116,6 +117,7 @@ impl Publish {
             commit(&repository, &package, &branch, parent.as_deref(), output)?;
         if !self.no_push {
             let list = list(&repository, &package, &commit)?;
+            let refused = |error| hosts::refused(&repository, &absolute, error);
             // First of all, and whenever it is not there: what a rack pins must be found when the branch has moved on.
             if ![own, as_branch].contains(&Some(list.clone())) {
                 let lasting = Lasting {
@@ -123,7 +125,9 @@ impl Publish {
                     as_branch: (&list, &names[2]),
                 };
                 output.note(&format!("pushing it to {absolute}"));
-                let taken = lasting.push(&repository, &absolute, output)?;
+                let taken = lasting
+                    .push(&repository, &absolute, output)
+                    .map_err(refused)?;
                 output.note(&format!("it stays as {taken}"));
                 changed = true;
             }
@@ -132,8 +136,13 @@ impl Publish {
                 let lease = format!("--force-with-lease={branch}:{tip}");
                 let refspec = format!("{commit}:{branch}");
                 let args = [output.git_progress(), &lease, &absolute, &refspec];
-                if let Pushed::Refused(reason) = repository.push(&args)? {
-                    bail!("git push {absolute}: {branch} is refused ({reason})");
+                match repository.push(&args) {
+                    Ok(Pushed::Taken) => {}
+                    Ok(Pushed::Refused(reason)) => {
+                        let error = anyhow!("git push {absolute}: {branch} is refused ({reason})");
+                        return Err(refused(error));
+                    }
+                    Err(error) => return Err(refused(error.into())),
                 }
             }
             if target_is_origin {
@@ -191,19 +200,6 @@ fn not_lower(
         ),
         _ => Ok(()),
     }
-}
-
-/// How the repository at `url` names its objects, by the length of a name; sha256 when it has none yet and does not say.
-fn object_format(repository: &Repository, url: &str) -> anyhow::Result<&'static str> {
-    // Inside of a local repository the answer does not depend on its having commits.
-    if let Ok(format) = Repository::at(Path::new(url)).text(["rev-parse", "--show-object-format"]) {
-        return Ok(if format == "sha1" { "sha1" } else { "sha256" });
-    }
-    let listed = repository
-        .text(["ls-remote", url])
-        .with_context(|| format!("ask {url} for its branches"))?;
-    let name = listed.split_whitespace().next().unwrap_or_default();
-    Ok(if name.len() == 40 { "sha1" } else { "sha256" })
 }
 
 /// What the refs of these names are at `url`.
