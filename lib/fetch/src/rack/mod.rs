@@ -337,7 +337,7 @@ fn judge(
     accepted: &Accepted,
     limits: &Limits,
 ) -> Result<RackTree, Rejected> {
-    let view = View { source, approvals };
+    let view = View::new(source, approvals);
     let head = history::follow_within(&view, accepted, ours(&id), limits.commits)?;
     let reject = |error| Rejected::Tree {
         head: head.id,

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the history rule sees of a repository: commits, approvals and trust roots.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use gix_hash::ObjectId;
+use gix_object::tree::EntryMode;
 use racklet_trust::{
     commit,
     history::{self, RootDocument},
@@ -16,15 +20,60 @@ use crate::{
 
 /// What the history rule sees.
 pub(super) struct View<'a> {
-    pub(super) source: &'a dyn Source,
-    pub(super) approvals: &'a Approvals,
+    source: &'a dyn Source,
+    approvals: &'a Approvals,
+    /// The tree `trust` read last: hundreds of versions are looked up in it one after the other.
+    trust: RefCell<Option<(ObjectId, Entries)>>,
 }
+
+/// The entries of a tree by name; `None` for a name that is there twice.
+type Entries = HashMap<Vec<u8>, Option<(ObjectId, EntryMode)>>;
 
 /// The largest signature file, in bytes, and the most of them.
 const MAX_SIGNATURE: usize = 16 * 1024;
 const MAX_SIGNATURES: usize = 64;
 
-impl View<'_> {
+impl<'a> View<'a> {
+    pub(super) fn new(source: &'a dyn Source, approvals: &'a Approvals) -> Self {
+        Self {
+            source,
+            approvals,
+            trust: RefCell::new(None),
+        }
+    }
+
+    /// The folder of a version in a tree `trust`, found as [`Self::entry`] finds it.
+    fn version(&self, trust_tree: ObjectId, version: u64) -> Result<Option<ObjectId>, TreeError> {
+        let mut known = self.trust.borrow_mut();
+        let (_, entries) = match &mut *known {
+            Some(known) if known.0 == trust_tree => known,
+            other => other.insert((trust_tree, self.by_name(trust_tree)?)),
+        };
+        let name = version.to_string();
+        match entries.get(name.as_bytes()) {
+            None => Ok(None),
+            Some(None) => Err(TreeError::Doubled {
+                tree: trust_tree,
+                name,
+            }),
+            Some(Some((id, mode))) => Ok(mode.is_tree().then_some(*id)),
+        }
+    }
+
+    fn by_name(&self, tree: ObjectId) -> Result<Entries, TreeError> {
+        let bytes = tree::object(self.source, tree, Kind::Tree)?;
+        let mut entries = Entries::new();
+        for entry in gix_object::TreeRefIter::from_bytes(&bytes, self.source.format()) {
+            let entry = entry.map_err(|_| TreeError::Malformed(tree))?;
+            let found = Some((entry.oid.to_owned(), entry.mode));
+            entries
+                .entry(entry.filename.to_vec())
+                .and_modify(|twice| *twice = None)
+                .or_insert(found);
+        }
+        Ok(entries)
+    }
+
     /// The only entry of that name. What else is in the tree decides nothing about trust: a link that somebody committed beside it, and
     /// took back, must not end the history.
     fn entry(
@@ -100,7 +149,7 @@ impl history::Repository for View<'_> {
         trust_tree: &commit::ObjectId,
         version: u64,
     ) -> Result<Option<RootDocument>, TreeError> {
-        let Some(folder) = self.entry(theirs(trust_tree), &version.to_string(), true)? else {
+        let Some(folder) = self.version(theirs(trust_tree), version)? else {
             return Ok(None);
         };
         let Some(document) = self.entry(folder, "root.json", false)? else {
