@@ -79,7 +79,7 @@ fn what_nothing_pins_goes_from_the_server_and_the_rest_stays() {
     );
     let mut left = manifests(&world);
     left.sort();
-    let mut expected = vec![two, three, four.clone()];
+    let mut expected = vec![two.clone(), three, four.clone()];
     expected.sort();
     assert_eq!(left, expected);
     // Its commit, trees, manifest, signature and chunks: the later versions do not hold it as their past.
@@ -88,6 +88,12 @@ fn what_nothing_pins_goes_from_the_server_and_the_rest_stays() {
         "{before} to {}",
         weight(&world)
     );
+    // Each list still holds its package, and neither holds the one before.
+    let two = format!("refs/racklet/manifests/{two}");
+    let chunks = run(&mut world.git("server.git", &["ls-tree", &format!("{two}^"), "chunks"]));
+    assert!(chunks.starts_with("040000 tree"), "{chunks}");
+    let held = run(&mut world.git("server.git", &["rev-list", "--count", &two]));
+    assert_eq!(held.trim(), "2");
     // Trays find what is pinned, the next version is published on top, and there is nothing more to do.
     let said = world.in_rack(&["check"]);
     assert!(

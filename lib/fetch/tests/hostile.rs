@@ -480,7 +480,10 @@ fn endless_answers_end() {
     let listed = server
         .remote("rack")
         .list(&["refs/heads/main"], &Limits::RACK);
-    assert!(matches!(listed, Err(RemoteError::Refs(_))));
+    assert!(matches!(
+        listed,
+        Err(RemoteError::Http(HttpError::TooLarge(_)))
+    ));
     // A length beyond every bound is refused before a byte of it is read.
     server.edit(|_, _| b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\nContent-Length: 99999999999\r\n\r\n".to_vec());
     assert!(matches!(

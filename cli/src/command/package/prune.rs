@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   artifact/web:  v1 <── v2 <── v3        pinned lately: v2        refs of v1 go; v2 and v3 become commits without a
-//!                  └ ref  └ ref  └ ref                              past, since theirs would hold v1's bytes for ever
+//!                  ↑      ↑      ↑                                  past, since theirs would hold v1's bytes for ever;
+//!           refs:  list   list   list                               so their lists, each a commit behind its package, follow
 //! ```
 //!
 //! Kept is what the branches of the rack name in the commits of the last days, in the commit that was in force before these, and
@@ -15,7 +16,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use racklet_fetch::publish::MANIFEST_REFS;
+use racklet_fetch::publish::{CHUNK_LIST, MANIFEST_REFS};
 use racklet_rack::is_object_file;
 use racklet_trust::manifest::Kind;
 use racklet_trust::{Digest, Manifest};
@@ -51,6 +52,8 @@ pub(crate) struct Prune {
 struct Image {
     digest: Digest,
     manifest: Manifest,
+    /// The commit with its chunks.
+    package: String,
 }
 
 /// What is to be done on the server.
@@ -270,7 +273,7 @@ fn plan(
         if image.manifest.kind != Kind::Artifact || image.digest != digest {
             continue;
         }
-        if pins.contains(&digest) || newest.contains(commit) {
+        if pins.contains(&digest) || newest.contains(&image.package) {
             plan.kept.insert(digest);
             stay.push((name, commit));
             continue;
@@ -285,21 +288,49 @@ fn plan(
             },
         );
     }
-    let heads: HashSet<&String> = stay.iter().map(|(_, commit)| *commit).collect();
+    let mut heads: HashSet<String> = stay.iter().map(|(_, commit)| (*commit).clone()).collect();
+    for (_, commit) in &stay {
+        heads.extend(listed_package(repository, objects, commit)?);
+    }
     for (name, commit) in stay {
         if repository.commit(commit).is_none() {
             continue;
         }
         let past = repository.text(["rev-list", commit]);
         // In a shallow clone its past is not known; it is cut all the same.
-        let held = past.map_or(true, |past| {
-            past.lines().any(|id| !heads.contains(&id.to_owned()))
-        });
-        if let (true, Some(new)) = (held, without_past(repository, commit)?) {
+        let held = past.map_or(true, |past| past.lines().any(|id| !heads.contains(id)));
+        if !held {
+            continue;
+        }
+        let new = match listed_package(repository, objects, commit)? {
+            // The list holds its package, and that must go on being held.
+            Some(package) => match without_past(repository, &package)? {
+                Some(cut) => with_parents(repository, commit, &[&cut])?,
+                None => None,
+            },
+            None => without_past(repository, commit)?,
+        };
+        if let Some(new) = new {
             plan.replant.push((name.clone(), commit.clone(), new));
         }
     }
     Ok(plan)
+}
+
+/// The commit with the chunks, where this one is a list of them (and stands behind it).
+fn listed_package(
+    repository: &Repository,
+    objects: &Objects,
+    commit: &str,
+) -> anyhow::Result<Option<String>> {
+    if repository.commit(commit).is_none() {
+        return Ok(None);
+    }
+    let tree = objects.commit_tree(commit)?.unwrap_or_default();
+    Ok(match objects.file(&tree, CHUNK_LIST)? {
+        Some(_) => repository.commit(&format!("{commit}^")),
+        None => None,
+    })
 }
 
 /// The package in a commit, if this clone has it.
@@ -315,30 +346,43 @@ fn image(
     let Some(bytes) = objects.file(&tree, "manifest.json")? else {
         return Ok(None);
     };
-    let manifest = Manifest::parse_unverified(&bytes).ok();
-    Ok(manifest.map(|manifest| Image {
+    let Ok(manifest) = Manifest::parse_unverified(&bytes) else {
+        return Ok(None);
+    };
+    let package = listed_package(repository, objects, commit)?;
+    Ok(Some(Image {
         digest: Digest::of(&bytes),
         manifest,
+        package: package.unwrap_or_else(|| commit.to_owned()),
     }))
 }
 
-/// The same commit without parents; `None` where it has none. A function of the commit: whoever prunes makes the same.
+/// The same commit without parents; `None` where it has none.
 fn without_past(repository: &Repository, commit: &str) -> anyhow::Result<Option<String>> {
+    with_parents(repository, commit, &[])
+}
+
+/// The same commit with these parents; `None` where it has them already. A function of both: whoever prunes makes the same.
+fn with_parents(
+    repository: &Repository,
+    commit: &str,
+    parents: &[&str],
+) -> anyhow::Result<Option<String>> {
     let raw = repository.run(["cat-file", "commit", commit])?;
     let raw = String::from_utf8(raw).context("a package's commit is not text")?;
     let Some((header, message)) = raw.split_once("\n\n") else {
         return Ok(None);
     };
-    let lines: Vec<&str> = header.lines().collect();
-    let kept: Vec<&str> = lines
-        .iter()
-        .copied()
-        .filter(|line| !line.starts_with("parent "))
-        .collect();
-    if kept.len() == lines.len() {
+    // gitformat: the tree, then the parents, then the rest.
+    let (tree, rest) = header.split_once('\n').unwrap_or((header, ""));
+    let mut lines = vec![tree.to_owned()];
+    lines.extend(parents.iter().map(|parent| format!("parent {parent}")));
+    let rest = rest.lines().filter(|line| !line.starts_with("parent "));
+    lines.extend(rest.map(str::to_owned));
+    let new = format!("{}\n\n{message}", lines.join("\n"));
+    if new == raw {
         return Ok(None);
     }
-    let new = format!("{}\n\n{message}", kept.join("\n"));
     let made = repository.feed(["hash-object", "-t", "commit", "-w", "--stdin"], |input| {
         input.write_all(new.as_bytes())
     })?;
