@@ -26,6 +26,47 @@ fn a_released_rack_is_accepted_and_everything_was_looked_at() {
 }
 
 #[test]
+fn git_is_asked_as_often_for_forty_workloads_as_for_one() {
+    let world = World::with_rack();
+    world.release();
+    let web = world.read("rack/workloads/web.yaml");
+    let (before, _) = web.split_once("  network:").unwrap();
+    let asked = || {
+        let trace = world.path("trace");
+        let _ = std::fs::remove_file(&trace);
+        run(world
+            .racklet_in("rack", &["check"])
+            .env("GIT_TRACE", &trace));
+        let trace = world.read("trace");
+        trace
+            .lines()
+            .filter(|line| line.contains("built-in: git"))
+            .count()
+    };
+    world.commit("one");
+    // The first look at a commit walks up to it.
+    world.in_rack(&["check"]);
+    let one = asked();
+    for n in 0..40 {
+        let text = before.replace("name: web", &format!("name: web-{n}"));
+        // Half of them run the image that is here, half one that is not.
+        let text = match n % 2 {
+            0 => text.replace(&format!("artifact: web-{n}"), "artifact: web"),
+            _ => {
+                let (head, tail) = text.split_once("sha256:").unwrap();
+                format!("{head}sha256:{}{}", "0".repeat(64), &tail[64..])
+            }
+        };
+        world.write(&format!("rack/workloads/web-{n}.yaml"), text);
+    }
+    world.commit("forty");
+    let report = world.json(&["check"]);
+    assert_eq!(report["ok"], true, "{report}");
+    assert!((1..30).contains(&one), "{one}");
+    assert_eq!(asked(), one);
+}
+
+#[test]
 fn mistakes_are_named_with_file_and_line_before_they_are_committed() {
     let world = World::with_rack();
     world.release();
