@@ -21,15 +21,29 @@ pub(crate) fn demo(given: &Given) -> Result<()> {
     become_tray(["demo", &expected].into_iter().chain(once))
 }
 
-/// `cargo xtask bench boot`.
+/// `cargo xtask bench boot`, `cargo xtask bench growth`.
 pub(crate) fn bench(given: &Given) -> Result<()> {
+    if given.words == ["growth"] {
+        return growth();
+    }
     if given.words != ["boot"] {
-        bail!("measures what? `cargo xtask bench boot`");
+        bail!("measures what? `cargo xtask bench boot` or `cargo xtask bench growth`");
     }
     if !given.has("--as-built") {
         build::everything(build::For::Tests)?;
     }
     become_tray(["bench"].into_iter().chain(given.values("--only")))
+}
+
+/// How costs grow, counted where nothing but the code has a say: no kernel, no tray, a build of one library and its example.
+fn growth() -> Result<()> {
+    let mut growth = Command::new("cargo");
+    growth
+        .current_dir(paths::workspace())
+        .env("CARGO_TARGET_DIR", paths::target())
+        .args(["run", "--release", "-p=racklet-fetch", "--example=growth"]);
+    let error = growth.exec();
+    Err(error).with_context(|| format!("start: {}", describe(&growth)))
 }
 
 /// How trays run on this machine, `kvm` or `tcg`, as `RACKLET_ACCEL` wants it; says why.

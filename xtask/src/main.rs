@@ -117,7 +117,11 @@ const TASKS: [Task; 11] = [
         name: "bench",
         about: "measures: sizes, memory, instructions of a boot, bytes of an update, time to converge",
         takes: &[
-            ("boot", "all that is measured so far"),
+            ("boot", "a tray, from its start to its workloads"),
+            (
+                "growth",
+                "instructions at n and at 4 n, of what trays and racklet do to racks, histories and images (needs valgrind)",
+            ),
             (
                 "--only PART",
                 "only sizes, instructions, memory, tray, edit or microvm; repeat for more",
