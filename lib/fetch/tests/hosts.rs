@@ -72,7 +72,11 @@ fn the_server_of_the_guide_takes_pushes_and_serves_trays() {
     let world = World::rack("sha256");
     let (user, token) = ("alice", "s3cret");
     let nginx = Nginx::of_the_guide(&world.place.served(), user, token);
-    for setting in [["http.receivepack", "true"], ["pack.window", "0"]] {
+    for setting in [
+        ["http.receivepack", "true"],
+        ["pack.window", "0"],
+        ["uploadpack.allowFilter", "true"],
+    ] {
         support::git::run(
             std::process::Command::new("git")
                 .arg("-C")
