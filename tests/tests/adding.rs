@@ -157,8 +157,9 @@ impl Copy {
         let done = Command::new("bash")
             .args(["-c", command])
             .current_dir(&self.folder)
-            // What others wrote, and is the same in both, is compiled once.
-            .env("CARGO_TARGET_DIR", target())
+            // Not the checkout's own: cargo tells two checkouts apart by nothing there, and programs of tests that are about to
+            // run would be replaced by those of the copy.
+            .env("CARGO_TARGET_DIR", target().join("adding-build"))
             .output()
             .context("start bash")?;
         let said = String::from_utf8_lossy(&done.stdout);
