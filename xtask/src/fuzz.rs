@@ -16,7 +16,9 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 pub(crate) fn run(given: &Given) -> Result<()> {
     let seconds: u32 = given.value("--seconds").unwrap_or("30").parse()?;
-    let filter = given.words.first();
+    let wanted = |name: &String| {
+        given.words.is_empty() || given.words.iter().any(|part| name.contains(part))
+    };
     let fuzz = paths::workspace().join("fuzz");
     let target = paths::target().join("fuzz");
     progress::run(
@@ -32,7 +34,7 @@ pub(crate) fn run(given: &Given) -> Result<()> {
     let mut names: Vec<String> = fs::read_dir(fuzz.join("fuzz_targets"))
         .context("folder fuzz/fuzz_targets")?
         .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()))
-        .filter(|name| filter.is_none_or(|part| name.contains(part)))
+        .filter(wanted)
         .collect();
     names.sort();
     if names.is_empty() {

@@ -138,7 +138,10 @@ const TASKS: [Task; 11] = [
         about: "runs every fuzz target for a while",
         takes: &[
             ("--seconds N", "for each target; 30 when left out"),
-            ("FILTER", "only targets whose name contains this"),
+            (
+                "FILTER ...",
+                "only targets whose name contains one of these",
+            ),
         ],
         run: fuzz::run,
     },
