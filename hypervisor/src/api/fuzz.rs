@@ -68,7 +68,9 @@ pub(crate) fn request(bytes: &[u8]) {
     // How the conversation ended is of no interest: what was said in it is.
     let _ = request::serve(&stranger, |_, request| {
         assert!(request.body.len() <= MAX_BODY);
-        admit(shared, identity, &[0; 32], request).expect_err("nobody has the key")
+        let refusal = admit(shared, identity, &[0; 32], request).expect_err("nobody has the key");
+        assert!(matches!(refusal.status, 401 | 403));
+        refusal
     });
     let gets = stranger.into_inner().gets;
     // A refusal, after "100 Continue" where that was asked for.
