@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use racklet_fetch::publish::{CHUNK_LIST, MANIFEST_REFS};
+use racklet_fetch::publish::{CHUNK_LIST, MANIFEST_BRANCHES, MANIFEST_PATH, MANIFEST_REFS};
 use racklet_rack::is_object_file;
 use racklet_trust::manifest::Kind;
 use racklet_trust::{Digest, Manifest};
@@ -28,8 +28,8 @@ use crate::objects::Objects;
 use crate::output::{Output, count};
 use crate::rack::{Rack, RackArgument};
 
-/// Where a manifest's commit is found for good; the second is for servers that take nothing but branches and tags.
-const PLACES: [&str; 2] = [MANIFEST_REFS, "refs/heads/racklet/manifests/"];
+/// Where a manifest's commit is found for good.
+const PLACES: [&str; 2] = [MANIFEST_REFS, MANIFEST_BRANCHES];
 /// Branches that hold packages and no rack.
 const PACKAGES: [&str; 4] = ["artifact/", "payload/", "bootstrap/", "racklet/"];
 const BRANCHES: &str = "refs/heads/artifact/";
@@ -253,11 +253,12 @@ fn plan(
     pins: &HashSet<Digest>,
 ) -> anyhow::Result<Plan> {
     let mut plan = Plan::default();
-    let mut stay: Vec<(&String, &String)> = Vec::new();
+    // With the package that each one lists, where it is a list.
+    let mut stay: Vec<(&String, &String, Option<String>)> = Vec::new();
     let mut newest: HashSet<&String> = HashSet::new();
     for (name, commit) in listed.iter().filter(|(name, _)| name.starts_with(BRANCHES)) {
         newest.insert(commit);
-        stay.push((name, commit));
+        stay.push((name, commit, None));
     }
     for (name, commit) in listed {
         let Some(hex) = PLACES.iter().find_map(|place| name.strip_prefix(place)) else {
@@ -275,7 +276,8 @@ fn plan(
         }
         if pins.contains(&digest) || newest.contains(&image.package) {
             plan.kept.insert(digest);
-            stay.push((name, commit));
+            let package = Some(image.package).filter(|package| package != commit);
+            stay.push((name, commit, package));
             continue;
         }
         plan.remove.push((name.clone(), commit.clone()));
@@ -288,11 +290,12 @@ fn plan(
             },
         );
     }
-    let mut heads: HashSet<String> = stay.iter().map(|(_, commit)| (*commit).clone()).collect();
-    for (_, commit) in &stay {
-        heads.extend(listed_package(repository, objects, commit)?);
-    }
-    for (name, commit) in stay {
+    let heads: HashSet<String> = stay
+        .iter()
+        .flat_map(|(_, commit, package)| std::iter::once(*commit).chain(package))
+        .cloned()
+        .collect();
+    for (name, commit, package) in stay {
         if repository.commit(commit).is_none() {
             continue;
         }
@@ -302,7 +305,7 @@ fn plan(
         if !held {
             continue;
         }
-        let new = match listed_package(repository, objects, commit)? {
+        let new = match package {
             // The list holds its package, and that must go on being held.
             Some(package) => match without_past(repository, &package)? {
                 Some(cut) => with_parents(repository, commit, &[&cut])?,
@@ -343,7 +346,7 @@ fn image(
         return Ok(None);
     }
     let tree = objects.commit_tree(commit)?.unwrap_or_default();
-    let Some(bytes) = objects.file(&tree, "manifest.json")? else {
+    let Some(bytes) = objects.file(&tree, MANIFEST_PATH)? else {
         return Ok(None);
     };
     let Ok(manifest) = Manifest::parse_unverified(&bytes) else {

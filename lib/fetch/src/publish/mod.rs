@@ -46,6 +46,8 @@ pub fn chunk_path(digest: Digest) -> String {
 
 /// What every [`manifest_ref`] begins with.
 pub const MANIFEST_REFS: &str = "refs/racklet/manifests/";
+/// Where they are branches, on servers that take no other refs.
+pub const MANIFEST_BRANCHES: &str = "refs/heads/racklet/manifests/";
 
 /// The ref that names a manifest for good, beside the branch that moves on: publish pushes both, so that a rack may pin an older
 /// version than the newest, and a tray finds what its rack pins while a newer one is being published. It points to a small commit whose
@@ -58,7 +60,7 @@ pub fn manifest_ref(manifest: Digest) -> String {
 /// The same as a branch, for hosts that take nothing but branches and tags. A tray looks there, too.
 #[must_use]
 pub fn manifest_branch(manifest: Digest) -> String {
-    format!("refs/heads/racklet/manifests/{manifest}")
+    format!("{MANIFEST_BRANCHES}{manifest}")
 }
 
 /// Where the list of chunks stands in the tree of a [`manifest_ref`]; in the tree with the chunks themselves, a folder has this name.
