@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use racklet_tell::error::Chain;
+
 use crate::{FollowError, Hold};
 
 /// How long the rack's own server is asked last after it brought nothing, where there are mirrors: one that takes connections and says
@@ -125,11 +127,9 @@ impl Round {
 
 /// What each mirror said, to its end: a list has no single source.
 pub(crate) fn each(mirrors: &[(String, FollowError)]) -> String {
-    let each = mirrors.iter().map(|(url, error)| {
-        let chain = std::iter::successors(Some(error as &dyn std::error::Error), |it| it.source());
-        let words: Vec<String> = chain.map(ToString::to_string).collect();
-        format!("{url}: {}", words.join(": "))
-    });
+    let each = mirrors
+        .iter()
+        .map(|(url, error)| format!("{url}: {}", Chain(error)));
     each.collect::<Vec<_>>().join("; ")
 }
 

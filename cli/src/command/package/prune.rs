@@ -52,8 +52,8 @@ pub(crate) struct Prune {
 struct Image {
     digest: Digest,
     manifest: Manifest,
-    /// The commit with its chunks.
-    package: String,
+    /// The commit with its chunks, where this one lists them.
+    package: Option<String>,
 }
 
 /// What is to be done on the server.
@@ -274,10 +274,9 @@ fn plan(
         if image.manifest.kind != Kind::Artifact || image.digest != digest {
             continue;
         }
-        if pins.contains(&digest) || newest.contains(&image.package) {
+        if pins.contains(&digest) || newest.contains(image.package.as_ref().unwrap_or(commit)) {
             plan.kept.insert(digest);
-            let package = Some(image.package).filter(|package| package != commit);
-            stay.push((name, commit, package));
+            stay.push((name, commit, image.package));
             continue;
         }
         plan.remove.push((name.clone(), commit.clone()));
@@ -320,22 +319,6 @@ fn plan(
     Ok(plan)
 }
 
-/// The commit with the chunks, where this one is a list of them (and stands behind it).
-fn listed_package(
-    repository: &Repository,
-    objects: &Objects,
-    commit: &str,
-) -> anyhow::Result<Option<String>> {
-    if repository.commit(commit).is_none() {
-        return Ok(None);
-    }
-    let tree = objects.commit_tree(commit)?.unwrap_or_default();
-    Ok(match objects.file(&tree, CHUNK_LIST)? {
-        Some(_) => repository.commit(&format!("{commit}^")),
-        None => None,
-    })
-}
-
 /// The package in a commit, if this clone has it.
 fn image(
     repository: &Repository,
@@ -352,11 +335,13 @@ fn image(
     let Ok(manifest) = Manifest::parse_unverified(&bytes) else {
         return Ok(None);
     };
-    let package = listed_package(repository, objects, commit)?;
+    // A list stands behind its package.
+    let lists = objects.file(&tree, CHUNK_LIST)?.is_some();
+    let package = lists.then(|| repository.commit(&format!("{commit}^")));
     Ok(Some(Image {
         digest: Digest::of(&bytes),
         manifest,
-        package: package.unwrap_or_else(|| commit.to_owned()),
+        package: package.flatten(),
     }))
 }
 
