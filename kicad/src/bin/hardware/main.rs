@@ -12,13 +12,17 @@ mod spice;
 mod tables;
 
 use std::{
+    collections::VecDeque,
     env,
+    num::NonZero,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use racklet_kicad::{
-    boards::{self, Board},
+    boards,
     bom::{self, Parts},
     check::project::Link,
     cli::{Kicad, Project},
@@ -42,15 +46,22 @@ fn main() -> Result<()> {
     match *words {
         ["make"] => {
             circuits_are_good()?;
-            for Board { design, .. } in make::drawn(&folder())? {
-                make::project(&design, &folder(), true)?;
-            }
-            judge_all()
+            let boards = make::drawn(&folder())?;
+            let made = boards
+                .iter()
+                .map(|board| task(|| make::project(&board.design, &folder(), true)));
+            at_once(made.collect())?;
+            let projects = Project::all(&folder())?;
+            at_once(projects.iter().map(judged).collect())
         }
         ["check"] => {
             circuits_are_good()?;
-            make::committed_is_generated(&folder())?;
-            judge_all()
+            let boards = make::drawn(&folder())?;
+            let projects = Project::all(&folder())?;
+            let same = boards
+                .iter()
+                .map(|board| task(|| make::committed_is_generated(&board.design, &folder())));
+            at_once(same.chain(projects.iter().map(judged)).collect())
         }
         ["release", to, ibom] => release(to.as_ref(), ibom.as_ref(), None),
         ["release", to, ibom, documents] => {
@@ -88,15 +99,46 @@ fn circuits_are_good() -> Result<()> {
     none_found("circuits, parts and prices", &faults)
 }
 
-/// Every link of the chain of checks over every project that is committed; those of the board where there is one.
-fn judge_all() -> Result<()> {
-    let kicad = Kicad::new()?;
-    for project in Project::all(&folder())? {
-        judge(&kicad, &project)?;
-    }
+/// What can be done beside others like it.
+type Task<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
+
+fn task<'a>(work: impl FnOnce() -> Result<()> + Send + 'a) -> Task<'a> {
+    Box::new(work)
+}
+
+/// Does all of them, as many at a time as there are processors, and tells of everything that failed.
+fn at_once(tasks: Vec<Task<'_>>) -> Result<()> {
+    let queue = Mutex::new(VecDeque::from(tasks));
+    let next = || {
+        queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    };
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, NonZero::get) {
+            scope.spawn(|| {
+                while let Some(task) = next() {
+                    if let Err(error) = task() {
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        failed.push(format!("{error:#}"));
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
 }
 
+/// The whole chain of checks over a project that is committed.
+fn judged(project: &Project) -> Task<'_> {
+    task(|| judge(&Kicad::new()?, project))
+}
+
+/// Every link of the chain; those of the board where there is one.
 fn judge(kicad: &Kicad, project: &Project) -> Result<()> {
     let name = &project.name;
     let Some(board) = boards::find(name) else {
