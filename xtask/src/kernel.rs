@@ -114,7 +114,9 @@ impl Tools {
     /// Where in the cache the kernel is that is made of this.
     fn entry(&self, fragments: &[String], deb: &Deb) -> Result<PathBuf> {
         let mut parts = vec![deb.sha256.as_str(), &self.compiler, &self.linker];
-        parts.extend(fragments.iter().map(String::as_str));
+        // A comment that was reworded builds no kernel.
+        let options = fragments.iter().flat_map(|fragment| fragment.lines());
+        parts.extend(options.filter(|line| symbol(line).is_some()));
         Ok(paths::cache()?.join("kernels").join(hash::of_parts(parts)?))
     }
 }
@@ -509,6 +511,24 @@ mod tests {
         assert_eq!(names(vec![module("a", b"b"), module("b", b"a")]), None);
         assert_eq!(names(vec![module("a", b"gone")]), None);
         assert_eq!(super::needs(b"no such text"), None);
+    }
+
+    #[test]
+    fn a_kernel_is_built_anew_for_another_option_and_not_for_another_comment() {
+        let deb = Deb {
+            version: "6.12.1-1".into(),
+            sha256: "0".repeat(64),
+            path: PathBuf::new(),
+        };
+        let tools = Tools {
+            compiler: "gcc 12".into(),
+            linker: "ld 2.40".into(),
+        };
+        let of = |fragment: &str| tools.entry(&[fragment.into()], &deb).unwrap();
+        let entry = of("# Why.\nCONFIG_A=y\n# CONFIG_B is not set\n");
+        assert_eq!(entry, of("CONFIG_A=y\n# CONFIG_B is not set\n# Because.\n"));
+        assert_ne!(entry, of("# Why.\nCONFIG_A=m\n# CONFIG_B is not set\n"));
+        assert_ne!(entry, of("# Why.\nCONFIG_A=y\n"));
     }
 
     #[test]
