@@ -116,6 +116,7 @@ impl Sample {
                 name: name.into(),
                 size: contents(name, version).len() as u64,
                 sha256: Digest::of(&contents(name, version)),
+                verity: None,
                 chunks: vec![],
             })
             .into();

@@ -18,7 +18,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use racklet_fetch::publish::{Pieces, Shelf, Splitter};
-use racklet_fetch::{chunk, publish};
+use racklet_fetch::{chunk, publish, verity};
 use racklet_trust::manifest::{Chunk, File, Kind, MAX_SIZE, Manifest, ManifestError};
 use racklet_trust::sshsig::{SignatureError, SshSig};
 use racklet_trust::{Digest, TrustRoot, Verified};
@@ -350,6 +350,7 @@ impl Package {
                 what,
             };
             let mut whole = ring::digest::Context::new(&ring::digest::SHA256);
+            let mut verity = file.verity.map(|_| verity::Tree::default());
             let mut size = 0;
             if self.manifest.kind == Kind::Bootstrap {
                 let bytes =
@@ -370,6 +371,9 @@ impl Package {
                     }
                 })?;
                 whole.update(&out);
+                if let Some(verity) = &mut verity {
+                    verity.update(&out);
+                }
                 size += out.len() as u64;
                 progress(out.len() as u64);
             }
@@ -378,6 +382,9 @@ impl Package {
             }
             if whole.finish().as_ref() != file.sha256.0 {
                 return Err(mismatch("another SHA-256".to_owned()));
+            }
+            if verity.map(verity::Tree::finish) != file.verity {
+                return Err(mismatch("another fs-verity digest".to_owned()));
             }
         }
         Ok(())
@@ -498,6 +505,7 @@ fn whole_file(
         name: input.name.to_owned(),
         size: bytes.len() as u64,
         sha256: chunk::sha256(&bytes),
+        verity: None,
         chunks: Vec::new(),
     })
 }

@@ -6,6 +6,7 @@
 //! - [`rack`]: the rack repository, from a server to files that may be parsed, and the store it is kept in.
 //! - [`cache`]: payloads and artifacts, fetched against what is here already, verified, kept.
 //! - [`chunk`], [`publish`]: pieces of payloads and artifacts, and how they are laid out.
+//! - [`verity`]: the digest by which Linux verifies a file whenever it reads it.
 //! - [`disk`]: the file operations underneath, so that tests can cut the power.
 //!
 //! The crate decides nothing about trust: that is `racklet-trust`, whose verdicts it asks for before it parses or keeps anything. It
@@ -79,3 +80,4 @@ mod snapshot;
 pub mod tls;
 mod tree;
 pub mod url;
+pub mod verity;

@@ -20,5 +20,6 @@ pub mod session;
 pub mod signal;
 pub mod socket;
 pub mod tap;
+pub mod verity;
 pub mod vsock;
 pub mod watchdog;

@@ -266,6 +266,7 @@ fn complete(objects: &Objects, tree: &str, manifest: &Manifest) -> Result<(), St
     let mut chunks = Chunks::of(objects, tree);
     for file in &manifest.files {
         let mut whole = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut verity = file.verity.map(|_| racklet_fetch::verity::Tree::default());
         for chunk in &file.chunks {
             let path = racklet_fetch::publish::chunk_path(chunk.sha256);
             let read = match &names {
@@ -282,10 +283,19 @@ fn complete(objects: &Objects, tree: &str, manifest: &Manifest) -> Result<(), St
             racklet_fetch::chunk::open(chunk.sha256, chunk.size, &bytes, &mut out)
                 .map_err(|error| error.to_string())?;
             whole.update(&out);
+            if let Some(verity) = &mut verity {
+                verity.update(&out);
+            }
         }
         if whole.finish().as_ref() != file.sha256.0 {
             return Err(format!(
                 "file {} does not have the SHA-256 that the manifest says",
+                file.name
+            ));
+        }
+        if verity.map(racklet_fetch::verity::Tree::finish) != file.verity {
+            return Err(format!(
+                "file {} does not have the fs-verity digest that the manifest says",
                 file.name
             ));
         }

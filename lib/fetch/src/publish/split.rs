@@ -11,12 +11,12 @@
 
 use std::io::{self, Read, Write};
 
-use racklet_trust::manifest::{Chunk, File, MAX_CHUNK_LENGTH};
+use racklet_trust::manifest::{Chunk, File, Kind, MAX_CHUNK_LENGTH};
 use ring::digest::{Context, SHA256};
 use zstd::zstd_safe::{self, CParameter, Strategy};
 
 use super::pieces::Pieces;
-use crate::chunk::sha256;
+use crate::{chunk::sha256, verity};
 
 /// Shortest chunk but for a file's last, in bytes.
 const MIN: usize = 64 * 1024;
@@ -81,6 +81,8 @@ pub struct Splitter<'a> {
     compressor: zstd::bulk::Compressor<'static>,
     packed: Vec<u8>,
     whole: Context,
+    /// Of a root file system, which is read block by block on a tray.
+    verity: Option<verity::Tree>,
     file: File,
     /// What is not cut yet begins at `start`.
     buffer: Vec<u8>,
@@ -111,10 +113,15 @@ impl<'a> Splitter<'a> {
             compressor,
             packed: vec![0; zstd_safe::compress_bound(MAX)],
             whole: Context::new(&SHA256),
+            verity: Kind::Artifact
+                .file_names()
+                .contains(&name)
+                .then(verity::Tree::default),
             file: File {
                 name: name.into(),
                 size: 0,
                 sha256: sha256(b""),
+                verity: None,
                 chunks: Vec::new(),
             },
             buffer: Vec::with_capacity(BUFFER),
@@ -150,6 +157,7 @@ impl<'a> Splitter<'a> {
             .sha256
             .0
             .copy_from_slice(self.whole.finish().as_ref());
+        self.file.verity = self.verity.map(verity::Tree::finish);
         Ok((self.file, self.pieces))
     }
 
@@ -182,8 +190,11 @@ impl<'a> Splitter<'a> {
                 (length, chunk)
             }
         };
-        self.whole
-            .update(&self.buffer[self.start..self.start + length]);
+        let piece = &self.buffer[self.start..self.start + length];
+        self.whole.update(piece);
+        if let Some(verity) = &mut self.verity {
+            verity.update(piece);
+        }
         self.start += length;
         self.file.size += length as u64;
         self.shelf.done(length as u64);

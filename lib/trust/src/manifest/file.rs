@@ -18,6 +18,10 @@ pub struct File {
     pub size: u64,
     /// Of the whole file.
     pub sha256: Digest,
+    /// Of the root file system of an artifact, which Linux verifies by it whenever it reads a block (fs-verity: SHA-256, blocks of 4096
+    /// bytes, no salt); no other file has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verity: Option<Digest>,
     /// In order; empty for a bootstrap slot, whose files are kept whole.
     pub chunks: Vec<Chunk>,
 }
@@ -37,7 +41,7 @@ pub struct Chunk {
 /// Why a file is not the one that the manifest names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
-    /// The manifest has no such file.
+    /// The manifest has no such file, or no digest of it that could be compared.
     #[error("the manifest names no file {0:?}")]
     Unknown(String),
     /// Another length.
@@ -72,10 +76,26 @@ pub enum FileError {
         /// The manifest's.
         expected: Digest,
     },
+    /// The file system verifies it against another digest.
+    #[error("{name} is under fs-verity digest {found}, not {expected}")]
+    Verity {
+        /// Which file.
+        name: String,
+        /// What every read of it is verified against.
+        found: Digest,
+        /// The manifest's.
+        expected: Digest,
+    },
 }
 
 impl File {
     pub(super) fn check_fields(&self, kind: Kind) -> Result<(), String> {
+        if self.verity.is_some() != (kind == Kind::Artifact) {
+            return Err(format!(
+                "{}: the file of an artifact has a digest `verity`, and no other",
+                self.name
+            ));
+        }
         if kind == Kind::Bootstrap {
             return match self.chunks.is_empty() {
                 true => Ok(()),
@@ -133,16 +153,7 @@ impl Verified<Manifest> {
         sha256: Digest,
         whole: T,
     ) -> Result<Verified<T>, FileError> {
-        let file = self
-            .file(name)
-            .ok_or_else(|| FileError::Unknown(name.chars().take(MAX_NAME).collect()))?;
-        if size != file.size {
-            return Err(FileError::Size {
-                name: name.into(),
-                found: size,
-                expected: file.size,
-            });
-        }
+        let file = self.file_of(name, size)?;
         if sha256 != file.sha256 {
             return Err(FileError::Digest {
                 name: name.into(),
@@ -151,6 +162,43 @@ impl Verified<Manifest> {
             });
         }
         Ok(Verified::new(whole))
+    }
+
+    /// The same for a file of which every block is verified whenever it is read, by the fs-verity digest `measured` that the kernel names
+    /// for it. The caller answers for `whole` being that very file.
+    ///
+    /// # Errors
+    /// [`FileError`] with what was found and what was expected.
+    pub fn verify_sealed<T>(
+        &self,
+        name: &str,
+        size: u64,
+        measured: Digest,
+        whole: T,
+    ) -> Result<Verified<T>, FileError> {
+        let file = self.file_of(name, size)?;
+        let expected = file.verity.ok_or_else(|| unknown(name))?;
+        if measured != expected {
+            return Err(FileError::Verity {
+                name: name.into(),
+                found: measured,
+                expected,
+            });
+        }
+        Ok(Verified::new(whole))
+    }
+
+    /// The file `name`, which must be of `size` bytes.
+    fn file_of(&self, name: &str, size: u64) -> Result<&File, FileError> {
+        let file = self.file(name).ok_or_else(|| unknown(name))?;
+        match size == file.size {
+            true => Ok(file),
+            false => Err(FileError::Size {
+                name: name.into(),
+                found: size,
+                expected: file.size,
+            }),
+        }
     }
 
     /// Puts the file `name` together from its chunks: `read` gives the compressed bytes of one, `open` decompresses them into exactly
@@ -166,9 +214,7 @@ impl Verified<Manifest> {
         mut read: impl FnMut(&Chunk) -> Result<Vec<u8>, E>,
         mut open: impl FnMut(&Chunk, &[u8], &mut [u8]) -> Result<(), E>,
     ) -> Result<Verified<Vec<u8>>, E> {
-        let file = self
-            .file(name)
-            .ok_or_else(|| FileError::Unknown(name.chars().take(MAX_NAME).collect()))?;
+        let file = self.file(name).ok_or_else(|| unknown(name))?;
         let length = |found: u64| FileError::Size {
             name: name.into(),
             found,
@@ -199,4 +245,8 @@ impl Verified<Manifest> {
             false => Err(E::from(length(file.size - rest.len() as u64))),
         }
     }
+}
+
+fn unknown(name: &str) -> FileError {
+    FileError::Unknown(name.chars().take(MAX_NAME).collect())
 }

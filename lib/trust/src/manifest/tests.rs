@@ -12,6 +12,7 @@ fn payload() -> Manifest {
         name: name.into(),
         size: contents.len() as u64,
         sha256: Digest::of(contents),
+        verity: None,
         chunks: [Chunk {
             sha256: Digest::of(b"compressed"),
             size: 10,
@@ -119,6 +120,38 @@ fn only_the_chunks_it_names_make_up_a_file() {
     assert!(matches!(assemble("other", b""), Err(FileError::Unknown(_))));
 }
 
+/// A workload image, as far as a manifest goes.
+fn artifact() -> Manifest {
+    let mut manifest = payload();
+    manifest.files.truncate(1);
+    manifest.files[0].name = "rootfs".into();
+    manifest.files[0].verity = Some(Digest::of(b"tree"));
+    Manifest {
+        kind: Kind::Artifact,
+        boards: Vec::new(),
+        ..manifest
+    }
+}
+
+#[test]
+fn an_image_counts_by_the_digest_that_the_kernel_reads_it_by() {
+    let manifest = verify(&artifact().to_canonical(), Kind::Artifact).unwrap();
+    let sealed = |size, measured: &[u8]| {
+        manifest.verify_sealed("rootfs", size, Digest::of(measured), "where it lies")
+    };
+    assert_eq!(*sealed(6, b"tree").unwrap(), "where it lies");
+    assert!(matches!(sealed(7, b"tree"), Err(FileError::Size { .. })));
+    assert!(matches!(sealed(6, b"trEe"), Err(FileError::Verity { .. })));
+    // One that names none, so that nothing could be compared, is no manifest of an image; and nothing else is read that way.
+    let mut without = artifact();
+    without.files[0].verity = None;
+    let refused = verify(&without.to_canonical(), Kind::Artifact);
+    assert!(matches!(refused, Err(ManifestError::Field(_))));
+    let kernel = verify(&payload().to_canonical(), Kind::Payload).unwrap();
+    let refused = kernel.verify_sealed("kernel", 6, Digest::of(b"tree"), ());
+    assert!(matches!(refused, Err(FileError::Unknown(_))));
+}
+
 #[test]
 fn signed_nonsense_is_still_refused() {
     let mut cases = Vec::new();
@@ -145,6 +178,7 @@ fn signed_nonsense_is_still_refused() {
     case(&|m| m.files[0].chunks[0].length = 0);
     case(&|m| m.files[0].chunks[0].length = MAX_CHUNK_LENGTH + 1);
     case(&|m| m.files[0].chunks[0].size = MAX_CHUNK_SIZE + 1);
+    case(&|m| m.files[0].verity = Some(Digest::of(b"")));
     for manifest in cases {
         let outcome = verify(&manifest.to_canonical(), Kind::Payload);
         assert!(
