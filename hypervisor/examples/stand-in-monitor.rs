@@ -8,6 +8,7 @@
 //! | `exit N` | up, then ends with code N |
 //! | `stubborn` | up, and does not obey |
 //! | `vanish` | up, then gone without a word |
+//! | `together N` | up, and neither answers nor obeys before N of them were asked to stop |
 
 use racklet_api::V1;
 use racklet_api::guest::{CommandEnd, GuestConfig};
@@ -59,19 +60,38 @@ fn main() {
         let request: ControlRequest = racklet_line::read(&mut BufReader::new(&stream))
             .expect("reads")
             .expect("asks");
+        let stop = matches!(request.action, ControlAction::Stop { .. });
+        if stop && guest.command[0] == "together" {
+            fs::write(folder.join("asked"), "").expect("asked");
+            // Those that see it first end, and their folders go: they leave word for the others.
+            let all = folder.join("../../all-asked");
+            while !all.exists() && asked(&folder) < guest.command[1].parse().expect("a number") {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            fs::write(all, "").expect("all asked");
+        }
         let status = VmStatus {
             v: V1,
             pid: process::id(),
             since_ms: 1,
             state: VmState::Up,
         };
-        racklet_line::write(&mut &stream, &ControlReply::Status(status)).expect("answers");
-        if matches!(request.action, ControlAction::Stop { .. }) && guest.command[0] == "run" {
+        // Whoever asked may have gone: the order counts as given.
+        let _ = racklet_line::write(&mut &stream, &ControlReply::Status(status));
+        if stop && guest.command[0] != "stubborn" {
             let end = CommandEnd::Code { code: 0 };
             say(&folder, VmState::Exited { end, stopped: true });
             process::exit(0);
         }
     }
+}
+
+/// How many monitors of this tray were asked to stop.
+fn asked(folder: &Path) -> usize {
+    let all = fs::read_dir(folder.parent().expect("folders are in one")).expect("lists");
+    all.flatten()
+        .filter(|vm| vm.path().join("asked").exists())
+        .count()
 }
 
 fn say(folder: &Path, state: VmState) {

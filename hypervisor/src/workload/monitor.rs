@@ -156,6 +156,17 @@ impl Monitor {
         )
     }
 
+    /// Waits for its end, at most for this time.
+    fn wait(&self, time: Duration) {
+        let mut fds = [rustix::event::PollFd::new(
+            &self.pidfd,
+            rustix::event::PollFlags::IN,
+        )];
+        let time = rustix::time::Timespec::try_from(time).expect("a short time");
+        // An interrupted wait is only a short one.
+        let _ = rustix::event::poll(&mut fds, Some(&time));
+    }
+
     pub(crate) fn kill(&self) {
         // It may have ended meanwhile; that is what was wanted.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
@@ -189,13 +200,30 @@ pub(crate) fn find(folder: &Path) -> Option<Process> {
     None
 }
 
-/// How long a monitor may take to answer; it does nothing before it does.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long one try waits for the answer. What was written is read whenever the monitor comes to it, also without anybody who
+/// waits for the answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long until the next try, where nobody listens yet.
+const AGAIN: Duration = Duration::from_millis(200);
 
-/// Says something to a monitor over its control socket. A monitor that does not accept or answer costs a bounded time.
-pub(crate) fn control(folder: &Path, action: ControlAction) -> Result<ControlReply, AskError> {
+/// Asks the monitor of `folder` to stop its guest, until it has the order or is gone: it may still be opening its socket, or too
+/// busy to answer. Ends at the latest with the process, which its starter ends by force when its time is over.
+pub(crate) fn stop(folder: &Path, process: Process, grace_s: u32) {
     let socket = folder.join("control.sock");
-    racklet_line::ask(&socket, &ControlRequest { v: V1, action }, ANSWER)
+    let request = ControlRequest {
+        v: V1,
+        action: ControlAction::Stop {
+            grace_s: Some(grace_s),
+        },
+    };
+    while let Some(monitor) = Monitor::attach(process) {
+        match racklet_line::ask::<ControlReply>(&socket, &request, ANSWER) {
+            Err(AskError::Connect(..) | AskError::Send(..)) => {}
+            // The order is with the monitor, whatever it makes of the answer.
+            Ok(_) | Err(AskError::Answer(..) | AskError::Silent(_)) => return,
+        }
+        monitor.wait(AGAIN);
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::console::say;
 use crate::images::Images;
 use crate::network::{Attach, Link, Networks};
 use crate::options::Options;
-use racklet_api::vmm::{ControlAction, VmState};
+use racklet_api::vmm::{POWER_OFF_S, REPORT_S, VmState};
 use racklet_rack::capacity::{is_there, without_room};
 use racklet_rack::{Name, TrayDesired};
 use racklet_tell::error::chain;
@@ -22,8 +22,9 @@ use std::sync::Arc;
 
 /// How long to wait after the host could not do something a start needs.
 const HOLD: u64 = 2_000;
-/// What a monitor gets beyond the grace: it ends a guest that does not obey by itself, and says so.
-const EXTRA_GRACE: u64 = 10_000;
+/// What a monitor gets beyond the grace before it is ended by force, in milliseconds: it ends a guest that neither reports nor
+/// powers off by itself, and only that keeps the guest's exit code and last lines. The margin of 10 s is for a machine that is busy.
+const FORCE_AFTER: u64 = (REPORT_S as u64 + POWER_OFF_S as u64 + 10) * 1000;
 
 /// Something a start needs could not be had; try again then.
 pub(crate) struct Hold {
@@ -143,6 +144,10 @@ impl Runner {
             match Monitor::attach(process) {
                 Some(monitor) => {
                     say(&format!("{name}: still running as process {}", process.pid));
+                    if matches!(record.state, State::Stopping { .. }) {
+                        // Whoever noted the order may have ended before it was given; a guest takes it twice.
+                        self.order_stop(&name, process, record.plan.workload.grace_seconds);
+                    }
                     self.monitors.insert(name, monitor);
                 }
                 None => self.finish(&name, now)?,
@@ -389,23 +394,21 @@ impl Runner {
             return Ok(());
         };
         let grace = record.plan.workload.grace_seconds;
-        let order = ControlAction::Stop {
-            grace_s: Some(grace),
-        };
-        match monitor::control(&self.options.vm(name.as_str()), order) {
-            Ok(_) => {
-                say(&format!("{name}: asked to stop within {grace} s"));
-                let force_at = now + u64::from(grace) * 1000 + EXTRA_GRACE;
-                record.state = State::Stopping { process, force_at };
-                self.keep(name, record)
-            }
-            Err(error) => {
-                say(&format!(
-                    "{name}: its monitor does not listen ({}); ending it",
-                    chain(&error)
-                ));
-                self.kill(name)
-            }
+        say(&format!("{name}: asked to stop within {grace} s"));
+        let force_at = now + u64::from(grace) * 1000 + FORCE_AFTER;
+        record.state = State::Stopping { process, force_at };
+        self.keep(name, record)?;
+        self.order_stop(name, process, grace);
+        Ok(())
+    }
+
+    /// Gives the order from a thread of its own: a monitor that is slow to listen holds up no other one.
+    fn order_stop(&self, name: &Name, process: Process, grace_s: u32) {
+        let folder = self.options.vm(name.as_str());
+        let thread = std::thread::Builder::new().name(format!("stop {name}"));
+        if let Err(error) = thread.spawn(move || monitor::stop(&folder, process, grace_s)) {
+            // Without memory for a thread: force comes when the grace is over.
+            say(&format!("{name}: cannot be asked to stop: {error}"));
         }
     }
 

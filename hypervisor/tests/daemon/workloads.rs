@@ -252,6 +252,54 @@ fn what_does_not_obey_is_ended_and_what_vanishes_is_started_again() -> Result<()
 }
 
 #[test]
+fn twenty_four_monitors_are_asked_to_stop_side_by_side_and_none_that_is_slow_to_answer_is_forced()
+-> Result<()> {
+    let mut tray = Tray::new()?;
+    let names: Vec<String> = (1..=24).map(|n| format!("w{n}")).collect();
+    for name in &names {
+        tray.workload(name, "[together, \"24\"]", "")?;
+    }
+    let head = tray.push("two dozen")?;
+    tray.start()?;
+    tray.converged(&head)?;
+    // None of them answers before the last one is asked.
+    for name in &names {
+        tray.remove(&format!("workloads/{name}.yaml"))?;
+    }
+    let none = tray.push("none")?;
+    tray.converged(&none)?;
+    let console = tray.console();
+    assert_eq!(
+        console.matches(": ended: stopped, exit code 0").count(),
+        24,
+        "{console}"
+    );
+    assert!(!console.contains("by force"), "{console}");
+    Ok(())
+}
+
+#[test]
+fn a_stop_that_was_noted_and_not_given_is_given_by_the_next_daemon() -> Result<()> {
+    let mut tray = Tray::new()?;
+    tray.workload("web", "[run]", "")?;
+    let head = tray.push("one")?;
+    tray.start()?;
+    tray.converged(&head)?;
+    tray.kill()?;
+    // What a daemon leaves behind that was killed between the two.
+    let path = tray.path("run/hypervisor/web.json");
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    record["state"]["is"] = "stopping".into();
+    record["state"]["force_at"] = u64::MAX.into();
+    std::fs::write(&path, record.to_string())?;
+    tray.remove("workloads/web.yaml")?;
+    let gone = tray.push("none")?;
+    tray.start()?;
+    tray.converged(&gone)?;
+    Ok(())
+}
+
+#[test]
 fn the_daemon_may_be_killed_at_any_moment_and_no_workload_runs_twice() -> Result<()> {
     let mut tray = Tray::new()?;
     let names = ["one", "two", "three"];

@@ -8,12 +8,8 @@
 //! ```
 
 use racklet_api::guest::{AgentOrder, AgentReport, CommandEnd};
-use racklet_api::vmm::{VmState, exit};
+use racklet_api::vmm::{POWER_OFF_S, REPORT_S, VmState, exit};
 
-/// Seconds a guest has to power off after its report.
-const POWER_OFF_S: u32 = 10;
-/// Seconds beyond the grace before a stop becomes a kill: the guest's own SIGKILL, report and power-off come first.
-const BEYOND_GRACE_S: u32 = 10;
 /// Grace when a stop names none and the guest's own default is not known here.
 const GRACE_S: u32 = 60;
 
@@ -151,7 +147,7 @@ impl Lifecycle {
             return vec![]; // it is ending already
         }
         self.stopping = Some(Stopping { grace_s, by });
-        let wait = grace_s.unwrap_or(GRACE_S).saturating_add(BEYOND_GRACE_S);
+        let wait = grace_s.unwrap_or(GRACE_S).saturating_add(REPORT_S);
         let mut actions = vec![Action::Arm(wait)];
         if self.connected {
             actions.push(Action::Order(AgentOrder::Stop { grace_s }));

@@ -23,6 +23,11 @@ pub(crate) use checks::{absolute, ensure, label};
 /// Largest `config.json` and `guest.json`, in bytes.
 pub const MAX_CONFIG: usize = 256 * 1024;
 
+/// Seconds beyond a stop's grace in which a monitor waits for the guest's report of its end; then it ends the guest.
+pub const REPORT_S: u32 = 10;
+/// Seconds a guest has to power off after its report; then its monitor ends it, and it has exited as it reported.
+pub const POWER_OFF_S: u32 = 10;
+
 /// Exit statuses of the `vmm` process; `status.json` has the details.
 pub mod exit {
     /// The command ended and guest-init reported how; see [`super::VmState::Exited`].
