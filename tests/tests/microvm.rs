@@ -251,6 +251,16 @@ fn the_monitor_has_no_privileges_and_sees_only_its_folder() {
 }
 
 #[test]
+fn the_lock_that_the_monitor_was_started_with_lasts_as_long_as_it() {
+    let case = outcome("confined");
+    assert_eq!(
+        (&case["seen"]["locked"], &case["locked"]),
+        (&json!(true), &json!(false)),
+        "{case:#}"
+    );
+}
+
+#[test]
 fn the_folder_is_the_monitors_but_not_its_configuration() {
     let seen = &outcome("confined")["seen"];
     assert_eq!(

@@ -131,6 +131,11 @@ fn possible() -> bool {
 }
 
 fn start(code: &[u8]) -> (TempDir, Child) {
+    start_with(code, Stdio::null())
+}
+
+/// With this as its standard input.
+fn start_with(code: &[u8], input: Stdio) -> (TempDir, Child) {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let path = |name: &str| folder.path().join(name);
     fs::write(path("kernel"), elf(code)).expect("writes");
@@ -144,7 +149,7 @@ fn start(code: &[u8]) -> (TempDir, Child) {
     fs::write(path("vm/config.json"), config.to_string()).expect("writes");
     let monitor = Command::new(env!("CARGO_BIN_EXE_vmm"))
         .arg(path("vm"))
-        .stdin(Stdio::null())
+        .stdin(input)
         .spawn()
         .expect("the monitor starts");
     (folder, monitor)
@@ -194,6 +199,42 @@ fn a_guest_without_a_handler_for_its_fault_has_crashed() {
     crashed(folder.path(), &mut monitor, "triple fault");
 }
 
+/// Waits until the guest has said something: everything before its first instruction is done.
+fn runs(folder: &Path, monitor: &mut Child) {
+    while !fs::read(folder.join("vm/console.log")).is_ok_and(|text| !text.is_empty()) {
+        assert_eq!(monitor.try_wait().unwrap(), None, "it ended too early");
+        std::thread::yield_now();
+    }
+}
+
+fn kill(folder: &Path, monitor: &mut Child) {
+    let mut control = UnixStream::connect(folder.join("vm/control.sock")).unwrap();
+    control.write_all(b"{\"v\":1,\"do\":\"kill\"}\n").unwrap();
+    assert_eq!(monitor.wait().unwrap().code(), Some(exit::KILLED));
+}
+
+#[test]
+fn a_lock_given_as_standard_input_is_held_until_the_monitor_ends() {
+    if !possible() {
+        return;
+    }
+    let lock = tempfile::NamedTempFile::new().expect("a scratch file");
+    let given = fs::File::open(lock.path()).expect("opens");
+    given.try_lock().expect("nobody has it");
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_wait, &racklet_end) };
+    // The launcher's own descriptor is gone with this call: only the monitor has it.
+    let (folder, mut monitor) = start_with(code, given.into());
+    runs(folder.path(), &mut monitor);
+    let again = fs::File::open(lock.path()).expect("opens");
+    assert!(
+        matches!(again.try_lock(), Err(fs::TryLockError::WouldBlock)),
+        "a second monitor could be started"
+    );
+    kill(folder.path(), &mut monitor);
+    again.try_lock().expect("the monitor is gone");
+}
+
 #[test]
 fn a_guest_that_does_nothing_is_ended_over_the_control_socket() {
     if !possible() {
@@ -202,11 +243,8 @@ fn a_guest_that_does_nothing_is_ended_over_the_control_socket() {
     // SAFETY: labels of the block above, which is in this program.
     let code = unsafe { code(&racklet_wait, &racklet_end) };
     let (folder, mut monitor) = start(code);
+    runs(folder.path(), &mut monitor);
     let vm = folder.path().join("vm");
-    while !fs::read(vm.join("console.log")).is_ok_and(|text| !text.is_empty()) {
-        assert_eq!(monitor.try_wait().unwrap(), None, "it ended too early");
-        std::thread::yield_now();
-    }
     let mut control = UnixStream::connect(vm.join("control.sock")).unwrap();
     control.write_all(b"{\"v\":1,\"do\":\"state\"}\n").unwrap();
     let mut answer = String::new();

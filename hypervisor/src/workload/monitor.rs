@@ -10,7 +10,7 @@ use racklet_api::V1;
 use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest};
 use racklet_line::AskError;
 use rustix::fd::OwnedFd;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -72,12 +72,9 @@ pub(crate) fn start(vmm: &Path, folder: &Path, lock: &Path) -> Result<Process, L
 /// hypervisor, so that no folder ever has two monitors.
 pub(crate) fn launch(vmm: &Path, folder: &Path, lock: &Path) -> io::Result<ExitCode> {
     rustix::process::setsid()?;
-    let held = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .read(true)
-        .open(lock)?;
+    // For reading only: it is all that the confined monitor keeps of the host, and nothing that it could fill.
+    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let held = rustix::fs::open(lock, flags, Mode::from_raw_mode(0o600))?;
     match rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(ExitCode::from(HELD)),

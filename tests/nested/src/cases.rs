@@ -240,14 +240,14 @@ fn confined() -> Value {
         .collect();
     let read = |file: &str| fs::read_to_string(process.join(file)).unwrap_or_default();
     let seen = json!({
-        "up": up, "threads": threads, "namespaces": namespaces, "root": root, "fds": fds,
+        "up": up, "locked": vm.locked(), "threads": threads, "namespaces": namespaces, "root": root, "fds": fds,
         "mounts": read("mountinfo").lines().count(), "cgroup": read("cgroup").trim(), "limits": read("limits"),
         "config_owner": owner(&vm.folder.join("config.json")), "folder_mode": mode(&vm.folder),
         "control_mode": mode(&vm.folder.join("control.sock")),
         "state": vm.control(&json!("state")), "nonsense": vm.control(&json!("dance")),
     });
     vm.control(&json!("kill"));
-    json!({"seen": seen, "ended": vm.end()})
+    json!({"seen": seen, "ended": vm.end(), "locked": vm.locked()})
 }
 
 fn owner(path: &Path) -> Value {

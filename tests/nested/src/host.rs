@@ -2,7 +2,7 @@
 //! Starting a monitor as the hypervisor does: a folder, two files, a process.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 const BOUND: Duration = Duration::from_secs(120);
 /// Where the hypervisor keeps the folders, too.
 const FOLDERS: &str = "/run/racklet/vm";
+/// …and the locks.
+const LOCKS: &str = "/run/racklet/hypervisor";
 
 /// Does with kernel modules what PID 1 of the hypervisor OS does with them, and keeps one of them.
 pub(crate) fn modules() {
@@ -118,17 +120,35 @@ impl Vm {
         self.spawn();
     }
 
-    /// Starts the monitor on the files as they are.
+    /// Starts the monitor on the files as they are, with a lock that it alone holds; or with none, where somebody has it.
     pub(crate) fn spawn(&mut self) {
         let stderr = fs::File::create(self.folder.join("stderr")).expect("/run is writable");
+        let lock = self.lock().expect("/run is writable");
+        // A second monitor of one folder is a case of its own: it gets an open file without the lock.
+        let _ = lock.try_lock();
         let child = Command::new("/sbin/vmm")
             .arg(&self.folder)
-            .stdin(Stdio::null())
+            .stdin(lock)
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()
             .expect("the monitor is in the initramfs");
         self.child = Some(child);
+    }
+
+    /// As the hypervisor gives it: a lock, in a folder of its own.
+    fn lock(&self) -> io::Result<fs::File> {
+        fs::create_dir_all(LOCKS)?;
+        let path = Path::new(LOCKS).join(self.folder.file_name().unwrap_or_default());
+        let made = fs::File::options().create(true).append(true).open(&path)?;
+        drop(made);
+        fs::File::open(path)
+    }
+
+    /// Whether somebody holds the lock that the monitor was given.
+    pub(crate) fn locked(&self) -> bool {
+        let lock = self.lock().expect("/run is writable");
+        matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock))
     }
 
     /// The monitor's process id.

@@ -10,13 +10,14 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreatedAttr, Scope,
 };
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_move,
     mount_remount, unmount,
 };
 use rustix::process::{Gid, Uid, pivot_root};
-use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 use rustix::thread::{
     CapabilitySet, UnshareFlags, remove_capability_from_bounding_set, set_no_new_privs,
     set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
@@ -50,8 +51,15 @@ pub(crate) fn join_cgroup(folder: &Path) -> io::Result<()> {
 }
 
 /// Cuts the last ties to the starter: standard input, output and error become `null` (`/dev/null`).
+///
+/// But for a standard input that is an empty file: that is the starter's lock, which says that this folder has a monitor exactly as
+/// long as the descriptor is open. It leads nowhere: it is no directory, and the starter opened it for reading only.
 pub(crate) fn silence(null: &fs::File) -> io::Result<()> {
-    dup2_stdin(null)?;
+    let input = fstat(stdin())?;
+    let lock = FileType::from_raw_mode(input.st_mode).is_file() && input.st_size == 0;
+    if !lock {
+        dup2_stdin(null)?;
+    }
     dup2_stdout(null)?;
     Ok(dup2_stderr(null)?)
 }
