@@ -74,6 +74,7 @@ fn main() {
             v: V1,
             pid: process::id(),
             since_ms: 1,
+            lacks: lacks(),
             state: VmState::Up,
         };
         // Whoever asked may have gone: the order counts as given.
@@ -94,11 +95,17 @@ fn asked(folder: &Path) -> usize {
         .count()
 }
 
+/// As on a kernel without Landlock.
+fn lacks() -> Vec<String> {
+    vec!["this kernel has no Landlock".to_owned()]
+}
+
 fn say(folder: &Path, state: VmState) {
     let status = VmStatus {
         v: V1,
         pid: process::id(),
         since_ms: 1,
+        lacks: lacks(),
         state,
     };
     fs::write(

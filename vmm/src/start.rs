@@ -11,6 +11,7 @@ use std::sync::{Arc, Barrier};
 use racklet_api::vmm::{MAX_CONFIG, VmConfig, VmState, exit};
 use racklet_linux::signal::StopRequests;
 use racklet_tell::error::chain;
+use rustix::fs::{Mode, OFlags};
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::confine::seccomp::{self, Kind};
@@ -104,13 +105,24 @@ fn read_config(folder: &Path) -> Result<VmConfig, StartError> {
     serde_json::from_slice(&bytes).map_err(|source| StartError::Config { path, source })
 }
 
-/// One monitor per folder: a lock that ends with the process.
+/// One monitor per folder: a lock that ends with the process. A plain file and not the folder itself: a descriptor of a folder leads
+/// out of any root (`openat` with `..`), and this one stays open for life.
 fn take_folder(folder: &Path) -> Result<File, StartError> {
-    let lock = host("open the folder", File::open(folder))?;
+    // Not through a link and without waiting for a writer: whoever was here before may have left anything under this name.
+    let flags =
+        OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(folder.join("lock"), flags, Mode::from_raw_mode(0o600));
+    let lock = File::from(host("open the file lock", opened.map_err(io::Error::from))?);
+    if !host("look at the file lock", lock.metadata())?.is_file() {
+        return host(
+            "use the file lock",
+            Err(io::Error::other("not a plain file")),
+        );
+    }
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StartError::Taken),
-        Err(TryLockError::Error(source)) => host("lock the folder", Err(source)),
+        Err(TryLockError::Error(source)) => host("lock the file lock", Err(source)),
     }
 }
 
@@ -189,7 +201,7 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
         filters,
         _lock: lock,
     };
-    ready.confine()?;
+    status.lack(ready.confine()?);
     status.moved();
     Ok(ready)
 }
@@ -218,8 +230,9 @@ fn listen(folder: &Path, poll: crate::poll::Poll) -> Result<Control, StartError>
 }
 
 impl Ready {
-    /// Gives everything up. Everything that can fail has been done before, and from here on stderr is silent.
-    fn confine(&self) -> Result<(), StartError> {
+    /// Gives everything up. Everything that can fail has been done before, and from here on stderr is silent. Gives what this host
+    /// lacks for it.
+    fn confine(&self) -> Result<Vec<String>, StartError> {
         // A file of a guest's disk keeps its size; block devices have no limit of this kind.
         let largest = self
             .config
@@ -234,12 +247,17 @@ impl Ready {
         let _ = rustix::process::setsid();
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = host("open /dev/null", null)?;
-        confine::enter(
+        let lacks = confine::enter(
             &self.folder,
             self.config.confinement.uid,
             self.config.confinement.gid,
         )?;
-        host("silence stderr", confine::silence(&null))
+        for what in &lacks {
+            // The starter may not listen; the status says it, too.
+            let _ = writeln!(io::stderr(), "vmm: {}: {what}", self.folder.display());
+        }
+        host("silence stderr", confine::silence(&null))?;
+        Ok(lacks)
     }
 
     fn run(self, status: StatusFile) -> i32 {

@@ -17,6 +17,7 @@ pub(crate) struct StatusFile {
     folder: PathBuf,
     pid: u32,
     owner: Option<(u32, u32)>,
+    lacks: Vec<String>,
 }
 
 impl StatusFile {
@@ -26,7 +27,13 @@ impl StatusFile {
             folder: folder.to_owned(),
             pid: std::process::id(),
             owner: None,
+            lacks: Vec::new(),
         }
+    }
+
+    /// From now on each status says that the host lacks this.
+    pub(crate) fn lack(&mut self, lacks: Vec<String>) {
+        self.lacks = lacks;
     }
 
     /// From now on files belong to this user: the monitor can replace only its own.
@@ -49,6 +56,7 @@ impl StatusFile {
             v: V1,
             pid: self.pid,
             since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            lacks: self.lacks.clone(),
             state,
         }
     }

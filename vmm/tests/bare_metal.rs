@@ -236,6 +236,25 @@ fn a_lock_given_as_standard_input_is_held_until_the_monitor_ends() {
 }
 
 #[test]
+fn a_confined_monitor_has_no_descriptor_that_leads_out_of_its_folder() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_wait, &racklet_end) };
+    let (folder, mut monitor) = start(code);
+    runs(folder.path(), &mut monitor);
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", monitor.id())).expect("lists");
+    let directories: Vec<_> = descriptors
+        .flatten()
+        .filter(|fd| fs::metadata(fd.path()).is_ok_and(|what| what.is_dir()))
+        .map(|fd| fs::read_link(fd.path()))
+        .collect();
+    assert!(directories.is_empty(), "{directories:?}");
+    kill(folder.path(), &mut monitor);
+}
+
+#[test]
 fn a_guest_that_does_nothing_is_ended_over_the_control_socket() {
     if !possible() {
         return;

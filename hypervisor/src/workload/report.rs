@@ -81,7 +81,7 @@ impl Runner {
     ) -> (Phase, Option<String>) {
         match &record.state {
             State::Launching => (Phase::Starting, None),
-            State::Running { .. } if self.up(name) => (Phase::Running, None),
+            State::Running { .. } if self.up(name) => (Phase::Running, self.lacks(name)),
             State::Running { .. } => (Phase::Starting, None),
             State::Stopping { .. } | State::Killing { .. } => (Phase::Stopping, None),
             State::Ended { message, .. } => {

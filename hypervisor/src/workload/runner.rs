@@ -45,6 +45,8 @@ pub(crate) struct Runner {
     pub(super) holds: BTreeMap<Name, Hold>,
     /// What finds no room in this tray's memory, and why.
     no_room: BTreeMap<Name, String>,
+    /// Whose confinement was looked at, once a run.
+    looked_at: BTreeSet<Name>,
 }
 
 impl Runner {
@@ -72,6 +74,7 @@ impl Runner {
             desired: None,
             holds: BTreeMap::new(),
             no_room: BTreeMap::new(),
+            looked_at: BTreeSet::new(),
         };
         runner.adopt(now)?;
         Ok(runner)
@@ -166,8 +169,10 @@ impl Runner {
             .collect();
         for name in gone {
             self.monitors.remove(&name);
+            self.looked_at.remove(&name);
             self.finish(&name, now)?;
         }
+        self.look_at_confinement();
         let mut names: BTreeSet<Name> = self.known.keys().cloned().collect();
         names.extend(self.desired.iter().flat_map(|d| d.keys().cloned()));
         if self.desired.is_none() {
@@ -488,6 +493,30 @@ impl Runner {
         self.records.save(name, &record)?;
         self.known.insert(name.clone(), record);
         Ok(())
+    }
+
+    /// Says once a run what a monitor lacks of its confinement.
+    fn look_at_confinement(&mut self) {
+        for name in self.monitors.keys() {
+            if self.looked_at.contains(name) {
+                continue;
+            }
+            let status = folder::status(&self.options.vm(name.as_str()));
+            // Before that nothing of a guest runs, and nothing is confined.
+            let Some(status) = status.filter(|status| status.state != VmState::Starting) else {
+                continue;
+            };
+            for what in &status.lacks {
+                say(&format!("{name}: runs with less confinement: {what}"));
+            }
+            self.looked_at.insert(name.clone());
+        }
+    }
+
+    /// What the monitor of `name` lacks of its confinement, if anything.
+    pub(super) fn lacks(&self, name: &Name) -> Option<String> {
+        let lacks = folder::status(&self.options.vm(name.as_str()))?.lacks;
+        (!lacks.is_empty()).then(|| format!("less confined: {}", lacks.join("; ")))
     }
 
     /// Whether the monitor of `name` says that the command runs.

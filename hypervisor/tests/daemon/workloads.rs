@@ -36,6 +36,16 @@ fn a_commit_becomes_a_workload_an_edit_restarts_only_it_and_a_deletion_ends_it()
         workload(&after, "api")["pid"],
         "untouched"
     );
+    // The stand-in says so of itself, as a monitor does where the kernel lacks it.
+    let lacks = "less confined: this kernel has no Landlock";
+    assert_eq!(workload(&after, "api")["message"], lacks);
+    let said = "api: runs with less confinement: this kernel has no Landlock";
+    assert_eq!(
+        tray.console().matches(said).count(),
+        1,
+        "{}",
+        tray.console()
+    );
     let (_, log) = tray.ask("GET", "/v1/workloads/web/logs")?;
     assert!(log.contains("run three"), "{log}");
 

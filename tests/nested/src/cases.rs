@@ -240,7 +240,7 @@ fn confined() -> Value {
         .collect();
     let read = |file: &str| fs::read_to_string(process.join(file)).unwrap_or_default();
     let seen = json!({
-        "up": up, "locked": vm.locked(), "threads": threads, "namespaces": namespaces, "root": root, "fds": fds,
+        "up": up, "locked": vm.locked(), "lacks": vm.status()["lacks"].clone(), "threads": threads, "namespaces": namespaces, "root": root, "fds": fds,
         "mounts": read("mountinfo").lines().count(), "cgroup": read("cgroup").trim(), "limits": read("limits"),
         "config_owner": owner(&vm.folder.join("config.json")), "folder_mode": mode(&vm.folder),
         "control_mode": mode(&vm.folder.join("control.sock")),

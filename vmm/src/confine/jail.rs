@@ -8,7 +8,7 @@ use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, Scope,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
@@ -64,15 +64,30 @@ pub(crate) fn silence(null: &fs::File) -> io::Result<()> {
     Ok(dup2_stderr(null)?)
 }
 
-/// Leaves the host: from here on `/` is `folder` and the process is `uid`, without any privilege.
+/// Leaves the host and gives what it lacks, a line each: from here on `/` is `folder` and the process is `uid`, without any privilege.
 ///
 /// The calls below change the calling thread, not the process as their namesakes in C do: there is no other thread yet, and those
 /// started later inherit all of it.
-pub(crate) fn enter(folder: &Path, uid: u32, gid: u32) -> Result<(), JailError> {
+pub(crate) fn enter(folder: &Path, uid: u32, gid: u32) -> Result<Vec<String>, JailError> {
     namespaces()?;
     change_root(folder)?;
     drop_privileges(Uid::from_raw(uid), Gid::from_raw(gid))?;
-    at("Landlock", landlock_self().map_err(io::Error::other))
+    let landlock = at("Landlock", landlock_self().map_err(io::Error::other))?;
+    Ok(lacking(&landlock).into_iter().collect())
+}
+
+/// What to say of a Landlock that is not all there.
+fn lacking(landlock: &RulesetStatus) -> Option<String> {
+    let what = match landlock {
+        RulesetStatus::FullyEnforced => return None,
+        RulesetStatus::PartiallyEnforced => {
+            "this kernel's Landlock is older than 6.12's: what it does not know is not enforced"
+        }
+        RulesetStatus::NotEnforced => {
+            "this kernel has no Landlock, or not in `lsm=`: root, user and system call filters alone confine the monitor"
+        }
+    };
+    Some(what.to_owned())
 }
 
 fn namespaces() -> Result<(), JailError> {
@@ -132,7 +147,7 @@ fn drop_privileges(uid: Uid, gid: Gid) -> Result<(), JailError> {
 }
 
 /// Best effort: a kernel without Landlock still has the root, the user and the filters around this process.
-fn landlock_self() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn landlock_self() -> Result<RulesetStatus, Box<dyn std::error::Error + Send + Sync>> {
     let abi = ABI::V6;
     // What rotating logs and replacing `status.json` take; no folders, links, sockets, devices, programs.
     let own = AccessFs::ReadFile
@@ -141,7 +156,7 @@ fn landlock_self() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         | AccessFs::Truncate
         | AccessFs::MakeReg
         | AccessFs::RemoveFile;
-    Ruleset::default()
+    let restricted = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
@@ -149,5 +164,22 @@ fn landlock_self() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         .create()?
         .add_rule(PathBeneath::new(PathFd::new("/")?, own))?
         .restrict_self()?;
-    Ok(())
+    Ok(restricted.ruleset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_landlock_that_is_not_all_there_is_named() {
+        assert_eq!(lacking(&RulesetStatus::FullyEnforced), None);
+        for (status, words) in [
+            (RulesetStatus::PartiallyEnforced, "older"),
+            (RulesetStatus::NotEnforced, "no Landlock"),
+        ] {
+            let said = lacking(&status).expect("something is lacking");
+            assert!(said.contains(words), "{said}");
+        }
+    }
 }

@@ -19,6 +19,7 @@ fn requests_are_answered_and_nonsense_is_explained() {
         v: V1,
         pid: 1,
         since_ms: 2,
+        lacks: Vec::new(),
         state: VmState::Up,
     };
     client

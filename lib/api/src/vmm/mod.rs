@@ -174,6 +174,9 @@ pub struct VmStatus {
     pub pid: u32,
     /// When this state began, Unix milliseconds.
     pub since_ms: u64,
+    /// What the host lacks of a monitor's usual confinement, a line each; nothing where all of it is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
     /// What is the case.
     #[serde(flatten)]
     pub state: VmState,

@@ -58,6 +58,7 @@ fn states_and_messages_are_written_as_documented() {
         v: V1,
         pid: 7,
         since_ms: 5,
+        lacks: Vec::new(),
         state: VmState::Exited {
             end: CommandEnd::Code { code: 3 },
             stopped: false,
