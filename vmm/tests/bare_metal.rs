@@ -7,6 +7,7 @@
 use std::arch::global_asm;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -130,12 +131,37 @@ fn possible() -> bool {
     root && kvm.is_ok()
 }
 
-fn start(code: &[u8]) -> (TempDir, Child) {
+/// A monitor that does not outlive its test, however that ends: some of the guests go round and round.
+struct Monitor(Child);
+
+impl Deref for Monitor {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Monitor {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        // Most have ended, and been waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(code: &[u8]) -> (TempDir, Monitor) {
     start_with(code, Stdio::null())
 }
 
 /// With this as its standard input.
-fn start_with(code: &[u8], input: Stdio) -> (TempDir, Child) {
+fn start_with(code: &[u8], input: Stdio) -> (TempDir, Monitor) {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let path = |name: &str| folder.path().join(name);
     fs::write(path("kernel"), elf(code)).expect("writes");
@@ -152,7 +178,7 @@ fn start_with(code: &[u8], input: Stdio) -> (TempDir, Child) {
         .stdin(input)
         .spawn()
         .expect("the monitor starts");
-    (folder, monitor)
+    (folder, Monitor(monitor))
 }
 
 fn state(folder: &Path) -> VmState {
@@ -202,15 +228,18 @@ fn a_guest_without_a_handler_for_its_fault_has_crashed() {
 /// Waits until the guest has said something: everything before its first instruction is done.
 fn runs(folder: &Path, monitor: &mut Child) {
     while !fs::read(folder.join("vm/console.log")).is_ok_and(|text| !text.is_empty()) {
-        assert_eq!(monitor.try_wait().unwrap(), None, "it ended too early");
+        let ended = monitor.try_wait().expect("it is ours");
+        assert_eq!(ended, None, "it ended too early");
         std::thread::yield_now();
     }
 }
 
 fn kill(folder: &Path, monitor: &mut Child) {
-    let mut control = UnixStream::connect(folder.join("vm/control.sock")).unwrap();
-    control.write_all(b"{\"v\":1,\"do\":\"kill\"}\n").unwrap();
-    assert_eq!(monitor.wait().unwrap().code(), Some(exit::KILLED));
+    let control = UnixStream::connect(folder.join("vm/control.sock"));
+    let asked = control.and_then(|mut control| control.write_all(b"{\"v\":1,\"do\":\"kill\"}\n"));
+    asked.expect("it listens");
+    let ended = monitor.wait().expect("it is ours");
+    assert_eq!(ended.code(), Some(exit::KILLED));
 }
 
 #[test]
