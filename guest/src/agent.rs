@@ -56,7 +56,7 @@ impl Agent {
         if self.connection.is_some() {
             return;
         }
-        let Ok(connection) = vsock::connect(vsock::HOST, AGENT_PORT) else {
+        let Ok(connection) = vsock::connect_reserved(vsock::HOST, AGENT_PORT) else {
             return;
         };
         let Ok(reader) = connection.try_clone() else {

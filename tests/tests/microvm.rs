@@ -181,6 +181,13 @@ fn a_command_ended_by_a_signal_is_reported_as_such() {
 }
 
 #[test]
+fn a_workload_without_privileges_is_not_taken_for_the_agent() {
+    let ended = outcome("be_agent");
+    exited(ended, 5);
+    has(ended, "taken for the agent: false");
+}
+
+#[test]
 fn a_talkative_command_fills_its_bound_and_its_last_line_arrives() {
     let ended = outcome("flood");
     exited(ended, 0);

@@ -22,6 +22,10 @@ pub(crate) struct HostDialer {
 }
 
 impl Dialer for HostDialer {
+    fn admits(&self, port: u32, from: u32) -> bool {
+        port != AGENT_PORT || from < racklet_api::guest::AGENT_FROM_BELOW
+    }
+
     fn dial(&mut self, port: u32, token: u32) -> io::Result<Box<dyn Stream>> {
         if port == AGENT_PORT {
             return Ok(self.agent.connect());
@@ -68,6 +72,24 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn the_agent_is_who_comes_from_a_port_that_only_the_guests_root_can_bind() {
+        let dialer = HostDialer {
+            agent: Agent::default(),
+            poll: Poll::new().unwrap(),
+            device: 0,
+        };
+        for (port, from, admitted) in [
+            (AGENT_PORT, 1, true),
+            (AGENT_PORT, 1023, true),
+            (AGENT_PORT, 1024, false),
+            (AGENT_PORT, 40_000, false),
+            (5000, 40_000, true),
+        ] {
+            assert_eq!(dialer.admits(port, from), admitted, "{from} to {port}");
+        }
+    }
 
     #[test]
     fn a_port_without_a_socket_is_refused_and_one_with_a_socket_is_connected() {

@@ -4,8 +4,12 @@
 use std::fs::File;
 use std::io;
 
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as connect_to, socket_with};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect as connect_to, socket_with,
+};
 
 use crate::socket::length_of;
 
@@ -32,18 +36,48 @@ unsafe impl SocketAddrArg for Address {
     }
 }
 
+impl Address {
+    fn new(cid: u32, port: u32) -> Address {
+        Address {
+            family: AddressFamily::VSOCK.as_raw(),
+            reserved: 0,
+            port,
+            cid,
+            zero: [0; 4],
+        }
+    }
+}
+
+/// `VMADDR_CID_ANY`: any address of ours.
+const ANY: u32 = u32::MAX;
+/// `LAST_RESERVED_PORT` (net/vmw_vsock/af_vsock.c): up to here binding takes `CAP_NET_BIND_SERVICE`.
+const LAST_RESERVED: u32 = 1023;
+
+fn socket() -> io::Result<OwnedFd> {
+    let (family, kind) = (AddressFamily::VSOCK, SocketType::STREAM);
+    Ok(socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
+}
+
 /// Connects to a port; the connection reads and writes like a file. The kernel gives up after two seconds without an answer.
 pub fn connect(cid: u32, port: u32) -> io::Result<File> {
-    let family = AddressFamily::VSOCK;
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    let address = Address {
-        family: family.as_raw(),
-        reserved: 0,
-        port,
-        cid,
-        zero: [0; 4],
-    };
-    connect_to(&socket, &address)?;
+    let socket = socket()?;
+    connect_to(&socket, &Address::new(cid, port))?;
+    Ok(File::from(socket))
+}
+
+/// The same from a port that only the privileged can bind, by which the other side knows them. One whose last connection is not
+/// quite over keeps its port for some seconds; then the next lower one is taken.
+pub fn connect_reserved(cid: u32, port: u32) -> io::Result<File> {
+    let socket = socket()?;
+    let mut bound = Err(Errno::ADDRINUSE);
+    for from in (1..=LAST_RESERVED).rev() {
+        bound = bind(&socket, &Address::new(ANY, from));
+        if bound != Err(Errno::ADDRINUSE) {
+            break;
+        }
+    }
+    bound?;
+    connect_to(&socket, &Address::new(cid, port))?;
     Ok(File::from(socket))
 }
 
@@ -54,5 +88,6 @@ mod tests {
     #[test]
     fn nobody_listens_at_an_unlikely_port_of_ourselves() {
         assert!(connect(1, 0xdead_beef).is_err());
+        assert!(connect_reserved(1, 0xdead_beef).is_err());
     }
 }

@@ -27,6 +27,7 @@ const CASES: &[Case] = &[
     ("overlay_on_disk", overlay_on_disk),
     ("not_found", not_found),
     ("signal", || Vm::new("signal", &["abort"]).run()),
+    ("be_agent", be_agent),
     ("flood", flood),
     ("vsock", vsock),
     ("confined", confined),
@@ -156,6 +157,13 @@ fn overlay_on_disk() -> Value {
 fn not_found() -> Value {
     let mut vm = Vm::new("not-found", &[]);
     vm.guest["command"] = json!(["/bin/nothing"]);
+    vm.run()
+}
+
+/// A workload without privileges that speaks to the monitor as guest-init does.
+fn be_agent() -> Value {
+    let mut vm = Vm::new("be-agent", &["be-agent"]);
+    vm.guest["user"] = json!({"uid": 33, "gid": 34});
     vm.run()
 }
 

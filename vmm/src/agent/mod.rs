@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use racklet_api::guest::{AgentOrder, AgentReport, MAX_LINE};
+use racklet_api::guest::{AgentOrder, AgentReport, CommandEnd, MAX_LINE, MAX_REASON};
+use racklet_tell::text;
 
 use crate::devices::vsock::Stream;
 use crate::lock::lock;
@@ -104,12 +105,27 @@ impl Stream for AgentStream {
             let line = std::mem::take(&mut state.line);
             let report = serde_json::from_slice(&line)
                 .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-            state.reports.push_back(report);
+            state.reports.push_back(plain(report));
         }
         Ok(taken)
     }
 
     fn end(&mut self) {}
+}
+
+/// From here on the guest's own words are text of bounded length that drives no terminal: `status.json`, the hypervisor's console
+/// and `racklet status` show them as they are. Lines of output are the workload's, and stay as they are inside of their JSON.
+fn plain(report: AgentReport) -> AgentReport {
+    match report {
+        AgentReport::Ended {
+            end: CommandEnd::NotStarted { reason },
+        } => AgentReport::Ended {
+            end: CommandEnd::NotStarted {
+                reason: text::line(&reason).chars().take(MAX_REASON).collect(),
+            },
+        },
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use proptest::prelude::*;
 use racklet_api::V1;
-use racklet_api::guest::CommandEnd;
 
 use super::*;
 
@@ -31,6 +30,38 @@ fn reports_come_in_whole_however_they_are_cut() {
     assert_eq!(agent.take(), [hello.clone(), ended.clone()]);
     write_all(&mut *stream, text).unwrap();
     assert_eq!(agent.take(), [hello, ended]);
+}
+
+#[test]
+fn what_a_guest_says_of_its_command_is_bounded_and_drives_no_terminal() {
+    let agent = Agent::default();
+    let mut stream = agent.connect();
+    for reason in [
+        "\u{1b}[2J\n\u{9b}1m\u{202e}x".to_owned(),
+        "y".repeat(20_000),
+    ] {
+        let end = CommandEnd::NotStarted { reason };
+        let mut line = serde_json::to_vec(&AgentReport::Ended { end }).unwrap();
+        line.push(b'\n');
+        write_all(&mut *stream, &line).unwrap();
+    }
+    let reasons: Vec<String> = agent
+        .take()
+        .into_iter()
+        .map(|report| match report {
+            AgentReport::Ended {
+                end: CommandEnd::NotStarted { reason },
+            } => reason,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            r"\x1b[2J \x9b1m\u{202e}x".to_owned(),
+            "y".repeat(MAX_REASON)
+        ]
+    );
 }
 
 #[test]

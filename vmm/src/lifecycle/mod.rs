@@ -99,8 +99,14 @@ impl Lifecycle {
             Event::Started => vec![self.publish(VmState::Running)],
             Event::Report(AgentReport::Hello { running, .. }) => self.hello(running),
             Event::Report(AgentReport::Ended { end }) => {
-                self.ended.get_or_insert(end);
-                vec![Action::Order(AgentOrder::Release), Action::Arm(POWER_OFF_S)]
+                let mut actions = vec![Action::Order(AgentOrder::Release)];
+                // Armed once: a guest that says it again and again does not put off its end. The order is repeated, for the first
+                // one may have been lost with a connection.
+                if self.ended.is_none() {
+                    self.ended = Some(end);
+                    actions.push(Action::Arm(POWER_OFF_S));
+                }
+                actions
             }
             Event::Report(AgentReport::Output(_)) => vec![],
             Event::Reset => vec![self.over("the guest reset without reporting an end")],

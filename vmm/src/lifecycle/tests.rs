@@ -57,6 +57,21 @@ fn a_guest_that_hangs_after_its_report_has_still_exited_with_its_first_report() 
 }
 
 #[test]
+fn a_guest_that_repeats_its_report_does_not_put_off_its_end() {
+    let mut life = Lifecycle::default();
+    life.on(Event::Started);
+    life.on(HELLO);
+    life.on(ended(0));
+    for _ in 0..3 {
+        assert_eq!(life.on(ended(0)), [Action::Order(AgentOrder::Release)]);
+    }
+    assert!(matches!(
+        life.on(Event::Timeout)[..],
+        [Action::Finish(VmState::Exited { .. }, 0)]
+    ));
+}
+
+#[test]
 fn an_end_without_a_report_is_a_crash_with_the_kernels_reason() {
     for how in [Event::Reset, Event::TripleFault] {
         assert!(matches!(

@@ -19,6 +19,11 @@ mod wire;
 
 /// Guest port of the agent channel; the connection ends inside the monitor.
 pub const AGENT_PORT: u32 = 1024;
+/// The agent connects from a port below this one, which a process in the guest can bind with `CAP_NET_BIND_SERVICE` only
+/// (Linux, `LAST_RESERVED_PORT` of `net/vmw_vsock/af_vsock.c`): the workload's own user is not taken for guest-init.
+pub const AGENT_FROM_BELOW: u32 = 1024;
+/// Longest reason for a command that was not started, in characters.
+pub const MAX_REASON: usize = 300;
 /// Longest line on the agent channel, in bytes, newline included.
 pub const MAX_LINE: usize = 32 * 1024;
 /// Longest piece of output in one [`AgentReport::Output`], in bytes before JSON escapes.

@@ -25,6 +25,11 @@ pub trait Stream: Send {
 
 /// Opens the host's ends.
 pub trait Dialer: Send {
+    /// Whether the guest's port `from` may connect to `port`.
+    fn admits(&self, _port: u32, _from: u32) -> bool {
+        true
+    }
+
     /// Opens what stands behind `port`. When the stream becomes ready later, the device wants a host event with `token`.
     fn dial(&mut self, port: u32, token: u32) -> io::Result<Box<dyn Stream>>;
 }

@@ -125,10 +125,12 @@ impl<D: Dialer> Vsock<D> {
 
     fn open(&mut self, ports: Ports, header: &Header) {
         let token = self.free_token();
-        let opened = if self.connections.len() < MOST_CONNECTIONS {
+        let opened = if self.connections.len() >= MOST_CONNECTIONS {
+            Err(std::io::ErrorKind::QuotaExceeded.into())
+        } else if self.dialer.admits(ports.host, ports.guest) {
             self.dialer.dial(ports.host, token)
         } else {
-            Err(std::io::ErrorKind::QuotaExceeded.into())
+            Err(std::io::ErrorKind::PermissionDenied.into())
         };
         match opened {
             Ok(stream) => {
@@ -279,6 +281,10 @@ impl<D: Dialer> Device for Vsock<D> {
 }
 
 impl Dialer for Box<dyn Dialer> {
+    fn admits(&self, port: u32, from: u32) -> bool {
+        (**self).admits(port, from)
+    }
+
     fn dial(&mut self, port: u32, token: u32) -> std::io::Result<Box<dyn Stream>> {
         (**self).dial(port, token)
     }
