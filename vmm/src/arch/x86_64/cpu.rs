@@ -21,6 +21,16 @@ const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
 const LONG_MODE: u32 = 1 << 29;
 
+/// CPUID 1, ECX (Intel SDM 2A; AMD APM 3, E.3): what would let a guest run virtual machines, wait on memory, or reach what counts and
+/// traces the host's processor: DTES64, MONITOR, DS-CPL, VMX, SMX, PDCM.
+const NO_ECX: u32 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 15;
+/// CPUID 1, EDX: debug store.
+const NO_EDX: u32 = 1 << 21;
+/// CPUID 7.0, EBX and ECX: SGX and its launch control.
+const NO_SGX: (u32, u32) = (1 << 2, 1 << 30);
+/// CPUID 8000_0001, ECX: SVM, IBS, SKINIT, the counters of core, north bridge and cache, MONITORX.
+const NO_AMD_ECX: u32 = 1 << 2 | 1 << 10 | 1 << 12 | 1 << 23 | 1 << 24 | 1 << 28 | 1 << 29;
+
 const APIC_LINT0: usize = 0x350;
 const APIC_LINT1: usize = 0x360;
 
@@ -145,7 +155,8 @@ fn shown(supported: &[kvm_cpuid_entry2], count: u8, deadline: bool) -> Vec<kvm_c
         let mut e = *entry;
         match e.function {
             1 => {
-                e.ecx |= HYPERVISOR | X2APIC;
+                e.ecx = e.ecx & !NO_ECX | HYPERVISOR | X2APIC;
+                e.edx &= !NO_EDX;
                 e.ecx = e.ecx & !TSC_DEADLINE | if deadline { TSC_DEADLINE } else { 0 };
                 e.ebx = e.ebx & 0x0000_ffff | count32 << 16;
                 // Hyper-threading bit: the count above is valid.
@@ -160,8 +171,16 @@ fn shown(supported: &[kvm_cpuid_entry2], count: u8, deadline: bool) -> Vec<kvm_c
                 };
                 e.eax = e.eax & 0x3fff | shared << 14 | (count32 - 1).min(63) << 26;
             }
-            // No performance counters: one thing less for a guest to reach.
-            0xa => (e.eax, e.ebx, e.ecx, e.edx) = (0, 0, 0, 0),
+            7 if e.index == 0 => {
+                e.ebx &= !NO_SGX.0;
+                e.ecx &= !NO_SGX.1;
+            }
+            0x8000_0001 => e.ecx &= !NO_AMD_ECX,
+            // How to wait on memory, performance counters, SGX; virtual machines, IBS, memory encryption and counters on AMD: things
+            // less for a guest to reach.
+            5 | 0xa | 0x12 | 0x8000_000a | 0x8000_001b | 0x8000_001f | 0x8000_0022 => {
+                (e.eax, e.ebx, e.ecx, e.edx) = (0, 0, 0, 0);
+            }
             // Topology: written anew below.
             0xb | 0x1f => continue,
             0x8000_0008 => e.ecx = bits(count) << 12 | (count32 - 1),
@@ -228,6 +247,57 @@ mod tests {
         assert_eq!(find(0x8000_0008).ecx, 2 << 12 | 2);
         assert_eq!(numbered(find(1), 2).ebx, 2 << 24 | 3 << 16 | 0xffff);
         assert_eq!(numbered(find(0xb), 2).edx, 2);
+    }
+
+    #[test]
+    fn a_guest_sees_nothing_with_which_to_run_virtual_machines_or_to_count() {
+        let leaves = [
+            1,
+            5,
+            7,
+            0xa,
+            0x12,
+            0x8000_0001,
+            0x8000_000a,
+            0x8000_001b,
+            0x8000_001f,
+            0x8000_0022,
+        ];
+        let supported = leaves.map(|leaf| entry(leaf, 0));
+        let all = shown(&supported, 1, true);
+        let of = |function| {
+            let found = all.iter().find(|e| e.function == function);
+            found.map_or([0; 4], |e| [e.eax, e.ebx, e.ecx, e.edx])
+        };
+        for (name, register, bit) in [
+            ("MONITOR", of(1)[2], 3),
+            ("VMX", of(1)[2], 5),
+            ("SMX", of(1)[2], 6),
+            ("PDCM", of(1)[2], 15),
+            ("DS", of(1)[3], 21),
+            ("SGX", of(7)[1], 2),
+            ("SGX_LC", of(7)[2], 30),
+            ("SVM", of(0x8000_0001)[2], 2),
+            ("IBS", of(0x8000_0001)[2], 10),
+            ("PerfCtrExtCore", of(0x8000_0001)[2], 23),
+            ("PerfCtrExtNB", of(0x8000_0001)[2], 24),
+            ("PerfCtrExtLLC", of(0x8000_0001)[2], 28),
+            ("MONITORX", of(0x8000_0001)[2], 29),
+        ] {
+            assert_eq!(register & 1 << bit, 0, "{name}");
+        }
+        for leaf in [
+            5,
+            0xa,
+            0x12,
+            0x8000_000a,
+            0x8000_001b,
+            0x8000_001f,
+            0x8000_0022,
+        ] {
+            assert_eq!(of(leaf), [0; 4], "{leaf:#x}");
+        }
+        assert_ne!(of(1)[2] & HYPERVISOR, 0);
     }
 
     #[test]

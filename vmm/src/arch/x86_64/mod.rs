@@ -10,7 +10,10 @@ mod layout;
 mod mptable;
 mod parts;
 
-use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_bindings::{
+    KVM_CAP_PMU_CAPABILITY, KVM_PIT_SPEAKER_DUMMY, KVM_PMU_CAP_DISABLE, kvm_enable_cap,
+    kvm_pit_config,
+};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 pub use boot::{Boot, BootError, initramfs_place, prepare};
@@ -41,6 +44,19 @@ pub fn missing(kvm: &Kvm) -> Option<String> {
     cpu::missing(kvm)
 }
 
+/// Where KVM can, no vCPU has performance counters: masked in CPUID alone, AMD's oldest four would still be reached.
+fn without_counters(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+    let can = vm.check_extension_raw(KVM_CAP_PMU_CAPABILITY.into());
+    if u32::try_from(can).is_ok_and(|can| can & KVM_PMU_CAP_DISABLE != 0) {
+        vm.enable_cap(&kvm_enable_cap {
+            cap: KVM_CAP_PMU_CAPABILITY,
+            args: [KVM_PMU_CAP_DISABLE.into(), 0, 0, 0],
+            ..Default::default()
+        })?;
+    }
+    Ok(())
+}
+
 /// Gives the VM its interrupt controllers and timer, then its processors.
 pub fn set_up(vm: &VmFd, cpus: u8) -> Result<Vec<VcpuFd>, kvm_ioctls::Error> {
     vm.set_tss_address(layout::TSS)?;
@@ -50,5 +66,6 @@ pub fn set_up(vm: &VmFd, cpus: u8) -> Result<Vec<VcpuFd>, kvm_ioctls::Error> {
         flags: KVM_PIT_SPEAKER_DUMMY,
         ..Default::default()
     })?;
+    without_counters(vm)?;
     (0..cpus).map(|n| vm.create_vcpu(u64::from(n))).collect()
 }
