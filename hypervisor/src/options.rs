@@ -97,14 +97,9 @@ impl Options {
         self.run.join(server).with_extension("sock")
     }
 
-    /// The default guest kernel, compressed or not.
+    /// The default guest kernel.
     pub(crate) fn guest_kernel(&self) -> PathBuf {
-        let compressed = self.guest.join("vmlinux.zst");
-        if compressed.exists() {
-            compressed
-        } else {
-            self.guest.join("vmlinux")
-        }
+        self.guest.join("vmlinux")
     }
 
     pub(crate) fn guest_initramfs(&self) -> PathBuf {
