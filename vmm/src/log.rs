@@ -53,14 +53,36 @@ impl Log {
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if self.len > 0 && self.len.saturating_add(count) > self.bound {
-            let mut older = self.path.clone().into_os_string();
-            older.push(".1");
-            fs::rename(&self.path, older)?;
-            self.file = open(&self.path)?;
-            self.len = 0;
+            self.rotate()?;
         }
-        self.file.write_all(bytes)?;
-        self.len += count;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    // Counted as it goes: what a full disk took before it failed is in the file.
+                    self.len += u64::try_from(written).unwrap_or(u64::MAX);
+                    rest = &rest[written..];
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the full file aside and begins another. When one of both fails, the next append tries again: nothing is written beyond the
+    /// bound meanwhile.
+    fn rotate(&mut self) -> io::Result<()> {
+        let mut older = self.path.clone().into_os_string();
+        older.push(".1");
+        match fs::rename(&self.path, older) {
+            // It was set aside by a try that then had no descriptor for the new one.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+        self.file = open(&self.path)?;
+        self.len = 0;
         Ok(())
     }
 }
@@ -83,6 +105,22 @@ mod tests {
         assert!(format!("{old}{new}").ends_with("line 0048\nline 0049\n"));
         assert!(old.starts_with("line "), "a line is never cut");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_log_whose_rotation_failed_once_writes_again_when_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let mut log = Log::open(&path, 10).unwrap();
+        log.append(b"12345678\n").unwrap();
+        // As when there is no descriptor free: set aside, and then no new one can be made.
+        fs::rename(&path, folder.path().join("x.log.1")).unwrap();
+        fs::create_dir(&path).unwrap();
+        log.append(b"lost\n").unwrap_err();
+        log.append(b"lost\n").unwrap_err();
+        fs::remove_dir(&path).unwrap();
+        log.append(b"again\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "again\n");
     }
 
     #[test]
