@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use racklet_api::guest::{GuestConfig, GuestOverlay, GuestVolume};
 use racklet_tell::error::chain;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, unmount};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, mount_remount, unmount};
 
 use crate::console::say;
 
@@ -106,8 +108,19 @@ fn disk(n: u8) -> String {
     format!("/dev/vd{}", char::from(b'a' + n))
 }
 
+/// The file system that keeps what is written to the root, where that is a disk. It lies below the old root, which no path leads to
+/// any more; this descriptor still does.
+pub(crate) struct Upper(Option<OwnedFd>);
+
+impl Upper {
+    /// No disk is written to.
+    pub(crate) fn none() -> Upper {
+        Upper(None)
+    }
+}
+
 /// Puts the root together and moves into it.
-pub(crate) fn build(config: &GuestConfig) -> Result<(), RootError> {
+pub(crate) fn build(config: &GuestConfig) -> Result<Upper, RootError> {
     let here = Path::new("/");
     for path in [LOWER, UPPER, NEW] {
         folder(Path::new(path))?;
@@ -164,11 +177,18 @@ pub(crate) fn build(config: &GuestConfig) -> Result<(), RootError> {
         }
         .mount(here)?;
     }
+    let mut kept = None;
+    if config.overlay == GuestOverlay::Disk {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(UPPER, flags, Mode::empty());
+        kept = Some(opened.map_err(|e| RootError::Switch(e.into()))?);
+    }
     kernel_mounts()?;
     for volume in &config.volumes {
         mount_volume(volume)?;
     }
-    switch()
+    switch()?;
+    Ok(Upper(kept))
 }
 
 /// Kernel file systems where the image has folders for them, or lets us make them.
@@ -289,9 +309,16 @@ fn switch() -> Result<(), RootError> {
     done().map_err(RootError::Switch)
 }
 
-/// Before the machine goes: volumes are closed, so that they are clean when they are mounted again.
-pub(crate) fn leave() {
+/// Before the machine goes: volumes and the overlay's disk are closed, so that they are clean when they are mounted again.
+pub(crate) fn leave(upper: Upper) {
     rustix::fs::sync();
+    if let Some(upper) = upper.0
+        && let Err(e) = close(&upper)
+    {
+        say(&format!(
+            "close the overlay's disk: {e}; its journal is replayed next time"
+        ));
+    }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for path in volumes(&mounts) {
         if let Err(e) = unmount(path.as_str(), UnmountFlags::empty()) {
@@ -300,6 +327,16 @@ pub(crate) fn leave() {
             ));
         }
     }
+}
+
+/// The overlay is this process's own root and cannot be unmounted, nor can what lies under it. Read-only, both are as clean: ext4 then
+/// writes its journal back and marks itself so (`ext4_mark_recovery_complete`).
+fn close(upper: &OwnedFd) -> io::Result<()> {
+    let read_only = MountFlags::RDONLY;
+    mount_remount("/", read_only, c"")?;
+    rustix::process::fchdir(upper)?;
+    mount_remount(".", read_only, c"")?;
+    std::env::set_current_dir("/")
 }
 
 /// Where ext4 file systems are mounted, the innermost first.

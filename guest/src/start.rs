@@ -23,10 +23,13 @@ pub fn run() -> ! {
     say(concat!("version ", env!("CARGO_PKG_VERSION")));
     // Before any thread: all inherit the mask.
     let signals = signal::Signals::block();
-    let end = match (signals, begin()) {
-        (Ok(signals), Ok(config)) => supervise::run(&config, signals),
-        (Err(e), _) => supervise::give_up(format!("signals cannot be blocked: {e}")),
-        (_, Err(reason)) => supervise::give_up(reason),
+    let (end, upper) = match (signals, begin()) {
+        (Ok(signals), Ok((config, upper))) => (supervise::run(&config, signals), upper),
+        (Err(e), begun) => (
+            supervise::give_up(format!("signals cannot be blocked: {e}")),
+            begun.map_or_else(|_| root::Upper::none(), |(_, upper)| upper),
+        ),
+        (_, Err(reason)) => (supervise::give_up(reason), root::Upper::none()),
     };
     say(&match end {
         CommandEnd::Code { code } => format!("the command ended with code {code}; powering off"),
@@ -37,7 +40,7 @@ pub fn run() -> ! {
             format!("the command was not started: {reason}; powering off")
         }
     });
-    root::leave();
+    root::leave(upper);
     // Reset, not power-off: without ACPI the reset line is what the monitor sees.
     let e = power::leave(Leave::Reboot);
     say(&format!("the kernel refuses to restart: {e}"));
@@ -47,14 +50,14 @@ pub fn run() -> ! {
 }
 
 /// Everything up to the command: afterwards `/` is the workload's root.
-fn begin() -> Result<GuestConfig, String> {
+fn begin() -> Result<(GuestConfig, root::Upper), String> {
     root::first_mounts().map_err(|e| chain(&e))?;
     let config = read_config()?;
     rustix::system::sethostname(config.hostname.as_bytes())
         .map_err(|e| format!("set the host name: {e}"))?;
-    root::build(&config).map_err(|e| chain(&e))?;
+    let upper = root::build(&config).map_err(|e| chain(&e))?;
     network::set_up(&config).map_err(|e| chain(&e))?;
-    Ok(config)
+    Ok((config, upper))
 }
 
 fn read_config() -> Result<GuestConfig, String> {
