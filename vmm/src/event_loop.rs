@@ -14,15 +14,14 @@ use crate::bus::Bus;
 use crate::control::Control;
 use crate::devices::serial::Console;
 use crate::devices::vsock::PUMP;
-use crate::lifecycle::{Action, Event, Lifecycle};
+use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
 use crate::log::Log;
 use crate::poll::{Poll, Token};
 use crate::status::StatusFile;
 
-/// Longest part of a console line that is looked at for a panic.
-const LOOK: usize = 300;
-/// Longest panic line that is given on.
-const SHOW: usize = 200;
+/// How long console output waits for the rest of its line before it is passed on without.
+const REST_OF_LINE: Duration = Duration::from_millis(30);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Everything the loop works with.
 pub(crate) struct EventLoop {
@@ -35,10 +34,14 @@ pub(crate) struct EventLoop {
     pub(crate) status: StatusFile,
     pub(crate) console_log: Log,
     pub(crate) workload_log: Log,
+    /// Delivers seconds, once the lifecycle wants them.
     pub(crate) timer: TimerFd,
+    /// Runs while output waits for the rest of its line (`flushing`).
+    pub(crate) flush: TimerFd,
+    pub(crate) flushing: bool,
     pub(crate) signals: StopRequests,
     pub(crate) life: Lifecycle,
-    pub(crate) line: PanicLine,
+    pub(crate) words: Words,
 }
 
 impl EventLoop {
@@ -82,16 +85,32 @@ impl EventLoop {
                     transport.host_event(token);
                 }
             }
-            Token::Console => self.drain_console(),
+            Token::Console if self.console.has_lines() => return self.console(),
+            Token::Console => {
+                // Never put off: the first byte waits the longest.
+                if !std::mem::replace(&mut self.flushing, true) {
+                    // Fails for impossible times only.
+                    let _ = self.flush.reset(REST_OF_LINE, None);
+                }
+            }
+            Token::Flush => {
+                // Reading takes the expiry; there is nothing to do about an error.
+                let _ = self.flush.wait();
+                self.flushing = false;
+                return self.console();
+            }
             Token::Over => {
                 let how = self.bus.over()?;
-                self.drain_console();
-                return self.last_words().or_else(|| self.happen(how));
+                return self
+                    .last_words()
+                    .or_else(|| self.console())
+                    .or_else(|| self.happen(how));
             }
             Token::Timer => {
-                // Reading takes the expiry; there is nothing to do about an error.
+                // Reading takes all expiries that there were: seconds in which this process did not run count as one, together.
                 let _ = self.timer.wait();
-                return self.happen(Event::Timeout);
+                // What the guest has sent by now was in time, whenever this process came to read it.
+                return self.last_words().or_else(|| self.happen(Event::Tick));
             }
             Token::Signal => {
                 self.signals.take();
@@ -143,6 +162,7 @@ impl EventLoop {
                     bytes.push(b'\n');
                     // A full `/run` costs log lines, never the workload.
                     let _ = self.workload_log.append(&bytes);
+                    self.life.on(Event::Output);
                 } else if let Some(status) = self.happen(Event::Report(report)) {
                     return Some(status);
                 }
@@ -158,14 +178,21 @@ impl EventLoop {
         }
     }
 
-    fn drain_console(&mut self) {
+    /// Passes console output on; what the kernel says there of its end may be the guest's end.
+    fn console(&mut self) -> Option<i32> {
+        let said = self.drain_console();
+        said.into_iter()
+            .find_map(|said| self.happen(Event::Said(said)))
+    }
+
+    fn drain_console(&mut self) -> Vec<Said> {
         let bytes = self.console.take();
-        if !bytes.is_empty() {
-            if let Some(line) = self.line.look(&bytes) {
-                self.life.panicked(line);
-            }
-            let _ = self.console_log.append(&bytes);
+        if bytes.is_empty() {
+            return Vec::new();
         }
+        // A full `/run` costs log lines, never the workload.
+        let _ = self.console_log.append(&bytes);
+        self.words.look(&bytes)
     }
 
     fn happen(&mut self, event: Event) -> Option<i32> {
@@ -176,11 +203,9 @@ impl EventLoop {
                     self.agent.order(&order);
                     self.pump();
                 }
-                Action::Arm(seconds) => {
+                Action::Tick => {
                     // Fails for impossible times only.
-                    let _ = self
-                        .timer
-                        .reset(Duration::from_secs(seconds.max(1).into()), None);
+                    let _ = self.timer.reset(SECOND, Some(SECOND));
                 }
                 Action::Finish(state, status) => return Some(self.finish(state, status)),
             }
@@ -194,59 +219,9 @@ impl EventLoop {
     }
 
     fn finish(&mut self, state: VmState, status: i32) -> i32 {
+        // The end is decided; what the console still holds belongs to the log.
         self.drain_console();
         self.publish(state);
         status
-    }
-}
-
-/// Finds the guest kernel's panic line in its console output.
-#[derive(Debug, Default)]
-pub(crate) struct PanicLine {
-    line: Vec<u8>,
-}
-
-impl PanicLine {
-    /// Looks at more output; gives a panic line that has become whole.
-    pub(crate) fn look(&mut self, bytes: &[u8]) -> Option<String> {
-        let mut found = None;
-        for byte in bytes {
-            if *byte != b'\n' {
-                if self.line.len() < LOOK {
-                    self.line.push(*byte);
-                }
-                continue;
-            }
-            let line = String::from_utf8_lossy(&self.line);
-            if let Some(at) = line.find("Kernel panic - not syncing")
-                && found.is_none()
-            {
-                // The guest's own words: shown as text only.
-                let shown = racklet_tell::text::line(line[at..].trim_end());
-                found = Some(shown.chars().take(SHOW).collect());
-            }
-            self.line.clear();
-        }
-        found
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_is_found_however_the_output_is_cut() {
-        let text = b"[    1.0] hello\n[    2.0] Kernel panic - not syncing: \x1b[31mVFS\r\nmore\n";
-        for cut in 0..text.len() {
-            let mut line = PanicLine::default();
-            let found = line.look(&text[..cut]).or_else(|| line.look(&text[cut..]));
-            assert_eq!(
-                found.as_deref(),
-                Some(r"Kernel panic - not syncing: \x1b[31mVFS"),
-                "{cut}"
-            );
-        }
-        assert_eq!(PanicLine::default().look(&vec![b'x'; 100_000]), None);
     }
 }

@@ -18,8 +18,10 @@ pub(crate) enum Token {
     Console,
     /// A vCPU is over.
     Over,
-    /// The armed time is over.
+    /// A second is over.
     Timer,
+    /// Output that waits for the rest of its line has waited long enough.
+    Flush,
     /// SIGTERM or SIGINT came.
     Signal,
     /// Somebody connects to the control socket.
@@ -39,6 +41,7 @@ impl Token {
             Token::Signal => (5, 0, 0),
             Token::Control => (6, 0, 0),
             Token::Client(n) => (7, 0, n),
+            Token::Flush => (8, 0, 0),
         };
         kind << 48 | u64::from(a) << 32 | u64::from(b)
     }
@@ -55,6 +58,7 @@ impl Token {
             5 => Token::Signal,
             6 => Token::Control,
             7 => Token::Client(b),
+            8 => Token::Flush,
             _ => return None,
         })
     }
@@ -124,6 +128,7 @@ mod tests {
             Token::Signal,
             Token::Control,
             Token::Client(7),
+            Token::Flush,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

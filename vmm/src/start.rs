@@ -17,8 +17,8 @@ use vmm_sys_util::timerfd::TimerFd;
 use crate::confine::seccomp::{self, Kind};
 use crate::confine::{self, JailError};
 use crate::control::Control;
-use crate::event_loop::{EventLoop, PanicLine};
-use crate::lifecycle::Lifecycle;
+use crate::event_loop::EventLoop;
+use crate::lifecycle::{Lifecycle, Words};
 use crate::log::Log;
 use crate::machine::{self, OpenError, Plan};
 use crate::poll::Token;
@@ -133,7 +133,7 @@ struct Ready {
     machine: machine::Machine,
     control: Control,
     logs: [Log; 2],
-    timer: TimerFd,
+    timers: [TimerFd; 2],
     signals: StopRequests,
     filters: [seccompiler::BpfProgram; 2],
     _lock: File,
@@ -172,14 +172,13 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
     ];
     let machine = machine::open(&Plan::new(&config))?;
     let control = listen(folder, machine.poll.clone())?;
-    let timer = host(
-        "make a timer",
-        TimerFd::new().map_err(|e| io::Error::from_raw_os_error(e.errno())),
-    )?;
-    host(
-        "watch the timer",
-        machine.poll.readable(&timer, Token::Timer),
-    )?;
+    let timers = [Token::Timer, Token::Flush].map(|token| -> io::Result<TimerFd> {
+        let timer = TimerFd::new().map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
+        machine.poll.readable(&timer, token)?;
+        Ok(timer)
+    });
+    let [timer, flush] = timers;
+    let timers = [host("make a timer", timer)?, host("make a timer", flush)?];
     let signals = host("take signals", StopRequests::block())?;
     host(
         "watch signals",
@@ -196,7 +195,7 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
         machine,
         control,
         logs,
-        timer,
+        timers,
         signals,
         filters,
         _lock: lock,
@@ -279,6 +278,7 @@ impl Ready {
         }
         drop(vcpu_filter);
         let [console_log, workload_log] = self.logs;
+        let [timer, flush] = self.timers;
         let event_loop = EventLoop {
             poll: machine.poll,
             bus,
@@ -289,10 +289,12 @@ impl Ready {
             status,
             console_log,
             workload_log,
-            timer: self.timer,
+            timer,
+            flush,
+            flushing: false,
             signals: self.signals,
-            life: Lifecycle::default(),
-            line: PanicLine::default(),
+            life: Lifecycle::new(self.config.watchdog_s),
+            words: Words::default(),
         };
         if let Err(e) = seccomp::apply(&loop_filter) {
             return failed(

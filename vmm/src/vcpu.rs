@@ -42,6 +42,19 @@ pub(crate) fn spawn(
         })
 }
 
+/// `KVM_INTERNAL_ERROR_EMULATION`, `_SIMUL_EX` and `_DELIVERY_EV` (linux/kvm.h) are where a guest put its processor: it executes what
+/// is no memory, or its interrupts lead there. What comes after them is KVM's own.
+fn internal(vcpu: &mut VcpuFd) -> Event {
+    // SAFETY: this follows KVM_EXIT_INTERNAL_ERROR, for which KVM has filled this member of the union; any bits are a number.
+    let kind = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal.suberror };
+    match kind {
+        1..=3 => Event::Lost(format!(
+            "the guest went where no processor can go on (KVM internal error {kind})"
+        )),
+        _ => Event::VcpuFailed(format!("KVM failed at a guest instruction ({kind})")),
+    }
+}
+
 fn run(vcpu: &mut VcpuFd, bus: &Bus) -> Event {
     loop {
         match vcpu.run() {
@@ -53,9 +66,7 @@ fn run(vcpu: &mut VcpuFd, bus: &Bus) -> Event {
                     "the processor refused the guest's state ({reason:#x} on {cpu})"
                 ));
             }
-            Ok(VcpuExit::InternalError) => {
-                return Event::VcpuFailed("KVM could not carry out a guest instruction".to_owned());
-            }
+            Ok(VcpuExit::InternalError) => return internal(vcpu),
             // Nothing to do for these: interrupts and halts are served in the kernel.
             Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
             Ok(other) => {

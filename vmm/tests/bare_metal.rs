@@ -13,14 +13,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use racklet_api::vmm::{VmState, VmStatus, exit};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 // Guests are entered at their first byte, at 1 MiB, with the first GiB mapped as itself in pages of 2 MiB by the table at 0xb000.
 // The machine has two devices: sockets, then entropy, whose registers are at 0xd0001000.
 global_asm!(
     ".pushsection .rodata",
-    ".global racklet_parts, racklet_fault, racklet_wait, racklet_end",
+    ".global racklet_parts, racklet_fault, racklet_lost, racklet_halt, racklet_prompt, racklet_wait, racklet_end",
     "racklet_parts:",
     // The last of those pages shows the devices' registers: entropy's at 0x3fe01000.
     "mov rax, 0xd0000083",
@@ -77,6 +77,31 @@ global_asm!(
     "jmp 4b",
     // No table for exceptions: the first one is the third.
     "racklet_fault: ud2",
+    // Executes the registers of the devices.
+    "racklet_lost: mov rax, 0xd0000083",
+    "mov [0xbff8], rax",
+    "mov rax, cr3",
+    "mov cr3, rax",
+    "mov rax, 0x3fe01000",
+    "jmp rax",
+    // Says what Linux says last when it switches off, and halts for ever.
+    "racklet_halt: mov dx, 0x3f8",
+    "lea rsi, [rip + 7f]",
+    "6: mov al, [rsi]",
+    "out dx, al",
+    "inc rsi",
+    "cmp al, 10",
+    "jne 6b",
+    "cli",
+    "8: hlt",
+    "jmp 8b",
+    "7: .ascii \"[    0.1] reboot: System halted\\n\"",
+    // A prompt: nothing more comes, and no line's end.
+    "racklet_prompt: mov dx, 0x3f8",
+    "mov al, '>'",
+    "out dx, al",
+    "9: pause",
+    "jmp 9b",
     "racklet_wait: mov dx, 0x3f8",
     "mov al, 10",
     "out dx, al",
@@ -89,6 +114,9 @@ global_asm!(
 unsafe extern "C" {
     static racklet_parts: u8;
     static racklet_fault: u8;
+    static racklet_lost: u8;
+    static racklet_halt: u8;
+    static racklet_prompt: u8;
     static racklet_wait: u8;
     static racklet_end: u8;
 }
@@ -162,16 +190,22 @@ fn start(code: &[u8]) -> (TempDir, Monitor) {
 
 /// With this as its standard input.
 fn start_with(code: &[u8], input: Stdio) -> (TempDir, Monitor) {
+    start_as(code, input, |_| {})
+}
+
+/// With other words in its configuration.
+fn start_as(code: &[u8], input: Stdio, change: impl FnOnce(&mut Value)) -> (TempDir, Monitor) {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let path = |name: &str| folder.path().join(name);
     fs::write(path("kernel"), elf(code)).expect("writes");
     fs::write(path("archive"), [0; 512]).expect("writes");
     fs::create_dir(path("vm")).expect("makes");
-    let config = json!({
+    let mut config = json!({
         "v": 1, "name": "bare", "cpus": 2, "memory_mib": 32, "arguments": "", "disks": [], "networks": [], "vsock_cid": 3,
         "kernel": path("kernel"), "initramfs": [path("archive")], "log_bytes": 65536,
         "confinement": {"uid": 7001, "gid": 7001},
     });
+    change(&mut config);
     fs::write(path("vm/config.json"), config.to_string()).expect("writes");
     let monitor = Command::new(env!("CARGO_BIN_EXE_vmm"))
         .arg(path("vm"))
@@ -220,9 +254,82 @@ fn a_guest_without_a_handler_for_its_fault_has_crashed() {
         return;
     }
     // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_fault, &racklet_wait) };
+    let code = unsafe { code(&racklet_fault, &racklet_lost) };
     let (folder, mut monitor) = start(code);
     crashed(folder.path(), &mut monitor, "triple fault");
+}
+
+#[test]
+fn a_guest_that_executes_a_devices_registers_has_crashed_and_the_monitor_has_not_failed() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_lost, &racklet_halt) };
+    let (folder, mut monitor) = start(code);
+    crashed(folder.path(), &mut monitor, "no processor can go on");
+}
+
+#[test]
+fn a_guest_that_says_that_it_switches_off_and_halts_is_over() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_halt, &racklet_prompt) };
+    let (folder, mut monitor) = start(code);
+    let ended = monitor.wait().expect("it is ours");
+    assert_eq!(state(folder.path()), VmState::PoweredOff);
+    assert_eq!(ended.code(), Some(exit::POWERED_OFF));
+}
+
+#[test]
+fn console_text_without_the_end_of_its_line_is_passed_on() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_prompt, &racklet_wait) };
+    let (folder, mut monitor) = start(code);
+    runs(folder.path(), &mut monitor);
+    let console = fs::read_to_string(folder.path().join("vm/console.log")).expect("it is there");
+    assert_eq!(console, ">");
+    kill(folder.path(), &mut monitor);
+}
+
+#[test]
+fn a_disk_that_is_written_belongs_to_one_microvm() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_wait, &racklet_end) };
+    let disk = tempfile::NamedTempFile::new().expect("a scratch file");
+    disk.as_file().set_len(4096).expect("grows");
+    let with = |read_only: bool| {
+        let disk = json!({"path": disk.path(), "read_only": read_only});
+        move |config: &mut Value| config["disks"] = json!([disk])
+    };
+    let refused = |read_only: bool, why: &str| {
+        let (folder, mut monitor) = start_as(code, Stdio::null(), with(read_only));
+        let ended = monitor.wait().expect("it is ours");
+        let VmState::Refused { reason } = state(folder.path()) else {
+            panic!("{:?}, {ended}", state(folder.path()));
+        };
+        assert!(reason.contains(why), "{reason}");
+    };
+    let (writer, mut monitor) = start_as(code, Stdio::null(), with(false));
+    runs(writer.path(), &mut monitor);
+    refused(false, "belongs to one");
+    refused(true, "writes to it");
+    kill(writer.path(), &mut monitor);
+    let (reader, mut monitor) = start_as(code, Stdio::null(), with(true));
+    runs(reader.path(), &mut monitor);
+    let (other, mut also) = start_as(code, Stdio::null(), with(true));
+    runs(other.path(), &mut also);
+    refused(false, "belongs to one");
+    kill(reader.path(), &mut monitor);
+    kill(other.path(), &mut also);
 }
 
 /// Waits until the guest has said something: everything before its first instruction is done.

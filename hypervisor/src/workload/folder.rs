@@ -116,6 +116,7 @@ fn vm_config(
             gid: uid(index),
             cgroup,
         },
+        watchdog_s: workload.watchdog_seconds,
         log_bytes: LOG_BYTES,
     }
 }
@@ -142,6 +143,7 @@ fn guest_config(name: &Name, plan: &Plan, link: Option<&Link>) -> Result<GuestCo
         },
         dns: link.map(|link| link.dns.clone()).unwrap_or_default(),
         grace_s: workload.grace_seconds,
+        watchdog_s: workload.watchdog_seconds,
     })
 }
 
@@ -215,6 +217,18 @@ pub(crate) fn ending(folder: &Path) -> (Ending, Option<i32>, String) {
             Ending::Failure,
             None,
             format!("the guest crashed: {reason}"),
+        ),
+        // As a command that ends with code 0: it did what somebody in it asked for.
+        Some(VmState::PoweredOff) => (
+            Ending::Success,
+            None,
+            "the guest switched itself off".to_owned(),
+        ),
+        // It wants to be started again: every policy that restarts at all does.
+        Some(VmState::Rebooted) => (
+            Ending::Failure,
+            None,
+            "the guest restarted itself".to_owned(),
         ),
         Some(VmState::Killed { reason }) => (Ending::Failure, None, format!("killed: {reason}")),
         Some(VmState::Refused { reason }) => {
@@ -339,6 +353,16 @@ mod tests {
             ),
             (
                 r#"{"v":1,"pid":1,"since_ms":1,"state":"crashed","reason":"panic"}"#,
+                Ending::Failure,
+                None,
+            ),
+            (
+                r#"{"v":1,"pid":1,"since_ms":1,"state":"powered-off"}"#,
+                Ending::Success,
+                None,
+            ),
+            (
+                r#"{"v":1,"pid":1,"since_ms":1,"state":"rebooted"}"#,
                 Ending::Failure,
                 None,
             ),

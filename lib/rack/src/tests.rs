@@ -176,6 +176,7 @@ fn what_is_missing_or_of_a_wrong_type_hides_no_other_mistake() {
                 "user",
                 "overlay",
                 "graceSeconds",
+                "watchdogSeconds",
                 "env",
                 "network",
                 "restartPolicy",

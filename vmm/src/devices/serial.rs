@@ -16,7 +16,7 @@ use crate::lock::lock;
 
 /// Most bytes that wait for the event loop.
 const FULL: usize = 64 * 1024;
-/// The loop is woken for a whole line, or when this many bytes wait.
+/// The loop is woken for the first byte, for a whole line, and when this many bytes wait.
 const ENOUGH: usize = 512;
 
 /// Output on its way from the vCPUs to the event loop.
@@ -35,6 +35,12 @@ impl Console {
             emptied: Condvar::new(),
             wake,
         })
+    }
+
+    /// Whether a whole line waits, or enough bytes without one. What is less waits a little for the rest of its line.
+    pub fn has_lines(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting.len() >= ENOUGH || waiting.contains(&b'\n')
     }
 
     /// Takes what waits, at most 64 KiB, and lets vCPUs go on that wait for room.
@@ -58,8 +64,9 @@ impl Write for ConsoleWriter {
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        let first = waiting.is_empty();
         waiting.extend_from_slice(bytes);
-        if bytes.contains(&b'\n') || waiting.len() >= ENOUGH {
+        if first || bytes.contains(&b'\n') || waiting.len() >= ENOUGH {
             console.wake.write(1)?;
         }
         Ok(bytes.len())
@@ -104,10 +111,14 @@ mod tests {
         let console = Console::new(wake.try_clone().unwrap());
         let mut uart = uart(console.clone(), EventFd::new(libc::EFD_NONBLOCK).unwrap());
         uart.write(0, b'h').unwrap();
-        assert!(wake.read().is_err(), "no line yet");
+        assert_eq!(wake.read().unwrap(), 1, "a prompt may be all there is");
+        assert!(!console.has_lines());
+        uart.write(0, b'i').unwrap();
+        assert!(wake.read().is_err(), "it has been told already");
         uart.write(0, b'\n').unwrap();
         assert_eq!(wake.read().unwrap(), 1);
-        assert_eq!(console.take(), b"h\n");
+        assert!(console.has_lines());
+        assert_eq!(console.take(), b"hi\n");
         let guest = thread::spawn(move || {
             for _ in 0..FULL * 2 {
                 uart.write(0, b'x').unwrap();

@@ -1,17 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What happens to a microVM, decided: events in, actions out, no I/O.
+//! What happens to a microVM, decided: events in, actions out, no I/O and no clock.
 //!
 //! ```text
 //! starting -> running --hello--> up --ended--> (release the guest) --reset or 10 s--> exited
 //!                |                |
-//!                '-- reset -------'--> crashed      stop: order, then killed after the grace      kill: killed
+//!                |-- reset, triple fault, panic, a watchdog that barks --> crashed
+//!                |-- the kernel's word that it switches off --> powered-off
+//!                '-- the kernel's word that it restarts, then the reset --> rebooted
+//!
+//! stop: order, then killed after the grace      kill: killed
 //! ```
+//!
+//! Time is counted in ticks of a second that the event loop delivers one by one: seconds in which the monitor itself did not
+//! run (stopped by a signal, starved) cost its guest nothing.
 
 use racklet_api::guest::{AgentOrder, AgentReport, CommandEnd};
 use racklet_api::vmm::{POWER_OFF_S, REPORT_S, VmState, exit};
 
+pub use self::said::{Said, Words};
+
+mod said;
+
 /// Grace when a stop names none and the guest's own default is not known here.
 const GRACE_S: u32 = 60;
+/// Seconds between the kernel's last word (a panic, a restart) and the reset that follows it; a kernel that was told to stay
+/// (`panic=0`) is ended then.
+const LAST_WORD_S: u32 = 5;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,14 +34,20 @@ pub enum Event {
     Started,
     /// guest-init said something other than output.
     Report(AgentReport),
+    /// guest-init sent output: a sign of life.
+    Output,
+    /// The guest's kernel said something on the console that concerns its own end.
+    Said(Said),
     /// The guest pulled the reset line.
     Reset,
     /// A vCPU fell into a triple fault.
     TripleFault,
-    /// A vCPU cannot go on: what KVM said.
+    /// The guest went where no processor can go on, and how: execution outside of memory, for one.
+    Lost(String),
+    /// A vCPU cannot go on, and not by the guest's doing: what KVM said.
     VcpuFailed(String),
-    /// The time armed last is over.
-    Timeout,
+    /// A second is over.
+    Tick,
     /// Somebody asked for an orderly end.
     Stop {
         /// Seconds that the command has between SIGTERM and SIGKILL; the guest's own where there are none.
@@ -46,8 +66,8 @@ pub enum Action {
     Publish(VmState),
     /// Send this to guest-init; lost when it is not connected.
     Order(AgentOrder),
-    /// Cause [`Event::Timeout`] after this many seconds, instead of what was armed before.
-    Arm(u32),
+    /// Cause [`Event::Tick`] once a second from now on.
+    Tick,
     /// Make the state known and end the process with this status.
     Finish(VmState, i32),
 }
@@ -61,6 +81,12 @@ pub struct Lifecycle {
     stopping: Option<Stopping>,
     /// The guest kernel's panic line, if the console showed one.
     panic: Option<String>,
+    /// The guest kernel said that it restarts.
+    rebooting: bool,
+    /// Ticks until the guest is over, whatever it does.
+    left: Option<u32>,
+    watchdog: Option<Watchdog>,
+    ticking: bool,
 }
 
 #[derive(Debug)]
@@ -69,52 +95,63 @@ struct Stopping {
     by: &'static str,
 }
 
-impl Default for Lifecycle {
-    fn default() -> Self {
+#[derive(Debug)]
+struct Watchdog {
+    seconds: u32,
+    /// Ticks without a sign of life.
+    quiet: u32,
+}
+
+impl Lifecycle {
+    /// A microVM that has not begun. With `watchdog_s`, a guest without a sign of life for as many seconds has hung.
+    #[must_use]
+    pub fn new(watchdog_s: Option<u32>) -> Self {
         Lifecycle {
             state: VmState::Starting,
             connected: false,
             ended: None,
             stopping: None,
             panic: None,
+            rebooting: false,
+            left: None,
+            watchdog: watchdog_s.map(|seconds| Watchdog { seconds, quiet: 0 }),
+            ticking: false,
         }
     }
-}
 
-impl Lifecycle {
     /// The state that was published last, or is about to be.
     #[must_use]
     pub fn state(&self) -> &VmState {
         &self.state
     }
 
-    /// The console showed a kernel panic; the first one counts.
-    pub fn panicked(&mut self, line: String) {
-        self.panic.get_or_insert(line);
-    }
-
     /// Takes an event; gives what follows from it.
     pub fn on(&mut self, event: Event) -> Vec<Action> {
+        if let (Event::Report(_) | Event::Output, Some(watchdog)) = (&event, &mut self.watchdog) {
+            watchdog.quiet = 0;
+        }
         match event {
-            Event::Started => vec![self.publish(VmState::Running)],
-            Event::Report(AgentReport::Hello { running, .. }) => self.hello(running),
-            Event::Report(AgentReport::Ended { end }) => {
-                let mut actions = vec![Action::Order(AgentOrder::Release)];
-                // Armed once: a guest that says it again and again does not put off its end. The order is repeated, for the first
-                // one may have been lost with a connection.
-                if self.ended.is_none() {
-                    self.ended = Some(end);
-                    actions.push(Action::Arm(POWER_OFF_S));
+            Event::Started => {
+                let mut actions = vec![self.publish(VmState::Running)];
+                if self.watchdog.is_some() {
+                    actions.extend(self.tick());
                 }
                 actions
             }
-            Event::Report(AgentReport::Output(_)) => vec![],
+            Event::Report(AgentReport::Hello { running, .. }) => self.hello(running),
+            Event::Report(AgentReport::Ended { end }) => self.ended(end),
+            Event::Report(AgentReport::Output(_) | AgentReport::Alive) | Event::Output => vec![],
+            Event::Said(said) => self.said(said),
+            Event::Reset if self.rebooting && self.ended.is_none() => {
+                vec![self.finish(VmState::Rebooted, exit::REBOOTED)]
+            }
             Event::Reset => vec![self.over("the guest reset without reporting an end")],
             Event::TripleFault => vec![self.over("the guest fell into a triple fault")],
+            Event::Lost(how) => vec![self.over(&how)],
             Event::VcpuFailed(reason) => {
                 vec![self.finish(VmState::Failed { reason }, exit::FAILED)]
             }
-            Event::Timeout => vec![self.timeout()],
+            Event::Tick => self.second().into_iter().collect(),
             Event::Stop { grace_s, by } => self.stop(grace_s, by),
             Event::Kill => {
                 let reason = "by request on the control socket".to_owned();
@@ -133,6 +170,17 @@ impl Lifecycle {
         Action::Finish(state, status)
     }
 
+    fn tick(&mut self) -> Option<Action> {
+        (!std::mem::replace(&mut self.ticking, true)).then_some(Action::Tick)
+    }
+
+    /// The guest is over in this many seconds, if not sooner: nothing that is asked for or said later puts it off.
+    fn arm(&mut self, seconds: u32) -> Option<Action> {
+        let seconds = seconds.max(1);
+        self.left = Some(self.left.map_or(seconds, |left| left.min(seconds)));
+        self.tick()
+    }
+
     fn hello(&mut self, running: bool) -> Vec<Action> {
         let mut actions = Vec::new();
         if running && self.state == VmState::Running {
@@ -148,27 +196,76 @@ impl Lifecycle {
         actions
     }
 
+    fn ended(&mut self, end: CommandEnd) -> Vec<Action> {
+        // The order is repeated, for the first one may have been lost with a connection; the time is not.
+        let mut actions = vec![Action::Order(AgentOrder::Release)];
+        if self.ended.is_none() {
+            self.ended = Some(end);
+            // From here on it is the power-off that is waited for, and no longer the report.
+            self.left = None;
+            actions.extend(self.arm(POWER_OFF_S));
+        }
+        actions
+    }
+
+    fn said(&mut self, said: Said) -> Vec<Action> {
+        match said {
+            Said::Panic(line) => {
+                self.panic.get_or_insert(line);
+                self.arm(LAST_WORD_S).into_iter().collect()
+            }
+            Said::Restarting => {
+                self.rebooting = true;
+                self.arm(LAST_WORD_S).into_iter().collect()
+            }
+            // Linux says so when its devices are shut down and nothing but a halt is left, which nobody outside could see.
+            Said::PoweringOff if self.ended.is_some() => vec![self.over("")],
+            Said::PoweringOff => vec![self.finish(VmState::PoweredOff, exit::POWERED_OFF)],
+        }
+    }
+
     fn stop(&mut self, grace_s: Option<u32>, by: &'static str) -> Vec<Action> {
         if self.ended.is_some() {
             return vec![]; // it is ending already
         }
         self.stopping = Some(Stopping { grace_s, by });
         let wait = grace_s.unwrap_or(GRACE_S).saturating_add(REPORT_S);
-        let mut actions = vec![Action::Arm(wait)];
+        let mut actions: Vec<Action> = self.arm(wait).into_iter().collect();
         if self.connected {
             actions.push(Action::Order(AgentOrder::Stop { grace_s }));
         }
         actions
     }
 
-    fn timeout(&mut self) -> Action {
+    fn second(&mut self) -> Option<Action> {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.quiet += 1;
+            if watchdog.quiet >= watchdog.seconds && self.ended.is_none() {
+                let how = format!(
+                    "the guest gave no sign of life for {} s, and its workload wants a watchdog",
+                    watchdog.seconds
+                );
+                return Some(self.over(&how));
+            }
+        }
+        let left = self.left.as_mut()?;
+        *left = left.saturating_sub(1);
+        (*left == 0).then(|| self.too_late())
+    }
+
+    fn too_late(&mut self) -> Action {
+        if self.ended.is_some() {
+            return self.over("the guest did not power off after its report");
+        }
+        if self.rebooting {
+            return self.finish(VmState::Rebooted, exit::REBOOTED);
+        }
         match &self.stopping {
-            _ if self.ended.is_some() => self.over("the guest did not power off after its report"),
-            Some(Stopping { by, .. }) => {
+            Some(Stopping { by, .. }) if self.panic.is_none() => {
                 let reason = format!("the guest did not end in time after a stop order by {by}");
                 self.finish(VmState::Killed { reason }, exit::KILLED)
             }
-            None => Action::Publish(self.state.clone()),
+            _ => self.over("the guest did not go on"),
         }
     }
 

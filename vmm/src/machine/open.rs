@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opens a planned machine: memory, vCPUs, devices, kernel.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -267,6 +267,22 @@ fn open_disk(disk: &VmDisk) -> Result<Block, OpenError> {
             "neither a file nor a block device",
         )));
     }
+    // For as long as it is open here. Read by many or written by one: two guests that write one file system destroy it.
+    let locked = if disk.read_only {
+        file.try_lock_shared()
+    } else {
+        file.try_lock()
+    };
+    locked.map_err(|error| {
+        wrong(match error {
+            TryLockError::WouldBlock => io::Error::other(if disk.read_only {
+                "another microVM writes to it"
+            } else {
+                "another microVM uses it: a disk that is written belongs to one"
+            }),
+            TryLockError::Error(error) => error,
+        })
+    })?;
     // A block device's size is where its end is.
     let size = file.seek(SeekFrom::End(0)).map_err(wrong)?;
     if size < 512 {

@@ -2,7 +2,7 @@
 //! Bounds of the configuration file: from what was written to what may be used.
 
 use super::{GuestConfig, GuestOverlay, wire};
-use crate::vmm::{InvalidVm, absolute, ensure, label};
+use crate::vmm::{InvalidVm, absolute, ensure, label, watchdog};
 
 impl TryFrom<wire::GuestConfig> for GuestConfig {
     type Error = InvalidVm;
@@ -73,6 +73,7 @@ impl TryFrom<wire::GuestConfig> for GuestConfig {
         }
         ensure(w.dns.len() <= 8, "dns", "more than 8")?;
         ensure(w.grace_s <= 3600, "grace_s", "more than 3600")?;
+        watchdog(w.watchdog_s)?;
         Ok(GuestConfig {
             v: w.v,
             hostname: w.hostname,
@@ -85,6 +86,7 @@ impl TryFrom<wire::GuestConfig> for GuestConfig {
             networks: w.networks,
             dns: w.dns,
             grace_s: w.grace_s,
+            watchdog_s: w.watchdog_s,
         })
     }
 }

@@ -100,6 +100,9 @@ pub struct GuestConfig {
     pub dns: Vec<IpAddr>,
     /// Seconds between SIGTERM and SIGKILL when the stop order names none; 0 to 3,600.
     pub grace_s: u32,
+    /// The monitor wants a sign of life at least this often, in seconds; absent where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog_s: Option<u32>,
 }
 
 /// Numeric user of the workload: names are a matter of the image, resolved when it is built.
@@ -185,6 +188,8 @@ pub enum AgentReport {
     },
     /// A line of output.
     Output(WorkloadLine),
+    /// guest-init runs: sent where [`GuestConfig::watchdog_s`] wants it.
+    Alive,
     /// The command ended; sent until released.
     Ended {
         /// How.

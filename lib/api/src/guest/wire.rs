@@ -31,6 +31,8 @@ pub(super) struct GuestConfig {
     pub(super) dns: Vec<IpAddr>,
     #[serde(default = "default_grace")]
     pub(super) grace_s: u32,
+    #[serde(default)]
+    pub(super) watchdog_s: Option<u32>,
 }
 
 fn root_directory() -> PathBuf {

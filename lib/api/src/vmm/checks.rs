@@ -53,6 +53,15 @@ pub(crate) fn absolute(path: &Path, field: impl Into<String>) -> Result<(), Inva
     )
 }
 
+/// The same in both files of a microVM.
+pub(crate) fn watchdog(seconds: Option<u32>) -> Result<(), InvalidVm> {
+    ensure(
+        seconds.is_none_or(|s| (10..=3600).contains(&s)),
+        "watchdog_s",
+        "is not within 10 to 3600",
+    )
+}
+
 impl TryFrom<wire::VmConfig> for VmConfig {
     type Error = InvalidVm;
 
@@ -151,6 +160,7 @@ impl TryFrom<wire::VmConfig> for VmConfig {
             "log_bytes",
             "not within 4096 to 1073741824",
         )?;
+        watchdog(w.watchdog_s)?;
         Ok(VmConfig {
             v: w.v,
             name: w.name,
@@ -163,6 +173,7 @@ impl TryFrom<wire::VmConfig> for VmConfig {
             networks: w.networks,
             vsock_cid: w.vsock_cid,
             confinement: w.confinement,
+            watchdog_s: w.watchdog_s,
             log_bytes: w.log_bytes,
         })
     }

@@ -18,7 +18,7 @@ mod checks;
 mod wire;
 
 pub use checks::InvalidVm;
-pub(crate) use checks::{absolute, ensure, label};
+pub(crate) use checks::{absolute, ensure, label, watchdog};
 
 /// Largest `config.json` and `guest.json`, in bytes.
 pub const MAX_CONFIG: usize = 256 * 1024;
@@ -40,6 +40,10 @@ pub mod exit {
     pub const REFUSED: i32 = 12;
     /// The monitor itself failed after the start. See [`super::VmState::Failed`].
     pub const FAILED: i32 = 13;
+    /// The guest switched itself off. See [`super::VmState::PoweredOff`].
+    pub const POWERED_OFF: i32 = 14;
+    /// The guest restarted itself. See [`super::VmState::Rebooted`].
+    pub const REBOOTED: i32 = 15;
 }
 
 /// `config.json`: everything a monitor needs to know; read once, at its start.
@@ -70,6 +74,10 @@ pub struct VmConfig {
     pub vsock_cid: u32,
     /// Whom the monitor becomes once everything is open.
     pub confinement: VmConfinement,
+    /// A guest that gives no sign of life for this many seconds has hung and is over, 10 to 3,600; none is waited for where absent. Its
+    /// `guest.json` says the same, so that guest-init gives one in time; from the kernel to guest-init's first word is one such time, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog_s: Option<u32>,
     /// Bound of `console.log` and of `workload.log`, each kept twice (`.1` is the older part), in bytes; 4 KiB to 1 GiB.
     pub log_bytes: u64,
 }
@@ -182,7 +190,7 @@ pub struct VmStatus {
     pub state: VmState,
 }
 
-/// State of a microVM. The last five are final: the process ends right after writing one of them.
+/// State of a microVM. All but the first three are final: the process ends right after writing one of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum VmState {
@@ -205,6 +213,10 @@ pub enum VmState {
         /// One line, with the kernel's own panic line when there was one.
         reason: String,
     },
+    /// The guest switched itself off (`poweroff`, `halt`) without a report.
+    PoweredOff,
+    /// The guest restarted itself (`reboot`) without a report. The monitor starts nothing again: that is its starter's decision.
+    Rebooted,
     /// Ended by force from outside.
     Killed {
         /// By whom or why, one line.

@@ -25,6 +25,8 @@ pub(super) struct VmConfig {
     pub(super) networks: Vec<VmNetwork>,
     pub(super) vsock_cid: u32,
     pub(super) confinement: VmConfinement,
+    #[serde(default)]
+    pub(super) watchdog_s: Option<u32>,
     #[serde(default = "default_log_bytes")]
     pub(super) log_bytes: u64,
 }

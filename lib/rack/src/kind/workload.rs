@@ -59,6 +59,10 @@ pub(crate) struct MicroVmSpec {
     /// Seconds between the polite and the forced end (0 to 600); 10 when left out.
     #[serde(default)]
     pub(crate) grace_seconds: Option<Located<u64>>,
+    /// End the virtual machine when it gives no sign of life for this many seconds (10 to 3600); `restartPolicy` decides what
+    /// follows. A hung kernel is noticed, a hung program is not. Not waited for when left out.
+    #[serde(default)]
+    pub(crate) watchdog_seconds: Option<Located<u64>>,
     /// Environment variables of the program.
     #[serde(default)]
     pub(crate) env: Option<Located<BTreeMap<String, String>>>,
@@ -186,6 +190,9 @@ pub struct Workload {
     pub overlay: Memory,
     /// Seconds between the polite and the forced end.
     pub grace_seconds: u32,
+    /// Seconds without a sign of life after which the virtual machine is ended.
+    #[serde(default)]
+    pub watchdog_seconds: Option<u32>,
     /// Its place in a network.
     pub network: Option<Attachment>,
     /// When the command is started again.
@@ -273,11 +280,18 @@ pub(crate) fn check(
         user: spec.user.unwrap_or_default(),
         overlay: overlay(file, memory, spec.overlay.as_ref(), report),
         grace_seconds: u32::try_from(grace).unwrap_or(600),
+        watchdog_seconds: watchdog(file, spec.watchdog_seconds.as_ref(), report),
         network,
         restart_policy: spec.restart_policy,
         backoff: backoff(file, spec.backoff.as_ref(), report),
         tray: tray?,
     })
+}
+
+fn watchdog(file: &str, seconds: Option<&Located<u64>>, report: &mut Report<'_>) -> Option<u32> {
+    let bounds = (10, 3600);
+    let within = report.within(file, seconds, "spec.watchdogSeconds", bounds, bounds.0);
+    seconds.and(u32::try_from(within).ok())
 }
 
 fn command(file: &str, spec: &MicroVmSpec, report: &mut Report<'_>) {
@@ -456,6 +470,11 @@ mod tests {
                     "  memory: 128Mi\n",
                     "  memory: 128Mi\n  cpus: 0\n",
                     "workloads/web.yaml:10:9: spec.cpus is 0, it must be 1 to 32",
+                ),
+                (
+                    "  memory: 128Mi\n",
+                    "  memory: 128Mi\n  watchdogSeconds: 9\n",
+                    "workloads/web.yaml:10:20: spec.watchdogSeconds is 9, it must be 10 to 3600",
                 ),
                 (
                     "  tray: tray-1\n",
