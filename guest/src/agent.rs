@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
@@ -22,6 +22,7 @@ const KEPT: usize = 256 * 1024;
 /// The channel to the monitor. It reconnects when `supervise` says so; what cannot be sent meanwhile is kept up to [`KEPT`]
 /// bytes, then counted.
 pub(crate) struct Agent {
+    dial: Dial,
     events: SyncSender<Event>,
     connection: Option<File>,
     /// Number of the present connection: events of older ones do not count.
@@ -31,9 +32,18 @@ pub(crate) struct Agent {
     lost: u64,
 }
 
+/// Opens a connection to the monitor.
+pub(crate) type Dial = Box<dyn Fn() -> io::Result<File>>;
+
+/// As the monitor wants it: from a port that only the guest's root can bind.
+pub(crate) fn monitor() -> Dial {
+    Box::new(|| vsock::connect_reserved(vsock::HOST, AGENT_PORT))
+}
+
 impl Agent {
-    pub(crate) fn new(events: SyncSender<Event>) -> Agent {
+    pub(crate) fn new(dial: Dial, events: SyncSender<Event>) -> Agent {
         Agent {
+            dial,
             events,
             connection: None,
             generation: 0,
@@ -56,7 +66,7 @@ impl Agent {
         if self.connection.is_some() {
             return;
         }
-        let Ok(connection) = vsock::connect_reserved(vsock::HOST, AGENT_PORT) else {
+        let Ok(connection) = (self.dial)() else {
             return;
         };
         let Ok(reader) = connection.try_clone() else {
@@ -154,7 +164,7 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_is_kept_up_to_a_bound_and_then_counted() {
         let (events, _orders) = sync_channel(1);
-        let mut agent = Agent::new(events);
+        let mut agent = Agent::new(monitor(), events);
         let report = AgentReport::Output(WorkloadLine {
             time_ms: 1,
             stream: OutputStream::Stdout,

@@ -15,20 +15,26 @@ use racklet_linux::child::{self, Ended, Kill};
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::{clock, session};
 
-use crate::agent::Agent;
+use crate::agent::{self, Agent};
 use crate::console::say;
 use crate::event::Event;
 use crate::lines::Lines;
 
 /// How often a lost monitor is looked for.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// How long it has to be quiet after the command's end: something it started may hold the pipes open.
+/// How long it has to be quiet after the command's end until what it left behind is ended, too: that may hold the pipes open.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
-/// How long output is waited for in any case, should something left behind never be quiet. What the command itself said last is
-/// at most what the pipes and the queue hold, and a guest on a busy machine needs seconds to send that.
-const LAST_OUTPUT_AT_MOST: Duration = Duration::from_secs(10);
-/// How long the monitor may take to record the end.
-const RELEASE: Duration = Duration::from_secs(10);
+/// How long the left behind may go on talking. Nothing is lost when it is over: what the pipes hold is sent all the same.
+const LAST_OUTPUT_AT_MOST: Duration = Duration::from_secs(3);
+/// A turn of waiting. What comes after the command's end is counted in turns and not by the clock, which goes on while the monitor, and
+/// with it this machine, is stopped.
+const TURN: Duration = Duration::from_millis(200);
+/// For how many turns (10 s) nothing at all may come out of the pipes when every process is gone: then something holds them that cannot be
+/// killed.
+const STUCK_TURNS: u32 = 50;
+/// How many turns (a minute) the monitor may take to record the end. While it runs at all, waiting costs nothing, and leaving costs the
+/// last lines.
+const RELEASE_TURNS: u32 = 300;
 /// How long everything else has between SIGTERM and SIGKILL when the command is gone.
 const STRAGGLERS: Duration = Duration::from_millis(200);
 
@@ -39,24 +45,48 @@ fn now_ms() -> u64 {
 /// The command's life; gives its end, which the monitor has been told if it could be reached.
 pub(crate) fn run(config: &GuestConfig, signals: Signals) -> CommandEnd {
     let (send, events) = sync_channel(64);
-    let mut agent = Agent::new(send.clone());
+    let mut agent = Agent::new(agent::monitor(), send.clone());
     let for_signals = send.clone();
     thread::spawn(move || forward_signals(signals, &for_signals));
-    let end = match start(config, &send) {
-        Ok(pid) => Running {
-            pid,
-            grace: Duration::from_secs(config.grace_s.into()),
-            kill_at: None,
-            end: None,
-            open_streams: 2,
-        }
-        .supervise(&mut agent, &events),
-        Err(reason) => CommandEnd::NotStarted { reason },
+    let everything = || {
+        child::kill_all(Kill::Terminate);
+        thread::sleep(STRAGGLERS);
+        child::kill_all(Kill::Kill);
     };
-    child::kill_all(Kill::Terminate);
-    thread::sleep(STRAGGLERS);
-    child::kill_all(Kill::Kill);
-    report(&mut agent, &events, &end);
+    conduct(config, &send, &mut agent, &events, everything)
+}
+
+/// The command, then the end of `everything` else, then all that was said, then the report: in this order, so that the report is the
+/// last line.
+fn conduct(
+    config: &GuestConfig,
+    send: &SyncSender<Event>,
+    agent: &mut Agent,
+    events: &Receiver<Event>,
+    everything: impl FnOnce(),
+) -> CommandEnd {
+    let end = match start(config, send) {
+        Ok(pid) => {
+            let mut running = Running {
+                pid,
+                grace: Duration::from_secs(config.grace_s.into()),
+                kill_at: None,
+                end: None,
+                open_streams: 2,
+                // A third of what the monitor waits for: two that come late are made up for by the next one.
+                alive: config.watchdog_s.map(|s| Duration::from_secs(s.into()) / 3),
+            };
+            let end = running.supervise(agent, events);
+            everything();
+            running.drain(agent, events);
+            end
+        }
+        Err(reason) => {
+            everything();
+            CommandEnd::NotStarted { reason }
+        }
+    };
+    report(agent, events, &end);
     end
 }
 
@@ -64,7 +94,8 @@ pub(crate) fn run(config: &GuestConfig, signals: Signals) -> CommandEnd {
 pub(crate) fn give_up(reason: String) -> CommandEnd {
     let (send, events) = sync_channel(64);
     let end = CommandEnd::NotStarted { reason };
-    report(&mut Agent::new(send), &events, &end);
+    let mut agent = Agent::new(agent::monitor(), send);
+    report(&mut agent, &events, &end);
     end
 }
 
@@ -212,13 +243,25 @@ struct Running {
     kill_at: Option<Instant>,
     end: Option<End>,
     open_streams: usize,
+    /// How often the monitor wants a sign of life, if it does.
+    alive: Option<Duration>,
 }
 
 impl Running {
-    fn supervise(mut self, agent: &mut Agent, events: &Receiver<Event>) -> CommandEnd {
+    fn supervise(&mut self, agent: &mut Agent, events: &Receiver<Event>) -> CommandEnd {
         let mut connect_at = Instant::now();
+        let mut alive_at = self.alive.map(|_| connect_at);
         loop {
             let now = Instant::now();
+            if let (Some(every), Some(at)) = (self.alive, alive_at)
+                && now >= at
+            {
+                alive_at = Some(now + every);
+                // Not kept for later: a sign of life that comes late is none.
+                if agent.connected() {
+                    agent.send(&AgentReport::Alive);
+                }
+            }
             if !agent.connected() && now >= connect_at {
                 agent.connect(true, now_ms());
                 connect_at = now + RECONNECT;
@@ -237,6 +280,7 @@ impl Running {
             for at in [
                 (!agent.connected()).then_some(connect_at),
                 self.kill_at,
+                alive_at,
                 self.end.as_ref().map(End::until),
             ]
             .into_iter()
@@ -248,6 +292,28 @@ impl Running {
                 Ok(event) => self.happen(event, agent),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(RECONNECT),
+            }
+        }
+    }
+
+    /// Every process is gone, so that each pipe ends behind what it holds, and that is bounded (64 KiB as Linux makes them): it is sent to
+    /// the end, however long the monitor takes to read it.
+    fn drain(&mut self, agent: &mut Agent, events: &Receiver<Event>) {
+        let mut turns = 0;
+        while self.open_streams > 0 {
+            if !agent.connected() {
+                agent.connect(true, now_ms());
+            }
+            match events.recv_timeout(TURN) {
+                Ok(event) => {
+                    self.happen(event, agent);
+                    turns = 0;
+                }
+                Err(_) if turns < STUCK_TURNS => turns += 1,
+                Err(_) => {
+                    say("something that cannot be killed holds the command's output open");
+                    return;
+                }
             }
         }
     }
@@ -307,37 +373,113 @@ fn command_end(ended: Ended) -> CommandEnd {
 
 /// Tells the end until the monitor has recorded it, or cannot be reached for too long.
 fn report(agent: &mut Agent, events: &Receiver<Event>, end: &CommandEnd) {
-    let until = Instant::now() + RELEASE;
-    let mut told = None;
-    loop {
-        let now = Instant::now();
-        if now >= until {
-            say("the monitor did not acknowledge the end");
-            return;
-        }
+    let (mut told, mut turns) = (false, 0);
+    while turns < RELEASE_TURNS {
         if !agent.connected() {
             agent.connect(false, now_ms());
-            told = None;
+            told = false;
         }
-        if agent.connected() && told.is_none() {
+        if agent.connected() && !told {
             agent.send(&AgentReport::Ended { end: end.clone() });
-            told = Some(now);
+            told = true;
         }
-        match events.recv_timeout(Duration::from_millis(200)) {
+        match events.recv_timeout(TURN) {
             Ok(Event::Order(generation, AgentOrder::Release)) if agent.is_current(generation) => {
                 return;
             }
             Ok(Event::Broken(generation)) if agent.is_current(generation) => agent.broken(),
             Ok(Event::Output(line)) => agent.send(&AgentReport::Output(line)),
             Ok(Event::Child) => drop(child::reap()),
-            _ => {}
+            Ok(_) => {}
+            Err(_) => turns += 1,
         }
     }
+    say("the monitor did not acknowledge the end");
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Mutex;
+
     use super::*;
+
+    /// Runs a shell's command and gives what the monitor heard, which it reads as `read` says.
+    fn heard(
+        command: &str,
+        read: impl FnOnce(&mut BufReader<UnixStream>) -> Vec<AgentReport> + Send + 'static,
+    ) -> Vec<AgentReport> {
+        let (ours, monitors) = UnixStream::pair().unwrap();
+        let ours = Mutex::new(Some(File::from(OwnedFd::from(ours))));
+        let dial = move || -> std::io::Result<File> {
+            let once = ours.lock().unwrap().take();
+            once.ok_or_else(|| std::io::ErrorKind::NotConnected.into())
+        };
+        let monitor = thread::spawn(move || {
+            let mut orders = monitors.try_clone().unwrap();
+            let mut reader = BufReader::new(monitors);
+            let heard = read(&mut reader);
+            orders.write_all(b"{\"order\":\"release\"}\n").unwrap();
+            heard
+        });
+        let config: GuestConfig = serde_json::from_value(serde_json::json!({
+            "v": 1, "hostname": "a", "command": ["/bin/sh", "-c", command], "overlay": {"kind": "none"},
+            "user": {"uid": rustix::process::geteuid().as_raw(), "gid": rustix::process::getegid().as_raw()},
+        }))
+        .unwrap();
+        let (send, events) = sync_channel(64);
+        let mut agent = Agent::new(Box::new(dial), send.clone());
+        // Instead of signals: the threads of a test do not agree on which are blocked.
+        let child = send.clone();
+        thread::spawn(move || {
+            while child.send(Event::Child).is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        conduct(&config, &send, &mut agent, &events, || {});
+        monitor.join().unwrap()
+    }
+
+    fn until_ended(reader: &mut BufReader<UnixStream>) -> Vec<AgentReport> {
+        let mut reports = Vec::new();
+        for line in reader.lines() {
+            reports.push(serde_json::from_str(&line.unwrap()).unwrap());
+            if matches!(reports.last(), Some(AgentReport::Ended { .. })) {
+                break;
+            }
+        }
+        reports
+    }
+
+    #[test]
+    fn every_line_of_a_command_is_sent_before_its_end_however_slowly_the_monitor_reads() {
+        // What pipe and socket hold: the command is long gone when the monitor begins to read, later than anybody left behind may
+        // talk.
+        let reports = heard(
+            "seq -f 'line %08g of a command that talks a lot' 1500",
+            |reader| {
+                thread::sleep(LAST_OUTPUT_AT_MOST + Duration::from_secs(1));
+                until_ended(reader)
+            },
+        );
+        let lines: Vec<&str> = reports
+            .iter()
+            .filter_map(|report| match report {
+                AgentReport::Output(line) => Some(line.line.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(lines.len(), 1_500);
+        assert_eq!(
+            lines.last(),
+            Some(&"line 00001500 of a command that talks a lot")
+        );
+        let end = CommandEnd::Code { code: 0 };
+        assert_eq!(reports.last(), Some(&AgentReport::Ended { end }));
+    }
 
     #[test]
     fn last_output_is_waited_for_while_it_comes_and_not_for_ever() {
@@ -345,12 +487,12 @@ mod tests {
         let after = |ms| start + Duration::from_millis(ms);
         let mut end = End::new(CommandEnd::Code { code: 0 }, start);
         assert_eq!(end.until(), after(500));
-        for ms in (400..9_600).step_by(400) {
+        for ms in (400..2_800).step_by(400) {
             assert!(after(ms) < end.until(), "it was quiet for 400 ms only");
             end.heard(after(ms));
         }
-        end.heard(after(9_900));
-        assert_eq!(end.until(), after(10_000), "something goes on talking");
+        end.heard(after(2_900));
+        assert_eq!(end.until(), after(3_000), "something goes on talking");
     }
 
     #[test]
