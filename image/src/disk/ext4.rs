@@ -14,9 +14,10 @@ use super::gpt::Guid;
 
 /// Blocks of 4 KiB up to which the file system can grow: 2 TiB.
 const GROWS_TO_BLOCKS: u64 = 1 << 29;
+/// Also the block of fs-verity, and the page of the kernels that read it.
 const BLOCK: u64 = 4096;
 const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,\
-                        sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
+                        sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum,verity";
 
 /// Why there is no file system.
 #[derive(Debug, thiserror::Error)]

@@ -220,6 +220,7 @@ fn the_tools_that_others_use_find_nothing_wrong_with_an_image() {
     let said = judge("dumpe2fs", &["-h", text(&state)]).unwrap();
     assert!(said.contains("racklet-state"), "{said}");
     assert!(said.contains("resize_inode"), "{said}");
+    assert!(said.contains("verity"), "{said}");
 }
 
 #[test]

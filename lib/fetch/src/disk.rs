@@ -8,8 +8,12 @@
 use std::{
     fs, io,
     io::{Read, Write},
+    os::unix::fs::FileExt,
     path::Path,
 };
+
+use racklet_linux::verity;
+use racklet_trust::{Digest, digest::Hex};
 
 /// A place for files.
 pub trait Disk {
@@ -24,6 +28,25 @@ pub trait Disk {
     /// # Errors
     /// The file system's.
     fn read_through(&self, path: &Path, visit: &mut dyn FnMut(&[u8])) -> io::Result<()>;
+
+    /// Fills `out` from a file, from byte `offset` on.
+    ///
+    /// # Errors
+    /// The file system's; `UnexpectedEof` where the file ends before.
+    fn read_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> io::Result<()>;
+
+    /// Has the file system verify a whole file, block by block, whenever it is read (fs-verity), and lets nobody write to it again. That
+    /// lasts from the next [`Self::sync_all`] on.
+    ///
+    /// # Errors
+    /// The file system's; `Unsupported` where it does not do that.
+    fn seal(&self, path: &Path) -> io::Result<()>;
+
+    /// The digest that a sealed file is verified against, as [`crate::verity`] computes it; `None` for any other file.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn sealed(&self, path: &Path) -> io::Result<Option<Digest>>;
 
     /// A file's size in bytes.
     ///
@@ -89,6 +112,18 @@ impl<D: Disk + ?Sized> Disk for &D {
 
     fn read_through(&self, path: &Path, visit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         (**self).read_through(path, visit)
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        (**self).read_at(path, offset, out)
+    }
+
+    fn seal(&self, path: &Path) -> io::Result<()> {
+        (**self).seal(path)
+    }
+
+    fn sealed(&self, path: &Path) -> io::Result<Option<Digest>> {
+        (**self).sealed(path)
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {
@@ -184,6 +219,18 @@ impl Disk for Files {
                 count => visit(&buffer[..count]),
             }
         }
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        fs::File::open(path)?.read_exact_at(out, offset)
+    }
+
+    fn seal(&self, path: &Path) -> io::Result<()> {
+        verity::enable(&fs::File::open(path)?)
+    }
+
+    fn sealed(&self, path: &Path) -> io::Result<Option<Digest>> {
+        Ok(verity::measure(&fs::File::open(path)?)?.map(Hex))
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {

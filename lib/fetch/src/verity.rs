@@ -143,10 +143,14 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        const LEVEL: usize = 128 * BLOCK;
-        let edges = [1, BLOCK, 2 * BLOCK, LEVEL, 128 * LEVEL];
+        let level = 128 * BLOCK;
+        let edges = [1, BLOCK, 2 * BLOCK, level, 128 * level];
         for size in edges.iter().flat_map(|edge| [edge - 1, *edge, edge + 1]) {
-            let bytes: Vec<u8> = (0..size).map(|at| (at / 7 % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..=250)
+                .flat_map(|byte| [byte; 7])
+                .cycle()
+                .take(size)
+                .collect();
             std::fs::write(&path, &bytes).unwrap();
             let said = Command::new("fsverity")
                 .args(["digest", "--compact"])

@@ -250,8 +250,9 @@ const DAMAGES: [(&str, Damage); 4] = [
 #[test]
 fn a_chunk_that_is_gone_rotten_or_unreadable_is_fetched_alone() {
     let world = World::empty("sha1");
-    let [payload, artifact] = small_and_large();
-    for package in [&payload, &artifact] {
+    let small = Package::payload(1, &noise(2_000_000, 1), b"initramfs");
+    let large = Package::payload(2, &noise(9_000_000, 2), b"initramfs");
+    for package in [&small, &large] {
         world.publish(package, "payload");
         let disk = MemDisk::default();
         world

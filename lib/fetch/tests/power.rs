@@ -74,17 +74,26 @@ fn two(kind: Kind) -> [Package; 2] {
     [first, package(2, &bytes)]
 }
 
+/// Images also on a card that verifies what it reads.
+fn kinds_and_disks() -> [(Kind, MemDisk); 3] {
+    [
+        (Kind::Payload, MemDisk::default()),
+        (Kind::Artifact, MemDisk::default()),
+        (Kind::Artifact, MemDisk::that_seals()),
+    ]
+}
+
 #[test]
 fn a_power_cut_at_any_operation_of_a_fetch_leaves_whole_entries() {
-    for kind in [Kind::Payload, Kind::Artifact] {
+    for (kind, disk) in kinds_and_disks() {
         let world = World::empty("sha1");
         let [old, new] = two(kind);
-        let disk = MemDisk::default();
         publish(&world, &old);
         fetch(&world, &disk, &old, &[]).unwrap();
         publish(&world, &new);
         let disk = disk.record_from_here();
         fetch(&world, &disk, &new, &[]).unwrap();
+        assert_eq!(disk.did("seal"), kind == Kind::Artifact && disk.seals);
         let cuts = disk.cuts();
         assert!(cuts.len() > 30, "{}", cuts.len());
         let mut seen = [false, false];
@@ -108,10 +117,9 @@ fn a_power_cut_at_any_operation_of_a_fetch_leaves_whole_entries() {
 
 #[test]
 fn after_a_power_cut_the_fetch_can_be_done_again() {
-    for kind in [Kind::Payload, Kind::Artifact] {
+    for (kind, disk) in kinds_and_disks() {
         let world = World::empty("sha1");
         let [old, new] = two(kind);
-        let disk = MemDisk::default();
         publish(&world, &old);
         fetch(&world, &disk, &old, &[]).unwrap();
         publish(&world, &new);
@@ -211,7 +219,8 @@ fn a_full_disk_makes_room_by_evicting_what_is_not_kept() {
         &[("rootfs", &noise(400_000, 77))],
     );
     publish(&world, &new);
-    *disk.capacity.borrow_mut() = Some(disk.used() + 100_000);
+    // Not enough for the chunks and the image that is made of them, beside the old one.
+    *disk.capacity.borrow_mut() = Some(disk.used() + 500_000);
     fetch(&world, &disk, &new, &[]).unwrap();
     assert!(has(&world, &disk, &new, "evicted"));
     assert!(!has(&world, &disk, &old, "evicted"));

@@ -263,8 +263,10 @@ impl<D: Disk> Shelf<D> {
         progress: &mut dyn Progress,
     ) -> Result<(Verified<Rootfs>, Fetched), BringError> {
         let (arrived, fetched) = self.fetch(Kind::Artifact, remote, pin, judge, keep, progress)?;
-        let digest = pin.manifest.into();
-        let rootfs = self.cache.check_rootfs(digest, &arrived.manifest)?;
+        let rootfs = match arrived.rootfs {
+            Some(rootfs) => rootfs,
+            None => (self.cache).check_rootfs(pin.manifest.into(), &arrived.manifest)?,
+        };
         Ok((rootfs, fetched))
     }
 

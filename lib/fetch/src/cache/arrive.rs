@@ -8,7 +8,7 @@ use racklet_trust::{
     manifest::{Kind, ManifestError},
 };
 
-use super::assemble::{AssembleError, PayloadFiles};
+use super::assemble::{AssembleError, PayloadFiles, Rootfs};
 use crate::{rack::TreeError, remote::RemoteError};
 
 /// What a rack repository pins.
@@ -40,8 +40,10 @@ pub struct Report {
 pub struct Arrived {
     /// What its signatures vouch for. Whether it is for this machine, [`Verified::accept`] says.
     pub manifest: Verified<Manifest>,
-    /// The files of a payload, in the manifest's order. Empty for an artifact: see [`Cache::rootfs`].
+    /// The files of a payload, in the manifest's order; none for an artifact.
     pub files: PayloadFiles,
+    /// The root file system of an artifact; none for a payload.
+    pub rootfs: Option<Verified<Rootfs>>,
     /// What it cost.
     pub report: Report,
     /// Why it is not in the cache, when it is not: a full or failing disk. The older entries are as they were.

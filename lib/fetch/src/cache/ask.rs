@@ -129,7 +129,7 @@ impl<D: Disk> Fetch<'_, D> {
     }
 
     fn is_here(&self, chunk: &Chunk, keeper: &Keeper<'_, D>) -> bool {
-        keeper.memory.contains_key(&chunk.sha256) || self.cache.has_chunk(chunk)
+        self.cache.has(chunk, &keeper.beside)
     }
 }
 

@@ -18,6 +18,7 @@
 //! Either way nothing is written before the manifest is verified, and only chunks that it names are written then.
 
 use std::{
+    collections::HashMap,
     io::{self, Write as _},
     path::Path,
     sync::Arc,
@@ -31,8 +32,8 @@ use racklet_trust::{
 
 use super::{
     ArriveError, Arrived, AssembleError, Cache, MAX_SIGNATURES, NotCached, NotPinned, PayloadFiles,
-    Pin, Report,
-    assemble::InMemory,
+    Pin, Report, Rootfs,
+    assemble::{Beside, InMemory},
     chunks,
     sink::{Hold, Keeper, is_full},
     tip::{self, Tip},
@@ -171,11 +172,16 @@ impl<D: Disk> Fetch<'_, D> {
         // From now on chunks stay that came; a disk that does not take this takes no chunk either, and says so then.
         let _ = self.begin(&tip);
         let named = chunks(&manifest).map(|chunk| (chunk.sha256, chunk.size));
+        let images = match self.pin.kind {
+            Kind::Artifact => self.cache.images_with(&manifest),
+            _ => HashMap::new(),
+        };
         let mut keeper = Keeper::new(
             self.cache,
             self.format,
             self.keep,
             named.collect(),
+            images,
             self.pin.kind == Kind::Payload,
         );
         for (digest, bytes) in held {
@@ -183,17 +189,24 @@ impl<D: Disk> Fetch<'_, D> {
             kept.map_err(|error| keeper.problem_or(PackError::Store(error).into()))?;
         }
         let (mut looked, mut made_room) = (false, false);
-        let files = loop {
+        let assembled = loop {
             self.bring(remote, &manifest, &mut tip, &source, &mut keeper, progress)?;
-            match self.assemble(&manifest, &keeper.memory, progress) {
-                // The image needs as much again as its chunks.
+            match self.assemble(&manifest, &keeper.beside, progress) {
+                // The image needs room beside its chunks.
                 Err(AssembleError::Disk(_, error))
                     if !made_room && is_full(&error) && self.cache.make_room(self.keep).is_ok() =>
                 {
                     made_room = true;
                 }
                 // Once: what is damaged after that is damaged in memory, or the manifest is wrong.
-                Err(_) if !looked && self.cache.doubt_damaged(&manifest, &keeper.memory) => {
+                Err(error)
+                    if !looked
+                        && self.cache.doubt_damaged(
+                            &manifest,
+                            &keeper.beside,
+                            matches!(error, AssembleError::File(_)),
+                        ) =>
+                {
                     looked = true;
                 }
                 other => break other,
@@ -204,10 +217,10 @@ impl<D: Disk> Fetch<'_, D> {
             reused_chunks: chunks(&manifest).count().saturating_sub(keeper.came),
             ..Report::default()
         };
-        let (files, problem) = match files {
+        let ((files, rootfs), problem) = match assembled {
             Ok(files) => (files, keeper.problem),
             Err(AssembleError::Disk(path, source)) if self.pin.kind == Kind::Artifact => {
-                (Vec::new(), Some(NotCached { path, source }))
+                (<_>::default(), Some(NotCached { path, source }))
             }
             Err(error) => {
                 let _ = self.forget();
@@ -220,6 +233,9 @@ impl<D: Disk> Fetch<'_, D> {
         };
         if not_cached.is_some() {
             let _ = self.forget();
+        }
+        // Those of an image have done their work, those of an entry that is not there are for nothing.
+        if not_cached.is_some() || self.pin.kind == Kind::Artifact {
             let _ = self.cache.remove_unused_chunks();
         }
         match not_cached {
@@ -227,6 +243,7 @@ impl<D: Disk> Fetch<'_, D> {
             not_cached => Ok(Arrived {
                 manifest,
                 files,
+                rootfs,
                 report,
                 not_cached,
             }),
@@ -329,28 +346,21 @@ impl<D: Disk> Fetch<'_, D> {
     fn assemble(
         &self,
         manifest: &Verified<Manifest>,
-        memory: &InMemory,
+        beside: &Beside,
         progress: &mut dyn Progress,
-    ) -> Result<PayloadFiles, AssembleError> {
+    ) -> Result<(PayloadFiles, Option<Verified<Rootfs>>), AssembleError> {
         if self.pin.kind == Kind::Payload {
             let limit = self.limits.inflated;
-            return self.cache.files_with(manifest, memory, limit, progress);
+            let files = self.cache.files_with(manifest, beside, limit, progress)?;
+            return Ok((files, None));
         }
-        if let Some(file) = manifest.file("rootfs") {
-            // What counted until now may be damaged, or this would not be here.
-            let disk = |path: &Path| {
-                let path = path.to_owned();
-                move |error| AssembleError::Disk(path, error)
-            };
-            let entry = self.cache.entry(self.pin.kind, self.pin.manifest);
-            self.cache.doubt_entry(&entry).map_err(disk(&entry))?;
-            let created = self.cache.disk.create_folder(&entry);
-            created.map_err(disk(&entry))?;
-            let rootfs = self.cache.rootfs(self.pin.manifest);
-            self.cache
-                .on_disk(manifest, file, &rootfs, memory, progress)?;
-        }
-        Ok(PayloadFiles::new())
+        let entry = self.cache.entry(self.pin.kind, self.pin.manifest);
+        let created = self.cache.disk.create_folder(&entry);
+        created.map_err(|error| AssembleError::Disk(entry, error))?;
+        let rootfs = self
+            .cache
+            .on_disk(self.pin.manifest, manifest, beside, progress)?;
+        Ok((PayloadFiles::new(), Some(rootfs)))
     }
 
     /// Writes the manifest, so that its chunks stay whatever happens. The entry does not count yet.

@@ -2,7 +2,8 @@
 //! Payloads and artifacts on the state partition.
 //!
 //! ```text
-//!   chunks/<xx>/<sha256>                    compressed chunks, named by their digest, verified at every use
+//!   chunks/<xx>/<sha256>                    compressed chunks of payloads and of images that are not whole yet, named by their digest,
+//!                                           verified at every use
 //!   payloads/<manifest-sha256>/             manifest.json, signatures/<n>.sig, basis, complete
 //!   artifacts/<manifest-sha256>/            the same, and rootfs.erofs
 //! ```
@@ -13,6 +14,10 @@
 //! manifest is verified, and then only what it names. `basis` holds the commit and its small objects, so that the
 //! next fetch of the branch can tell the server what is here. Nothing read from here is believed: manifests are verified by their
 //! signatures again, chunks and files by their digests.
+//!
+//! An image that is whole is kept once: its chunks are removed, and the next image takes the pieces that it has in common from it. What is
+//! read from there need not be verified: the new image is, as a whole, and when it is another one, all its chunks are fetched. Where the
+//! file system can, an image is sealed ([`Disk::seal`]): verified whenever it is read, and not at each start.
 
 mod arrive;
 mod ask;
@@ -33,6 +38,7 @@ use racklet_trust::{
     manifest::{self, Kind, ManifestError},
 };
 
+use self::assemble::NEW;
 pub use self::{
     arrive::{ArriveError, Arrived, NotCached, NotPinned, Pin, Report},
     assemble::{AssembleError, PayloadFiles, Rootfs},
@@ -72,7 +78,7 @@ pub enum EntryError {
 pub struct Cache<D> {
     disk: D,
     folder: PathBuf,
-    /// Chunks that are here by name and size, and were found damaged or unreadable. They do not count as here, and are not removed
+    /// Chunks and images (by their manifests) that are here by name and size, and were found damaged or unreadable. They do not count as here, and are not removed
     /// either: the next look may go well, and a disk that nobody can write must not keep them from being fetched.
     doubted: RefCell<HashSet<Digest>>,
 }
@@ -116,10 +122,11 @@ impl<D: Disk> Cache<D> {
             for name in cache.disk.list(&entries)? {
                 let entry = entries.join(&name);
                 match name.parse() {
-                    Ok(digest) if cache.is_complete(kind, digest) => {}
-                    Ok(digest) if cache.chunks_of(kind, digest).is_some() => {
-                        // It is put together anew from the chunks.
-                        let _ = cache.disk.remove(&cache.rootfs(digest));
+                    Ok(digest)
+                        if cache.is_complete(kind, digest)
+                            || cache.chunks_of(kind, digest).is_some() =>
+                    {
+                        let _ = cache.disk.remove(&cache.rootfs(digest).with_extension(NEW));
                     }
                     _ => drop(cache.disk.remove_all(&entry)),
                 }
@@ -143,8 +150,12 @@ impl<D: Disk> Cache<D> {
             .is_ok()
     }
 
+    fn is_doubted(&self, digest: Digest) -> bool {
+        self.doubted.borrow().contains(&digest)
+    }
+
     fn has_chunk(&self, chunk: &manifest::Chunk) -> bool {
-        !self.doubted.borrow().contains(&chunk.sha256)
+        !self.is_doubted(chunk.sha256)
             && self
                 .disk
                 .size(&self.chunk_path(chunk.sha256))
@@ -157,9 +168,9 @@ impl<D: Disk> Cache<D> {
         chunks(manifest).all(|chunk| self.has_chunk(chunk))
     }
 
-    /// From now on this chunk is not here, until it is written again.
-    fn doubt(&self, chunk: Digest) {
-        self.doubted.borrow_mut().insert(chunk);
+    /// From now on this chunk, or the image of this manifest, is not here, until it is written again.
+    fn doubt(&self, digest: Digest) {
+        self.doubted.borrow_mut().insert(digest);
     }
 
     /// The complete entries of `kind`, newest version first, as they say of themselves. What cannot be read is left out.
@@ -323,8 +334,8 @@ impl<D: Disk> Cache<D> {
         self.disk.sync_folder(folder(entry))
     }
 
-    /// The chunks that entries need, those that were begun included. An entry that counts and whose manifest cannot be read needs who
-    /// knows which: that is an error. One that is damaged needs none.
+    /// The chunks that entries need, those that were begun included. A complete image needs none: it is made of them. An entry that counts
+    /// and whose manifest cannot be read needs who knows which: that is an error. One that is damaged needs none.
     fn used_chunks(&self) -> io::Result<HashSet<Digest>> {
         let mut used = HashSet::new();
         for kind in KINDS {
@@ -333,6 +344,9 @@ impl<D: Disk> Cache<D> {
                     continue;
                 };
                 let counts = self.is_complete(kind, digest);
+                if counts && kind == Kind::Artifact {
+                    continue;
+                }
                 match self.manifest_bytes(kind, digest) {
                     Ok(bytes) => used.extend(
                         Manifest::parse_unverified(&bytes)

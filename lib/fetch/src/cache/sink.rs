@@ -11,7 +11,10 @@ use std::{
 use gix_hash::{Kind as Format, ObjectId};
 use racklet_trust::{Digest, manifest::MAX_CHUNK_SIZE};
 
-use super::{ArriveError, Cache, NotCached, assemble::InMemory};
+use super::{
+    ArriveError, Cache, NotCached,
+    assemble::{Beside, InMemory, Place as InImage},
+};
 use crate::{
     chunk::sha256,
     disk::{Disk, folder},
@@ -99,7 +102,7 @@ pub(super) struct Keeper<'a, D> {
     named: HashMap<Digest, u32>,
     /// Whether chunks stay in memory, too: a payload is needed at once and must start even from a full disk.
     in_memory: bool,
-    pub(super) memory: InMemory,
+    pub(super) beside: Beside,
     /// Chunks of the manifest that came.
     pub(super) came: usize,
     /// What came that the manifest does not name, with the digest that its bytes have.
@@ -114,6 +117,7 @@ impl<'a, D: Disk> Keeper<'a, D> {
         format: Format,
         keep: &'a [Digest],
         named: HashMap<Digest, u32>,
+        images: HashMap<Digest, InImage>,
         in_memory: bool,
     ) -> Self {
         Self {
@@ -122,7 +126,10 @@ impl<'a, D: Disk> Keeper<'a, D> {
             keep,
             named,
             in_memory,
-            memory: InMemory::new(),
+            beside: Beside {
+                memory: InMemory::new(),
+                images,
+            },
             came: 0,
             others: HashMap::new(),
             problem: None,
@@ -149,7 +156,7 @@ impl<'a, D: Disk> Keeper<'a, D> {
             }
         }
         if self.in_memory {
-            self.memory.insert(digest, bytes);
+            self.beside.memory.insert(digest, bytes);
         }
         Ok(())
     }
@@ -212,7 +219,7 @@ impl<D: Disk> Place for Keeper<'_, D> {
     }
 
     fn taken(&mut self, digest: Digest) -> io::Result<Vec<u8>> {
-        if let Some(bytes) = self.memory.get(&digest) {
+        if let Some(bytes) = self.beside.memory.get(&digest) {
             return Ok(bytes.clone());
         }
         let path = self.cache.chunk_path(digest);

@@ -11,10 +11,39 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use racklet_fetch::disk::{Disk, NewFile};
+use racklet_fetch::{
+    disk::{Disk, NewFile},
+    verity::{BLOCK, Tree},
+};
+use racklet_trust::Digest;
 
-type Contents = BTreeMap<u64, Vec<u8>>;
+type Contents = BTreeMap<u64, File>;
 type Names = BTreeMap<PathBuf, u64>;
+
+#[derive(Clone, Default)]
+struct File {
+    bytes: Vec<u8>,
+    /// What it held when it was sealed.
+    sealed: Option<Vec<u8>>,
+}
+
+impl File {
+    /// Its bytes in `range`, unless they are in a block that is not the one that was sealed.
+    fn read(&self, range: std::ops::Range<usize>) -> io::Result<&[u8]> {
+        let blocks = range.start / BLOCK * BLOCK..range.end.next_multiple_of(BLOCK);
+        let within = |bytes: &[u8]| {
+            bytes
+                .get(blocks.start..blocks.end.min(bytes.len()))
+                .map(<[u8]>::to_vec)
+        };
+        if let Some(sealed) = &self.sealed
+            && within(sealed) != within(&self.bytes)
+        {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        (self.bytes.get(range)).ok_or(io::ErrorKind::UnexpectedEof.into())
+    }
+}
 
 #[derive(Clone, Default)]
 struct State {
@@ -30,6 +59,8 @@ pub struct MemDisk {
     /// What was being done, and what a power cut then could leave.
     cuts: RefCell<Vec<(String, MemDisk)>>,
     recording: bool,
+    /// Whether it is a disk that files can be sealed on.
+    pub seals: bool,
     /// Bytes of all files together.
     pub capacity: RefCell<Option<usize>>,
     /// Files that give an error when they are read, until they are written anew.
@@ -60,6 +91,14 @@ impl State {
 }
 
 impl MemDisk {
+    /// One that files can be sealed on.
+    pub fn that_seals() -> Self {
+        Self {
+            seals: true,
+            ..Self::default()
+        }
+    }
+
     pub fn recording() -> Self {
         Self {
             recording: true,
@@ -71,6 +110,7 @@ impl MemDisk {
     pub fn copy(&self) -> Self {
         Self {
             state: self.state.clone(),
+            seals: self.seals,
             ..Self::default()
         }
     }
@@ -80,12 +120,18 @@ impl MemDisk {
         let [all, ..] = self.state.borrow().left();
         Self {
             state: RefCell::new(all),
+            seals: self.seals,
             ..Self::recording()
         }
     }
 
     pub fn cuts(&self) -> std::cell::Ref<'_, Vec<(String, MemDisk)>> {
         self.cuts.borrow()
+    }
+
+    /// Whether anything of that kind was done since it records.
+    pub fn did(&self, what: &str) -> bool {
+        self.cuts().iter().any(|(cut, _)| cut.starts_with(what))
     }
 
     /// The files there are.
@@ -97,7 +143,7 @@ impl MemDisk {
     pub fn rot(&self, path: &Path) {
         let id = self.id(path).unwrap();
         let mut state = self.state.borrow_mut();
-        let bytes = state.now.0.get_mut(&id).unwrap();
+        let bytes = &mut state.now.0.get_mut(&id).unwrap().bytes;
         let middle = bytes.len() / 2;
         bytes[middle] ^= 0x11;
     }
@@ -105,7 +151,12 @@ impl MemDisk {
     pub fn used(&self) -> usize {
         {
             let state = self.state.borrow();
-            state.now.1.values().map(|id| state.now.0[id].len()).sum()
+            state
+                .now
+                .1
+                .values()
+                .map(|id| state.now.0[id].bytes.len())
+                .sum()
         }
     }
 
@@ -120,6 +171,7 @@ impl MemDisk {
             {
                 let disk = Self {
                     state: RefCell::new(state),
+                    seals: self.seals,
                     ..Self::default()
                 };
                 self.cuts
@@ -146,12 +198,12 @@ impl Disk for MemDisk {
         if self.unreadable.borrow().contains(path) {
             return Err(io::Error::other("the sector cannot be read"));
         }
-        let bytes = self.state.borrow().now.0[&id].clone();
-        if bytes.len() as u64 > limit {
-            Err(io::ErrorKind::FileTooLarge.into())
-        } else {
-            Ok(bytes)
+        let state = self.state.borrow();
+        let file = &state.now.0[&id];
+        if file.bytes.len() as u64 > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
+        file.read(0..file.bytes.len()).map(<[u8]>::to_vec)
     }
 
     fn read_through(&self, path: &Path, visit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
@@ -159,9 +211,44 @@ impl Disk for MemDisk {
         Ok(())
     }
 
+    fn read_at(&self, path: &Path, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let id = self.id(path)?;
+        if self.unreadable.borrow().contains(path) {
+            return Err(io::Error::other("the sector cannot be read"));
+        }
+        let state = self.state.borrow();
+        let start = usize::try_from(offset).unwrap();
+        out.copy_from_slice(state.now.0[&id].read(start..start + out.len())?);
+        Ok(())
+    }
+
+    fn seal(&self, path: &Path) -> io::Result<()> {
+        if !self.seals {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let id = self.id(path)?;
+        let mut state = self.state.borrow_mut();
+        let file = state.now.0.get_mut(&id).unwrap();
+        file.sealed = Some(file.bytes.clone());
+        drop(state);
+        self.done("seal", path);
+        Ok(())
+    }
+
+    fn sealed(&self, path: &Path) -> io::Result<Option<Digest>> {
+        let id = self.id(path)?;
+        let state = self.state.borrow();
+        let sealed = state.now.0[&id].sealed.as_ref();
+        Ok(sealed.map(|bytes| {
+            let mut tree = Tree::default();
+            tree.update(bytes);
+            tree.finish()
+        }))
+    }
+
     fn size(&self, path: &Path) -> io::Result<u64> {
         let id = self.id(path)?;
-        Ok(self.state.borrow().now.0[&id].len() as u64)
+        Ok(self.state.borrow().now.0[&id].bytes.len() as u64)
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile + '_>> {
@@ -170,9 +257,11 @@ impl Disk for MemDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         let next = state.next;
-        let id = *state.now.1.entry(path.to_owned()).or_insert(next);
+        // A new file under the name: whoever has the old one open keeps it.
+        state.now.1.insert(path.to_owned(), next);
+        let id = next;
         state.next += 1;
-        state.now.0.insert(id, vec![]);
+        state.now.0.insert(id, File::default());
         drop(state);
         self.unreadable.borrow_mut().remove(path);
         self.done("create", path);
@@ -290,6 +379,7 @@ impl Write for Handle<'_> {
                 .0
                 .entry(self.id)
                 .or_default()
+                .bytes
                 .extend_from_slice(half);
             self.disk.done("write", &self.path);
         }
