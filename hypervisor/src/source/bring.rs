@@ -145,14 +145,18 @@ impl Source {
         let digest: Digest = pin.manifest.into();
         match self.image(pin) {
             Ok((rootfs, received)) => {
-                if received > 0 {
-                    say(&format!(
-                        "image {} {} is here: {} received",
-                        pin.name,
-                        short(digest),
-                        size(received)
-                    ));
-                }
+                let came = match received {
+                    0 => String::new(),
+                    received => format!("{} received, ", size(received)),
+                };
+                let verified = match rootfs.sealed() {
+                    Some(_) => "verified whenever it is read (fs-verity)".to_owned(),
+                    None => format!("verified now, {} hashed", size(rootfs.read())),
+                };
+                let (name, digest_text) = (&pin.name, short(digest));
+                say(&format!(
+                    "image {name} {digest_text} is here: {came}{verified}"
+                ));
                 self.brought.arrived(digest);
                 self.images.put(digest, rootfs);
                 self.orders.give(Order::Look);
