@@ -7,7 +7,7 @@ use std::io;
 
 use racklet_vmm::devices::vsock::{Dialer, Stream, Vsock};
 use racklet_vmm::memory::{self, Memory};
-use racklet_vmm::virtio::Transport;
+use racklet_vmm::virtio::{Engine, Window, connect};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -58,12 +58,23 @@ const RECEIVED: u64 = 0x4_0000;
 const EACH: u64 = 0x2000;
 const SENT: u64 = 0x2_8000;
 
-fn set(device: &mut Transport, register: u64, value: u32) {
-    device.write(register, &value.to_le_bytes());
+/// The device with both its sides on this thread.
+struct Device {
+    window: Window,
+    engine: Engine,
+}
+
+fn set(device: &mut Device, register: u64, value: u32) {
+    let engine = &mut device.engine;
+    device
+        .window
+        .write_through(register, &value.to_le_bytes(), |order| {
+            let _ = engine.obey(order);
+        });
 }
 
 /// What a driver does once (virtio 1.2, 3.1.1 and 4.2.3.1).
-fn switch_on(device: &mut Transport) {
+fn switch_on(device: &mut Device) {
     set(device, 0x70, 1);
     set(device, 0x70, 1 | 2);
     // VERSION_1, in the upper half.
@@ -106,12 +117,10 @@ type Packet<'a> = (u16, u8, u8, u8, u32, u32, u8, &'a [u8]);
 
 libfuzzer_sys::fuzz_target!(|packets: Vec<Packet<'_>>| {
     let memory = memory::map(&[(0, 0x10_0000)]).expect("a MiB can be mapped");
-    let interrupt = EventFd::new(0).expect("an event");
-    let mut device = Transport::new(
-        Box::new(Vsock::new(Echo(Vec::new()), 3)),
-        memory.clone(),
-        interrupt,
-    );
+    let event = || EventFd::new(0).expect("an event");
+    let sockets = Box::new(Vsock::new(Echo(Vec::new()), 3));
+    let (window, engine) = connect(sockets, memory.clone(), event(), event());
+    let mut device = Device { window, engine };
     switch_on(&mut device);
     let len = u32::try_from(EACH).expect("small");
     for nth in 0..SIZE {
@@ -124,7 +133,7 @@ libfuzzer_sys::fuzz_target!(|packets: Vec<Packet<'_>>| {
             2,
         );
     }
-    device.notify(0);
+    let _ = device.engine.notify(0);
     let (mut seen, mut sent) = (0_u16, 0_u16);
     for (operation, flags, source, target, buffer, forwarded, lie, data) in packets {
         let data = &data[..data.len().min(4096)];
@@ -147,7 +156,7 @@ libfuzzer_sys::fuzz_target!(|packets: Vec<Packet<'_>>| {
             .expect("inside");
         offer(&memory, 1, (sent, 0), SENT, HEADER + own, 0);
         sent = sent.wrapping_add(1);
-        device.notify(1);
+        let _ = device.engine.notify(1);
         let used = rings(0)[2];
         let index: u16 = memory.read_obj(GuestAddress(used + 2)).expect("inside");
         while seen != index {
@@ -163,8 +172,8 @@ libfuzzer_sys::fuzz_target!(|packets: Vec<Packet<'_>>| {
             offer(&memory, 0, (seen.wrapping_add(SIZE), id), at, len, 2);
             seen = seen.wrapping_add(1);
         }
-        device.notify(0);
-        if device.last_fault().is_some() {
+        let _ = device.engine.notify(0);
+        if device.engine.last_fault().is_some() {
             return;
         }
     }

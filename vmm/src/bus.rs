@@ -1,37 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What vCPUs reach when they leave the guest: device registers, the architecture's own parts, and the word that the guest is over.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch::{self, Parts};
 use crate::lifecycle::Event;
 use crate::lock::lock;
-use crate::virtio::Transport;
+use crate::virtio::Window;
 
-/// Everything the vCPU threads and the event loop share. Locks are held one at a time.
+/// Everything the vCPU threads share with the event loop. The devices are not here: only their registers are, and a write to one
+/// waits for the device's thread where it asks something of the device.
 pub(crate) struct Bus {
     pub(crate) parts: Parts,
-    devices: Vec<Mutex<Transport>>,
+    windows: Vec<Window>,
     over: Mutex<Option<Event>>,
     wake: EventFd,
 }
 
 impl Bus {
     /// `wake` is written when the guest is over.
-    pub(crate) fn new(parts: Parts, devices: Vec<Transport>, wake: EventFd) -> Bus {
+    pub(crate) fn new(parts: Parts, windows: Vec<Window>, wake: EventFd) -> Bus {
         Bus {
             parts,
-            devices: devices.into_iter().map(Mutex::new).collect(),
+            windows,
             over: Mutex::default(),
             wake,
         }
-    }
-
-    /// The n-th virtio device, locked: by a vCPU for a register, by the event loop for its work.
-    pub(crate) fn device(&self, n: usize) -> Option<MutexGuard<'_, Transport>> {
-        self.devices.get(n).map(lock)
     }
 
     /// The guest is over; the first reported end wins.
@@ -49,9 +45,9 @@ impl Bus {
     /// A guest's write to an address that is not memory.
     pub(crate) fn write(&self, address: u64, data: &[u8]) {
         if let Some((n, offset)) = arch::device_at(address)
-            && let Some(mut device) = self.device(n)
+            && let Some(window) = self.windows.get(n)
         {
-            device.write(offset, data);
+            window.write(offset, data);
         }
     }
 
@@ -59,9 +55,9 @@ impl Bus {
     pub(crate) fn read(&self, address: u64, data: &mut [u8]) {
         data.fill(0xff);
         if let Some((n, offset)) = arch::device_at(address)
-            && let Some(mut device) = self.device(n)
+            && let Some(window) = self.windows.get(n)
         {
-            device.read(offset, data);
+            window.read(offset, data);
         }
     }
 }

@@ -42,7 +42,8 @@ impl Dialer for HostDialer {
     }
 }
 
-struct UnixEnd(UnixStream);
+/// The host's end of a connection: a Unix socket that does not block.
+pub(crate) struct UnixEnd(pub(crate) UnixStream);
 
 impl Stream for UnixEnd {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The event loop: queues, taps, sockets, console, control, timer. It ends with the microVM.
+//! The event loop: cards, sockets, entropy, console, control, timer. It ends with the microVM.
+//!
+//! It is the thread of every device but the disks, whose files may make them wait. A device that has more to do than a turn's budget
+//! gets its next turn when everything else has been looked at.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +21,23 @@ use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
 use crate::log::Log;
 use crate::poll::{Poll, Token};
 use crate::status::StatusFile;
+use crate::virtio::{Engine, Turn};
 
 /// How long console output waits for the rest of its line before it is passed on without.
 const REST_OF_LINE: Duration = Duration::from_millis(30);
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Turns that the sockets get when the guest is over: 8 times what a queue holds. Another vCPU may still make requests available.
+const LAST_TURNS: usize = 8;
+
 /// Everything the loop works with.
 pub(crate) struct EventLoop {
     pub(crate) poll: Poll,
     pub(crate) bus: Arc<Bus>,
+    /// By number; none where a device has a thread of its own.
+    pub(crate) engines: Vec<Option<Engine>>,
+    /// Devices that are to have another turn: bit n for device n, of which there are at most 14.
+    pub(crate) unfinished: u32,
     pub(crate) console: Arc<Console>,
     pub(crate) agent: Agent,
     pub(crate) vsock: u16,
@@ -50,41 +61,58 @@ impl EventLoop {
         if let Some(status) = self.happen(Event::Started) {
             return status;
         }
+        let mut tokens = Vec::new();
         loop {
-            let tokens = match self.poll.wait() {
-                Ok(tokens) => tokens,
-                Err(e) => {
-                    let state = VmState::Failed {
-                        reason: format!("the monitor cannot wait for events: {e}"),
-                    };
-                    return self.finish(state, exit::FAILED);
+            if let Err(e) = self.poll.wait(self.unfinished != 0, &mut tokens) {
+                let state = VmState::Failed {
+                    reason: format!("the monitor cannot wait for events: {e}"),
+                };
+                return self.finish(state, exit::FAILED);
+            }
+            let mut unfinished = std::mem::take(&mut self.unfinished);
+            for token in &tokens {
+                if let Some(status) = self.serve(*token) {
+                    return status;
                 }
-            };
-            for token in tokens {
-                if let Some(status) = self.serve(token) {
+            }
+            while unfinished != 0 {
+                let device = u16::try_from(unfinished.trailing_zeros()).expect("a bit of 32");
+                unfinished &= unfinished - 1;
+                if let Some(status) = self.device(device, Engine::more) {
                     return status;
                 }
             }
         }
     }
 
+    /// Gives a device a turn, and hears what the guest's agent said if it is the sockets'.
+    fn device(&mut self, device: u16, act: impl FnOnce(&mut Engine) -> Turn) -> Option<i32> {
+        // A device that has more to do is remembered there.
+        let _ = self.turn(device, act);
+        if device == self.vsock {
+            return self.reports();
+        }
+        None
+    }
+
+    fn turn(&mut self, device: u16, act: impl FnOnce(&mut Engine) -> Turn) -> Turn {
+        let engine = self.engines.get_mut(usize::from(device));
+        let turn = engine.and_then(Option::as_mut).map_or(Turn::Done, act);
+        if turn == Turn::More {
+            self.unfinished |= 1 << device;
+        }
+        turn
+    }
+
     fn serve(&mut self, token: Token) -> Option<i32> {
         match token {
             Token::Queue { device, queue } => {
-                if let Some(mut transport) = self.bus.device(usize::from(device)) {
-                    transport.notify(queue as usize);
-                }
-                return if device == self.vsock {
-                    self.reports()
-                } else {
-                    None
-                };
+                return self.device(device, |engine| engine.notify(queue as usize));
             }
             Token::Host { device, token } => {
-                if let Some(mut transport) = self.bus.device(usize::from(device)) {
-                    transport.host_event(token);
-                }
+                return self.device(device, |engine| engine.host_event(token));
             }
+            Token::Order { device } => return self.device(device, Engine::receive),
             Token::Console if self.console.has_lines() => return self.console(),
             Token::Console => {
                 // Never put off: the first byte waits the longest.
@@ -145,9 +173,14 @@ impl EventLoop {
 
     /// What guest-init sent before the guest was over.
     fn last_words(&mut self) -> Option<i32> {
-        let transmit = 1;
-        self.bus.device(usize::from(self.vsock))?.notify(transmit);
-        self.reports()
+        for _ in 0..LAST_TURNS {
+            let turn = self.turn(self.vsock, Engine::more);
+            let ended = self.reports();
+            if ended.is_some() || turn == Turn::Done {
+                return ended;
+            }
+        }
+        None
     }
 
     fn reports(&mut self) -> Option<i32> {
@@ -172,10 +205,8 @@ impl EventLoop {
         }
     }
 
-    fn pump(&self) {
-        if let Some(mut transport) = self.bus.device(usize::from(self.vsock)) {
-            transport.host_event(PUMP);
-        }
+    fn pump(&mut self) {
+        let _ = self.turn(self.vsock, |engine| engine.host_event(PUMP));
     }
 
     /// Passes console output on; what the kernel says there of its end may be the guest's end.

@@ -6,7 +6,8 @@
 //! makes no tap devices and no cgroups, and has no migration, snapshots, hotplug or PCI.
 //!
 //! ```text
-//! vCPU threads ── port and register accesses ──> devices (locks) <── event loop ── queues, tap, vsock, control, timer
+//! vCPU threads ── registers ──┬─> event loop ── cards, sockets, entropy, console, control, timer
+//!                             └─> a thread per disk
 //! ```
 //!
 //! A library so that tests and fuzz targets can reach the parts; the program is `vmm`.
@@ -18,6 +19,7 @@ pub mod confine;
 mod control;
 pub mod devices;
 mod dial;
+mod disk;
 mod event_loop;
 pub mod lifecycle;
 mod lock;

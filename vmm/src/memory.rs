@@ -31,6 +31,9 @@ pub fn map(ranges: &[(u64, u64)]) -> io::Result<Memory> {
     Memory::from_ranges(&ranges).map_err(io::Error::other)
 }
 
+/// Vectors given to the kernel in one call: 1 KiB of stack. IOV_MAX would be 1024.
+const AT_ONCE: usize = 64;
+
 /// Which way bytes go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -41,7 +44,7 @@ enum Way {
 /// Reads from `file` at `offset` until every segment is full; a file that is too short is an error.
 pub fn read_file(
     memory: &Memory,
-    segments: &[Segment],
+    segments: impl IntoIterator<Item = Segment>,
     file: BorrowedFd<'_>,
     offset: u64,
 ) -> io::Result<()> {
@@ -51,7 +54,7 @@ pub fn read_file(
 /// Writes every segment to `file` at `offset`.
 pub fn write_file(
     memory: &Memory,
-    segments: &[Segment],
+    segments: impl IntoIterator<Item = Segment>,
     file: BorrowedFd<'_>,
     offset: u64,
 ) -> io::Result<()> {
@@ -60,28 +63,46 @@ pub fn write_file(
 
 fn transfer(
     memory: &Memory,
-    segments: &[Segment],
+    segments: impl IntoIterator<Item = Segment>,
     file: BorrowedFd<'_>,
     offset: u64,
     way: Way,
 ) -> io::Result<()> {
-    let mut vectors = Vec::with_capacity(segments.len());
-    for segment in segments {
-        let slice = memory
-            .get_slice(segment.address, segment.len as usize)
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        vectors.push(libc::iovec {
-            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-            iov_len: slice.len(),
-        });
-    }
     let mut at = i64::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let mut left = vectors.as_mut_slice();
+    let mut segments = segments.into_iter();
+    loop {
+        let mut vectors = [libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        }; AT_ONCE];
+        let mut count = 0;
+        for (vector, segment) in vectors.iter_mut().zip(segments.by_ref().take(AT_ONCE)) {
+            let slice = memory
+                .get_slice(segment.address, segment.len as usize)
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            vector.iov_base = slice.ptr_guard_mut().as_ptr().cast();
+            vector.iov_len = slice.len();
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        at = transfer_vectors(&mut vectors[..count], file, at, way)?;
+    }
+}
+
+/// Moves all bytes of the vectors, which are guest memory, and gives the offset behind them.
+fn transfer_vectors(
+    mut left: &mut [libc::iovec],
+    file: BorrowedFd<'_>,
+    mut at: i64,
+    way: Way,
+) -> io::Result<i64> {
     while !left.is_empty() {
-        // IOV_MAX is 1024 and a chain has at most 256 segments; the bound makes that no assumption.
-        let count = libc::c_int::try_from(left.len().min(1024)).expect("at most 1024");
-        // SAFETY: each vector was made above from a `VolatileSlice` of `memory`, which outlives this call, and is only
-        // ever shortened below; the kernel writes to or reads from just those bytes, and no Rust reference to them exists.
+        let count = libc::c_int::try_from(left.len()).expect("at most AT_ONCE");
+        // SAFETY: each vector was made by the only caller, `transfer`, from a `VolatileSlice` of a `memory` that it holds until
+        // this function returns, and is only ever shortened below; the kernel writes to or reads from just those bytes, and no
+        // Rust reference to them exists.
         let done = unsafe {
             match way {
                 Way::FileToGuest => libc::preadv64(file.as_raw_fd(), left.as_ptr(), count, at),
@@ -109,7 +130,7 @@ fn transfer(
             left = &mut left[1..];
         }
     }
-    Ok(())
+    Ok(at)
 }
 
 #[cfg(test)]
@@ -132,8 +153,8 @@ mod tests {
         };
         memory.write_slice(b"abc", GuestAddress(0)).unwrap();
         memory.write_slice(b"defgh", GuestAddress(100)).unwrap();
-        write_file(&memory, &segments(0), file.as_fd(), 10).unwrap();
-        read_file(&memory, &segments(500), file.as_fd(), 10).unwrap();
+        write_file(&memory, segments(0), file.as_fd(), 10).unwrap();
+        read_file(&memory, segments(500), file.as_fd(), 10).unwrap();
         let mut back = [0; 8];
         memory
             .read_slice(&mut back[..3], GuestAddress(500))
@@ -142,7 +163,7 @@ mod tests {
             .read_slice(&mut back[3..], GuestAddress(600))
             .unwrap();
         assert_eq!(&back, b"abcdefgh");
-        let short = read_file(&memory, &segments(0), file.as_fd(), 11).unwrap_err();
+        let short = read_file(&memory, segments(0), file.as_fd(), 11).unwrap_err();
         assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -12,6 +12,8 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 pub(crate) enum Token {
     /// The driver notified a queue of a device.
     Queue { device: u16, queue: u32 },
+    /// A vCPU waits for a device to carry out an order.
+    Order { device: u16 },
     /// The host side of a device; the number is the device's own.
     Host { device: u16, token: u32 },
     /// A line of console output, or 512 bytes of one, wait to be taken.
@@ -42,6 +44,7 @@ impl Token {
             Token::Control => (6, 0, 0),
             Token::Client(n) => (7, 0, n),
             Token::Flush => (8, 0, 0),
+            Token::Order { device } => (9, device, 0),
         };
         kind << 48 | u64::from(a) << 32 | u64::from(b)
     }
@@ -59,6 +62,7 @@ impl Token {
             6 => Token::Control,
             7 => Token::Client(b),
             8 => Token::Flush,
+            9 => Token::Order { device },
             _ => return None,
         })
     }
@@ -93,15 +97,18 @@ impl Poll {
         )
     }
 
-    /// Waits for events, as long as it takes; at most 32 at a time, none after a signal's handler ran.
-    pub(crate) fn wait(&self) -> io::Result<Vec<Token>> {
+    /// Waits for events, as long as it takes or, where there is other work, not at all. `tokens` becomes what happened: at most 32
+    /// at a time, none after a signal's handler ran.
+    pub(crate) fn wait(&self, work: bool, tokens: &mut Vec<Token>) -> io::Result<()> {
+        tokens.clear();
         let mut events = [EpollEvent::default(); 32];
-        match self.0.wait(-1, &mut events) {
-            Ok(count) => Ok(events[..count]
-                .iter()
-                .filter_map(|e| Token::unpack(e.data()))
-                .collect()),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Vec::new()),
+        match self.0.wait(if work { 0 } else { -1 }, &mut events) {
+            Ok(count) => {
+                let happened = events[..count].iter();
+                tokens.extend(happened.filter_map(|e| Token::unpack(e.data())));
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
             Err(e) => Err(e),
         }
     }
@@ -129,6 +136,7 @@ mod tests {
             Token::Control,
             Token::Client(7),
             Token::Flush,
+            Token::Order { device: 18 },
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

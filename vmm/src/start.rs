@@ -60,6 +60,7 @@ fn host<T>(step: &'static str, result: io::Result<T>) -> Result<T, StartError> {
 #[must_use]
 pub fn run(folder: &Path) -> i32 {
     confine::close_inherited();
+    confine::one_heap();
     let folder = match fs::canonicalize(folder) {
         Ok(folder) => folder,
         Err(e) => {
@@ -135,7 +136,7 @@ struct Ready {
     logs: [Log; 2],
     timers: [TimerFd; 2],
     signals: StopRequests,
-    filters: [seccompiler::BpfProgram; 2],
+    filters: [seccompiler::BpfProgram; 3],
     _lock: File,
 }
 
@@ -186,6 +187,7 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
     )?;
     let filters = [
         seccomp::filter(Kind::Vcpu)?,
+        seccomp::filter(Kind::Disk)?,
         seccomp::filter(Kind::EventLoop)?,
     ];
     let folder = folder.to_owned();
@@ -260,10 +262,17 @@ impl Ready {
     }
 
     fn run(self, status: StatusFile) -> i32 {
-        let [vcpu_filter, loop_filter] = self.filters;
+        let [vcpu_filter, disk_filter, loop_filter] = self.filters;
         let machine = self.machine;
         let bus = Arc::new(machine.bus);
-        let start = Arc::new(Barrier::new(machine.vcpus.len() + 1));
+        let start = Arc::new(Barrier::new(machine.vcpus.len() + machine.disks.len() + 1));
+        for disk in machine.disks {
+            let started = disk.spawn(bus.clone(), disk_filter.clone(), start.clone());
+            if let Err(e) = started {
+                return failed(&status, format!("a disk's thread cannot be started: {e}"));
+            }
+        }
+        drop(disk_filter);
         for (number, vcpu) in machine.vcpus.into_iter().enumerate() {
             let number = u8::try_from(number).expect("at most 32");
             if let Err(e) = vcpu::spawn(
@@ -282,6 +291,8 @@ impl Ready {
         let event_loop = EventLoop {
             poll: machine.poll,
             bus,
+            engines: machine.engines,
+            unfinished: 0,
             console: machine.console,
             agent: machine.agent,
             vsock: machine.vsock,

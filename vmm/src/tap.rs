@@ -6,22 +6,20 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
 use racklet_linux::tap::{self, Offloads, TapError};
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::devices::net::Tap;
 
 /// A tap that this process alone reads and writes. Reading and writing do not block.
 pub(crate) struct HostTap {
     file: File,
-    again: EventFd,
 }
 
 impl HostTap {
-    /// Attaches to the tap `name`; `again` is written when the device has more to do than one batch.
-    pub(crate) fn attach(name: &str, again: EventFd) -> Result<HostTap, TapError> {
+    /// Attaches to the tap `name`.
+    pub(crate) fn attach(name: &str) -> Result<HostTap, TapError> {
         let file = tap::attach(name)?;
         tap::use_v1_headers(&file)?;
-        Ok(HostTap { file, again })
+        Ok(HostTap { file })
     }
 }
 
@@ -42,10 +40,5 @@ impl Tap for HostTap {
 
     fn set_offloads(&mut self, offloads: Offloads) -> io::Result<()> {
         tap::set_offloads(&self.file, offloads)
-    }
-
-    fn again(&mut self) {
-        // Fails only when 2^64 - 2 wake-ups wait.
-        let _ = self.again.write(1);
     }
 }

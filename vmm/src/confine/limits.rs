@@ -26,3 +26,16 @@ pub(crate) fn limit(file_bytes: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// All threads share one heap. glibc gives each thread its own, and then looks into files, which no thread may open after the start:
+/// for the number of processors in `/sys` at the ninth heap (`arena_get2`), and for `/proc/sys/vm/overcommit_memory` when any but the
+/// first becomes smaller (`shrink_heap`). Threads here hardly allocate, and one heap takes less memory. musl has a single one.
+///
+/// To be called before there is a second thread.
+pub fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes two numbers and changes a setting that only the allocator reads, under its own lock.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}

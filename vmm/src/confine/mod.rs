@@ -15,3 +15,4 @@ pub mod seccomp;
 
 pub(crate) use jail::{JailError, close_inherited, enter, join_cgroup, silence};
 pub(crate) use limits::limit;
+pub use limits::one_heap;

@@ -39,7 +39,7 @@ const NO_EXEC: &[Test] = &[Test::Masked {
     value: 0,
 }];
 
-/// What both kinds need: memory, locks, time, and the way out.
+/// What all kinds need: memory, locks, time, and the way out.
 const SHARED: &[Allow] = &[
     any(libc::SYS_brk),                // the allocator
     any(libc::SYS_munmap),             // the allocator
@@ -48,7 +48,7 @@ const SHARED: &[Allow] = &[
     when(libc::SYS_mmap, NO_EXEC),     // the allocator; never code
     when(libc::SYS_mprotect, NO_EXEC), // glibc's allocator grows a thread's heap with it; never code
     any(libc::SYS_futex),              // locks, condition variables, parked threads
-    any(libc::SYS_write),              // event descriptors; logs and sockets on the event loop
+    any(libc::SYS_write), // event descriptors; logs, taps and sockets on the event loop
     any(libc::SYS_clock_gettime), // time, where the vDSO has no fast clock (nested virtual machines)
     any(libc::SYS_rt_sigreturn),  // the way back from a signal handler
     any(libc::SYS_restart_syscall), // the kernel restarts an interrupted wait
@@ -67,11 +67,15 @@ const VCPU: &[Allow] = &[
     ),
 ];
 
+const DISK: &[Allow] = &[
+    any(libc::SYS_read),      // waiting: its event descriptor
+    any(libc::SYS_preadv),    // its file, straight into guest memory
+    any(libc::SYS_pwritev),   // its file, straight out of it
+    any(libc::SYS_fdatasync), // a guest's flush
+];
+
 const EVENT_LOOP: &[Allow] = &[
     any(libc::SYS_read),        // tap, sockets, signals
-    any(libc::SYS_preadv),      // disks, straight into guest memory
-    any(libc::SYS_pwritev),     // disks, straight out of it
-    any(libc::SYS_fdatasync),   // a guest's flush
     any(libc::SYS_getrandom),   // the entropy device, and hash seeds
     any(libc::SYS_epoll_pwait), // waiting (musl, and glibc's epoll_wait on arm64)
     #[cfg(target_arch = "x86_64")]
@@ -113,9 +117,11 @@ const EVENT_LOOP: &[Allow] = &[
     any(libc::SYS_open), // the same in musl
     #[cfg(target_arch = "x86_64")]
     any(libc::SYS_rename), // a full log, a new status
+    #[cfg(not(target_arch = "x86_64"))]
     any(libc::SYS_renameat), // the same elsewhere
     #[cfg(target_arch = "x86_64")]
     any(libc::SYS_unlink), // a left-over of an interrupted status
+    #[cfg(not(target_arch = "x86_64"))]
     any(libc::SYS_unlinkat), // the same elsewhere
     any(libc::SYS_fcntl),  // std checks and sets flags of what it opens
     any(libc::SYS_sigaltstack), // std takes down its guard handler at the end
@@ -127,13 +133,16 @@ const EVENT_LOOP: &[Allow] = &[
 pub enum Kind {
     /// Runs a vCPU and serves its register accesses.
     Vcpu,
-    /// Serves queues, sockets and files.
+    /// Serves one disk.
+    Disk,
+    /// Serves the other devices, sockets and logs.
     EventLoop,
 }
 
 pub(super) fn rules(kind: Kind) -> impl Iterator<Item = &'static Allow> {
     let own = match kind {
         Kind::Vcpu => VCPU,
+        Kind::Disk => DISK,
         Kind::EventLoop => EVENT_LOOP,
     };
     SHARED.iter().chain(own)

@@ -19,15 +19,16 @@ use crate::agent::Agent;
 use crate::arch;
 use crate::bus::Bus;
 use crate::devices::block::Block;
-use crate::devices::net::{MORE, Net, TAP_READY};
+use crate::devices::net::{Net, TAP_READY};
 use crate::devices::rng::{self, Rng};
 use crate::devices::serial::Console;
 use crate::devices::vsock::Vsock;
 use crate::dial::HostDialer;
+use crate::disk::Disk;
 use crate::memory::{self, Memory, Segment};
 use crate::poll::{Poll, Token};
 use crate::tap::HostTap;
-use crate::virtio::{Device, QUEUE_NOTIFY, Transport};
+use crate::virtio::{Device, Engine, QUEUE_NOTIFY, Window, connect};
 
 /// Most bytes of one initramfs archive. Its length must fit into a segment's 32 bits; a guest's memory is the tighter bound.
 const MAX_ARCHIVE: u64 = 1 << 30;
@@ -95,6 +96,10 @@ pub(crate) struct Machine {
     pub(crate) agent: Agent,
     pub(crate) vsock: u16,
     pub(crate) poll: Poll,
+    /// The devices of the event loop, by number; none where a disk is.
+    pub(crate) engines: Vec<Option<Engine>>,
+    /// Each for a thread of its own.
+    pub(crate) disks: Vec<Disk>,
     /// Queue events: KVM writes to them, epoll watches them while they are open.
     pub(crate) notifications: Vec<EventFd>,
 }
@@ -125,6 +130,8 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         memory,
         poll,
         agent: Agent::default(),
+        engines: Vec::new(),
+        disks: Vec::new(),
         notifications: Vec::new(),
     };
     let wake = opening.event("watch the console", Token::Console)?;
@@ -135,10 +142,10 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         opening.vm.register_irqfd(&line, arch::CONSOLE_IRQ),
     )?;
     let parts = arch::Parts::new(console.clone(), line);
-    let devices = plan.devices.iter().map(|place| opening.device(place));
-    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    let windows = plan.devices.iter().map(|place| opening.device(place));
+    let windows = windows.collect::<Result<Vec<_>, _>>()?;
 
-    let count = u32::try_from(devices.len()).expect("at most 14");
+    let count = u32::try_from(windows.len()).expect("at most 14");
     let entry = load(config, &opening.memory, count)?;
     let cpus = kvm(
         "what the processors show",
@@ -151,11 +158,13 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
     Ok(Machine {
         vm: opening.vm,
         vcpus,
-        bus: Bus::new(parts, devices, over),
+        bus: Bus::new(parts, windows, over),
         console,
         agent: opening.agent,
         vsock: plan.sockets,
         poll: opening.poll,
+        engines: opening.engines,
+        disks: opening.disks,
         notifications: opening.notifications,
     })
 }
@@ -166,6 +175,8 @@ struct Opening {
     memory: Memory,
     poll: Poll,
     agent: Agent,
+    engines: Vec<Option<Engine>>,
+    disks: Vec<Disk>,
     notifications: Vec<EventFd>,
 }
 
@@ -177,14 +188,14 @@ impl Opening {
         Ok(event)
     }
 
-    /// Opens a device and connects its registers' line and its queues' events.
-    fn device(&mut self, place: &Place<'_>) -> Result<Transport, OpenError> {
+    /// Opens a device, connects its registers' line and its queues' events, and puts it to the thread that serves it.
+    fn device(&mut self, place: &Place<'_>) -> Result<Window, OpenError> {
         let number = place.number;
-        let device: Box<dyn Device> = match place.what {
-            What::Disk(disk) => Box::new(open_disk(disk)?),
+        match place.what {
+            What::Disk(disk) => self.disk(place, disk),
             What::Card(network) => {
                 let tap = self.tap(number, network)?;
-                Box::new(Net::new(tap, network.mac, network.mtu))
+                self.served_by_the_loop(place, Box::new(Net::new(tap, network.mac, network.mtu)))
             }
             What::Sockets(cid) => {
                 let dialer = HostDialer {
@@ -192,35 +203,75 @@ impl Opening {
                     poll: self.poll.clone(),
                     device: number,
                 };
-                Box::new(Vsock::new(dialer, cid))
+                self.served_by_the_loop(place, Box::new(Vsock::new(dialer, cid)))
             }
-            What::Entropy => Box::new(Rng),
-        };
-        let interrupt = event()?;
-        kvm(
-            "an interrupt line",
-            self.vm.register_irqfd(&interrupt, place.line),
-        )?;
+            What::Entropy => self.served_by_the_loop(place, Box::new(Rng)),
+        }
+    }
+
+    fn served_by_the_loop(
+        &mut self,
+        place: &Place<'_>,
+        device: Box<dyn Device>,
+    ) -> Result<Window, OpenError> {
+        let number = place.number;
         for queue in 0..u32::try_from(device.queue_sizes().len()).expect("at most 3") {
             let token = Token::Queue {
                 device: number,
                 queue,
             };
             let notification = self.event("watch a queue", token)?;
-            let register = IoEventAddress::Mmio(place.registers + QUEUE_NOTIFY);
-            kvm(
-                "a queue's event",
-                self.vm.register_ioevent(&notification, &register, queue),
-            )?;
+            self.notified(place, queue, &notification)?;
             self.notifications.push(notification);
         }
-        Ok(Transport::new(device, self.memory.clone(), interrupt))
+        let wake = self.event("watch for orders", Token::Order { device: number })?;
+        let interrupt = self.interrupt(place)?;
+        let (window, engine) = connect(device, self.memory.clone(), interrupt, wake);
+        self.engines.push(Some(engine));
+        Ok(window)
+    }
+
+    /// A disk's thread waits for one event only: its queue's notification and an order are both written to it.
+    fn disk(&mut self, place: &Place<'_>, disk: &VmDisk) -> Result<Window, OpenError> {
+        let device = Box::new(open_disk(disk)?);
+        let wake = host(
+            "make a disk's event descriptor",
+            EventFd::new(libc::EFD_CLOEXEC),
+        )?;
+        self.notified(place, 0, &wake)?;
+        let heard = host("share a disk's event descriptor", wake.try_clone())?;
+        let interrupt = self.interrupt(place)?;
+        let (window, engine) = connect(device, self.memory.clone(), interrupt, wake);
+        self.engines.push(None);
+        self.disks.push(Disk {
+            number: place.number,
+            engine,
+            wake: heard,
+        });
+        Ok(window)
+    }
+
+    /// The guest's writes to the device's notification register, for this queue, become `event`.
+    fn notified(&self, place: &Place<'_>, queue: u32, event: &EventFd) -> Result<(), OpenError> {
+        let register = IoEventAddress::Mmio(place.registers + QUEUE_NOTIFY);
+        kvm(
+            "a queue's event",
+            self.vm.register_ioevent(event, &register, queue),
+        )
+    }
+
+    fn interrupt(&self, place: &Place<'_>) -> Result<EventFd, OpenError> {
+        let interrupt = event()?;
+        kvm(
+            "an interrupt line",
+            self.vm.register_irqfd(&interrupt, place.line),
+        )?;
+        Ok(interrupt)
     }
 
     fn tap(&self, device: u16, network: &VmNetwork) -> Result<HostTap, OpenError> {
         let host_event = |token| Token::Host { device, token };
-        let again = self.event("watch a tap", host_event(MORE))?;
-        let tap = HostTap::attach(&network.tap, again).map_err(|source| OpenError::Tap {
+        let tap = HostTap::attach(&network.tap).map_err(|source| OpenError::Tap {
             name: network.tap.clone(),
             source,
         })?;
@@ -249,7 +300,7 @@ fn give_memory(vm: &VmFd, memory: &Memory) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn open_disk(disk: &VmDisk) -> Result<Block, OpenError> {
+fn open_disk(disk: &VmDisk) -> Result<Block<File>, OpenError> {
     let wrong = |source| OpenError::Open {
         what: "disk",
         path: disk.path.clone(),
@@ -344,7 +395,7 @@ fn load(config: &VmConfig, memory: &Memory, devices: u32) -> Result<u64, OpenErr
             address: GuestAddress(first + offset),
             len: u32::try_from(*length).expect("at most MAX_ARCHIVE"),
         };
-        memory::read_file(memory, &[segment], file.as_fd(), 0).map_err(|source| {
+        memory::read_file(memory, [segment], file.as_fd(), 0).map_err(|source| {
             OpenError::Initramfs {
                 path: (*path).clone(),
                 source,

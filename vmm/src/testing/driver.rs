@@ -63,6 +63,10 @@ impl Driver {
         }
     }
 
+    pub(crate) fn size(&self) -> u16 {
+        self.size
+    }
+
     /// Where the rings are: descriptors, available, used.
     pub(crate) fn rings(&self) -> [u64; 3] {
         [self.base, self.base + 0x1000, self.base + 0x2000]

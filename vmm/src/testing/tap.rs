@@ -15,7 +15,6 @@ pub(crate) struct Wire {
     pub(crate) incoming: VecDeque<Vec<u8>>,
     pub(crate) sent: Vec<Vec<u8>>,
     pub(crate) offloads: Option<Offloads>,
-    pub(crate) again: usize,
 }
 
 /// A tap whose other side is the test.
@@ -41,8 +40,5 @@ impl Tap for TestTap {
     fn set_offloads(&mut self, offloads: Offloads) -> io::Result<()> {
         self.0.lock().unwrap().offloads = Some(offloads);
         Ok(())
-    }
-    fn again(&mut self) {
-        self.0.lock().unwrap().again += 1;
     }
 }

@@ -4,12 +4,14 @@
 //! Everything a guest can write is judged here, once: a device gets a [`Chain`] whose segments lie in guest memory, are
 //! bounded in number and length and come in the right order. Devices hold no queue addresses and follow no pointers.
 
+mod budget;
 mod chain;
 mod mmio;
 mod queue;
 
-pub use chain::Chain;
-pub use mmio::{MMIO_SIZE, QUEUE_NOTIFY, Transport};
+pub use budget::{Budget, Turn};
+pub use chain::{Chain, Parts};
+pub use mmio::{Engine, MMIO_SIZE, Order, QUEUE_NOTIFY, Window, connect};
 pub use queue::Queue;
 
 use crate::memory::Memory;
@@ -37,9 +39,6 @@ pub enum Fault {
     /// A descriptor for the device to read behind one for it to write (virtio 1.2, 2.7.4.2).
     #[error("a readable descriptor follows a writable one")]
     Direction,
-    /// The chain describes more bytes than any request may have.
-    #[error("a chain describes more than {} bytes", chain::MAX_BYTES)]
-    TooManyBytes,
     /// An indirect table inside an indirect table, or chained to something (virtio 1.2, 2.7.5.3.1).
     #[error("an indirect descriptor is nested or chained")]
     Nested,
@@ -59,12 +58,12 @@ pub enum Fault {
 
 /// A virtio device: a state machine over guest memory and queues.
 ///
-/// `notify` and `host_event` run on the event loop, the rest also on vCPU threads (under the transport's lock).
+/// All of it runs on one thread, the device's own or the event loop. A turn ends when its [`Budget`] is spent.
 pub trait Device: Send {
     /// Device type (virtio 1.2, 5).
     fn id(&self) -> u32;
 
-    /// Features the device offers beside those of the transport.
+    /// Features the device offers beside those of the transport. They never change.
     fn features(&self) -> u64 {
         0
     }
@@ -83,8 +82,16 @@ pub trait Device: Send {
     /// The driver has reset the device: forget everything that came from it.
     fn reset(&mut self) {}
 
+    /// The driver has switched this queue off: what was taken from it and not given back is the driver's again.
+    fn queue_off(&mut self, _queue: usize) {}
+
     /// The driver has made buffers available on this queue.
-    fn notify(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<(), Fault>;
+    fn notify(
+        &mut self,
+        queue: usize,
+        queues: &mut [Queue],
+        memory: &Memory,
+    ) -> Result<Turn, Fault>;
 
     /// Something happened on the host side; `token` is the device's own.
     fn host_event(
@@ -92,7 +99,10 @@ pub trait Device: Send {
         _token: u32,
         _queues: &mut [Queue],
         _memory: &Memory,
-    ) -> Result<(), Fault> {
-        Ok(())
+    ) -> Result<Turn, Fault> {
+        Ok(Turn::Done)
     }
+
+    /// Looks at everything: the last turn's budget was spent, or the driver has just started the device.
+    fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault>;
 }

@@ -6,68 +6,40 @@ use std::sync::atomic::{Ordering, fence};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-use super::{Chain, Fault};
-use crate::memory::Memory;
+use super::{Budget, Chain, Fault};
+use crate::memory::{Memory, Segment};
 
-/// Configuration and progress of one queue.
-#[derive(Debug, Clone)]
-pub struct Queue {
-    /// This queue's number, for messages.
+/// What a driver says of a queue before it switches it on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup {
+    /// The queue's number, for messages.
     number: u16,
     max: u16,
     pub(super) size: u16,
-    pub(super) ready: bool,
     pub(super) descriptors: u64,
     pub(super) available: u64,
     pub(super) used: u64,
-    event_index: bool,
-    next_available: Wrapping<u16>,
-    next_used: Wrapping<u16>,
-    /// `next_used` when the driver was last considered for an interrupt.
-    signalled: Wrapping<u16>,
-    signalled_valid: bool,
 }
 
-impl Queue {
-    /// A queue that the driver has not touched.
-    #[must_use]
-    pub fn new(number: u16, max: u16) -> Queue {
-        Queue {
+impl Setup {
+    /// Of a queue that the driver has not touched, which can have up to `max` entries.
+    pub(super) fn new(number: u16, max: u16) -> Setup {
+        Setup {
             number,
             max,
             size: max,
-            ready: false,
             descriptors: 0,
             available: 0,
             used: 0,
-            event_index: false,
-            next_available: Wrapping(0),
-            next_used: Wrapping(0),
-            signalled: Wrapping(0),
-            signalled_valid: false,
         }
-    }
-
-    /// A queue as a driver has set it up.
-    #[cfg(test)]
-    pub(crate) fn enabled(memory: &Memory, size: u16, rings: [u64; 3]) -> Queue {
-        let mut queue = Queue::new(0, 128);
-        queue.size = size;
-        [queue.descriptors, queue.available, queue.used] = rings;
-        queue.enable(memory).expect("the rings are in memory");
-        queue
-    }
-
-    pub(super) fn reset(&mut self) {
-        *self = Queue::new(self.number, self.max);
     }
 
     pub(super) fn max(&self) -> u16 {
         self.max
     }
 
-    /// Judges what the driver has set up. Called when it switches the queue on.
-    pub(super) fn enable(&mut self, memory: &Memory) -> Result<(), Fault> {
+    /// The queue, if it can be: a power of two of entries, at most what was offered, and rings that lie in memory.
+    pub(super) fn queue(&self, memory: &Memory, event_index: bool) -> Result<Queue, Fault> {
         let size = u64::from(self.size);
         let good = self.size.is_power_of_two() && self.size <= self.max;
         let placed = [
@@ -80,20 +52,77 @@ impl Queue {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
             address % align == 0 && memory.get_slice(GuestAddress(address), len).is_ok()
         });
-        if good && placed {
-            self.ready = true;
-            Ok(())
-        } else {
-            Err(Fault::Setup(self.number))
+        if !(good && placed) {
+            return Err(Fault::Setup(self.number));
+        }
+        Ok(Queue {
+            ready: true,
+            size: self.size,
+            descriptors: self.descriptors,
+            available: self.available,
+            used: self.used,
+            event_index,
+            ..Queue::off()
+        })
+    }
+}
+
+/// A queue and its progress.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    ready: bool,
+    size: u16,
+    descriptors: u64,
+    available: u64,
+    used: u64,
+    event_index: bool,
+    next_available: Wrapping<u16>,
+    next_used: Wrapping<u16>,
+    /// `next_used` when the driver was last considered for an interrupt.
+    signalled: Wrapping<u16>,
+    signalled_valid: bool,
+    /// Lists of segments of requests that were given back, for those to come: at most [`SPARE`].
+    spare: Vec<Vec<Segment>>,
+}
+
+/// A device holds one request at a time, and a card as many buffers as a frame needs.
+const SPARE: usize = 64;
+
+impl Queue {
+    /// A queue that is not switched on: it gives and takes nothing.
+    #[must_use]
+    pub fn off() -> Queue {
+        Queue {
+            ready: false,
+            size: 0,
+            descriptors: 0,
+            available: 0,
+            used: 0,
+            event_index: false,
+            next_available: Wrapping(0),
+            next_used: Wrapping(0),
+            signalled: Wrapping(0),
+            signalled_valid: false,
+            spare: Vec::new(),
         }
     }
 
-    pub(super) fn set_event_index(&mut self, on: bool) {
-        self.event_index = on;
+    /// A queue as a driver has set it up.
+    #[cfg(test)]
+    pub(crate) fn enabled(memory: &Memory, size: u16, rings: [u64; 3]) -> Queue {
+        let [descriptors, available, used] = rings;
+        let setup = Setup {
+            size,
+            descriptors,
+            available,
+            used,
+            ..Setup::new(0, 128)
+        };
+        setup.queue(memory, false).expect("the rings are in memory")
     }
 
-    /// The next request; `None` when there is none (the driver will then notify), or the queue is off.
-    pub fn pop(&mut self, memory: &Memory) -> Result<Option<Chain>, Fault> {
+    /// The next request; `None` when there is none (the driver will then notify), when the budget is spent, or the queue is off.
+    pub fn pop(&mut self, memory: &Memory, budget: &mut Budget) -> Result<Option<Chain>, Fault> {
         if !self.ready {
             return Ok(None);
         }
@@ -113,9 +142,13 @@ impl Queue {
                 return Ok(None);
             }
         }
+        if !budget.request() {
+            return Ok(None);
+        }
         let slot = self.available + 4 + 2 * u64::from(self.next_available.0 & (self.size - 1));
         let head = self.load(memory, slot, Ordering::Relaxed)?;
-        let chain = Chain::walk(memory, self.descriptors, self.size, head)?;
+        let segments = self.spare.pop().unwrap_or_default();
+        let chain = Chain::walk_into(segments, memory, self.descriptors, self.size, head)?;
         self.next_available += 1;
         Ok(Some(chain))
     }
@@ -131,13 +164,20 @@ impl Queue {
     }
 
     /// Gives a request back, with `len` bytes written into it.
-    pub fn push(&mut self, memory: &Memory, chain: &Chain, len: u32) -> Result<(), Fault> {
-        self.add_used(memory, chain.head(), len)?;
+    pub fn push(&mut self, memory: &Memory, chain: Chain, len: u32) -> Result<(), Fault> {
+        self.add_used(memory, chain, len)?;
         self.publish(memory)
     }
 
     /// As [`Queue::push`], but the driver sees nothing before [`Queue::publish`].
-    pub fn add_used(&mut self, memory: &Memory, head: u16, len: u32) -> Result<(), Fault> {
+    pub fn add_used(&mut self, memory: &Memory, chain: Chain, len: u32) -> Result<(), Fault> {
+        let head = chain.head();
+        if self.spare.len() < SPARE {
+            self.spare.push(chain.into_segments());
+        }
+        if !self.ready {
+            return Ok(()); // switched off since it was taken: its rings are the driver's again
+        }
         let address = self.used + 4 + 8 * u64::from(self.next_used.0 & (self.size - 1));
         let mut entry = [0; 8];
         entry[..4].copy_from_slice(&u32::from(head).to_le_bytes());
@@ -151,6 +191,9 @@ impl Queue {
 
     /// Shows the driver what was added.
     pub fn publish(&mut self, memory: &Memory) -> Result<(), Fault> {
+        if !self.ready {
+            return Ok(());
+        }
         self.store(memory, self.used + 2, self.next_used.0, Ordering::Release)
     }
 
@@ -201,6 +244,11 @@ impl Queue {
 mod tests {
     use super::*;
     use crate::testing::{Driver, test_memory};
+    use crate::virtio::Turn;
+
+    fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Chain>, Fault> {
+        queue.pop(memory, &mut Budget::new(1, 1))
+    }
 
     #[test]
     fn requests_come_and_go_past_the_wrap_of_the_indices() {
@@ -209,10 +257,11 @@ mod tests {
         let mut queue = driver.queue(&memory);
         for round in 0..70_000u32 {
             driver.offer(&memory, &[(0x8000, 4, false)]);
-            let chain = queue.pop(&memory).unwrap().unwrap();
-            queue.push(&memory, &chain, round).unwrap();
-            assert_eq!(driver.collect(&memory), Some((chain.head(), round)));
-            assert_eq!(queue.pop(&memory).unwrap(), None);
+            let chain = pop(&mut queue, &memory).unwrap().unwrap();
+            let head = chain.head();
+            queue.push(&memory, chain, round).unwrap();
+            assert_eq!(driver.collect(&memory), Some((head, round)));
+            assert_eq!(pop(&mut queue, &memory).unwrap(), None);
         }
     }
 
@@ -222,16 +271,24 @@ mod tests {
         let driver = Driver::new(&memory, 8);
         let mut queue = driver.queue(&memory);
         driver.set_available_index(&memory, 9);
-        assert_eq!(queue.pop(&memory), Err(Fault::Runaway(9)));
+        assert_eq!(pop(&mut queue, &memory), Err(Fault::Runaway(9)));
         driver.set_available_index(&memory, u16::MAX);
-        assert_eq!(queue.pop(&memory), Err(Fault::Runaway(u16::MAX)));
+        assert_eq!(pop(&mut queue, &memory), Err(Fault::Runaway(u16::MAX)));
     }
 
     #[test]
     fn a_queue_with_impossible_places_is_not_enabled() {
         let memory = test_memory();
-        let good = Driver::new(&memory, 8).queue(&memory);
-        let cases: &[fn(&mut Queue)] = &[
+        let [descriptors, available, used] = Driver::new(&memory, 8).rings();
+        let good = Setup {
+            size: 8,
+            descriptors,
+            available,
+            used,
+            ..Setup::new(0, 128)
+        };
+        assert!(good.queue(&memory, true).is_ok());
+        let cases: &[fn(&mut Setup)] = &[
             |q| q.size = 0,
             |q| q.size = 3,
             |q| q.size = 256,
@@ -243,12 +300,37 @@ mod tests {
             |q| q.used = 0x10_0000,
         ];
         for (i, spoil) in cases.iter().enumerate() {
-            let mut queue = good.clone();
-            queue.ready = false;
-            spoil(&mut queue);
-            assert_eq!(queue.enable(&memory), Err(Fault::Setup(0)), "case {i}");
-            assert_eq!(queue.pop(&memory), Ok(None), "an off queue gives nothing");
+            let mut setup = good;
+            spoil(&mut setup);
+            let fault = setup.queue(&memory, true).err();
+            assert_eq!(fault, Some(Fault::Setup(0)), "case {i}");
         }
+        let mut off = Queue::off();
+        assert_eq!(
+            pop(&mut off, &memory),
+            Ok(None),
+            "an off queue gives nothing"
+        );
+    }
+
+    #[test]
+    fn no_more_is_taken_than_the_budget_allows() {
+        let memory = test_memory();
+        let mut driver = Driver::new(&memory, 8);
+        let mut queue = driver.queue(&memory);
+        for _ in 0..3 {
+            driver.offer(&memory, &[(0x8000, 4, false)]);
+        }
+        let mut budget = Budget::new(2, 100);
+        let mut taken = 0;
+        while queue.pop(&memory, &mut budget).unwrap().is_some() {
+            taken += 1;
+        }
+        assert_eq!((taken, budget.turn()), (2, Turn::More));
+        let mut budget = Budget::new(2, 100);
+        assert!(queue.pop(&memory, &mut budget).unwrap().is_some());
+        assert!(queue.pop(&memory, &mut budget).unwrap().is_none());
+        assert_eq!(budget.turn(), Turn::Done, "there is nothing left");
     }
 
     #[test]
@@ -257,15 +339,15 @@ mod tests {
         for event_index in [false, true] {
             let mut driver = Driver::new(&memory, 8);
             let mut queue = driver.queue(&memory);
-            queue.set_event_index(event_index);
+            queue.event_index = event_index;
             assert!(
                 !queue.needs_interrupt(&memory).unwrap(),
                 "nothing was given back"
             );
             let serve = |driver: &mut Driver, queue: &mut Queue| {
                 driver.offer(&memory, &[(0x8000, 4, false)]);
-                let chain = queue.pop(&memory).unwrap().unwrap();
-                queue.push(&memory, &chain, 0).unwrap();
+                let chain = pop(queue, &memory).unwrap().unwrap();
+                queue.push(&memory, chain, 0).unwrap();
                 queue.needs_interrupt(&memory).unwrap()
             };
             assert!(serve(&mut driver, &mut queue));

@@ -1,12 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc;
+use std::thread;
 
+use racklet_api::vmm::Mac;
 use racklet_linux::signal::StopRequests;
 use racklet_linux::tap::{self, Offloads};
 
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::EventFd;
+
 use super::*;
-use crate::devices::rng;
-use crate::dial;
+use crate::devices::block::Block;
+use crate::devices::net::{Net, Tap};
+use crate::devices::rng::{self, Rng};
+use crate::devices::vsock::{Dialer, Header, Stream, Vsock};
+use crate::dial::{self, UnixEnd};
+use crate::memory::Memory;
+use crate::testing::{Alone, Driver, alone, start, test_memory};
+use crate::virtio::{Device, Turn, Window, connect};
 
 /// Runs `act` in a child under the filter; gives its exit status or the signal that ended it, negated.
 fn under(kind: Kind, act: impl FnOnce()) -> i32 {
@@ -74,7 +89,7 @@ const TUN: u64 = racklet_linux::tap::TUNSETOFFLOAD as u64;
 #[test]
 fn everything_else_kills() {
     let killed = -libc::SIGSYS;
-    for kind in [Kind::Vcpu, Kind::EventLoop] {
+    for kind in [Kind::Vcpu, Kind::Disk, Kind::EventLoop] {
         assert_eq!(under(kind, || call(libc::SYS_execve, 0, 0, 0)), killed);
         assert_eq!(under(kind, || call(libc::SYS_clone, 0, 0, 0)), killed);
         assert_eq!(under(kind, || call(libc::SYS_kill, 0, 0, 0)), killed);
@@ -109,8 +124,169 @@ fn everything_else_kills() {
         under(Kind::Vcpu, || call(libc::SYS_ioctl, 1000, TUN, 0)),
         killed
     );
+    for kind in [Kind::Disk, Kind::EventLoop] {
+        assert_eq!(
+            under(kind, || call(libc::SYS_ioctl, 1000, 0xae80, 0)),
+            killed
+        );
+    }
     assert_eq!(
-        under(Kind::EventLoop, || call(libc::SYS_ioctl, 1000, 0xae80, 0)),
+        under(Kind::Disk, || call(libc::SYS_close, 1000, 0, 0)),
         killed
     );
+    assert_eq!(
+        under(Kind::EventLoop, || call(libc::SYS_fdatasync, 1000, 0, 0)),
+        killed,
+        "it waits for no disk"
+    );
+}
+
+#[test]
+fn the_lists_are_as_short_as_they_are_said_to_be() {
+    let calls = |kind| rules::rules(kind).map(|a| a.call).collect::<BTreeSet<_>>();
+    for (kind, most) in [(Kind::Vcpu, 16), (Kind::Disk, 18), (Kind::EventLoop, 35)] {
+        let calls = calls(kind);
+        assert!(calls.len() <= most, "{kind:?}: {}", calls.len());
+    }
+}
+
+fn park() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// A tap whose descriptor is a socket: what is asked of it fails, and is asked of the kernel.
+struct SocketTap(File);
+
+impl Tap for SocketTap {
+    fn read(&mut self, frame: &mut [u8]) -> io::Result<usize> {
+        self.0.read(frame)
+    }
+
+    fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut self.0, frame)
+    }
+
+    fn set_offloads(&mut self, offloads: Offloads) -> io::Result<()> {
+        tap::set_offloads(&self.0, offloads)
+    }
+}
+
+/// Connects every port to one listener.
+struct OneHost(std::path::PathBuf);
+
+impl Dialer for OneHost {
+    fn dial(&mut self, _port: u32, _token: u32) -> io::Result<Box<dyn Stream>> {
+        let stream = dial::connect_to(self.0.to_str().expect("a plain path"))?;
+        Ok(Box::new(UnixEnd(stream)))
+    }
+}
+
+/// The device on a thread of its own under `kind`; gives its registers and what wakes it.
+fn device(kind: Kind, device: Box<dyn Device>, memory: &Memory) -> (Window, EventFd) {
+    let interrupt = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+    let wake = EventFd::new(0).unwrap();
+    let (window, mut engine) =
+        connect(device, memory.clone(), interrupt, wake.try_clone().unwrap());
+    let filter = filter(kind).unwrap();
+    let heard = wake.try_clone().unwrap();
+    thread::spawn(move || {
+        apply(&filter).unwrap();
+        loop {
+            heard.read().unwrap();
+            let _ = engine.receive();
+            while engine.more() == Turn::More {}
+        }
+    });
+    (window, wake)
+}
+
+#[test]
+fn every_device_is_started_and_reset_under_the_filter_of_a_vcpu_with_its_host_ends_open() {
+    let Alone::Here = alone(concat!(
+        module_path!(),
+        "::every_device_is_started_and_reset_under_the_filter_of_a_vcpu_with_its_host_ends_open"
+    )) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(4096).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let tap = SocketTap(File::from(std::os::fd::OwnedFd::from(ours)));
+    let memory = test_memory();
+    let devices = [
+        device(
+            Kind::EventLoop,
+            Box::new(Vsock::new(OneHost(path), 3)),
+            &memory,
+        ),
+        device(
+            Kind::Disk,
+            Box::new(Block::new(file, 4096, false, "d")),
+            &memory,
+        ),
+        device(
+            Kind::EventLoop,
+            Box::new(Net::new(tap, Mac([2, 0, 0, 0, 0, 1]), 1500)),
+            &memory,
+        ),
+        device(Kind::EventLoop, Box::new(Rng), &memory),
+    ];
+    // A request to connect (operation 1) from port 7 of the guest with CID 3 to port 5000, as a stream (1).
+    let request = Header {
+        source_cid: 3,
+        target_cid: 2,
+        source_port: 7,
+        target_port: 5000,
+        kind: 1,
+        operation: 1,
+        ..Header::default()
+    };
+    memory
+        .write_slice(&request.bytes(), GuestAddress(0xf000))
+        .unwrap();
+    let filter = filter(Kind::Vcpu).unwrap();
+    let (finished, end) = mpsc::channel();
+    thread::spawn(move || {
+        apply(&filter).unwrap();
+        for _ in 0..2 {
+            for (window, wake) in &devices {
+                let mut drivers = [0x1000, 0x5000].map(|at| Driver::at(&memory, 8, at));
+                drivers[1].offer(&memory, &[(0xf000, 44, false)]);
+                let set = |offset, value: u32| window.write(offset, &value.to_le_bytes());
+                let [receive, transmit] = &drivers;
+                start(0, &[receive, transmit], set);
+                wake.write(1).unwrap();
+                let mut status = [0; 4];
+                window.read(0x70, &mut status);
+                assert_eq!(status, [15, 0, 0, 0], "the driver is ready");
+                let used = || memory.read_obj::<u16>(GuestAddress(0x7002)).unwrap();
+                // The first is the sockets' device: its connection is open when it is reset.
+                while std::ptr::eq(window, &devices[0].0) && used() == 0 {
+                    thread::yield_now();
+                }
+                set(0x70, 0);
+                window.read(0x70, &mut status);
+                assert_eq!(status, [0; 4]);
+            }
+        }
+        finished.send(()).unwrap();
+        park()
+    });
+    let (mut host, _) = listener.accept().unwrap();
+    let mut nothing = [0];
+    assert_eq!(
+        host.read(&mut nothing).unwrap(),
+        0,
+        "the reset has closed it"
+    );
+    let (mut host, _) = listener.accept().unwrap();
+    assert_eq!(host.read(&mut nothing).unwrap(), 0);
+    end.recv().unwrap();
+    drop(theirs); // until here the card had somebody to send to
 }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A disk (virtio 1.2, 5.2) on a file or block device: read, write, flush, identification.
 //!
-//! Writes reach the host's page cache; a flush is `fdatasync`. Requests are done one after the other on the event loop.
+//! Writes reach the host's page cache; a flush is `fdatasync`. Requests are done one after the other on the disk's own thread, which
+//! waits for the file as long as it takes.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
 use crate::memory::{self, Memory};
-use crate::virtio::{Chain, Device, Fault, Queue};
+use crate::virtio::{Budget, Chain, Device, Fault, Parts, Queue, Turn};
 
 const QUEUE: u16 = 128;
 const SECTOR: u64 = 512;
-const HEADER: u32 = 16;
+const HEADER: usize = 16;
+/// Most bytes of a request's data.
+const MOST: u64 = 1 << 26;
 
 const F_SEG_MAX: u64 = 1 << 2;
 const F_READ_ONLY: u64 = 1 << 5;
@@ -27,19 +30,43 @@ const OK: u8 = 0;
 const IO_ERROR: u8 = 1;
 const UNSUPPORTED: u8 = 2;
 
+/// What a disk's bytes are on. Each call blocks until it is done.
+pub trait Backend: Send {
+    /// Reads from `offset` on until every part is full.
+    fn read(&self, memory: &Memory, to: Parts<'_>, offset: u64) -> io::Result<()>;
+    /// Writes every part from `offset` on.
+    fn write(&self, memory: &Memory, from: Parts<'_>, offset: u64) -> io::Result<()>;
+    /// What was written before is kept when the power goes.
+    fn flush(&self) -> io::Result<()>;
+}
+
+impl Backend for File {
+    fn read(&self, memory: &Memory, to: Parts<'_>, offset: u64) -> io::Result<()> {
+        memory::read_file(memory, to, self.as_fd(), offset)
+    }
+
+    fn write(&self, memory: &Memory, from: Parts<'_>, offset: u64) -> io::Result<()> {
+        memory::write_file(memory, from, self.as_fd(), offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
 /// A disk of whole sectors of 512 bytes; what the file has beyond them is not shown.
-pub struct Block {
-    file: File,
+pub struct Block<B> {
+    backend: B,
     sectors: u64,
     read_only: bool,
     id: [u8; 20],
     config: [u8; 16],
 }
 
-impl Block {
-    /// A disk on an open file of `size` bytes.
+impl<B: Backend> Block<B> {
+    /// A disk of `size` bytes.
     #[must_use]
-    pub fn new(file: File, size: u64, read_only: bool, serial: &str) -> Block {
+    pub fn new(backend: B, size: u64, read_only: bool, serial: &str) -> Block<B> {
         let sectors = size / SECTOR;
         let mut id = [0; 20];
         for (to, from) in id.iter_mut().zip(serial.bytes()) {
@@ -50,7 +77,7 @@ impl Block {
         // A request adds its header and its status to the data segments.
         config[12..].copy_from_slice(&u32::from(QUEUE - 2).to_le_bytes());
         Block {
-            file,
+            backend,
             sectors,
             read_only,
             id,
@@ -60,7 +87,7 @@ impl Block {
 
     /// Does one request; gives the status and the bytes written before it.
     fn serve(&self, chain: &Chain, memory: &Memory) -> Result<(u8, u32), Fault> {
-        let mut header = [0; HEADER as usize];
+        let mut header = [0; HEADER];
         if chain.read(memory, 0, &mut header) != header.len() {
             return Err(Fault::Malformed("header"));
         }
@@ -70,23 +97,16 @@ impl Block {
             .ok_or(Fault::Malformed("status byte"))?;
         let [k0, k1, k2, k3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
-        let given = chain.readable_len() - HEADER;
+        let given = chain.readable_len() - HEADER as u64;
         let (done, written) = match u32::from_le_bytes([k0, k1, k2, k3]) {
             READ => match self.range(sector, room) {
-                Some(at) => (
-                    memory::read_file(memory, &chain.writable(0, room), self.file.as_fd(), at),
-                    room,
-                ),
+                Some(at) => (self.backend.read(memory, chain.writable(0, room), at), room),
                 None => return Ok((IO_ERROR, 0)),
             },
             WRITE => match self.range(sector, given) {
                 Some(at) if !self.read_only => (
-                    memory::write_file(
-                        memory,
-                        &chain.readable(HEADER, given),
-                        self.file.as_fd(),
-                        at,
-                    ),
+                    self.backend
+                        .write(memory, chain.readable(HEADER as u64, given), at),
                     0,
                 ),
                 _ => return Ok((IO_ERROR, 0)),
@@ -99,6 +119,7 @@ impl Block {
             }
             _ => return Ok((UNSUPPORTED, 0)),
         };
+        let written = u32::try_from(written).expect("at most MOST");
         Ok(if done.is_ok() {
             (OK, written)
         } else {
@@ -110,20 +131,20 @@ impl Block {
         if self.read_only {
             Ok(())
         } else {
-            self.file.sync_data()
+            self.backend.flush()
         }
     }
 
     /// Byte offset of a transfer that lies on the disk and is whole sectors.
-    fn range(&self, sector: u64, len: u32) -> Option<u64> {
-        let count = u64::from(len) / SECTOR;
-        let whole = u64::from(len) % SECTOR == 0 && count > 0;
+    fn range(&self, sector: u64, len: u64) -> Option<u64> {
+        let count = len / SECTOR;
+        let whole = len.is_multiple_of(SECTOR) && count > 0 && len <= MOST;
         let end = sector.checked_add(count)?;
         (whole && end <= self.sectors).then(|| sector * SECTOR)
     }
 }
 
-impl Device for Block {
+impl<B: Backend> Device for Block<B> {
     fn id(&self) -> u32 {
         2
     }
@@ -140,19 +161,26 @@ impl Device for Block {
         &self.config
     }
 
+    /// One request a turn: any of them may take long, and neither the interrupt for the one before nor an order may wait for it.
     fn notify(
         &mut self,
         _queue: usize,
         queues: &mut [Queue],
         memory: &Memory,
-    ) -> Result<(), Fault> {
-        while let Some(chain) = queues[0].pop(memory)? {
-            let (status, written) = self.serve(&chain, memory)?;
-            // `serve` saw at least one writable byte; the status is the last (5.2.6).
-            chain.write(memory, chain.writable_len() - 1, &[status]);
-            queues[0].push(memory, &chain, written + 1)?;
-        }
-        Ok(())
+    ) -> Result<Turn, Fault> {
+        let mut budget = Budget::new(1, 1);
+        let Some(chain) = queues[0].pop(memory, &mut budget)? else {
+            return Ok(Turn::Done);
+        };
+        let (status, written) = self.serve(&chain, memory)?;
+        // `serve` saw at least one writable byte; the status is the last (5.2.6).
+        chain.write(memory, chain.writable_len() - 1, &[status]);
+        queues[0].push(memory, chain, written + 1)?;
+        Ok(Turn::More)
+    }
+
+    fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {
+        self.notify(0, queues, memory)
     }
 }
 

@@ -15,7 +15,7 @@ struct Rig {
     memory: Memory,
     driver: Driver,
     queues: [Queue; 1],
-    disk: Block,
+    disk: Block<File>,
 }
 
 fn rig(read_only: bool) -> Rig {
@@ -49,7 +49,8 @@ impl Rig {
             parts.remove(1);
         }
         self.driver.offer(&self.memory, &parts);
-        self.disk.notify(0, &mut self.queues, &self.memory).unwrap();
+        let turn = self.disk.notify(0, &mut self.queues, &self.memory);
+        assert_eq!(turn, Ok(Turn::More), "one request a turn");
         let (_, len) = self.driver.collect(&self.memory).unwrap();
         (self.memory.read_obj(GuestAddress(STATUS)).unwrap(), len)
     }
@@ -76,8 +77,8 @@ fn what_was_written_is_read_back_and_is_in_the_file() {
         (7, 9, 9, 7)
     );
     let mut file = Vec::new();
-    rig.disk.file.rewind().unwrap();
-    rig.disk.file.read_to_end(&mut file).unwrap();
+    rig.disk.backend.rewind().unwrap();
+    rig.disk.backend.read_to_end(&mut file).unwrap();
     assert_eq!(file[..2048], bytes);
 }
 
@@ -152,6 +153,6 @@ proptest! {
         parts.sort_by_key(|p| p.2);
         rig.driver.offer(&rig.memory, &parts);
         let _ = rig.disk.notify(0, &mut rig.queues, &rig.memory);
-        prop_assert_eq!(rig.disk.file.metadata().unwrap().len(), 4 * 512 + 100);
+        prop_assert_eq!(rig.disk.backend.metadata().unwrap().len(), 4 * 512 + 100);
     }
 }

@@ -4,13 +4,14 @@
 //! Frames are copied once through a buffer of ours: no pointer of the guest is given to the tap device, and a frame is
 //! seen whole or not at all.
 
+use std::collections::VecDeque;
 use std::io;
 
 use racklet_api::vmm::Mac;
 use racklet_linux::tap::Offloads;
 
 use crate::memory::Memory;
-use crate::virtio::{Chain, Device, Fault, Queue};
+use crate::virtio::{Budget, Chain, Device, Fault, Queue, Turn};
 
 const QUEUE: u16 = 256;
 const RX: usize = 0;
@@ -19,8 +20,10 @@ const TX: usize = 1;
 const HEADER: usize = 12;
 /// The largest frame with its header: 64 KiB of IP packet, Ethernet and VLAN.
 const FRAME: usize = HEADER + 65_536 + 18;
-/// Most frames moved per wake-up and direction, so that a flood does not starve the other devices.
-const BATCH: usize = 128;
+/// Most frames of a turn in one direction.
+const BATCH: u32 = 128;
+/// Bytes after which a turn in one direction ends: copied once, well below a millisecond.
+const BATCH_BYTES: u64 = 1 << 20;
 
 const F_CSUM: u64 = 1 << 0;
 const F_GUEST_CSUM: u64 = 1 << 1;
@@ -34,8 +37,6 @@ const F_MRG_RXBUF: u64 = 1 << 15;
 
 /// Token of [`Device::host_event`]: frames wait at the tap.
 pub const TAP_READY: u32 = 0;
-/// Token of [`Device::host_event`]: the batch was full, go on.
-pub const MORE: u32 = 1;
 
 /// The host's side of a card: one frame with its virtio header per call, never blocking.
 pub trait Tap: Send {
@@ -45,8 +46,6 @@ pub trait Tap: Send {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize>;
     /// Says what may be given.
     fn set_offloads(&mut self, offloads: Offloads) -> io::Result<()>;
-    /// Asks for a [`Device::host_event`] with [`MORE`] soon.
-    fn again(&mut self);
 }
 
 /// A card with one pair of queues. A frame that has come and has no room in the guest is held: one at most.
@@ -54,11 +53,13 @@ pub struct Net<T> {
     tap: T,
     config: [u8; 12],
     features: u64,
-    /// The tap was told the features that the driver accepted.
-    told: bool,
     /// A frame that has no room in the guest yet: its bytes in `buffer`.
     held: usize,
     buffer: Box<[u8]>,
+    /// Where a frame of the guest is put together.
+    outgoing: Box<[u8]>,
+    /// The guest's buffers that were taken from the queue and hold nothing yet, at most as many as the queue has entries.
+    taken: VecDeque<Chain>,
 }
 
 impl<T: Tap> Net<T> {
@@ -71,118 +72,96 @@ impl<T: Tap> Net<T> {
             tap,
             config,
             features: 0,
-            told: false,
             held: 0,
             buffer: vec![0; FRAME].into(),
+            outgoing: vec![0; FRAME].into(),
+            taken: VecDeque::new(),
         }
     }
 
-    /// On the event loop only: the one system call of this device that a vCPU's thread may not make.
-    fn tell(&mut self) {
-        if !self.told {
-            self.told = true;
-            let has = |f| self.features & f != 0;
-            let offloads = Offloads {
-                checksum: has(F_GUEST_CSUM),
-                tso4: has(F_GUEST_TSO4),
-                tso6: has(F_GUEST_TSO6),
-            };
-            // Without offloads every frame is whole and checked: slower, and right.
-            let _ = self.tap.set_offloads(offloads);
-        }
-    }
-
-    fn transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<(), Fault> {
-        let mut frame = [0; FRAME_ON_STACK];
-        for _ in 0..BATCH {
-            let Some(chain) = queue.pop(memory)? else {
-                return Ok(());
-            };
-            let len = chain.readable_len() as usize;
+    fn transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Turn, Fault> {
+        let mut budget = Budget::new(BATCH, BATCH_BYTES);
+        while let Some(chain) = queue.pop(memory, &mut budget)? {
+            let len = usize::try_from(chain.readable_len()).unwrap_or(usize::MAX);
             if len <= HEADER || len > FRAME {
                 return Err(Fault::Malformed("frame of a possible length"));
             }
-            if len <= frame.len() {
-                chain.read(memory, 0, &mut frame[..len]);
-                self.send(&frame[..len]);
-            } else {
-                let mut large = vec![0; len];
-                chain.read(memory, 0, &mut large);
-                self.send(&large);
-            }
-            queue.push(memory, &chain, 0)?;
+            let frame = &mut self.outgoing[..len];
+            chain.read(memory, 0, frame);
+            // A frame that the tap does not take (device down, header it refuses) is lost, as on a wire.
+            let _ = self.tap.write(frame);
+            budget.bytes(len as u64);
+            queue.push(memory, chain, 0)?;
         }
-        self.tap.again();
-        Ok(())
+        Ok(budget.turn())
     }
 
-    fn send(&mut self, frame: &[u8]) {
-        // A frame that the tap does not take (device down, header it refuses) is lost, as on a wire.
-        let _ = self.tap.write(frame);
-    }
-
-    fn receive(&mut self, queue: &mut Queue, memory: &Memory) -> Result<(), Fault> {
-        for _ in 0..BATCH {
+    fn receive(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Turn, Fault> {
+        let mut budget = Budget::new(BATCH, BATCH_BYTES);
+        loop {
             if self.held == 0 {
+                if !budget.request() {
+                    return Ok(Turn::More);
+                }
                 match self.tap.read(&mut self.buffer) {
                     Ok(len) if len > HEADER => self.held = len,
                     Ok(_) => continue,
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                     // Nothing waits, or the tap is gone: either way nothing comes.
-                    Err(_) => return Ok(()),
+                    Err(_) => return Ok(Turn::Done),
                 }
             }
             if !self.deliver(queue, memory)? {
-                return Ok(());
+                return Ok(Turn::Done);
             }
+            budget.bytes(self.held as u64);
             self.held = 0;
         }
-        self.tap.again();
-        Ok(())
     }
 
     /// Puts the held frame into the guest's buffers; false when there is not enough room yet.
     fn deliver(&mut self, queue: &mut Queue, memory: &Memory) -> Result<bool, Fault> {
-        let start = queue.clone();
-        let mut chains: Vec<Chain> = Vec::with_capacity(1);
+        let merge = self.features & F_MRG_RXBUF != 0;
+        // Each of the queue's entries once.
+        let mut budget = Budget::new(QUEUE.into(), u64::MAX);
         let mut room = 0;
+        let mut count = 0;
         while room < self.held {
-            let Some(chain) = queue.pop(memory)? else {
-                // Take nothing: the buffers stay available until there are enough.
-                *queue = start;
-                return Ok(false);
-            };
-            let len = chain.writable_len() as usize;
-            if len < HEADER {
-                return Err(Fault::Malformed("room for a header"));
+            if count == self.taken.len() {
+                if count == usize::from(QUEUE) {
+                    return Ok(false);
+                }
+                let Some(chain) = queue.pop(memory, &mut budget)? else {
+                    return Ok(false); // what was taken stays for when there is enough
+                };
+                if chain.writable_len() < HEADER as u64 {
+                    return Err(Fault::Malformed("room for a header"));
+                }
+                self.taken.push_back(chain);
             }
-            room += len;
-            chains.push(chain);
-            if self.features & F_MRG_RXBUF == 0 && room < self.held {
+            room += usize::try_from(self.taken[count].writable_len()).unwrap_or(usize::MAX);
+            count += 1;
+            if !merge && room < self.held {
                 // Too small for this frame and never larger: drop the frame, keep the buffer.
-                *queue = start;
                 return Ok(true);
             }
         }
-        let count = u16::try_from(chains.len()).expect("a queue has at most 256 entries");
-        self.buffer[10..12].copy_from_slice(&count.to_le_bytes());
+        let merged = u16::try_from(count).expect("at most QUEUE");
+        self.buffer[10..12].copy_from_slice(&merged.to_le_bytes());
         let mut done = 0;
-        for chain in &chains {
+        for chain in self.taken.drain(..count) {
             let written = chain.write(memory, 0, &self.buffer[done..self.held]);
             done += written;
             queue.add_used(
                 memory,
-                chain.head(),
-                u32::try_from(written).expect("at most 64 KiB"),
+                chain,
+                u32::try_from(written).expect("at most FRAME"),
             )?;
         }
         queue.publish(memory)?;
         Ok(true)
     }
 }
-
-/// Ordinary frames are sent from the stack; larger ones (segmentation offload) are allocated.
-const FRAME_ON_STACK: usize = 2048;
 
 impl<T: Tap> Device for Net<T> {
     fn id(&self) -> u32 {
@@ -204,16 +183,34 @@ impl<T: Tap> Device for Net<T> {
 
     fn activate(&mut self, features: u64) {
         self.features = features;
+        let has = |f| features & f != 0;
+        let offloads = Offloads {
+            checksum: has(F_GUEST_CSUM),
+            tso4: has(F_GUEST_TSO4),
+            tso6: has(F_GUEST_TSO6),
+        };
+        // Without offloads every frame is whole and checked: slower, and right.
+        let _ = self.tap.set_offloads(offloads);
     }
 
     fn reset(&mut self) {
         self.features = 0;
-        self.told = false;
         self.held = 0;
+        self.taken.clear();
     }
 
-    fn notify(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<(), Fault> {
-        self.tell();
+    fn queue_off(&mut self, queue: usize) {
+        if queue == RX {
+            self.taken.clear();
+        }
+    }
+
+    fn notify(
+        &mut self,
+        queue: usize,
+        queues: &mut [Queue],
+        memory: &Memory,
+    ) -> Result<Turn, Fault> {
         match queue {
             RX => self.receive(&mut queues[RX], memory),
             _ => self.transmit(&mut queues[TX], memory),
@@ -222,17 +219,16 @@ impl<T: Tap> Device for Net<T> {
 
     fn host_event(
         &mut self,
-        token: u32,
+        _token: u32,
         queues: &mut [Queue],
         memory: &Memory,
-    ) -> Result<(), Fault> {
-        self.tell();
-        self.receive(&mut queues[RX], memory)?;
-        if token == MORE {
-            self.transmit(&mut queues[TX], memory)
-        } else {
-            Ok(())
-        }
+    ) -> Result<Turn, Fault> {
+        self.receive(&mut queues[RX], memory)
+    }
+
+    fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {
+        let received = self.receive(&mut queues[RX], memory)?;
+        Ok(received.and(self.transmit(&mut queues[TX], memory)?))
     }
 }
 

@@ -10,9 +10,6 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use super::Fault;
 use crate::memory::{Memory, Segment};
 
-/// Most bytes of one chain. A block request of 128 segments of 64 KiB is 8 MiB; the largest network frame is 64 KiB.
-pub(super) const MAX_BYTES: u64 = 1 << 26;
-
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
@@ -22,8 +19,10 @@ const DESCRIPTOR: u64 = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     head: u16,
-    readable: Vec<Segment>,
-    writable: Vec<Segment>,
+    /// Those to read, then those to write.
+    segments: Vec<Segment>,
+    /// How many of them are to read.
+    readable: usize,
 }
 
 struct Descriptor {
@@ -58,14 +57,25 @@ impl Descriptor {
 
 impl Chain {
     /// Follows the chain that begins at `head` of the table at `table`, which has `size` entries.
-    // untrusted: virtio_chain
     pub fn walk(memory: &Memory, table: u64, size: u16, head: u16) -> Result<Chain, Fault> {
+        Chain::walk_into(Vec::new(), memory, table, size, head)
+    }
+
+    /// The same with a list to fill, so that requests that follow each other do not allocate.
+    // untrusted: virtio_chain
+    pub(super) fn walk_into(
+        mut segments: Vec<Segment>,
+        memory: &Memory,
+        table: u64,
+        size: u16,
+        head: u16,
+    ) -> Result<Chain, Fault> {
+        segments.clear();
         let mut chain = Chain {
             head,
-            readable: Vec::new(),
-            writable: Vec::new(),
+            segments,
+            readable: 0,
         };
-        let mut bytes = 0;
         let (mut table, mut entries) = (table, size);
         let mut index = head;
         let mut indirect = false;
@@ -76,7 +86,7 @@ impl Chain {
             }
             let descriptor = Descriptor::read(memory, table, index)?;
             if descriptor.flags & INDIRECT != 0 {
-                if indirect || descriptor.flags & NEXT != 0 || chain.segments() != 0 {
+                if indirect || descriptor.flags & NEXT != 0 || !chain.segments.is_empty() {
                     return Err(Fault::Nested);
                 }
                 let len = u64::from(descriptor.len);
@@ -90,8 +100,8 @@ impl Chain {
                     .ok_or(Fault::ChainTooLong)?;
                 continue;
             }
-            chain.push(memory, &descriptor, &mut bytes)?;
-            if chain.segments() > usize::from(size) {
+            chain.push(memory, &descriptor)?;
+            if chain.segments.len() > usize::from(size) {
                 return Err(Fault::ChainTooLong);
             }
             if descriptor.flags & NEXT == 0 {
@@ -102,19 +112,10 @@ impl Chain {
         Err(Fault::ChainTooLong)
     }
 
-    fn push(
-        &mut self,
-        memory: &Memory,
-        descriptor: &Descriptor,
-        bytes: &mut u64,
-    ) -> Result<(), Fault> {
+    fn push(&mut self, memory: &Memory, descriptor: &Descriptor) -> Result<(), Fault> {
         let len = u64::from(descriptor.len);
         if len == 0 {
             return Err(Fault::Empty);
-        }
-        *bytes += len;
-        if *bytes > MAX_BYTES {
-            return Err(Fault::TooManyBytes);
         }
         let outside = Fault::OutsideMemory {
             address: descriptor.address,
@@ -129,18 +130,19 @@ impl Chain {
             address,
             len: descriptor.len,
         };
-        if descriptor.flags & WRITE != 0 {
-            self.writable.push(segment);
-        } else if self.writable.is_empty() {
-            self.readable.push(segment);
-        } else {
-            return Err(Fault::Direction);
+        if descriptor.flags & WRITE == 0 {
+            if self.readable < self.segments.len() {
+                return Err(Fault::Direction);
+            }
+            self.readable += 1;
         }
+        self.segments.push(segment);
         Ok(())
     }
 
-    fn segments(&self) -> usize {
-        self.readable.len() + self.writable.len()
+    /// The list of its segments, to be filled again.
+    pub(super) fn into_segments(self) -> Vec<Segment> {
+        self.segments
     }
 
     /// Index that gives the chain back to the driver.
@@ -149,35 +151,42 @@ impl Chain {
         self.head
     }
 
-    /// Bytes the device may read.
+    /// Bytes the device may read. A driver may describe the same memory many times over: a device has a bound of its own.
     #[must_use]
-    pub fn readable_len(&self) -> u32 {
-        total(&self.readable)
+    pub fn readable_len(&self) -> u64 {
+        total(&self.segments[..self.readable])
     }
 
-    /// Bytes the device may write.
+    /// Bytes the device may write; the same holds.
     #[must_use]
-    pub fn writable_len(&self) -> u32 {
-        total(&self.writable)
+    pub fn writable_len(&self) -> u64 {
+        total(&self.segments[self.readable..])
     }
 
     /// The parts of guest memory behind `len` readable bytes from `offset`; shorter when the chain is.
     #[must_use]
-    pub fn readable(&self, offset: u32, len: u32) -> Vec<Segment> {
-        part(&self.readable, offset, len)
+    pub fn readable(&self, offset: u64, len: u64) -> Parts<'_> {
+        Parts {
+            segments: self.segments[..self.readable].iter(),
+            skip: offset,
+            left: len,
+        }
     }
 
     /// The parts of guest memory behind `len` writable bytes from `offset`; shorter when the chain is.
     #[must_use]
-    pub fn writable(&self, offset: u32, len: u32) -> Vec<Segment> {
-        part(&self.writable, offset, len)
+    pub fn writable(&self, offset: u64, len: u64) -> Parts<'_> {
+        Parts {
+            segments: self.segments[self.readable..].iter(),
+            skip: offset,
+            left: len,
+        }
     }
 
     /// Copies readable bytes from `offset` into `to`, and says how many there were.
-    pub fn read(&self, memory: &Memory, offset: u32, to: &mut [u8]) -> usize {
-        let len = u32::try_from(to.len()).unwrap_or(u32::MAX);
+    pub fn read(&self, memory: &Memory, offset: u64, to: &mut [u8]) -> usize {
         let mut done = 0;
-        for segment in self.readable(offset, len) {
+        for segment in self.readable(offset, to.len() as u64) {
             let piece = &mut to[done..done + segment.len as usize];
             memory
                 .read_slice(piece, segment.address)
@@ -188,10 +197,9 @@ impl Chain {
     }
 
     /// Copies `from` into writable bytes from `offset`, and says how many fitted.
-    pub fn write(&self, memory: &Memory, offset: u32, from: &[u8]) -> usize {
-        let len = u32::try_from(from.len()).unwrap_or(u32::MAX);
+    pub fn write(&self, memory: &Memory, offset: u64, from: &[u8]) -> usize {
         let mut done = 0;
-        for segment in self.writable(offset, len) {
+        for segment in self.writable(offset, from.len() as u64) {
             let piece = &from[done..done + segment.len as usize];
             memory
                 .write_slice(piece, segment.address)
@@ -202,31 +210,40 @@ impl Chain {
     }
 }
 
-fn total(segments: &[Segment]) -> u32 {
-    // Bounded by MAX_BYTES, which fits.
-    segments.iter().map(|s| s.len).sum()
+fn total(segments: &[Segment]) -> u64 {
+    segments.iter().map(|s| u64::from(s.len)).sum()
 }
 
-fn part(segments: &[Segment], offset: u32, len: u32) -> Vec<Segment> {
-    let (mut skip, mut left) = (offset, len);
-    let mut parts = Vec::with_capacity(segments.len());
-    for segment in segments {
-        if skip >= segment.len {
-            skip -= segment.len;
-            continue;
+/// Segments of a part of a chain, in order.
+#[derive(Debug, Clone)]
+pub struct Parts<'a> {
+    segments: std::slice::Iter<'a, Segment>,
+    skip: u64,
+    left: u64,
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Segment;
+
+    fn next(&mut self) -> Option<Segment> {
+        while self.left > 0 {
+            let segment = self.segments.next()?;
+            let len = u64::from(segment.len);
+            if self.skip >= len {
+                self.skip -= len;
+                continue;
+            }
+            let take = (len - self.skip).min(self.left);
+            let part = Segment {
+                address: GuestAddress(segment.address.0 + self.skip),
+                len: u32::try_from(take).expect("a part of a segment, whose length is 32 bits"),
+            };
+            self.skip = 0;
+            self.left -= take;
+            return Some(part);
         }
-        if left == 0 {
-            break;
-        }
-        let len = (segment.len - skip).min(left);
-        parts.push(Segment {
-            address: GuestAddress(segment.address.0 + u64::from(skip)),
-            len,
-        });
-        skip = 0;
-        left -= len;
+        None
     }
-    parts
 }
 
 #[cfg(test)]

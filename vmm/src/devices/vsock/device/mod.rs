@@ -9,7 +9,7 @@ use super::packet::{
 };
 use super::{Dialer, Stream};
 use crate::memory::Memory;
-use crate::virtio::{Chain, Device, Fault, Queue};
+use crate::virtio::{Budget, Chain, Device, Fault, Queue, Turn};
 
 /// Token of a host event that concerns no single connection: look at all of them.
 pub const PUMP: u32 = u32::MAX;
@@ -22,6 +22,10 @@ const MOST_CONNECTIONS: usize = 128;
 const MOST_RESETS: usize = 256;
 /// Largest data in one packet towards the guest: what Linux offers per buffer.
 const MOST_DATA: usize = 4096;
+
+/// Most packets of a turn in one direction, and bytes after which it ends.
+const BATCH: u32 = 128;
+const BATCH_BYTES: u64 = 1 << 19;
 
 /// A connection's two ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +42,8 @@ pub struct Vsock<D> {
     connections: BTreeMap<u32, (Ports, Connection)>,
     by_ports: BTreeMap<Ports, u32>,
     resets: VecDeque<Ports>,
+    /// A buffer of the guest that was taken from the queue and holds nothing yet.
+    taken: Option<Chain>,
     next_token: u32,
     /// Whose turn it is: the token after the one served last.
     turn: u32,
@@ -54,17 +60,20 @@ impl<D: Dialer> Vsock<D> {
             connections: BTreeMap::new(),
             by_ports: BTreeMap::new(),
             resets: VecDeque::new(),
+            taken: None,
             next_token: 0,
             turn: 0,
         }
     }
 
-    fn transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<(), Fault> {
-        while let Some(chain) = queue.pop(memory)? {
+    fn transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Turn, Fault> {
+        let mut budget = Budget::new(BATCH, BATCH_BYTES);
+        while let Some(chain) = queue.pop(memory, &mut budget)? {
             self.packet(&chain, memory)?;
-            queue.push(memory, &chain, 0)?;
+            budget.bytes(chain.readable_len());
+            queue.push(memory, chain, 0)?;
         }
-        Ok(())
+        Ok(budget.turn())
     }
 
     fn packet(&mut self, chain: &Chain, memory: &Memory) -> Result<(), Fault> {
@@ -73,7 +82,7 @@ impl<D: Dialer> Vsock<D> {
             return Err(Fault::Malformed("header"));
         }
         let header = Header::parse(&raw);
-        if header.len > BUFFER || header.len > chain.readable_len() - HEADER {
+        if header.len > BUFFER || u64::from(header.len) > chain.readable_len() - raw.len() as u64 {
             return Err(Fault::Malformed("data"));
         }
         let ports = Ports {
@@ -102,7 +111,7 @@ impl<D: Dialer> Vsock<D> {
         match header.operation {
             DATA => {
                 let mut data = vec![0; header.len as usize];
-                chain.read(memory, HEADER, &mut data);
+                chain.read(memory, HEADER.into(), &mut data);
                 connection.data(&data);
             }
             CREDIT_UPDATE => {}
@@ -175,28 +184,32 @@ impl<D: Dialer> Vsock<D> {
     }
 
     /// Fills the guest's buffers with what there is to say.
-    fn receive(&mut self, queue: &mut Queue, memory: &Memory) -> Result<(), Fault> {
+    fn receive(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Turn, Fault> {
+        let mut budget = Budget::new(BATCH, BATCH_BYTES);
         let mut data = [0; MOST_DATA];
         loop {
-            let before = queue.clone();
-            let Some(chain) = queue.pop(memory)? else {
-                return Ok(());
+            if self.taken.is_none() {
+                self.taken = queue.pop(memory, &mut budget)?;
+            }
+            let Some(chain) = self.taken.take() else {
+                return Ok(budget.turn());
             };
             let room = chain
                 .writable_len()
-                .checked_sub(HEADER)
+                .checked_sub(HEADER.into())
                 .ok_or(Fault::Malformed("room for a header"))?;
-            let room = MOST_DATA.min(room as usize);
+            let room = usize::try_from(room).map_or(MOST_DATA, |room| room.min(MOST_DATA));
             let Some(mut header) = self.next(&mut data[..room]) else {
-                *queue = before; // nothing to say: the buffer stays with the guest
-                return Ok(());
+                self.taken = Some(chain); // nothing to say: it waits for when there is
+                return Ok(Turn::Done);
             };
             header.source_cid = HOST_CID;
             header.target_cid = self.cid;
             header.kind = STREAM;
             chain.write(memory, 0, &header.bytes());
-            chain.write(memory, HEADER, &data[..header.len as usize]);
-            queue.push(memory, &chain, HEADER + header.len)?;
+            chain.write(memory, HEADER.into(), &data[..header.len as usize]);
+            budget.bytes(u64::from(HEADER + header.len));
+            queue.push(memory, chain, HEADER + header.len)?;
         }
     }
 
@@ -250,13 +263,25 @@ impl<D: Dialer> Device for Vsock<D> {
         self.connections.clear();
         self.by_ports.clear();
         self.resets.clear();
+        self.taken = None;
     }
 
-    fn notify(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<(), Fault> {
-        if queue == TX {
-            self.transmit(&mut queues[TX], memory)?;
+    fn queue_off(&mut self, queue: usize) {
+        if queue == RX {
+            self.taken = None;
         }
-        self.receive(&mut queues[RX], memory)
+    }
+
+    fn notify(
+        &mut self,
+        queue: usize,
+        queues: &mut [Queue],
+        memory: &Memory,
+    ) -> Result<Turn, Fault> {
+        match queue {
+            TX => self.more(queues, memory),
+            _ => self.receive(&mut queues[RX], memory),
+        }
     }
 
     fn host_event(
@@ -264,7 +289,7 @@ impl<D: Dialer> Device for Vsock<D> {
         token: u32,
         queues: &mut [Queue],
         memory: &Memory,
-    ) -> Result<(), Fault> {
+    ) -> Result<Turn, Fault> {
         let tokens: Vec<u32> = if token == PUMP {
             self.connections.keys().copied().collect()
         } else {
@@ -277,6 +302,11 @@ impl<D: Dialer> Device for Vsock<D> {
             }
         }
         self.receive(&mut queues[RX], memory)
+    }
+
+    fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {
+        let sent = self.transmit(&mut queues[TX], memory)?;
+        Ok(sent.and(self.receive(&mut queues[RX], memory)?))
     }
 }
 

@@ -21,7 +21,7 @@ fn rig() -> Rig {
         Driver::at(&memory, 128, 0x1000),
         Driver::at(&memory, 128, 0x5000),
     );
-    let queues = [rx.queue(&memory), tx.queue(&memory), Queue::new(2, 8)];
+    let queues = [rx.queue(&memory), tx.queue(&memory), Queue::off()];
     for i in 0..64 {
         rx.offer(&memory, &[(0x20000 + 0x1100 * i, 44 + 4096, true)]);
     }
@@ -66,9 +66,15 @@ impl Rig {
             &self.memory,
             &[(0x9000, 44 + u32::try_from(data.len()).unwrap(), false)],
         );
-        self.device.notify(TX, &mut self.queues, &self.memory)?;
+        let _ = self.device.notify(TX, &mut self.queues, &self.memory)?;
         while self.tx.collect(&self.memory).is_some() {}
         Ok(())
+    }
+
+    /// Something happened at the host's ends.
+    fn pump(&mut self) {
+        let turn = self.device.host_event(PUMP, &mut self.queues, &self.memory);
+        assert_eq!(turn, Ok(Turn::Done));
     }
 
     fn op(&mut self, operation: u16, data: &[u8]) {
@@ -105,9 +111,7 @@ fn a_connection_carries_bytes_both_ways_and_ends_with_a_reset() {
     rig.op(DATA, b"hello");
     assert_eq!(rig.host.0.lock().unwrap().received, b"hello");
     rig.host.0.lock().unwrap().to_guest = b"world".to_vec();
-    rig.device
-        .host_event(PUMP, &mut rig.queues, &rig.memory)
-        .unwrap();
+    rig.pump();
     let packets = rig.received();
     assert_eq!(packets.len(), 1);
     assert_eq!(
@@ -137,9 +141,7 @@ fn no_more_is_sent_than_the_guest_has_room_for() {
     let mut rig = rig();
     rig.op(REQUEST, &[]);
     rig.host.0.lock().unwrap().to_guest = vec![1; 10_000];
-    rig.device
-        .host_event(PUMP, &mut rig.queues, &rig.memory)
-        .unwrap();
+    rig.pump();
     let bytes =
         |packets: Vec<(Header, Vec<u8>)>| packets.iter().map(|(_, d)| d.len()).sum::<usize>();
     assert_eq!(bytes(rig.received()), 8192);
@@ -188,9 +190,7 @@ fn credit_comes_back_when_the_host_reads() {
         rig.op(DATA, &[0; 16 * 1024]);
     }
     rig.host.0.lock().unwrap().room = usize::MAX;
-    rig.device
-        .host_event(PUMP, &mut rig.queues, &rig.memory)
-        .unwrap();
+    rig.pump();
     let packets = rig.received();
     assert_eq!(
         (packets[1].0.operation, packets[1].0.forwarded),
@@ -204,9 +204,7 @@ fn an_ended_stream_is_told_once_and_the_guest_may_go_on() {
     rig.op(REQUEST, &[]);
     rig.host.0.lock().unwrap().closed = true;
     for _ in 0..2 {
-        rig.device
-            .host_event(PUMP, &mut rig.queues, &rig.memory)
-            .unwrap();
+        rig.pump();
     }
     assert_eq!(rig.operations(), [RESPONSE, SHUTDOWN]);
     rig.op(DATA, b"more");
@@ -308,7 +306,7 @@ proptest! {
             let header = Header { source_cid: cid, operation, flags, source_port: port, buffer, forwarded, ..GUEST };
             rig.send(header, &vec![0; len]).unwrap();
             rig.host.0.lock().unwrap().to_guest.extend([1; 10]);
-            rig.device.host_event(PUMP, &mut rig.queues, &rig.memory).unwrap();
+            rig.pump();
             prop_assert_eq!(rig.device.connections.len(), rig.device.by_ports.len());
         }
     }

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Each device behind its registers and queues, with a hostile guest that writes registers and memory as it likes: nothing panics,
+//! every turn ends, and a reset brings the device back to where a driver can begin.
+#![no_main]
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::OnceLock;
+
+use racklet_api::vmm::Mac;
+use racklet_linux::tap::Offloads;
+use racklet_vmm::devices::block::Block;
+use racklet_vmm::devices::net::{Net, Tap};
+use racklet_vmm::devices::rng::Rng;
+use racklet_vmm::devices::vsock::{Dialer, Stream, Vsock};
+use racklet_vmm::memory::{self, Memory};
+use racklet_vmm::virtio::{Device, Engine, Turn, connect};
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::EventFd;
+
+const MEMORY: u64 = 0x2_0000;
+const DISK: u64 = 0x1000;
+/// Turns after which a device must have found that there is nothing more to do: the guest stands still meanwhile, and its queues
+/// hold at most 256 requests, of which a turn serves at least one.
+const TURNS: usize = 4 * 256;
+
+/// Sends every frame back.
+#[derive(Default)]
+struct Loop(VecDeque<Vec<u8>>);
+
+impl Tap for Loop {
+    fn read(&mut self, frame: &mut [u8]) -> io::Result<usize> {
+        let next = self.0.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        frame[..next.len()].copy_from_slice(&next);
+        Ok(next.len())
+    }
+
+    fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
+        if self.0.len() < 16 {
+            self.0.push_back(frame.to_vec());
+        }
+        Ok(frame.len())
+    }
+
+    fn set_offloads(&mut self, _: Offloads) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Behind each port an echo of at most 4 KiB at a time.
+struct Echo(Vec<u8>);
+
+impl Dialer for Echo {
+    fn dial(&mut self, _port: u32, _token: u32) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(Echo(Vec::new())))
+    }
+}
+
+impl Stream for Echo {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let count = to.len().min(self.0.len());
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        to[..count].copy_from_slice(&self.0[..count]);
+        self.0.drain(..count);
+        Ok(count)
+    }
+
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        let room = 4096_usize.saturating_sub(self.0.len()).min(from.len());
+        if room == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.0.extend_from_slice(&from[..room]);
+        Ok(room)
+    }
+
+    fn end(&mut self) {}
+}
+
+fn device(which: u8) -> Box<dyn Device> {
+    static FILE: OnceLock<File> = OnceLock::new();
+    let file = FILE.get_or_init(|| {
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(DISK).expect("a size");
+        file
+    });
+    match which % 5 {
+        0 => Box::new(Rng),
+        1 => Box::new(Net::new(Loop::default(), Mac([2; 6]), 1500)),
+        2 => Box::new(Vsock::new(Echo(Vec::new()), 3)),
+        read_only => Box::new(Block::new(
+            file.try_clone().expect("a descriptor"),
+            DISK,
+            read_only == 3,
+            "fuzz",
+        )),
+    }
+}
+
+/// Which of its registers and addresses the guest means: mostly those that exist.
+type Step<'a> = (u8, u8, u16, u32, &'a [u8]);
+
+libfuzzer_sys::fuzz_target!(|input: (u8, u32, Vec<Step<'_>>)| {
+    let (which, features, steps) = input;
+    let memory = memory::map(&[(0, MEMORY)]).expect("128 KiB can be mapped");
+    let event = || EventFd::new(0).expect("an event");
+    let (window, mut engine) = connect(device(which), memory.clone(), event(), event());
+    let set = |engine: &mut Engine, register: u64, value: u32| {
+        window.write_through(register, &value.to_le_bytes(), |order| {
+            let _ = engine.obey(order);
+        });
+    };
+    // A start as a driver does it, with rings where the steps write; a step may undo all of it.
+    for (register, value) in [
+        (0x70, 1),
+        (0x70, 3),
+        (0x20, features),
+        (0x24, 1),
+        (0x20, 1),
+        (0x70, 11),
+    ] {
+        set(&mut engine, register, value);
+    }
+    for queue in 0..3 {
+        for (register, value) in [
+            (0x30, queue),
+            (0x38, 8),
+            (0x80, queue * 0x400),
+            (0x90, queue * 0x400 + 0x100),
+            (0xa0, queue * 0x400 + 0x200),
+            (0x44, 1),
+        ] {
+            set(&mut engine, register, value);
+        }
+    }
+    set(&mut engine, 0x70, 15);
+    for (what, register, at, value, bytes) in steps {
+        match what % 6 {
+            0 => set(&mut engine, u64::from(register), value),
+            1 => write(&memory, u64::from(at), bytes),
+            2 => write(&memory, u64::from(at % 0x800), &value.to_le_bytes()),
+            3 => {
+                let _ = engine.notify(usize::from(register % 4));
+            }
+            4 => {
+                let _ = engine.host_event(value);
+            }
+            _ => {
+                let mut data = [0; 8];
+                let length = usize::from(register % 9);
+                window.read(u64::from(at), &mut data[..length]);
+            }
+        }
+        let mut turns = 0;
+        while engine.more() == Turn::More {
+            turns += 1;
+            assert!(turns < TURNS, "a device that does not come to an end");
+        }
+    }
+    set(&mut engine, 0x70, 0);
+    let mut status = [1; 4];
+    window.read(0x70, &mut status);
+    assert_eq!(status, [0; 4]);
+    assert_eq!(engine.more(), Turn::Done);
+});
+
+fn write(memory: &Memory, at: u64, bytes: &[u8]) {
+    // What lies beyond its memory, a guest cannot write.
+    let _ = memory.write_slice(bytes, GuestAddress(at));
+}

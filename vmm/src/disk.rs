@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A disk's thread: it waits for its file as long as that takes, so that nobody else has to. It ends only with the process.
+
+use std::io;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use seccompiler::BpfProgram;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::bus::Bus;
+use crate::confine::seccomp;
+use crate::lifecycle::Event;
+use crate::virtio::{Engine, Turn};
+
+/// Deep enough for every path below; a fault beyond it hits the guard page.
+const STACK: usize = 128 * 1024;
+
+/// A disk that has no thread yet.
+pub(crate) struct Disk {
+    /// The device's number.
+    pub(crate) number: u16,
+    pub(crate) engine: Engine,
+    /// Becomes readable when the driver notifies the queue and when a vCPU has an order. Reading it waits.
+    pub(crate) wake: EventFd,
+}
+
+impl Disk {
+    /// Starts the thread. It waits at the barrier, confined, before the guest's first instruction.
+    pub(crate) fn spawn(
+        self,
+        bus: Arc<Bus>,
+        filter: BpfProgram,
+        start: Arc<Barrier>,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        let name = format!("disk{}", self.number);
+        thread::Builder::new()
+            .name(name.clone())
+            .stack_size(STACK)
+            .spawn(move || {
+                let confined = seccomp::apply(&filter);
+                drop(filter);
+                start.wait();
+                let failed = match confined {
+                    Ok(()) => {
+                        let error = self.run();
+                        format!("{name} cannot wait for its requests: {error}")
+                    }
+                    Err(e) => format!("{name} cannot be confined: {e}"),
+                };
+                bus.end(Event::VcpuFailed(failed));
+                // The event loop ends the process.
+                loop {
+                    thread::park();
+                }
+            })
+    }
+
+    /// Serves requests and orders; comes back only when it can no longer wait for them.
+    fn run(mut self) -> io::Error {
+        let mut turn = Turn::Done;
+        loop {
+            if turn == Turn::Done
+                && let Err(e) = self.wake.read()
+                && e.kind() != io::ErrorKind::Interrupted
+            {
+                return e;
+            }
+            let _ = self.engine.receive();
+            turn = self.engine.notify(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use vm_memory::{Bytes, GuestAddress};
+
+    use super::*;
+    use crate::devices::block::{Backend, Block};
+    use crate::memory::Memory;
+    use crate::testing::{Driver, start, test_memory};
+    use crate::virtio::{Parts, connect};
+
+    /// A file whose flush takes as long as the test wants: as a worn card, or a network that is down.
+    struct Slow {
+        begun: Sender<()>,
+        done: Receiver<()>,
+    }
+
+    impl Backend for Slow {
+        fn read(&self, _: &Memory, _: Parts<'_>, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write(&self, _: &Memory, _: Parts<'_>, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            self.begun.send(()).map_err(io::Error::other)?;
+            self.done.recv().map_err(io::Error::other)
+        }
+    }
+
+    #[test]
+    fn while_a_disk_flushes_its_registers_answer_and_a_reset_waits_for_the_flush() {
+        let memory = test_memory();
+        let event = || EventFd::new(0).unwrap();
+        let (wake, interrupt) = (event(), event());
+        let (begun, has_begun) = channel();
+        let (finish, done) = channel();
+        let (window, engine) = connect(
+            Box::new(Block::new(Slow { begun, done }, 4096, false, "slow")),
+            memory.clone(),
+            interrupt.try_clone().unwrap(),
+            wake.try_clone().unwrap(),
+        );
+        let disk = Disk {
+            number: 0,
+            engine,
+            wake: wake.try_clone().unwrap(),
+        };
+        thread::spawn(move || disk.run());
+        let set = |offset, value: u32| window.write(offset, &value.to_le_bytes());
+        let get = |offset| {
+            let mut data = [0; 4];
+            window.read(offset, &mut data);
+            u32::from_le_bytes(data)
+        };
+        let mut driver = Driver::new(&memory, 8);
+        let flush = 1 << 9;
+        start(flush, &[&driver], set);
+        // What cannot be is answered first, and its interrupt does not wait for the flush behind it.
+        memory.write_obj(77_u32, GuestAddress(0x8000)).unwrap();
+        memory.write_obj(4_u32, GuestAddress(0x8100)).unwrap();
+        for header in [0x8000, 0x8100] {
+            driver.offer(&memory, &[(header, 16, false), (0x9000, 1, true)]);
+        }
+        wake.write(1).unwrap();
+        has_begun.recv().unwrap();
+        interrupt.read().unwrap();
+        assert_eq!((get(0x60), get(0x70)), (1, 15));
+        set(0x64, 1);
+        assert_eq!((get(0x60), get(0x44), get(0x100)), (0, 1, 8));
+        assert_eq!(driver.collect(&memory), Some((0, 1)));
+        assert_eq!(driver.collect(&memory), None, "the flush goes on");
+        thread::scope(|scope| {
+            let reset = scope.spawn(|| {
+                set(0x70, 0);
+                // The memory is the guest's again only when nothing is under way.
+                assert_eq!(driver.collect(&memory), Some((2, 1)));
+            });
+            assert_eq!(get(0x70), 15, "not reset before the flush has ended");
+            finish.send(()).unwrap();
+            reset.join().unwrap();
+        });
+        assert_eq!((get(0x60), get(0x70)), (0, 0));
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The side of the device's own thread: the device, its queues, and what it is to do.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::{Device, Fault, Queue, Turn};
+use super::shared::{Order, Shared};
+use super::{CONFIG_CHANGE, DRIVER_OK, FAILED, NEEDS_RESET, USED_BUFFER};
+use crate::memory::Memory;
+
+/// A device with its queues. One thread has it; whatever touches the device, its host ends included, happens there.
+pub struct Engine {
+    device: Box<dyn Device>,
+    memory: Memory,
+    queues: Vec<Queue>,
+    shared: Arc<Shared>,
+    last_fault: Option<Fault>,
+}
+
+impl Engine {
+    pub(super) fn new(device: Box<dyn Device>, memory: Memory, shared: Arc<Shared>) -> Engine {
+        let mut engine = Engine {
+            device,
+            memory,
+            queues: Vec::new(),
+            shared,
+            last_fault: None,
+        };
+        engine.queues_off();
+        engine
+    }
+
+    fn queues_off(&mut self) {
+        self.queues.clear();
+        let count = self.device.queue_sizes().len();
+        self.queues.resize_with(count, Queue::off);
+    }
+
+    /// The rule the guest broke last, if it did.
+    #[must_use]
+    pub fn last_fault(&self) -> Option<Fault> {
+        self.last_fault
+    }
+
+    fn active(&self) -> bool {
+        let status = self.shared.status.load(Ordering::SeqCst);
+        status & (DRIVER_OK | FAILED | NEEDS_RESET) == DRIVER_OK
+    }
+
+    /// Carries out the order that waits, if one does. To be called between turns, and when the thread is woken for it.
+    pub fn receive(&mut self) -> Turn {
+        let shared = self.shared.clone();
+        let mut turn = Turn::Done;
+        shared.receive(|order| turn = self.obey(order));
+        turn
+    }
+
+    /// Carries out an order.
+    pub fn obey(&mut self, order: Order) -> Turn {
+        match order {
+            Order::Activate { features, queues } => {
+                self.device.activate(features);
+                self.queues = queues;
+                self.shared.status.fetch_or(DRIVER_OK, Ordering::SeqCst);
+                // What happened on the host side before was not told, and a driver may have offered requests already.
+                return Turn::More;
+            }
+            Order::Reset => {
+                self.device.reset();
+                self.queues_off();
+                self.shared.forget();
+            }
+            Order::Off(queue) => {
+                if let Some(queue) = self.queues.get_mut(queue) {
+                    *queue = Queue::off();
+                }
+                self.device.queue_off(queue);
+            }
+        }
+        Turn::Done
+    }
+
+    /// The driver notified this queue.
+    pub fn notify(&mut self, queue: usize) -> Turn {
+        if queue >= self.queues.len() {
+            return Turn::Done;
+        }
+        self.turn(|device, queues, memory| device.notify(queue, queues, memory))
+    }
+
+    /// Something happened on the host side of the device.
+    pub fn host_event(&mut self, token: u32) -> Turn {
+        self.turn(|device, queues, memory| device.host_event(token, queues, memory))
+    }
+
+    /// Goes on where the budget of the last turn ended.
+    pub fn more(&mut self) -> Turn {
+        self.turn(|device, queues, memory| device.more(queues, memory))
+    }
+
+    fn turn(
+        &mut self,
+        act: impl FnOnce(&mut dyn Device, &mut [Queue], &Memory) -> Result<Turn, Fault>,
+    ) -> Turn {
+        if !self.active() {
+            return Turn::Done;
+        }
+        let done = act(&mut *self.device, &mut self.queues, &self.memory);
+        let turn = done.unwrap_or_else(|fault| {
+            self.fault(fault);
+            Turn::Done
+        });
+        let mut wanted = false;
+        for queue in &mut self.queues {
+            wanted |= queue.needs_interrupt(&self.memory).unwrap_or(false);
+        }
+        if wanted {
+            self.shared.raise(USED_BUFFER);
+        }
+        turn
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        self.last_fault = Some(fault);
+        self.shared.status.fetch_or(NEEDS_RESET, Ordering::SeqCst);
+        self.shared.raise(CONFIG_CHANGE);
+    }
+}

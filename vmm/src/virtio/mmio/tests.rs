@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+use std::sync::atomic::AtomicBool;
+
+use proptest::prelude::*;
+use racklet_api::vmm::Mac;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::devices::block::Block;
+use crate::devices::net::Net;
+use crate::devices::rng::Rng;
+use crate::devices::vsock::Vsock;
+use crate::testing::{Both, Driver, TestHost, TestTap, test_memory};
+use crate::virtio::Turn;
+
+fn transport() -> (Memory, Both) {
+    let memory = test_memory();
+    let both = Both::new(Box::new(Rng), &memory);
+    (memory, both)
+}
+
+/// As [`Both::start`], with a size of the queue of its own.
+fn start(t: &mut Both, driver: &Driver, size: u32) {
+    crate::testing::start(0, &[driver], |offset, value| {
+        let value = if offset == 0x38 { size } else { value };
+        t.set(offset, value);
+    });
+}
+
+#[test]
+fn a_driver_that_keeps_the_order_is_served_and_interrupted() {
+    let (memory, mut t) = transport();
+    let mut driver = Driver::new(&memory, 8);
+    assert_eq!((t.get(0), t.get(4), t.get(8)), (MAGIC, 2, 4));
+    start(&mut t, &driver, 8);
+    assert_eq!(t.get(0x70), 0xf);
+    driver.offer(&memory, &[(0x8000, 64, true)]);
+    let _ = t.engine.notify(0);
+    assert_eq!(driver.collect(&memory), Some((0, 64)));
+    assert_eq!(t.get(0x60), USED_BUFFER);
+    assert_eq!(t.interrupt.read().unwrap(), 1);
+    t.set(0x64, 1);
+    assert_eq!(t.get(0x60), 0);
+}
+
+#[test]
+fn a_broken_chain_stops_the_device_until_reset() {
+    let (memory, mut t) = transport();
+    let mut driver = Driver::new(&memory, 8);
+    start(&mut t, &driver, 8);
+    driver.offer(&memory, &[(1 << 40, 64, true)]);
+    let _ = t.engine.notify(0);
+    assert_eq!(t.get(0x70) & NEEDS_RESET, NEEDS_RESET);
+    assert_eq!(t.get(0x60), CONFIG_CHANGE);
+    assert!(t.engine.last_fault().is_some());
+    driver.offer(&memory, &[(0x8000, 64, true)]);
+    let _ = t.engine.notify(0);
+    assert_eq!(driver.collect(&memory), None, "a faulty device is quiet");
+    t.set(0x70, 0);
+    let mut driver = Driver::new(&memory, 8);
+    start(&mut t, &driver, 8);
+    driver.offer(&memory, &[(0x8000, 64, true)]);
+    let _ = t.engine.notify(0);
+    assert_eq!(driver.collect(&memory), Some((0, 64)));
+}
+
+#[test]
+fn features_that_were_not_offered_are_not_accepted() {
+    let (_, mut t) = transport();
+    for status in [1, 3] {
+        t.set(0x70, status);
+    }
+    t.set(0x24, 1);
+    t.set(0x20, 1 | 1 << 20);
+    t.set(0x70, 0xb);
+    assert_eq!(t.get(0x70), 3, "FEATURES_OK stays away");
+}
+
+#[test]
+fn a_wrong_size_is_a_fault_not_a_panic() {
+    for size in [0, 3, 1 << 15, 1 << 16, u32::MAX] {
+        let (memory, mut t) = transport();
+        start(&mut t, &Driver::new(&memory, 8), size);
+        assert_eq!(t.get(0x70) & NEEDS_RESET, NEEDS_RESET, "{size}");
+        assert_eq!(t.get(0x44), 0, "{size}");
+        let _ = t.engine.notify(0);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_register_accesses_panics(
+        ops in prop::collection::vec((any::<bool>(), 0u64..0x120, prop_oneof![Just(0u32), Just(1), Just(3), Just(0xb), Just(0xf), any::<u32>()], 0usize..9), 0..80)
+    ) {
+        let (_, mut t) = transport();
+        for (write, offset, value, len) in ops {
+            let mut data = [0; 8];
+            data[..4].copy_from_slice(&value.to_le_bytes());
+            if write {
+                t.write(offset & !3, &data[..4]);
+                t.write(offset, &data[..len]);
+            } else {
+                t.window.read(offset, &mut data[..len]);
+            }
+            let _ = t.engine.notify(value as usize);
+            let _ = t.engine.host_event(value);
+                let _ = t.engine.more();
+        }
+    }
+}
+
+/// A guest's processor that makes requests available as fast as they are served, until it is dropped.
+struct Hog(Arc<AtomicBool>);
+
+impl Hog {
+    fn of(memory: &Memory, [_, available, used]: [u64; 3], size: u16) -> Hog {
+        let (memory, go_on) = (memory.clone(), Arc::new(AtomicBool::new(true)));
+        let hog = Hog(go_on.clone());
+        std::thread::spawn(move || {
+            while go_on.load(Ordering::Relaxed) {
+                let served: u16 = memory.read_obj(GuestAddress(used + 2)).unwrap();
+                let ahead = served.wrapping_add(size - 8);
+                memory
+                    .write_obj(ahead, GuestAddress(available + 2))
+                    .unwrap();
+            }
+        });
+        hog
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_guest_that_keeps_a_queue_busy_is_left_after_a_turn_and_can_be_reset() {
+    let disk = || {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        Box::new(Block::new(file, 4096, false, "d"))
+    };
+    let card = || Box::new(Net::new(TestTap::default(), Mac([2; 6]), 1500));
+    // A read of the disk's first sector is all zeros; so is a frame, and a packet from nobody.
+    let cases: [(Box<dyn Device>, usize, &[_]); 4] = [
+        (disk(), 0, &[(0x9000, 16, false), (0xa000, 513, true)]),
+        (card(), 1, &[(0x9000, 60, false)]),
+        (
+            Box::new(Vsock::new(TestHost::default(), 3)),
+            1,
+            &[(0x9000, 44, false)],
+        ),
+        (Box::new(Rng), 0, &[(0xa000, 64, true)]),
+    ];
+    for (device, queue, request) in cases {
+        let memory = test_memory();
+        let mut t = Both::new(device, &memory);
+        let id = t.get(8);
+        let mut drivers = [0x1000, 0x5000].map(|at| Driver::at(&memory, 128, at));
+        let rings = drivers[queue].rings();
+        let size: u16 = if id == 4 { 64 } else { 128 };
+        crate::testing::start(0, &[&drivers[0], &drivers[1]], |offset, value| {
+            let size = u32::from(size);
+            t.set(offset, if offset == 0x38 { size } else { value });
+        });
+        // Every entry of the ring names this one.
+        drivers[queue].offer(&memory, request);
+        let hog = Hog::of(&memory, rings, size);
+        let used = || memory.read_obj::<u16>(GuestAddress(rings[2] + 2)).unwrap();
+        while used() == 0 {
+            let _ = t.engine.notify(queue);
+            assert_eq!(t.engine.last_fault(), None, "device {id}");
+        }
+        for _ in 0..20 {
+            let before = used();
+            let _ = t.engine.more();
+            let served = used().wrapping_sub(before);
+            assert!(served <= 128, "device {id}: {served} in a turn");
+        }
+        assert_eq!(t.engine.last_fault(), None, "device {id}");
+        t.set(0x70, 0);
+        assert_eq!(t.engine.more(), Turn::Done, "device {id}");
+        drop(hog);
+    }
+}
+
+#[test]
+fn a_queue_that_is_switched_off_is_left_alone() {
+    let (memory, mut t) = transport();
+    let mut driver = Driver::new(&memory, 8);
+    start(&mut t, &driver, 8);
+    driver.offer(&memory, &[(0x8000, 64, true)]);
+    t.set(0x44, 0);
+    assert_eq!(t.get(0x44), 0);
+    assert_eq!(t.engine.notify(0), Turn::Done);
+    assert_eq!(driver.collect(&memory), None);
+    t.set(0x44, 1);
+    assert_eq!(t.get(0x44), 0, "only a reset brings it back");
+}
