@@ -48,7 +48,8 @@ impl Device for Rng {
         while let Some(chain) = queues[0].pop(memory, &mut budget)? {
             let len = usize::try_from(chain.writable_len()).map_or(MOST, |len| len.min(MOST));
             if len == 0 {
-                return Err(Fault::Malformed("writable buffer"));
+                queues[0].refuse(memory, chain)?;
+                continue;
             }
             // Without entropy the request comes back empty and the driver asks again.
             let filled = if fill(&mut bytes[..len]).is_ok() {
@@ -90,11 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_cannot_be_written_is_a_fault() {
+    fn a_buffer_that_cannot_be_written_goes_back_empty() {
         let memory = test_memory();
         let mut driver = Driver::new(&memory, 8);
         let mut queues = [driver.queue(&memory)];
         driver.offer(&memory, &[(0x8000, 16, false)]);
-        assert!(Rng.notify(0, &mut queues, &memory).is_err());
+        driver.offer(&memory, &[(0x8000, 16, true)]);
+        let _ = Rng.notify(0, &mut queues, &memory).unwrap();
+        assert_eq!(driver.collect(&memory), Some((0, 0)));
+        assert_eq!(driver.collect(&memory), Some((1, 16)));
     }
 }

@@ -11,15 +11,38 @@ mod queue;
 
 pub use budget::{Budget, Turn};
 pub use chain::{Chain, Parts};
-pub use mmio::{Engine, MMIO_SIZE, Order, QUEUE_NOTIFY, Window, connect};
+pub use mmio::{Counters, Engine, MMIO_SIZE, Order, QUEUE_NOTIFY, Window, connect};
 pub use queue::Queue;
 
 use crate::memory::Memory;
 
-/// A rule of virtio that the guest broke. The device stops until it is reset; the VM goes on.
+/// A rule of virtio that the guest broke so that nothing can be given back any more: the device stops until it is reset (Linux does
+/// not look at NEEDS_RESET, so that this costs the guest the device); the VM goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// A descriptor index is not below the queue's size.
+    /// What the driver made available is not below the queue's size.
+    #[error("descriptor {0} does not exist")]
+    NoSuchHead(u16),
+    /// The driver made more requests available than the queue can hold.
+    #[error("the available index ran ahead by {0}")]
+    Runaway(u16),
+    /// A queue was switched on with a size or addresses that cannot be.
+    #[error("queue {0} is set up wrongly")]
+    Setup(u16),
+    /// A part of a queue is not guest memory. Looked at when it is switched on, and memory does not go away.
+    #[error("{len} bytes of a queue at {address:#x} are not guest memory")]
+    OutsideMemory {
+        /// Guest-physical address of the first byte.
+        address: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+}
+
+/// What is wrong with the form of one request. It goes back to the driver with nothing in it, is counted, and the device goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// A descriptor index is not below the table's size.
     #[error("descriptor {0} does not exist")]
     NoSuchDescriptor(u16),
     /// More descriptors than the queue has: a loop, or an indirect table that is too long.
@@ -45,15 +68,6 @@ pub enum Fault {
     /// An indirect table whose length is not a positive multiple of 16.
     #[error("an indirect table has {0} bytes")]
     TableLength(u32),
-    /// The driver made more chains available than the queue can hold.
-    #[error("the available index ran ahead by {0}")]
-    Runaway(u16),
-    /// A queue was switched on with a size or addresses that cannot be.
-    #[error("queue {0} is set up wrongly")]
-    Setup(u16),
-    /// A request without the parts that its device needs.
-    #[error("a request lacks its {0}")]
-    Malformed(&'static str),
 }
 
 /// A virtio device: a state machine over guest memory and queues.

@@ -81,6 +81,7 @@ pub struct Queue {
     /// `next_used` when the driver was last considered for an interrupt.
     signalled: Wrapping<u16>,
     signalled_valid: bool,
+    refused: u64,
     /// Lists of segments of requests that were given back, for those to come: at most [`SPARE`].
     spare: Vec<Vec<Segment>>,
 }
@@ -103,6 +104,7 @@ impl Queue {
             next_used: Wrapping(0),
             signalled: Wrapping(0),
             signalled_valid: false,
+            refused: 0,
             spare: Vec::new(),
         }
     }
@@ -122,12 +124,25 @@ impl Queue {
     }
 
     /// The next request; `None` when there is none (the driver will then notify), when the budget is spent, or the queue is off.
+    /// Those before it whose form is wrong have gone back.
     pub fn pop(&mut self, memory: &Memory, budget: &mut Budget) -> Result<Option<Chain>, Fault> {
-        if !self.ready {
-            return Ok(None);
+        while let Some(head) = self.next_head(memory, budget)? {
+            let segments = self.spare.pop().unwrap_or_default();
+            match Chain::walk_into(segments, memory, self.descriptors, self.size, head) {
+                Ok(chain) => return Ok(Some(chain)),
+                Err(_) => {
+                    self.refused += 1;
+                    self.add_head(memory, head, 0)?;
+                    self.publish(memory)?;
+                }
+            }
         }
-        if self.waiting(memory)? == 0 {
-            if !self.event_index {
+        Ok(None)
+    }
+
+    fn next_head(&mut self, memory: &Memory, budget: &mut Budget) -> Result<Option<u16>, Fault> {
+        if self.available(memory)? == 0 {
+            if !self.ready || !self.event_index {
                 return Ok(None);
             }
             // Ask to be told about the next one, then look again: the driver may have added it in between.
@@ -138,7 +153,7 @@ impl Queue {
                 Ordering::Relaxed,
             )?;
             fence(Ordering::SeqCst);
-            if self.waiting(memory)? == 0 {
+            if self.available(memory)? == 0 {
                 return Ok(None);
             }
         }
@@ -147,13 +162,18 @@ impl Queue {
         }
         let slot = self.available + 4 + 2 * u64::from(self.next_available.0 & (self.size - 1));
         let head = self.load(memory, slot, Ordering::Relaxed)?;
-        let segments = self.spare.pop().unwrap_or_default();
-        let chain = Chain::walk_into(segments, memory, self.descriptors, self.size, head)?;
+        if head >= self.size {
+            return Err(Fault::NoSuchHead(head));
+        }
         self.next_available += 1;
-        Ok(Some(chain))
+        Ok(Some(head))
     }
 
-    fn waiting(&self, memory: &Memory) -> Result<u16, Fault> {
+    /// How many requests the driver has made available that were not taken.
+    pub fn available(&self, memory: &Memory) -> Result<u16, Fault> {
+        if !self.ready {
+            return Ok(0);
+        }
         let index = Wrapping(self.load(memory, self.available + 2, Ordering::Acquire)?);
         let waiting = (index - self.next_available).0;
         if waiting > self.size {
@@ -169,12 +189,27 @@ impl Queue {
         self.publish(memory)
     }
 
+    /// Counts a request that goes back with its device's own word for "refused".
+    pub fn count_refused(&mut self) {
+        self.refused += 1;
+    }
+
+    /// Gives back a request that the device cannot serve, with nothing written into it, and counts it.
+    pub fn refuse(&mut self, memory: &Memory, chain: Chain) -> Result<(), Fault> {
+        self.refused += 1;
+        self.push(memory, chain, 0)
+    }
+
     /// As [`Queue::push`], but the driver sees nothing before [`Queue::publish`].
     pub fn add_used(&mut self, memory: &Memory, chain: Chain, len: u32) -> Result<(), Fault> {
         let head = chain.head();
         if self.spare.len() < SPARE {
             self.spare.push(chain.into_segments());
         }
+        self.add_head(memory, head, len)
+    }
+
+    fn add_head(&mut self, memory: &Memory, head: u16, len: u32) -> Result<(), Fault> {
         if !self.ready {
             return Ok(()); // switched off since it was taken: its rings are the driver's again
         }
@@ -187,6 +222,11 @@ impl Queue {
             .map_err(|_| Fault::OutsideMemory { address, len: 8 })?;
         self.next_used += 1;
         Ok(())
+    }
+
+    /// Requests that went back unserved since the last call, for their form.
+    pub(super) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Shows the driver what was added.
@@ -274,6 +314,35 @@ mod tests {
         assert_eq!(pop(&mut queue, &memory), Err(Fault::Runaway(9)));
         driver.set_available_index(&memory, u16::MAX);
         assert_eq!(pop(&mut queue, &memory), Err(Fault::Runaway(u16::MAX)));
+    }
+
+    #[test]
+    fn a_request_of_a_wrong_form_goes_back_empty_and_the_next_is_served() {
+        let memory = test_memory();
+        let mut driver = Driver::new(&memory, 8);
+        let mut queue = driver.queue(&memory);
+        driver.offer(&memory, &[(1 << 40, 4, false)]);
+        driver.offer(&memory, &[(0x8000, 0, true)]);
+        driver.offer(&memory, &[(0x8000, 4, false)]);
+        let mut budget = Budget::new(3, 1);
+        let chain = queue.pop(&memory, &mut budget).unwrap().unwrap();
+        assert_eq!((chain.head(), queue.take_refused()), (2, 2));
+        assert_eq!(driver.collect(&memory), Some((0, 0)));
+        assert_eq!(driver.collect(&memory), Some((1, 0)));
+        assert_eq!(driver.collect(&memory), None);
+    }
+
+    #[test]
+    fn a_head_that_does_not_exist_is_a_fault() {
+        let memory = test_memory();
+        let driver = Driver::new(&memory, 8);
+        let mut queue = driver.queue(&memory);
+        let [_, available, _] = driver.rings();
+        memory
+            .write_obj(8_u16, GuestAddress(available + 4))
+            .unwrap();
+        driver.set_available_index(&memory, 1);
+        assert_eq!(pop(&mut queue, &memory), Err(Fault::NoSuchHead(8)));
     }
 
     #[test]

@@ -14,9 +14,14 @@ use crate::virtio::{Budget, Chain, Device, Fault, Parts, Queue, Turn};
 const QUEUE: u16 = 128;
 const SECTOR: u64 = 512;
 const HEADER: usize = 16;
-/// Most bytes of a request's data.
+/// Most bytes of a request's data; it is also as long as a reset may have to wait for a file that is in the host's memory (tens of
+/// milliseconds).
 const MOST: u64 = 1 << 26;
+/// Most bytes of a segment, as the driver is told: as many of these as it is told, 126, are 63 MiB and so below [`MOST`]. Without it,
+/// Linux sends as much as its `max_sectors_kb` says.
+const SEGMENT: u32 = 512 << 10;
 
+const F_SIZE_MAX: u64 = 1 << 1;
 const F_SEG_MAX: u64 = 1 << 2;
 const F_READ_ONLY: u64 = 1 << 5;
 const F_FLUSH: u64 = 1 << 9;
@@ -54,11 +59,23 @@ impl Backend for File {
     }
 }
 
+/// How a request ended.
+enum Served {
+    /// With so many bytes written before the status.
+    Done(u32),
+    /// The file did not do it.
+    Failed,
+    /// It asks for what cannot be: the status for that.
+    Refused(u8),
+}
+
 /// A disk of whole sectors of 512 bytes; what the file has beyond them is not shown.
 pub struct Block<B> {
     backend: B,
     sectors: u64,
     read_only: bool,
+    /// The driver cannot flush, so that what it is told is written has to be kept when the power goes (virtio 1.2, 5.2.6.2).
+    write_through: bool,
     id: [u8; 20],
     config: [u8; 16],
 }
@@ -74,57 +91,61 @@ impl<B: Backend> Block<B> {
         }
         let mut config = [0; 16];
         config[..8].copy_from_slice(&sectors.to_le_bytes());
+        config[8..12].copy_from_slice(&SEGMENT.to_le_bytes());
         // A request adds its header and its status to the data segments.
         config[12..].copy_from_slice(&u32::from(QUEUE - 2).to_le_bytes());
         Block {
             backend,
             sectors,
             read_only,
+            write_through: false,
             id,
             config,
         }
     }
 
-    /// Does one request; gives the status and the bytes written before it.
-    fn serve(&self, chain: &Chain, memory: &Memory) -> Result<(u8, u32), Fault> {
+    /// Does one request; gives the status and the bytes written before it. Nothing for one that has no place for a status.
+    fn serve(&self, chain: &Chain, memory: &Memory) -> Option<Served> {
+        let room = chain.writable_len().checked_sub(1)?;
         let mut header = [0; HEADER];
         if chain.read(memory, 0, &mut header) != header.len() {
-            return Err(Fault::Malformed("header"));
+            return Some(Served::Refused(IO_ERROR));
         }
-        let room = chain
-            .writable_len()
-            .checked_sub(1)
-            .ok_or(Fault::Malformed("status byte"))?;
         let [k0, k1, k2, k3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let given = chain.readable_len() - HEADER as u64;
         let (done, written) = match u32::from_le_bytes([k0, k1, k2, k3]) {
             READ => match self.range(sector, room) {
                 Some(at) => (self.backend.read(memory, chain.writable(0, room), at), room),
-                None => return Ok((IO_ERROR, 0)),
+                None => return Some(Served::Refused(IO_ERROR)),
             },
             WRITE => match self.range(sector, given) {
                 Some(at) if !self.read_only => (
-                    self.backend
-                        .write(memory, chain.readable(HEADER as u64, given), at),
+                    self.write(memory, chain.readable(HEADER as u64, given), at),
                     0,
                 ),
-                _ => return Ok((IO_ERROR, 0)),
+                _ => return Some(Served::Refused(IO_ERROR)),
             },
             FLUSH => (self.flush(), 0),
             GET_ID => {
-                let len = room.min(20);
-                chain.write(memory, 0, &self.id[..len as usize]);
-                (Ok(()), len)
+                let len = usize::try_from(room).map_or(self.id.len(), |r| r.min(self.id.len()));
+                chain.write(memory, 0, &self.id[..len]);
+                (Ok(()), len as u64)
             }
-            _ => return Ok((UNSUPPORTED, 0)),
+            _ => return Some(Served::Refused(UNSUPPORTED)),
         };
-        let written = u32::try_from(written).expect("at most MOST");
-        Ok(if done.is_ok() {
-            (OK, written)
-        } else {
-            (IO_ERROR, 0)
+        Some(match done {
+            Ok(()) => Served::Done(u32::try_from(written).expect("at most MOST")),
+            Err(_) => Served::Failed,
         })
+    }
+
+    fn write(&self, memory: &Memory, from: Parts<'_>, at: u64) -> io::Result<()> {
+        self.backend.write(memory, from, at)?;
+        if self.write_through {
+            return self.backend.flush();
+        }
+        Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -150,7 +171,7 @@ impl<B: Backend> Device for Block<B> {
     }
 
     fn features(&self) -> u64 {
-        F_SEG_MAX | F_FLUSH | if self.read_only { F_READ_ONLY } else { 0 }
+        F_SIZE_MAX | F_SEG_MAX | F_FLUSH | if self.read_only { F_READ_ONLY } else { 0 }
     }
 
     fn queue_sizes(&self) -> &'static [u16] {
@@ -159,6 +180,10 @@ impl<B: Backend> Device for Block<B> {
 
     fn config(&self) -> &[u8] {
         &self.config
+    }
+
+    fn activate(&mut self, features: u64) {
+        self.write_through = features & F_FLUSH == 0;
     }
 
     /// One request a turn: any of them may take long, and neither the interrupt for the one before nor an order may wait for it.
@@ -170,10 +195,21 @@ impl<B: Backend> Device for Block<B> {
     ) -> Result<Turn, Fault> {
         let mut budget = Budget::new(1, 1);
         let Some(chain) = queues[0].pop(memory, &mut budget)? else {
-            return Ok(Turn::Done);
+            return Ok(budget.turn()); // more where a request of a wrong form was the turn's only one
         };
-        let (status, written) = self.serve(&chain, memory)?;
-        // `serve` saw at least one writable byte; the status is the last (5.2.6).
+        let (status, written) = match self.serve(&chain, memory) {
+            Some(Served::Done(written)) => (OK, written),
+            Some(Served::Failed) => (IO_ERROR, 0),
+            Some(Served::Refused(status)) => {
+                queues[0].count_refused();
+                (status, 0)
+            }
+            None => {
+                queues[0].refuse(memory, chain)?;
+                return Ok(Turn::More);
+            }
+        };
+        // There is at least one writable byte: the status is the last (5.2.6).
         chain.write(memory, chain.writable_len() - 1, &[status]);
         queues[0].push(memory, chain, written + 1)?;
         Ok(Turn::More)

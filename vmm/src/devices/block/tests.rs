@@ -126,18 +126,109 @@ fn a_read_only_disk_refuses_writes() {
 }
 
 #[test]
-fn a_request_without_header_or_status_is_a_fault() {
-    for parts in [
-        &[(HEAD, 15, false), (STATUS, 1, true)][..],
-        &[(HEAD, 16, false)],
-        &[(STATUS, 1, true)],
+fn a_request_without_its_parts_goes_back_and_the_next_is_served() {
+    // Without a status there is no place for a word; without a whole header the word is an error.
+    for (parts, back) in [
+        (&[(HEAD, 16, false)][..], (0, 0)),
+        (&[(HEAD, 15, false), (STATUS, 1, true)], (0, 1)),
+        (&[(STATUS, 1, true)], (0, 1)),
     ] {
         let mut rig = rig(false);
         rig.driver.offer(&rig.memory, parts);
-        assert!(
-            rig.disk.notify(0, &mut rig.queues, &rig.memory).is_err(),
-            "{parts:?}"
-        );
+        let turn = rig.disk.notify(0, &mut rig.queues, &rig.memory);
+        assert_eq!(turn, Ok(Turn::More), "{parts:?}");
+        assert_eq!(rig.driver.collect(&rig.memory), Some(back), "{parts:?}");
+        if back.1 == 1 {
+            let status: u8 = rig.memory.read_obj(GuestAddress(STATUS)).unwrap();
+            assert_eq!(status, IO_ERROR, "{parts:?}");
+        }
+        assert_eq!(rig.request(READ, 0, 512, true).0, OK);
+    }
+}
+
+#[test]
+fn a_request_outside_of_memory_goes_back_and_the_next_is_served() {
+    let mut rig = rig(false);
+    let outside = [(HEAD, 16, false), (1 << 40, 512, true), (STATUS, 1, true)];
+    rig.driver.offer(&rig.memory, &outside);
+    rig.driver
+        .offer(&rig.memory, &[(HEAD, 16, false), (DATA, 513, true)]);
+    rig.memory
+        .write_slice(&[0; 16], GuestAddress(HEAD))
+        .unwrap();
+    let mut turn = || rig.disk.notify(0, &mut rig.queues, &rig.memory);
+    assert_eq!(turn(), Ok(Turn::More), "there is another");
+    assert_eq!(turn(), Ok(Turn::More));
+    assert_eq!(turn(), Ok(Turn::Done));
+    assert_eq!(rig.driver.collect(&rig.memory), Some((0, 0)));
+    assert_eq!(rig.driver.collect(&rig.memory), Some((3, 513)));
+}
+
+#[test]
+fn a_read_of_65_mib_is_an_error_and_the_disk_goes_on() {
+    let mut rig = rig(false);
+    rig.driver = Driver::new(&rig.memory, 128);
+    rig.queues = [rig.driver.queue(&rig.memory)];
+    rig.memory
+        .write_slice(&[0; 16], GuestAddress(HEAD))
+        .unwrap();
+    let mut parts = vec![(HEAD, 16, false)];
+    parts.extend([(0x1_0000, 528 << 10, true); 126]);
+    parts.push((STATUS, 1, true));
+    rig.driver.offer(&rig.memory, &parts);
+    let turn = rig.disk.notify(0, &mut rig.queues, &rig.memory);
+    assert_eq!(turn, Ok(Turn::More));
+    assert_eq!(rig.driver.collect(&rig.memory), Some((0, 1)));
+    let status: u8 = rig.memory.read_obj(GuestAddress(STATUS)).unwrap();
+    assert_eq!(status, IO_ERROR);
+    assert_eq!(rig.request(READ, 0, 512, true).0, OK);
+    // A driver that keeps to what it is told cannot come to that.
+    let told = |at: usize| u32::from_le_bytes(rig.disk.config()[at..at + 4].try_into().unwrap());
+    assert_ne!(rig.disk.features() & F_SIZE_MAX, 0);
+    assert!(u64::from(told(8)) * u64::from(told(12)) <= MOST);
+}
+
+/// A file that says what was asked of it, in order.
+#[derive(Clone, Default)]
+struct Told(std::sync::Arc<std::sync::Mutex<String>>);
+
+impl Told {
+    fn add(&self, what: char) -> io::Result<()> {
+        self.0.lock().unwrap().push(what);
+        Ok(())
+    }
+}
+
+impl Backend for Told {
+    fn read(&self, _: &Memory, _: Parts<'_>, _: u64) -> io::Result<()> {
+        self.add('r')
+    }
+
+    fn write(&self, _: &Memory, _: Parts<'_>, _: u64) -> io::Result<()> {
+        self.add('w')
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.add('f')
+    }
+}
+
+#[test]
+fn a_driver_that_cannot_flush_is_told_of_a_write_when_it_is_kept() {
+    for (features, expected) in [(0, "wfr"), (F_FLUSH, "wr")] {
+        let memory = test_memory();
+        let mut driver = Driver::new(&memory, 8);
+        let told = Told::default();
+        let mut disk = Block::new(told.clone(), 4096, false, "");
+        disk.activate(features);
+        let mut queues = [driver.queue(&memory)];
+        for (at, kind) in [(HEAD, WRITE), (HEAD + 32, READ)] {
+            memory.write_obj(kind, GuestAddress(at)).unwrap();
+            let data = (DATA, 512, kind == READ);
+            driver.offer(&memory, &[(at, 16, false), data, (STATUS, 1, true)]);
+            let _ = disk.notify(0, &mut queues, &memory).unwrap();
+        }
+        assert_eq!(*told.0.lock().unwrap(), expected);
     }
 }
 

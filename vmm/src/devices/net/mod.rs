@@ -84,7 +84,8 @@ impl<T: Tap> Net<T> {
         while let Some(chain) = queue.pop(memory, &mut budget)? {
             let len = usize::try_from(chain.readable_len()).unwrap_or(usize::MAX);
             if len <= HEADER || len > FRAME {
-                return Err(Fault::Malformed("frame of a possible length"));
+                queue.refuse(memory, chain)?; // no frame at all, or longer than any
+                continue;
             }
             let frame = &mut self.outgoing[..len];
             chain.read(memory, 0, frame);
@@ -135,7 +136,8 @@ impl<T: Tap> Net<T> {
                     return Ok(false); // what was taken stays for when there is enough
                 };
                 if chain.writable_len() < HEADER as u64 {
-                    return Err(Fault::Malformed("room for a header"));
+                    queue.refuse(memory, chain)?;
+                    continue;
                 }
                 self.taken.push_back(chain);
             }

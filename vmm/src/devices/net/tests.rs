@@ -146,15 +146,31 @@ fn a_flood_yields_after_a_batch() {
 }
 
 #[test]
-fn impossible_frames_are_faults() {
+fn impossible_frames_go_back_and_the_next_is_sent() {
     for len in [12, 1, u32::try_from(FRAME).unwrap() + 1] {
         let mut rig = rig(0);
         rig.tx.offer(&rig.memory, &[(0x10000, len, false)]);
-        assert!(
-            rig.card.notify(TX, &mut rig.queues, &rig.memory).is_err(),
-            "{len}"
-        );
-        assert!(rig.wire.0.lock().unwrap().sent.is_empty());
+        rig.tx.offer(&rig.memory, &[(0x10000, 60, false)]);
+        rig.send();
+        assert_eq!(rig.tx.collect(&rig.memory), Some((0, 0)));
+        assert_eq!(rig.tx.collect(&rig.memory), Some((1, 0)));
+        let wire = rig.wire.0.lock().unwrap();
+        assert_eq!(wire.sent.len(), 1, "{len}");
+        assert_eq!(wire.sent[0].len(), 60, "{len}");
+    }
+}
+
+#[test]
+fn a_buffer_without_room_for_a_header_goes_back_and_the_next_is_filled() {
+    for features in [0, F_MRG_RXBUF] {
+        let mut rig = rig(features);
+        rig.wire.0.lock().unwrap().incoming.push_back(frame(50));
+        for len in [11, 128] {
+            rig.rx.offer(&rig.memory, &[(0x10000, len, true)]);
+        }
+        rig.look();
+        assert_eq!(rig.rx.collect(&rig.memory), Some((0, 0)));
+        assert_eq!(rig.rx.collect(&rig.memory), Some((1, 62)));
     }
 }
 

@@ -7,7 +7,7 @@
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-use super::Fault;
+use super::Flaw;
 use crate::memory::{Memory, Segment};
 
 const NEXT: u16 = 1;
@@ -33,8 +33,8 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    fn read(memory: &Memory, table: u64, index: u16) -> Result<Descriptor, Fault> {
-        let outside = |address| Fault::OutsideMemory {
+    fn read(memory: &Memory, table: u64, index: u16) -> Result<Descriptor, Flaw> {
+        let outside = |address| Flaw::OutsideMemory {
             address,
             len: DESCRIPTOR,
         };
@@ -57,7 +57,7 @@ impl Descriptor {
 
 impl Chain {
     /// Follows the chain that begins at `head` of the table at `table`, which has `size` entries.
-    pub fn walk(memory: &Memory, table: u64, size: u16, head: u16) -> Result<Chain, Fault> {
+    pub fn walk(memory: &Memory, table: u64, size: u16, head: u16) -> Result<Chain, Flaw> {
         Chain::walk_into(Vec::new(), memory, table, size, head)
     }
 
@@ -69,7 +69,7 @@ impl Chain {
         table: u64,
         size: u16,
         head: u16,
-    ) -> Result<Chain, Fault> {
+    ) -> Result<Chain, Flaw> {
         segments.clear();
         let mut chain = Chain {
             head,
@@ -82,42 +82,42 @@ impl Chain {
         // A direct chain has at most `size` descriptors, an indirect one adds its single pointer.
         for _ in 0..=size {
             if index >= entries {
-                return Err(Fault::NoSuchDescriptor(index));
+                return Err(Flaw::NoSuchDescriptor(index));
             }
             let descriptor = Descriptor::read(memory, table, index)?;
             if descriptor.flags & INDIRECT != 0 {
                 if indirect || descriptor.flags & NEXT != 0 || !chain.segments.is_empty() {
-                    return Err(Fault::Nested);
+                    return Err(Flaw::Nested);
                 }
                 let len = u64::from(descriptor.len);
                 if len == 0 || len % DESCRIPTOR != 0 {
-                    return Err(Fault::TableLength(descriptor.len));
+                    return Err(Flaw::TableLength(descriptor.len));
                 }
                 (table, indirect, index) = (descriptor.address, true, 0);
                 entries = u16::try_from(len / DESCRIPTOR)
                     .ok()
                     .filter(|n| *n <= size)
-                    .ok_or(Fault::ChainTooLong)?;
+                    .ok_or(Flaw::ChainTooLong)?;
                 continue;
             }
             chain.push(memory, &descriptor)?;
             if chain.segments.len() > usize::from(size) {
-                return Err(Fault::ChainTooLong);
+                return Err(Flaw::ChainTooLong);
             }
             if descriptor.flags & NEXT == 0 {
                 return Ok(chain);
             }
             index = descriptor.next;
         }
-        Err(Fault::ChainTooLong)
+        Err(Flaw::ChainTooLong)
     }
 
-    fn push(&mut self, memory: &Memory, descriptor: &Descriptor) -> Result<(), Fault> {
+    fn push(&mut self, memory: &Memory, descriptor: &Descriptor) -> Result<(), Flaw> {
         let len = u64::from(descriptor.len);
         if len == 0 {
-            return Err(Fault::Empty);
+            return Err(Flaw::Empty);
         }
-        let outside = Fault::OutsideMemory {
+        let outside = Flaw::OutsideMemory {
             address: descriptor.address,
             len,
         };
@@ -132,7 +132,7 @@ impl Chain {
         };
         if descriptor.flags & WRITE == 0 {
             if self.readable < self.segments.len() {
-                return Err(Fault::Direction);
+                return Err(Flaw::Direction);
             }
             self.readable += 1;
         }

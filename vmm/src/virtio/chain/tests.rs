@@ -7,7 +7,7 @@ use crate::testing::{Desc, table, test_memory};
 const TABLE: u64 = 0x1000;
 const OTHER: u64 = 0x2000;
 
-fn walk(direct: &[Desc], indirect: &[Desc]) -> Result<Chain, Fault> {
+fn walk(direct: &[Desc], indirect: &[Desc]) -> Result<Chain, Flaw> {
     let memory = test_memory();
     table(&memory, TABLE, direct);
     table(&memory, OTHER, indirect);
@@ -104,23 +104,23 @@ fn overlapping_segments_are_allowed_and_read_once_each() {
 #[test]
 fn malformed_chains_are_refused() {
     let end = 0x10_0000; // the end of the test memory
-    let cases: &[(&[Desc], &[Desc], Fault)] = &[
-        (&[then(readable(0x4000, 1), 0)], &[], Fault::ChainTooLong),
+    let cases: &[(&[Desc], &[Desc], Flaw)] = &[
+        (&[then(readable(0x4000, 1), 0)], &[], Flaw::ChainTooLong),
         (
             &[then(readable(0x4000, 1), 1), then(readable(0x4000, 1), 0)],
             &[],
-            Fault::ChainTooLong,
+            Flaw::ChainTooLong,
         ),
         (
             &[then(readable(0x4000, 1), 4)],
             &[],
-            Fault::NoSuchDescriptor(4),
+            Flaw::NoSuchDescriptor(4),
         ),
-        (&[readable(0x4000, 0)], &[], Fault::Empty),
+        (&[readable(0x4000, 0)], &[], Flaw::Empty),
         (
             &[readable(end, 1)],
             &[],
-            Fault::OutsideMemory {
+            Flaw::OutsideMemory {
                 address: end,
                 len: 1,
             },
@@ -128,7 +128,7 @@ fn malformed_chains_are_refused() {
         (
             &[readable(end - 1, 2)],
             &[],
-            Fault::OutsideMemory {
+            Flaw::OutsideMemory {
                 address: end - 1,
                 len: 2,
             },
@@ -136,7 +136,7 @@ fn malformed_chains_are_refused() {
         (
             &[readable(u64::MAX, 2)],
             &[],
-            Fault::OutsideMemory {
+            Flaw::OutsideMemory {
                 address: u64::MAX,
                 len: 2,
             },
@@ -144,7 +144,7 @@ fn malformed_chains_are_refused() {
         (
             &[readable(0x4000, u32::MAX)],
             &[],
-            Fault::OutsideMemory {
+            Flaw::OutsideMemory {
                 address: 0x4000,
                 len: u64::from(u32::MAX),
             },
@@ -152,32 +152,32 @@ fn malformed_chains_are_refused() {
         (
             &[then(writable(0x4000, 1), 1), readable(0x5000, 1)],
             &[],
-            Fault::Direction,
+            Flaw::Direction,
         ),
-        (&[pointer(16)], &[pointer(16)], Fault::Nested),
+        (&[pointer(16)], &[pointer(16)], Flaw::Nested),
         (
             &[then(pointer(16), 1), readable(0x4000, 1)],
             &[readable(0x4000, 1)],
-            Fault::Nested,
+            Flaw::Nested,
         ),
         (
             &[then(readable(0x4000, 1), 1), pointer(16)],
             &[readable(0x4000, 1)],
-            Fault::Nested,
+            Flaw::Nested,
         ),
-        (&[pointer(0)], &[], Fault::TableLength(0)),
-        (&[pointer(17)], &[], Fault::TableLength(17)),
-        (&[pointer(16 * 5)], &[], Fault::ChainTooLong),
-        (&[pointer(!15)], &[], Fault::ChainTooLong),
+        (&[pointer(0)], &[], Flaw::TableLength(0)),
+        (&[pointer(17)], &[], Flaw::TableLength(17)),
+        (&[pointer(16 * 5)], &[], Flaw::ChainTooLong),
+        (&[pointer(!15)], &[], Flaw::ChainTooLong),
         (
             &[pointer(16)],
             &[then(readable(0x4000, 1), 1)],
-            Fault::NoSuchDescriptor(1),
+            Flaw::NoSuchDescriptor(1),
         ),
         (
             &[pointer(32)],
             &[then(readable(0x4000, 1), 1), then(readable(0x4000, 1), 0)],
-            Fault::ChainTooLong,
+            Flaw::ChainTooLong,
         ),
         (
             &[Desc {
@@ -185,7 +185,7 @@ fn malformed_chains_are_refused() {
                 ..pointer(16)
             }],
             &[],
-            Fault::OutsideMemory {
+            Flaw::OutsideMemory {
                 address: end - 8,
                 len: 16,
             },
@@ -196,7 +196,7 @@ fn malformed_chains_are_refused() {
                 ..pointer(16)
             }],
             &[],
-            Fault::OutsideMemory {
+            Flaw::OutsideMemory {
                 address: u64::MAX - 8,
                 len: 16,
             },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::{Device, Fault, Queue, Turn};
-use super::shared::{Order, Shared};
+use super::shared::{Counters, Order, Shared};
 use super::{CONFIG_CHANGE, DRIVER_OK, FAILED, NEEDS_RESET, USED_BUFFER};
 use crate::memory::Memory;
 
@@ -111,9 +111,13 @@ impl Engine {
             self.fault(fault);
             Turn::Done
         });
-        let mut wanted = false;
+        let (mut wanted, mut refused) = (false, 0);
         for queue in &mut self.queues {
+            refused += queue.take_refused();
             wanted |= queue.needs_interrupt(&self.memory).unwrap_or(false);
+        }
+        if refused > 0 {
+            self.shared.count(Counters { refused, faults: 0 });
         }
         if wanted {
             self.shared.raise(USED_BUFFER);
@@ -123,6 +127,10 @@ impl Engine {
 
     fn fault(&mut self, fault: Fault) {
         self.last_fault = Some(fault);
+        self.shared.count(Counters {
+            refused: 0,
+            faults: 1,
+        });
         self.shared.status.fetch_or(NEEDS_RESET, Ordering::SeqCst);
         self.shared.raise(CONFIG_CHANGE);
     }

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex};
 use vmm_sys_util::eventfd::EventFd;
 
 pub use engine::Engine;
-pub use shared::Order;
 use shared::Shared;
+pub use shared::{Counters, Order};
 
 use super::queue::Setup;
 use super::{Device, Queue};
@@ -138,6 +138,12 @@ fn half(value: u64, select: u32) -> u32 {
 }
 
 impl Window {
+    /// What the guest has done wrong here so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.counters()
+    }
+
     fn status(&self) -> u32 {
         self.shared.status.load(Ordering::SeqCst)
     }
@@ -224,6 +230,10 @@ impl Window {
                 // The driver has not started the device: it reads this bit and gives up, and no interrupt tells it.
                 Err(_) => {
                     self.shared.status.fetch_or(NEEDS_RESET, Ordering::SeqCst);
+                    self.shared.count(Counters {
+                        refused: 0,
+                        faults: 1,
+                    });
                 }
             },
             0x80 => setup.descriptors = low(setup.descriptors),

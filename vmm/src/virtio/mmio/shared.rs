@@ -2,7 +2,7 @@
 //! What a device's registers and its thread share: two registers that are read without waiting for anybody, the interrupt, and the
 //! one order at a time that goes from a vCPU to the device's thread.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
@@ -26,6 +26,15 @@ pub enum Order {
     Off(usize),
 }
 
+/// What a guest has done wrong at a device since the start, resets included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Requests that went back unserved for their form.
+    pub refused: u64,
+    /// Faults, each of which stopped the device until its reset.
+    pub faults: u64,
+}
+
 /// Between a [`super::Window`] and its [`super::Engine`].
 pub(super) struct Shared {
     pub(super) status: AtomicU32,
@@ -36,6 +45,8 @@ pub(super) struct Shared {
     order: Mutex<Option<Order>>,
     carried_out: Condvar,
     wake: EventFd,
+    refused: AtomicU64,
+    faults: AtomicU64,
 }
 
 impl Shared {
@@ -49,6 +60,8 @@ impl Shared {
             order: Mutex::default(),
             carried_out: Condvar::new(),
             wake,
+            refused: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
         }
     }
 
@@ -94,6 +107,18 @@ impl Shared {
         self.interrupt_status.fetch_or(why, Ordering::SeqCst);
         // Fails only when 2^64 - 2 interrupts wait; then one is pending anyway.
         let _ = self.interrupt.write(1);
+    }
+
+    pub(super) fn count(&self, more: Counters) {
+        self.refused.fetch_add(more.refused, Ordering::Relaxed);
+        self.faults.fetch_add(more.faults, Ordering::Relaxed);
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            refused: self.refused.load(Ordering::Relaxed),
+            faults: self.faults.load(Ordering::Relaxed),
+        }
     }
 
     pub(super) fn forget(&self) {

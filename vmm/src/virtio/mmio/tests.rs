@@ -11,7 +11,7 @@ use crate::devices::net::Net;
 use crate::devices::rng::Rng;
 use crate::devices::vsock::Vsock;
 use crate::testing::{Both, Driver, TestHost, TestTap, test_memory};
-use crate::virtio::Turn;
+use crate::virtio::{Fault, Turn};
 
 fn transport() -> (Memory, Both) {
     let memory = test_memory();
@@ -44,15 +44,16 @@ fn a_driver_that_keeps_the_order_is_served_and_interrupted() {
 }
 
 #[test]
-fn a_broken_chain_stops_the_device_until_reset() {
+fn a_broken_index_stops_the_device_until_reset() {
     let (memory, mut t) = transport();
     let mut driver = Driver::new(&memory, 8);
     start(&mut t, &driver, 8);
-    driver.offer(&memory, &[(1 << 40, 64, true)]);
+    driver.set_available_index(&memory, 9);
     let _ = t.engine.notify(0);
     assert_eq!(t.get(0x70) & NEEDS_RESET, NEEDS_RESET);
     assert_eq!(t.get(0x60), CONFIG_CHANGE);
-    assert!(t.engine.last_fault().is_some());
+    assert_eq!(t.engine.last_fault(), Some(Fault::Runaway(9)));
+    driver.set_available_index(&memory, 0);
     driver.offer(&memory, &[(0x8000, 64, true)]);
     let _ = t.engine.notify(0);
     assert_eq!(driver.collect(&memory), None, "a faulty device is quiet");
@@ -62,6 +63,31 @@ fn a_broken_chain_stops_the_device_until_reset() {
     driver.offer(&memory, &[(0x8000, 64, true)]);
     let _ = t.engine.notify(0);
     assert_eq!(driver.collect(&memory), Some((0, 64)));
+    let counted = Counters {
+        refused: 0,
+        faults: 1,
+    };
+    assert_eq!(t.window.counters(), counted, "a reset does not forget it");
+}
+
+#[test]
+fn a_request_of_a_wrong_form_is_counted_and_the_device_goes_on() {
+    let (memory, mut t) = transport();
+    let mut driver = Driver::new(&memory, 8);
+    start(&mut t, &driver, 8);
+    driver.offer(&memory, &[(1 << 40, 64, true)]);
+    driver.offer(&memory, &[(0x8000, 64, false)]);
+    driver.offer(&memory, &[(0x8000, 64, true)]);
+    let _ = t.engine.notify(0);
+    for back in [(0, 0), (1, 0), (2, 64)] {
+        assert_eq!(driver.collect(&memory), Some(back));
+    }
+    assert_eq!((t.get(0x70), t.get(0x60)), (0xf, USED_BUFFER));
+    let counted = Counters {
+        refused: 2,
+        faults: 0,
+    };
+    assert_eq!(t.window.counters(), counted);
 }
 
 #[test]

@@ -69,39 +69,43 @@ impl<D: Dialer> Vsock<D> {
     fn transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Turn, Fault> {
         let mut budget = Budget::new(BATCH, BATCH_BYTES);
         while let Some(chain) = queue.pop(memory, &mut budget)? {
-            self.packet(&chain, memory)?;
             budget.bytes(chain.readable_len());
-            queue.push(memory, chain, 0)?;
+            if self.packet(&chain, memory) {
+                queue.push(memory, chain, 0)?;
+            } else {
+                queue.refuse(memory, chain)?;
+            }
         }
         Ok(budget.turn())
     }
 
-    fn packet(&mut self, chain: &Chain, memory: &Memory) -> Result<(), Fault> {
+    /// Takes a packet; false when it is not one.
+    fn packet(&mut self, chain: &Chain, memory: &Memory) -> bool {
         let mut raw = [0; HEADER as usize];
         if chain.read(memory, 0, &mut raw) != raw.len() {
-            return Err(Fault::Malformed("header"));
+            return false;
         }
         let header = Header::parse(&raw);
         if header.len > BUFFER || u64::from(header.len) > chain.readable_len() - raw.len() as u64 {
-            return Err(Fault::Malformed("data"));
+            return false;
         }
         let ports = Ports {
             guest: header.source_port,
             host: header.target_port,
         };
         if header.source_cid != self.cid {
-            return Ok(()); // not even an address to answer to
+            return true; // not even an address to answer to
         }
         if header.target_cid != HOST_CID || header.kind != STREAM {
             self.refuse(ports, header.operation);
-            return Ok(());
+            return true;
         }
         let Some(token) = self.by_ports.get(&ports).copied() else {
             match header.operation {
                 REQUEST => self.open(ports, &header),
                 operation => self.refuse(ports, operation),
             }
-            return Ok(());
+            return true;
         };
         let (_, connection) = self
             .connections
@@ -119,17 +123,17 @@ impl<D: Dialer> Vsock<D> {
             SHUTDOWN => connection.guest_shutdown(header.flags),
             RESET => {
                 self.forget(token);
-                return Ok(());
+                return true;
             }
             // A second request for a live connection, or an unknown operation.
             _ => {
                 self.forget(token);
                 self.refuse(ports, header.operation);
-                return Ok(());
+                return true;
             }
         }
         self.bury(token);
-        Ok(())
+        true
     }
 
     fn open(&mut self, ports: Ports, header: &Header) {
@@ -194,10 +198,10 @@ impl<D: Dialer> Vsock<D> {
             let Some(chain) = self.taken.take() else {
                 return Ok(budget.turn());
             };
-            let room = chain
-                .writable_len()
-                .checked_sub(HEADER.into())
-                .ok_or(Fault::Malformed("room for a header"))?;
+            let Some(room) = chain.writable_len().checked_sub(HEADER.into()) else {
+                queue.refuse(memory, chain)?;
+                continue;
+            };
             let room = usize::try_from(room).map_or(MOST_DATA, |room| room.min(MOST_DATA));
             let Some(mut header) = self.next(&mut data[..room]) else {
                 self.taken = Some(chain); // nothing to say: it waits for when there is

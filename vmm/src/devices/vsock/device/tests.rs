@@ -280,20 +280,32 @@ fn connections_are_bounded() {
 }
 
 #[test]
-fn a_length_beyond_the_chain_is_a_fault() {
+fn a_length_beyond_the_chain_and_half_a_header_go_back_and_the_connection_goes_on() {
     let mut rig = rig();
     rig.op(REQUEST, &[]);
-    assert!(
-        rig.send(
-            Header {
-                operation: DATA,
-                len: 100,
-                ..GUEST
-            },
-            b"short"
-        )
-        .is_err()
-    );
+    let lie = Header {
+        operation: DATA,
+        len: 100,
+        ..GUEST
+    };
+    rig.send(lie, b"short").unwrap();
+    rig.tx.offer(&rig.memory, &[(0x9000, 43, false)]);
+    let _ = rig.device.notify(TX, &mut rig.queues, &rig.memory).unwrap();
+    assert_eq!(rig.tx.collect(&rig.memory), Some((2, 0)));
+    rig.op(DATA, b"whole");
+    assert_eq!(rig.host.0.lock().unwrap().received, b"whole");
+}
+
+#[test]
+fn a_buffer_without_room_for_a_header_goes_back_and_the_next_is_filled() {
+    let mut rig = rig();
+    let mut driver = Driver::at(&rig.memory, 8, 0x1000);
+    driver.offer(&rig.memory, &[(0x20000, 43, true)]);
+    driver.offer(&rig.memory, &[(0x20000, 44, true)]);
+    rig.queues[RX] = driver.queue(&rig.memory);
+    rig.op(REQUEST, &[]);
+    assert_eq!(driver.collect(&rig.memory), Some((0, 0)));
+    assert_eq!(driver.collect(&rig.memory), Some((1, 44)));
 }
 
 proptest! {
