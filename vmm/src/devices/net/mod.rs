@@ -60,6 +60,8 @@ pub struct Net<T> {
     outgoing: Box<[u8]>,
     /// The guest's buffers that were taken from the queue and hold nothing yet, at most as many as the queue has entries.
     taken: VecDeque<Chain>,
+    /// The most buffers that the driver has had on offer at once: a frame for which these are too little will never have room.
+    most: usize,
 }
 
 impl<T: Tap> Net<T> {
@@ -76,6 +78,7 @@ impl<T: Tap> Net<T> {
             buffer: vec![0; FRAME].into(),
             outgoing: vec![0; FRAME].into(),
             taken: VecDeque::new(),
+            most: 0,
         }
     }
 
@@ -99,6 +102,8 @@ impl<T: Tap> Net<T> {
 
     fn receive(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Turn, Fault> {
         let mut budget = Budget::new(BATCH, BATCH_BYTES);
+        let offered = self.taken.len() + usize::from(queue.available(memory)?);
+        self.most = self.most.max(offered.min(QUEUE.into()));
         loop {
             if self.held == 0 {
                 if !budget.request() {
@@ -120,7 +125,8 @@ impl<T: Tap> Net<T> {
         }
     }
 
-    /// Puts the held frame into the guest's buffers; false when there is not enough room yet.
+    /// Puts the held frame into the guest's buffers; false when there is not enough room yet. A frame that waits keeps those behind
+    /// it waiting, so that one for which there will never be room is lost, as one is that finds no room at a full card.
     fn deliver(&mut self, queue: &mut Queue, memory: &Memory) -> Result<bool, Fault> {
         let merge = self.features & F_MRG_RXBUF != 0;
         // Each of the queue's entries once.
@@ -129,8 +135,8 @@ impl<T: Tap> Net<T> {
         let mut count = 0;
         while room < self.held {
             if count == self.taken.len() {
-                if count == usize::from(QUEUE) {
-                    return Ok(false);
+                if count > 0 && count >= self.most {
+                    return Ok(true);
                 }
                 let Some(chain) = queue.pop(memory, &mut budget)? else {
                     return Ok(false); // what was taken stays for when there is enough
@@ -199,6 +205,7 @@ impl<T: Tap> Device for Net<T> {
         self.features = 0;
         self.held = 0;
         self.taken.clear();
+        self.most = 0;
     }
 
     fn queue_off(&mut self, queue: usize) {

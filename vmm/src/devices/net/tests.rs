@@ -82,8 +82,14 @@ fn a_frame_goes_out_whole() {
 #[test]
 fn a_frame_waits_for_room_and_is_spread_over_buffers() {
     let mut rig = rig(F_MRG_RXBUF | F_GUEST_CSUM);
-    rig.wire.0.lock().unwrap().incoming.push_back(frame(200));
+    let push = |rig: &Rig, len| rig.wire.0.lock().unwrap().incoming.push_back(frame(len));
+    // The driver has had two buffers on offer, so that two are waited for.
+    push(&rig, 50);
+    rig.rx.offer(&rig.memory, &[(0x12000, 128, true)]);
     rig.rx.offer(&rig.memory, &[(0x10000, 128, true)]);
+    rig.look();
+    assert_eq!(rig.rx.collect(&rig.memory), Some((0, 62)));
+    push(&rig, 200);
     rig.look();
     assert_eq!(
         rig.rx.collect(&rig.memory),
@@ -92,8 +98,8 @@ fn a_frame_waits_for_room_and_is_spread_over_buffers() {
     );
     rig.rx.offer(&rig.memory, &[(0x11000, 128, true)]);
     rig.refilled();
-    assert_eq!(rig.rx.collect(&rig.memory), Some((0, 128)));
-    assert_eq!(rig.rx.collect(&rig.memory), Some((1, 84)));
+    assert_eq!(rig.rx.collect(&rig.memory), Some((1, 128)));
+    assert_eq!(rig.rx.collect(&rig.memory), Some((2, 84)));
     let mut bytes = [0; 212];
     rig.memory
         .read_slice(&mut bytes[..128], GuestAddress(0x10000))
@@ -126,6 +132,26 @@ fn without_merging_a_frame_that_does_not_fit_is_dropped_and_the_next_delivered()
     rig.rx.offer(&rig.memory, &[(0x10000, 128, true)]);
     rig.look();
     assert_eq!(rig.rx.collect(&rig.memory), Some((0, 62)));
+}
+
+#[test]
+fn a_frame_that_all_buffers_together_cannot_hold_is_lost_and_the_next_delivered() {
+    let mut rig = rig(F_MRG_RXBUF);
+    for at in 0..8 {
+        let address = 0x10000 + 0x1000 * at;
+        rig.rx.offer(&rig.memory, &[(address, 128, true)]);
+    }
+    let frames = [frame(2000), frame(50)];
+    rig.wire.0.lock().unwrap().incoming.extend(frames);
+    rig.look();
+    assert_eq!(rig.rx.collect(&rig.memory), Some((0, 62)));
+    // With all eight on offer again, the largest that fits is delivered.
+    rig.rx.offer(&rig.memory, &[(0x10000, 128, true)]);
+    let largest = frame(8 * 128 - HEADER);
+    rig.wire.0.lock().unwrap().incoming.push_back(largest);
+    rig.look();
+    let filled: Vec<_> = std::iter::from_fn(|| rig.rx.collect(&rig.memory)).collect();
+    assert_eq!(filled.len(), 8);
 }
 
 #[test]
