@@ -3,12 +3,14 @@
 
 mod alone;
 mod both;
+mod count;
 mod driver;
 mod host;
 mod tap;
 
 pub(crate) use alone::{Alone, alone};
 pub(crate) use both::{Both, start};
+pub(crate) use count::allocations;
 pub(crate) use driver::{Desc, Driver, table, test_memory};
 pub(crate) use host::TestHost;
 pub(crate) use tap::TestTap;
