@@ -37,6 +37,8 @@ pub(crate) fn table(memory: &Memory, at: u64, descriptors: &[Desc]) {
 /// The driver's half of one queue.
 pub(crate) struct Driver {
     base: u64,
+    /// From one ring to the next.
+    step: u64,
     size: u16,
     next: u16,
     available: u16,
@@ -56,6 +58,7 @@ impl Driver {
             .unwrap();
         Driver {
             base,
+            step: 0x1000,
             size,
             next: 0,
             available: 0,
@@ -67,9 +70,17 @@ impl Driver {
         self.size
     }
 
+    /// A queue of 8 entries whose rings are within 1 KiB.
+    pub(crate) fn small(memory: &Memory, base: u64) -> Driver {
+        Driver {
+            step: 0x100,
+            ..Driver::at(memory, 8, base)
+        }
+    }
+
     /// Where the rings are: descriptors, available, used.
     pub(crate) fn rings(&self) -> [u64; 3] {
-        [self.base, self.base + 0x1000, self.base + 0x2000]
+        [0, 1, 2].map(|ring| self.base + ring * self.step)
     }
 
     /// The device's half, switched on.

@@ -135,6 +135,73 @@ proptest! {
     }
 }
 
+/// A device of each kind, with host ends that answer.
+fn device_of_kind(kind: u8) -> Box<dyn Device> {
+    let host = TestHost::default();
+    {
+        let mut host = host.0.lock().unwrap();
+        host.room = 1 << 16;
+        host.to_guest = vec![1; 5000];
+    }
+    let tap = TestTap::default();
+    let frames = [vec![0; 60], vec![0; 2000]];
+    tap.0.lock().unwrap().incoming.extend(frames);
+    match kind {
+        0 => Box::new(Rng),
+        1 => Box::new(Net::new(tap, Mac([2; 6]), 1500)),
+        2 => Box::new(Vsock::new(host, 3)),
+        _ => {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(4096).unwrap();
+            Box::new(Block::new(file, 4096, kind == 3, "d"))
+        }
+    }
+}
+
+proptest! {
+    /// As the fuzz target `virtio_devices` does it, without a memory of what was interesting.
+    #[test]
+    fn no_registers_and_no_memory_of_a_guest_keep_a_device_busy_or_panic(
+        kind in 0u8..5,
+        features in any::<u32>(),
+        steps in prop::collection::vec((0u8..6, 0u64..0x120, 0u64..0x1000, any::<u32>(), prop::collection::vec(any::<u8>(), 0..60)), 0..60)
+    ) {
+        let memory = test_memory();
+        let mut t = Both::new(device_of_kind(kind), &memory);
+        let drivers = [0, 0x400, 0x800].map(|at| Driver::small(&memory, at));
+        let features = features & u32::try_from(t.window.features & 0xffff_ffff).unwrap();
+        crate::testing::start(features, &[&drivers[0], &drivers[1], &drivers[2]], |offset, value| t.set(offset, value));
+        for (what, register, at, value, bytes) in steps {
+            match what {
+                0 => t.set(register & !3, value),
+                1 => memory.write_slice(&bytes, GuestAddress(at)).unwrap(),
+                2 => {
+                    // Mostly what a driver could mean: a small number.
+                    let index = u16::try_from(value % 12).unwrap();
+                    memory.write_obj(index, GuestAddress(at & !1)).unwrap();
+                }
+                3 => {
+                    let _ = t.engine.notify(usize::try_from(register % 4).unwrap());
+                },
+                4 => {
+                    let _ = t.engine.host_event(value);
+                }
+                _ => {
+                    t.get(register & !3);
+                }
+            }
+            let mut turns = 0;
+            while t.engine.more() == Turn::More {
+                turns += 1;
+                prop_assert!(turns < 1024, "kind {kind} does not come to an end");
+            }
+        }
+        t.set(0x70, 0);
+        prop_assert_eq!(t.get(0x70), 0);
+        prop_assert_eq!(t.engine.more(), Turn::Done);
+    }
+}
+
 /// A guest's processor that makes requests available as fast as they are served, until it is dropped.
 struct Hog(Arc<AtomicBool>);
 
