@@ -57,6 +57,9 @@ pub(crate) struct Build {
     /// Where the tray fetches the rack repository; `origin` when left out
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// Where plain files lie beside the repository, which spare its server work (docs/guide/hosting.md)
+    #[arg(long = "static", value_name = "URL")]
+    plain: Option<String>,
     /// The branch it follows; the one checked out when left out
     #[arg(long)]
     branch: Option<String>,
@@ -264,6 +267,7 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
         Ok(Repository {
             url,
             branch,
+            plain: self.plain.clone(),
             ca,
             token: self
                 .token_file

@@ -101,7 +101,7 @@ fn the_image_says_where_the_rack_is_and_who_the_tray_is() {
         "mirrors/list.json",
         r#"{"repositories": [
             {"url": "https://mirror.example/rack.git", "mirror": true},
-            {"url": "https://images.example/team", "user": "deploy", "tokenFile": "token"}
+            {"url": "https://images.example/team", "static": "https://images.example/files", "user": "deploy", "tokenFile": "token"}
         ]}"#,
     );
     world.in_rack(&build(&[
@@ -111,6 +111,8 @@ fn the_image_says_where_the_rack_is_and_who_the_tray_is() {
         "../token",
         "--user",
         "alice",
+        "--static",
+        "https://git.example/static/home",
         "--repositories",
         "../mirrors/list.json",
         "--address",
@@ -137,11 +139,15 @@ fn the_image_says_where_the_rack_is_and_who_the_tray_is() {
     assert_eq!(config.repository.url, "https://git.example/rack.git");
     assert_eq!(config.repository.token.unwrap().expose(), "s3cret");
     assert_eq!(config.repository.user.as_deref(), Some("alice"));
+    let plain = config.repository.plain.as_deref();
+    assert_eq!(plain, Some("https://git.example/static/home"));
     let [mirror, images] = &config.repositories[..] else {
         panic!("{:?}", config.repositories)
     };
     assert!(mirror.mirror && mirror.token.is_none());
     assert_eq!(images.user.as_deref(), Some("deploy"));
+    let plain = images.plain.as_deref();
+    assert_eq!(plain, Some("https://images.example/files"));
     assert_eq!(images.token.as_ref().unwrap().expose(), "m1rror");
     assert_eq!(config.network.addresses[0].to_string(), "192.0.2.7/24");
     assert!(config.identity.unwrap().expose().contains("PRIVATE KEY"));

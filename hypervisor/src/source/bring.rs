@@ -212,6 +212,7 @@ impl Source {
             .shelf
             .fetch_image(&mut remote, pin, judge, &keep, &mut progress);
         self.shared.view().received += remote.received();
+        self.tell_beside(&remote);
         let (rootfs, fetched) = fetched?;
         Ok((rootfs, fetched.report.received))
     }

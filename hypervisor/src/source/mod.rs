@@ -90,6 +90,8 @@ pub(crate) struct Source {
     desired: Option<TrayDesired>,
     refused: Option<(ObjectId, Instant)>,
     trouble: Once,
+    /// What was said of plain files.
+    beside: Once,
     health: Option<(bool, String)>,
     reached: bool,
     /// Whether the card took no writes when it was last looked at; nothing before `init` has said so.
@@ -136,6 +138,7 @@ impl Source {
             desired: None,
             refused: None,
             trouble: Once::default(),
+            beside: Once::default(),
             health: None,
             reached: false,
             read_only: None,
@@ -151,7 +154,7 @@ impl Source {
             asked |= self.shared.is_nudged();
             self.shared.heed();
             if asked || !pace.holds(Instant::now()) {
-                match self.look() {
+                match self.look(asked) {
                     Ok(look) => {
                         self.note(look);
                         pace.success();
@@ -280,11 +283,11 @@ impl Source {
         }
     }
 
-    /// Looks at the rack's own server and, where that brings nothing, at its mirrors.
-    fn look(&mut self) -> Result<Look, FollowError> {
+    /// Looks at the rack's own server and, where that brings nothing, at its mirrors. Who `asked` wants to hear it from Git itself.
+    fn look(&mut self, asked: bool) -> Result<Look, FollowError> {
         let mut round = Round::default();
         while let Some((place, _)) = self.follower.next(&mut round) {
-            match self.look_there(place) {
+            match self.look_there(place, asked) {
                 Ok(look) => return Ok(look),
                 Err(error) => {
                     let url = self.follower.url_of(place).to_string();
@@ -295,18 +298,40 @@ impl Source {
         Err(round.over())
     }
 
-    fn look_there(&mut self, place: Place) -> Result<Look, FollowError> {
+    fn look_there(&mut self, place: Place, asked: bool) -> Result<Look, FollowError> {
         let mut remote = match self.remote.take() {
             Some((kept, remote)) if kept == place => remote,
             _ => self.follower.connect(place)?,
         };
         let before = remote.received();
-        let look = self.look_at(&mut remote, place);
+        let look = match !asked && self.is_quiet(&mut remote, place)? {
+            true => Ok(Look::Unchanged),
+            false => self.look_at(&mut remote, place),
+        };
+        self.tell_beside(&remote);
         self.shared.view().received += remote.received().saturating_sub(before);
         if look.is_ok() {
             self.remote = Some((place, remote));
         }
         look
+    }
+
+    /// Whether a plain file says that the head in force is the newest. One that was refused is asked for again: it may be good by now.
+    fn is_quiet(&self, remote: &mut Remote, place: Place) -> Result<bool, FollowError> {
+        let accepted = self.follower.accepted().map(|tree| tree.head().id);
+        let in_force = self.in_force.as_ref().map(|head| &head.commit);
+        let settled = accepted.is_some_and(|it| in_force == Some(&it.to_string()));
+        Ok(settled && self.refused.is_none() && self.follower.is_quiet(remote, place)?)
+    }
+
+    /// Nothing hangs on plain files, but whoever set them up wants to know.
+    pub(super) fn tell_beside(&self, remote: &Remote) {
+        if let Some(error) = remote.trouble_beside() {
+            let text = chain(error);
+            (self.beside).say(&format!(
+                "plain files beside the repository: {text}; Git is asked instead"
+            ));
+        }
     }
 
     fn look_at(&mut self, remote: &mut Remote, place: Place) -> Result<Look, FollowError> {

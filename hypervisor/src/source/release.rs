@@ -140,6 +140,7 @@ impl Source {
             .shelf
             .fetch_payload(&mut remote, pin, judge, &keep, &mut Silent);
         self.shared.view().received += remote.received();
+        self.tell_beside(&remote);
         let (payload, fetched) = fetched?;
         if let Some(reason) = &fetched.not_cached {
             say(&format!(

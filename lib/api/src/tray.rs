@@ -201,6 +201,8 @@ enum Invalid {
     Arguments(BadArguments),
     #[error("repository URL `{0}`: {1}")]
     Url(String, UrlError),
+    #[error("address of plain files `{0}`: {1}")]
+    Static(String, UrlError),
     #[error("repository URL `{0}`: {1}")]
     Access(String, BadAccess),
     #[error("{0} other repositories, more than {MAX_REPOSITORIES}")]
@@ -239,6 +241,10 @@ impl TryFrom<Wire> for TrayConfig {
         }
         let elsewhere = others.iter().map(|it| (&it.url, it.access()));
         let own = (&wire.repository.url, wire.repository.access());
+        let plain = others.iter().map(|it| &it.plain);
+        for url in plain.chain([&wire.repository.plain]).flatten() {
+            Parts::parse(url).map_err(|error| Invalid::Static(url.clone(), error))?;
+        }
         for (url, access) in elsewhere.chain([own]) {
             Parts::parse(url).map_err(|error| Invalid::Url(url.clone(), error))?;
             (access.check()).map_err(|error| Invalid::Access(url.clone(), error))?;
@@ -319,6 +325,7 @@ mod tests {
         let mut tray = TrayConfig::parse(SMALLEST.as_bytes()).expect("parses");
         tray.repository.token = Some(Secret("hunter2".into()));
         tray.repository.user = Some("alice".into());
+        tray.repository.plain = Some("https://files.example/home".into());
         let other =
             r#"{"url":"https://other.example/x","mirror":true,"scheme":"bearer","token":"t"}"#;
         tray.repositories = vec![serde_json::from_str(other).expect("parses")];
@@ -358,6 +365,8 @@ mod tests {
             ("https://git.example", "https://git.example/.."),
             ("https://git.example/rack.git", "https://"),
             (r#""built""#, r#""surprise":1,"built""#),
+            (r#""url""#, r#""static":"http://x.example/y","url""#),
+            (r#""url""#, r#""static":"https://x.example","url""#),
             (r#""url""#, r#""user":"alice","url""#),
             (r#""url""#, r#""scheme":"bearer","url""#),
             (r#""url""#, r#""scheme":"digest","token":"t","url""#),

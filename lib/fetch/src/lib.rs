@@ -5,6 +5,7 @@
 //!   [`limits`] and by the clock of a [`pulse`]. Packs are read by [`pack`].
 //! - [`rack`]: the rack repository, from a server to files that may be parsed, and the store it is kept in.
 //! - [`cache`]: payloads and artifacts, fetched against what is here already, verified, kept.
+//! - [`beside`]: plain files beside a repository, for what its server need not run Git for.
 //! - [`chunk`], [`publish`]: pieces of payloads and artifacts, and how they are laid out.
 //! - [`verity`]: the digest by which Linux verifies a file whenever it reads it.
 //! - [`disk`]: the file operations underneath, so that tests can cut the power.
@@ -61,6 +62,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod beside;
 pub mod cache;
 pub mod chunk;
 mod delta;

@@ -90,6 +90,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For the small questions: what the server can do and where its refs point, both together, with name, connection and handshake.
     pub questions: Duration,
+    /// For name, connection, handshake and the first of the plain files beside a repository: Git is there, too.
+    pub beside: Duration,
     /// For a server to prepare a pack: from the request until the pack's first byte.
     pub thinking: Duration,
     /// For nothing at all to come meanwhile. Any byte is a sign of life: Git sends an empty line every 5 s while it has nothing to say
@@ -113,6 +115,8 @@ impl Default for Timeouts {
             idle: Duration::from_secs(60),
             // A few hundred bytes each way: an honest server on a slow line takes a second or two.
             questions: Duration::from_secs(25),
+            // A start that gives servers half a minute in all has the most of it left.
+            beside: Duration::from_secs(10),
             // Git looks for deltas among chunks that have none before the first byte of a pack leaves: 20 s of processor time were measured for
             // 300 MiB on a fast machine, so several minutes on a small one that serves five trays at once. Giving up earlier is no use: the
             // server goes on with what nobody waits for, and the next attempt begins the same again beside it.

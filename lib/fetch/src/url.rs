@@ -41,8 +41,13 @@ impl HttpsUrl {
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         let below = other.path.strip_prefix(&self.path);
+        self.is_beside(other) && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Whether both are on one server: what is shown to one of them may be shown to the other.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
         (&self.host, self.port) == (&other.host, other.port)
-            && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Host and port as the `Host` header and a reader want them.

@@ -20,7 +20,7 @@ use racklet_trust::floors::Floors;
 use racklet_trust::history::{Accepted, Head};
 use racklet_trust::{TrustRoot, Verified};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::places::{Place, Places, Round, each};
 use crate::{Hold, may_pass};
@@ -116,15 +116,42 @@ pub trait Keeper {
     fn accepted(&mut self, news: News<'_>);
 }
 
+/// For so long after Git was asked, a plain file may say in its place that nothing is new: it may be stale or lie, and be all that somebody
+/// in between lets through.
+const LONGEST_QUIET: Duration = Duration::from_secs(600);
+
+/// A repository of the tray's configuration that is not the rack's own, or not in its own place.
+#[derive(Debug)]
+struct Other {
+    mirror: bool,
+    /// How it is let in by, and the plain files beside it; for one that is no mirror, of whatever lies below.
+    config: RemoteConfig,
+}
+
+/// The entry that says most about `url`.
+fn says_most<T>(
+    entries: impl Iterator<Item = T>,
+    url: &HttpsUrl,
+    at: impl Fn(&T) -> &HttpsUrl,
+) -> Option<T> {
+    entries
+        .filter(|it| at(it).covers(url))
+        .max_by_key(|it| at(it).to_string().len())
+}
+
 /// Follows one branch of one rack.
 #[derive(Debug)]
 pub struct Follower<D> {
     /// How the rack's own server is spoken to: patience, pulse and clock are the product's to set.
     pub config: RemoteConfig,
-    mirrors: Vec<(HttpsUrl, Elsewhere)>,
+    /// For how long after Git was asked a plain file is believed that nothing is new; ten minutes unless a product sets it.
+    pub longest_quiet: Duration,
+    mirrors: Vec<Other>,
     /// Servers that pins may name.
-    others: Vec<(HttpsUrl, Elsewhere)>,
+    others: Vec<Other>,
     places: Places,
+    /// Which place's Git answered last, and when.
+    asked: Option<(Place, Instant)>,
     branch: String,
     store: RackStore<D>,
     baked: Verified<TrustRoot>,
@@ -147,12 +174,34 @@ impl<D: Disk> Follower<D> {
         [baked, handed]: [Verified<TrustRoot>; 2],
     ) -> Result<Self, UrlError> {
         let elsewhere = tray.repositories.iter();
-        let elsewhere = elsewhere.map(|it| Ok((it.url.parse()?, it.clone())));
-        let elsewhere = elsewhere.collect::<Result<Vec<(HttpsUrl, Elsewhere)>, UrlError>>()?;
-        let (mirrors, others): (Vec<_>, _) = elsewhere.into_iter().partition(|(_, it)| it.mirror);
+        let elsewhere = elsewhere.map(|it| Ok((it.url.parse()?, it)));
+        let elsewhere = elsewhere.collect::<Result<Vec<(HttpsUrl, &Elsewhere)>, UrlError>>()?;
+        let mut config = RemoteConfig::of_tray(&tray.repository, clock)?;
+        let set_beside = |config: &mut RemoteConfig, plain: &Option<String>| {
+            if let Some(plain) = plain {
+                let plain: HttpsUrl = plain.parse()?;
+                let others = elsewhere.iter().filter(|(_, it)| !it.mirror);
+                let entry = says_most(others, &plain, |(at, _)| at);
+                config.set_beside(plain, entry.map(|(_, it)| it.access()));
+            }
+            Ok(())
+        };
+        set_beside(&mut config, &tray.repository.plain)?;
+        let others = elsewhere.iter().map(|(url, it)| {
+            let mut config = config.elsewhere(url.clone(), Some(it.access()));
+            set_beside(&mut config, &it.plain)?;
+            Ok(Other {
+                mirror: it.mirror,
+                config,
+            })
+        });
+        let others = others.collect::<Result<Vec<Other>, UrlError>>()?;
+        let (mirrors, others): (Vec<_>, _) = others.into_iter().partition(|it| it.mirror);
         Ok(Self {
-            config: RemoteConfig::of_tray(&tray.repository, clock)?,
+            config,
             places: Places::new(1 + mirrors.len()),
+            longest_quiet: LONGEST_QUIET,
+            asked: None,
             mirrors,
             others,
             branch: format!("refs/heads/{}", tray.repository.branch),
@@ -237,11 +286,11 @@ impl<D: Disk> Follower<D> {
         if url == self.config.url {
             return Ok(self.config.clone());
         }
-        let entries = self.others.iter().filter(|(at, _)| at.covers(&url));
-        // The one that says most about it.
-        let entry = entries.max_by_key(|(at, _)| at.to_string().len());
-        let access = entry.map(|(_, it)| it.access());
-        Ok(self.config.elsewhere(url, access))
+        let entry = says_most(self.others.iter(), &url, |it| &it.config.url);
+        Ok(match entry {
+            Some(entry) => self.config.like(url, &entry.config),
+            None => self.config.elsewhere(url, None),
+        })
     }
 
     /// How a place of the rack is spoken to.
@@ -249,8 +298,8 @@ impl<D: Disk> Follower<D> {
         match place.0.checked_sub(1) {
             None => self.config.clone(),
             Some(mirror) => {
-                let (url, it) = &self.mirrors[mirror];
-                self.config.elsewhere(url.clone(), Some(it.access()))
+                let it = &self.mirrors[mirror].config;
+                self.config.like(it.url.clone(), it)
             }
         }
     }
@@ -260,7 +309,7 @@ impl<D: Disk> Follower<D> {
     pub fn url_of(&self, place: Place) -> &HttpsUrl {
         match place.0.checked_sub(1) {
             None => &self.config.url,
-            Some(mirror) => &self.mirrors[mirror].0,
+            Some(mirror) => &self.mirrors[mirror].config.url,
         }
     }
 
@@ -278,6 +327,23 @@ impl<D: Disk> Follower<D> {
         Remote::new(&self.config_at(place))
     }
 
+    /// Whether the plain file of the branch beside the repository names the head accepted last, so that Git need not be asked. Only for a
+    /// bounded time after Git was asked last: believing that nothing is new is believing, too.
+    ///
+    /// # Errors
+    /// [`FollowError`] where the time for the whole conversation is over.
+    pub fn is_quiet(&self, remote: &mut Remote, place: Place) -> Result<bool, FollowError> {
+        let recent =
+            |(at, when): (Place, Instant)| at == place && when.elapsed() < self.longest_quiet;
+        let accepted = self.accepted.as_ref();
+        let Some(accepted) = accepted.filter(|_| self.asked.is_some_and(recent)) else {
+            return Ok(false);
+        };
+        let named = remote.branch_beside(&self.branch);
+        let named = named.map_err(FetchError::Remote)?;
+        Ok(named == Some(accepted.head().id))
+    }
+
     /// Asks where the branch points to: one line of answer is all that most looks cost.
     ///
     /// # Errors
@@ -286,6 +352,7 @@ impl<D: Disk> Follower<D> {
         match rack::look(remote, &self.branch, &Limits::RACK) {
             Ok(listed) => {
                 self.places.answered(place);
+                self.asked = Some((place, Instant::now()));
                 Ok(listed)
             }
             Err(error) => {

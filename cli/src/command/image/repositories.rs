@@ -22,6 +22,8 @@ struct Written {
     url: String,
     #[serde(default)]
     mirror: bool,
+    #[serde(rename = "static")]
+    plain: Option<String>,
     ca_file: Option<PathBuf>,
     user: Option<String>,
     #[serde(default)]
@@ -43,7 +45,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Elsewhere>> {
         |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
     let written: Repositories = serde_json::from_str(&text(path)?).with_context(|| {
         format!(
-            "{} is not {{\"repositories\": [{{\"url\": …, \"mirror\": …, \"caFile\": …, \"user\": …, \"tokenFile\": …}}]}}",
+            "{} is not {{\"repositories\": [{{\"url\": …, \"mirror\": …, \"static\": …, \"caFile\": …, \"user\": …, \"tokenFile\": …}}]}}",
             path.display()
         )
     })?;
@@ -52,6 +54,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Elsewhere>> {
         Ok(Elsewhere {
             url: it.url,
             mirror: it.mirror,
+            plain: it.plain,
             ca: it.ca_file.as_deref().map(beside).transpose()?,
             user: it.user,
             scheme: it.scheme,

@@ -14,6 +14,10 @@ pub struct Repository {
     /// The branch whose head is the rack's state.
     #[serde(default = "main_branch")]
     pub branch: String,
+    /// Where plain files lie beside it (`https://host[:port]/path`), which spare its server work; nothing in them is believed. On the
+    /// repository's own server they are asked for as it is, elsewhere as [`Elsewhere`] says.
+    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    pub plain: Option<String>,
     /// PEM certificates to trust instead of the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
@@ -40,6 +44,9 @@ pub struct Elsewhere {
     /// It holds what the rack's own repository holds, and is asked where that one does not answer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirror: bool,
+    /// As [`Repository::plain`].
+    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    pub plain: Option<String>,
     /// As [`Repository::ca`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,

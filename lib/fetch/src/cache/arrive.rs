@@ -31,6 +31,8 @@ pub struct Report {
     pub sent: u64,
     /// Chunks of the manifest that came.
     pub new_chunks: usize,
+    /// As many of these came as plain files from beside the repository ([`crate::beside`]).
+    pub plain_chunks: usize,
     /// Chunks of the manifest that were here.
     pub reused_chunks: usize,
 }

@@ -17,12 +17,13 @@ use super::{
     tip::{Tip, Way},
 };
 use crate::{
+    beside::Files,
     chunk::sha256,
     disk::Disk,
     limits::Limits,
-    pack::Objects,
-    progress::Progress,
-    remote::{Remote, Want},
+    pack::{Objects, PackError},
+    progress::{Phase, Progress},
+    remote::{Remote, RemoteError, Want},
     tree::Layers,
 };
 
@@ -47,6 +48,7 @@ impl<D: Disk> Fetch<'_, D> {
         keeper: &mut Keeper<'_, D>,
         progress: &mut dyn Progress,
     ) -> Result<(), ArriveError> {
+        self.bring_beside(remote, manifest, keeper, progress)?;
         // Twice: of a folder that nobody knew, some chunks may still be missing once it is known.
         for _ in 0..2 {
             let wanted = self.wanted(manifest, tip, source, keeper)?;
@@ -62,6 +64,33 @@ impl<D: Disk> Fetch<'_, D> {
             Some(chunk) => Err(AssembleError::Missing(chunk.sha256).into()),
             None => Ok(()),
         }
+    }
+
+    /// Takes what lies beside the repository as plain files.
+    fn bring_beside(
+        &self,
+        remote: &mut Remote,
+        manifest: &Manifest,
+        keeper: &mut Keeper<'_, D>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), ArriveError> {
+        let Some(mut files) = remote.beside().and_then(Files::fetching) else {
+            return Ok(());
+        };
+        for chunk in chunks(manifest) {
+            if self.is_here(chunk, keeper) {
+                continue;
+            }
+            let came = files.chunk(chunk).map_err(RemoteError::Http)?;
+            let Some(bytes) = came else {
+                continue;
+            };
+            progress.report(Phase::Receiving, files.bytes());
+            let kept = keeper.keep(chunk.sha256, bytes);
+            kept.map_err(|error| keeper.problem_or(PackError::Store(error).into()))?;
+            keeper.came_beside += 1;
+        }
+        Ok(())
     }
 
     /// How to ask for what is missing, and how many bytes that brings. An error where asking again makes no sense.

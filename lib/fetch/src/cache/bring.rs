@@ -214,6 +214,7 @@ impl<D: Disk> Fetch<'_, D> {
         };
         let report = Report {
             new_chunks: keeper.came,
+            plain_chunks: keeper.came_beside,
             reused_chunks: chunks(&manifest).count().saturating_sub(keeper.came),
             ..Report::default()
         };

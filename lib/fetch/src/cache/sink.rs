@@ -105,6 +105,8 @@ pub(super) struct Keeper<'a, D> {
     pub(super) beside: Beside,
     /// Chunks of the manifest that came.
     pub(super) came: usize,
+    /// As many of these came as plain files.
+    pub(super) came_beside: usize,
     /// What came that the manifest does not name, with the digest that its bytes have.
     pub(super) others: HashMap<ObjectId, Digest>,
     /// What the disk said first.
@@ -131,6 +133,7 @@ impl<'a, D: Disk> Keeper<'a, D> {
                 images,
             },
             came: 0,
+            came_beside: 0,
             others: HashMap::new(),
             problem: None,
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{HttpError, MAX_HEADERS};
+use super::{ANY, HttpError, MAX_HEADERS};
 
 /// How an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub(super) fn check(head: &Head, expected: &'static str) -> Result<(Framing, boo
     }
     // Neither parameters nor case belong to what it says (RFC 9110, 8.3.1).
     let kind = head.content_type.split(';').next().unwrap_or_default();
-    if !kind.trim().eq_ignore_ascii_case(expected) {
+    if expected != ANY && !kind.trim().eq_ignore_ascii_case(expected) {
         return Err(HttpError::NotGit {
             found: head.content_type.clone(),
             expected,

@@ -30,6 +30,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 /// Interim answers (1xx) before the answer itself. Nothing that was asked for has any; some proxies send one or two.
 const MAX_INTERIM: usize = 8;
+/// [`Request::expected`] of what is no answer of Git's: plain files, which servers call what they like, or nothing at all.
+pub(crate) const ANY: &str = "*/*";
 /// How much is read from TLS at once: its largest record.
 const BUFFER: usize = 16 * 1024;
 
@@ -73,7 +75,7 @@ pub(crate) struct Request<'a> {
     pub(crate) suffix: &'a str,
     /// `None` is GET.
     pub(crate) post: Option<(&'static str, &'a [u8])>,
-    /// The `Content-Type` that a Git server answers with.
+    /// The `Content-Type` that a Git server answers with, or [`ANY`].
     pub(crate) expected: &'static str,
     /// Largest body.
     pub(crate) limit: u64,
@@ -91,6 +93,11 @@ impl Client {
             received: 0,
             sent: 0,
         }
+    }
+
+    /// By the clock that patience goes by.
+    pub(crate) fn now(&self) -> Instant {
+        self.dial.pulse.now()
     }
 
     /// Bytes received and sent so far, TLS included.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use racklet_api::tray::{Access, Scheme};
 
 use crate::{
+    beside::Beside,
     http::{Resolve, SystemResolver, Worked},
     limits::Timeouts,
     pulse::{Pulse, Untold},
@@ -30,6 +31,8 @@ pub struct RemoteConfig {
     pub resolver: Arc<dyn Resolve>,
     /// By which clock patience goes, and who is told that there is waiting.
     pub pulse: Arc<dyn Pulse>,
+    /// Plain files beside the repository, where there are any.
+    pub beside: Option<Beside>,
     /// Which address of a host worked last. Copies of a configuration share it.
     pub(crate) worked: Worked,
 }
@@ -56,12 +59,35 @@ impl RemoteConfig {
             url,
             authorities: Authorities::Public,
             credentials: Credentials::default(),
+            beside: None,
             ..self.clone()
         };
         if let Some(access) = access {
             config.let_in_by(access);
         }
         config
+    }
+
+    /// As [`Self::elsewhere`], let in as by `other`, with the plain files beside that.
+    #[must_use]
+    pub fn like(&self, url: HttpsUrl, other: &Self) -> Self {
+        Self {
+            url,
+            authorities: other.authorities.clone(),
+            credentials: other.credentials.clone(),
+            beside: other.beside.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// There are plain files at `url`. On the repository's own server they are asked for as it is; elsewhere as `access` says, by public
+    /// authorities and without credentials where it says nothing.
+    pub fn set_beside(&mut self, url: HttpsUrl, access: Option<Access<'_>>) {
+        let there = match url.is_beside(&self.url) {
+            true => self.clone(),
+            false => self.elsewhere(url.clone(), access),
+        };
+        self.beside = Some(Beside::new(url, there.authorities, there.credentials));
     }
 
     fn let_in_by(&mut self, access: Access<'_>) {
@@ -96,6 +122,7 @@ impl RemoteConfig {
             timeouts: Timeouts::default(),
             resolver: Arc::new(SystemResolver),
             pulse: Arc::new(Untold),
+            beside: None,
             worked: Worked::default(),
         }
     }

@@ -14,6 +14,7 @@ use std::{collections::HashSet, io, time::Instant};
 use gix_hash::{Kind as Format, ObjectId};
 
 use crate::{
+    beside::{BesideError, Files},
     http::{Body, Client, Dial, HttpError, Request, Until},
     limits::Limits,
     pack::{self, Objects, PackError, Place},
@@ -55,6 +56,7 @@ pub(crate) struct Want<'a> {
 pub struct Remote {
     url: HttpsUrl,
     client: Client,
+    beside: Option<Files>,
     capabilities: Option<Capabilities>,
     /// Set by the question for the capabilities: the listing behind it shares its time.
     questions: Option<Until>,
@@ -66,24 +68,24 @@ impl Remote {
     /// # Errors
     /// [`TlsError`] when authorities or credentials cannot be used.
     pub fn new(config: &RemoteConfig) -> Result<Self, TlsError> {
-        let tls = tls::config(
-            &config.authorities,
-            &config.credentials,
-            config.clock.clone(),
-        )?;
-        let authorization = tls::authorization(&config.credentials)?;
+        let client = |authorities, credentials| {
+            let dial = Dial {
+                tls: tls::config(authorities, credentials, config.clock.clone())?,
+                timeouts: config.timeouts.clone(),
+                resolver: config.resolver.clone(),
+                pulse: config.pulse.clone(),
+                worked: config.worked.clone(),
+            };
+            Ok(Client::new(dial, tls::authorization(credentials)?))
+        };
+        let beside = config.beside.as_ref().map(|at| {
+            let client = client(&at.authorities, &at.credentials)?;
+            Ok(Files::new(at.clone(), client))
+        });
         Ok(Self {
             url: config.url.clone(),
-            client: Client::new(
-                Dial {
-                    tls,
-                    timeouts: config.timeouts.clone(),
-                    resolver: config.resolver.clone(),
-                    pulse: config.pulse.clone(),
-                    worked: config.worked.clone(),
-                },
-                authorization,
-            ),
+            client: client(&config.authorities, &config.credentials)?,
+            beside: beside.transpose()?,
             capabilities: None,
             questions: None,
         })
@@ -92,7 +94,34 @@ impl Remote {
     /// Whatever is asked from now on must be done by `end`: names, connections, questions and packs, all together.
     pub fn finish_by(&mut self, end: Option<Instant>) {
         self.client.finish_by(end);
+        if let Some(files) = &mut self.beside {
+            files.finish_by(end);
+        }
         self.questions = None;
+    }
+
+    /// What the plain file of `branch` (`refs/heads/…`) beside the repository names: a claim. Nothing, where there is none that can be read.
+    ///
+    /// # Errors
+    /// [`RemoteError`] where the time for the whole conversation is over.
+    pub fn branch_beside(
+        &mut self,
+        branch: &str,
+    ) -> Result<Option<racklet_trust::commit::ObjectId>, RemoteError> {
+        match &mut self.beside {
+            Some(files) => Ok(files.head(branch)?),
+            None => Ok(None),
+        }
+    }
+
+    /// What was wrong with the plain files beside the repository when they were asked for last in this conversation.
+    #[must_use]
+    pub fn trouble_beside(&self) -> Option<&BesideError> {
+        self.beside.as_ref().and_then(Files::trouble)
+    }
+
+    pub(crate) fn beside(&mut self) -> Option<&mut Files> {
+        self.beside.as_mut()
     }
 
     /// When the small questions that begin now must be answered.
@@ -103,13 +132,17 @@ impl Remote {
     /// Bytes received so far, TLS included.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.client.traffic().0
+        self.clients().map(|client| client.traffic().0).sum()
     }
 
     /// Bytes sent so far, TLS included.
     #[must_use]
     pub fn sent(&self) -> u64 {
-        self.client.traffic().1
+        self.clients().map(|client| client.traffic().1).sum()
+    }
+
+    fn clients(&self) -> impl Iterator<Item = &Client> {
+        std::iter::once(&self.client).chain(self.beside.as_ref().map(Files::client))
     }
 
     /// How this server names objects.

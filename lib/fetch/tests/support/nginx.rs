@@ -3,7 +3,9 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -36,6 +38,43 @@ pub struct Nginx {
     _socket: Option<TempDir>,
 }
 
+/// The first block of docs/guide/hosting.md behind `mark` that begins with `kind`.
+fn block_behind(mark: &str, kind: &str) -> String {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/hosting.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let (_, behind) = guide.split_once(mark).unwrap();
+    let (_, block) = behind.split_once(kind).unwrap();
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+/// Writes the guide's hook into a bare repository, for plain files in `plain`.
+pub fn plain_files_hook(bare: &Path, plain: &Path) {
+    let hook = block_behind("### Plain files", "```sh\n");
+    let there = "static=/srv/static/home\n";
+    assert!(hook.contains(there));
+    let hook = hook.replace(there, &format!("static={}\n", plain.display()));
+    let path = bare.join("hooks/post-receive");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, hook).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A folder with a certificate for the loopback address, its key, and the authority that vouches for it.
+fn with_certificate() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, key) = (server::authority(), KeyPair::generate().unwrap());
+    let leaf = server::params(vec!["127.0.0.1".into()], (2020, 2040));
+    let leaf = leaf.signed_by(&key, &ca).unwrap();
+    for (name, pem) in [
+        ("fullchain.pem", leaf.pem()),
+        ("key.pem", key.serialize_pem()),
+        ("ca.pem", ca.pem()),
+    ] {
+        fs::write(folder.path().join(name), pem).unwrap();
+    }
+    folder
+}
+
 /// Starts a program and waits until it is `up`; what it left to say where it ends before.
 fn start(command: &mut Command, up: impl Fn() -> bool) -> Option<Running> {
     let child = command.stdin(Stdio::null()).spawn().unwrap();
@@ -56,17 +95,7 @@ impl Nginx {
     /// Lets in to `server` whoever knows `user` and `password`.
     pub fn before(server: &Server, user: &str, password: &str) -> Self {
         let behind = server.port;
-        let folder = tempfile::tempdir().unwrap();
-        let (ca, key) = (server::authority(), KeyPair::generate().unwrap());
-        let leaf = server::params(vec!["127.0.0.1".into()], (2020, 2040));
-        let leaf = leaf.signed_by(&key, &ca).unwrap();
-        for (name, pem) in [
-            ("fullchain.pem", leaf.pem()),
-            ("key.pem", key.serialize_pem()),
-            ("ca.pem", ca.pem()),
-        ] {
-            fs::write(folder.path().join(name), pem).unwrap();
-        }
+        let folder = with_certificate();
         Self::with(folder, [user, password], vec![], |folder, port| {
             format!(
                 "server {{
@@ -83,14 +112,9 @@ impl Nginx {
     /// The server of docs/guide/hosting.md, with a certificate as it is made there, for the repositories in `served`; only its places and
     /// its port are others.
     pub fn of_the_guide(served: &Path, user: &str, password: &str) -> Self {
-        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/hosting.md");
-        let guide = fs::read_to_string(guide).unwrap();
-        let block_behind = |mark: &str, kind: &str| {
-            let (_, behind) = guide.split_once(mark).unwrap();
-            let (_, block) = behind.split_once(kind).unwrap();
-            block.split_once("```").unwrap().0.to_owned()
-        };
         let block = block_behind("## One of your own", "```nginx\n");
+        // Beside the repositories, whether anything is there or not.
+        let plain = served.with_file_name("static");
         let folder = tempfile::tempdir().unwrap();
         let certificate = block_behind("### A certificate of your own", "```console\n");
         for line in certificate.lines() {
@@ -113,6 +137,7 @@ impl Nginx {
                 ("/etc/nginx", folder.into()),
                 ("/usr/lib/git-core", programs.clone()),
                 ("/srv/git", served.display().to_string()),
+                ("/srv/static", plain.display().to_string()),
                 ("/run/fcgiwrap.socket", socket.display().to_string()),
             ] {
                 assert!(block.contains(there), "{there} is not in the guide");
@@ -124,6 +149,33 @@ impl Nginx {
             _socket: Some(scratch),
             ..nginx
         }
+    }
+
+    /// The cache of docs/guide/hosting.md in front of `server`.
+    pub fn cache_of_the_guide(server: &Self) -> Self {
+        let block = block_behind("### A cache at home", "```nginx\n");
+        let folder = with_certificate();
+        let authorities = server.ca_file().display().to_string();
+        let (address, nobody) = (format!("127.0.0.1:{}", server.port), ["nobody", "nothing"]);
+        Self::with(folder, nobody, vec![], |folder, port| {
+            let mut block = block.clone();
+            for (there, here) in [
+                ("/var/cache/nginx/home", format!("{folder}/cache")),
+                ("listen 8443 ", format!("listen 127.0.0.1:{port} ")),
+                ("/etc/ssl/cache", folder.into()),
+                ("https://git.example.org", format!("https://{address}")),
+                // nginx looks for names in certificates, not for addresses.
+                (
+                    "proxy_ssl_verify on;",
+                    "proxy_ssl_verify on; proxy_ssl_name git.example.org;".into(),
+                ),
+                ("/etc/ssl/certs/ca-certificates.crt", authorities.clone()),
+            ] {
+                assert!(block.contains(there), "{there} is not in the guide");
+                block = block.replace(there, &here);
+            }
+            block
+        })
     }
 
     /// What stands in `folder`, the certificates, is used by `block`.
@@ -146,9 +198,10 @@ impl Nginx {
             let config = format!(
                 "daemon off; master_process off; pid {}; error_log {};
                 events {{}}
-                http {{ access_log off; {temporary} {} }}",
+                http {{ log_format r '$request_method $request_uri $status'; access_log {} r; {temporary} {} }}",
                 path("pid"),
                 path("log"),
+                path("access"),
                 block(&folder.path().display().to_string(), port),
             );
             fs::write(path("conf"), config).unwrap();
@@ -170,6 +223,20 @@ impl Nginx {
             "nginx: {}",
             fs::read_to_string(path("log")).unwrap_or_default()
         );
+    }
+
+    /// What was asked for since the last call, and the status of each answer.
+    pub fn requests(&self) -> Vec<String> {
+        // nginx, which is one process here, writes a line once it has answered: what it answers later finds all of them written.
+        let mut mark = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        mark.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        mark.read_to_end(&mut Vec::new()).unwrap();
+        let log = self.folder.path().join("access");
+        let text = fs::read_to_string(&log).unwrap();
+        // Truncated, and not removed: nginx has it open, and appends.
+        fs::write(&log, "").unwrap();
+        let lines = text.lines().filter(|line| !line.ends_with(" 400"));
+        lines.map(str::to_owned).collect()
     }
 
     /// Where its authority's certificate lies, for Git.
