@@ -179,7 +179,20 @@ fn how_long_a_server_wants_to_be_left_alone_is_heard() {
     for (value, heard) in [
         ("120", Some(Duration::from_secs(120))),
         ("18446744073709551616", None),
+        // A moment says something only beside what the server takes for now; which may be long past here.
         ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        (
+            "Sun, 06 Nov 1994 08:59:37 GMT\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT",
+            Some(Duration::from_secs(600)),
+        ),
+        (
+            "Sun, 06 Nov 1994 08:49:37 GMT\r\nDate: Sun, 06 Nov 1994 08:59:37 GMT",
+            Some(Duration::ZERO),
+        ),
+        (
+            "120\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT",
+            Some(Duration::from_secs(120)),
+        ),
         ("-1", None),
     ] {
         world.server.script(move |_, _, send| {

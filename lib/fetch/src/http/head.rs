@@ -64,6 +64,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpError> {
         http_1_0: response.version == Some(0),
         ..Head::default()
     };
+    let (mut now, mut retry_at) = (None, None);
     for header in response.headers.iter() {
         let value = header.value.trim_ascii();
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -93,11 +94,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpError> {
         } else if is("content-type") {
             head.content_type = cut(value);
         } else if is("retry-after") {
-            // A date is not taken: the clocks of both may be far apart.
             head.retry_after = decimal(value).map(Duration::from_secs);
+            retry_at = super::date::parse(value);
+        } else if is("date") {
+            now = super::date::parse(value);
         } else if is("location") {
             head.location = cut(value);
         }
+    }
+    if let (Some(now), Some(at)) = (now, retry_at) {
+        // By the server's own clock: this one may be far from it.
+        head.retry_after = Some(Duration::from_secs(at.saturating_sub(now)));
     }
     Ok(Some((head, used)))
 }
