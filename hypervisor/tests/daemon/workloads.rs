@@ -128,6 +128,8 @@ fn a_bad_edit_changes_nothing_also_over_a_restart() -> Result<()> {
 
     tray.workload("web", "[run]", "")?;
     let fixed = tray.push("fixed")?;
+    // A server that says "not found" is left alone for a minute and a little.
+    tray.ask("POST", "/v1/sync")?;
     let after = tray.converged(&fixed)?;
     assert_eq!(
         workload(&after, "web")["pid"],

@@ -6,7 +6,8 @@
 //!    ^ │
 //!    │ └─failed─> something usable in the cache? ──yes, and patience is over──> Boot(fallback)
 //!    │                        │ no
-//!    └──── Wait <─────────────┴──── ten minutes of this: Reboot, so that the other slot gets its turn
+//!    └──── Wait <─────────────┴──── ten minutes of this: Reboot, so that the other slot gets its turn;
+//!                                   an hour of it, where the server refuses us: the other slot would be refused as well
 //! ```
 
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const ATTEMPTS: u32 = 3;
 /// With nothing to start, a reboot after this long: the bootloader has counted this start and may choose the other slot.
 pub(crate) const GIVE_UP: Duration = Duration::from_secs(600);
+/// The same where the server refused us, or asked to be left alone: both slots have the same credentials, and a start begins again with a
+/// minute's wait where the one before had come to a quarter of an hour. Longer, by far, than any server may ask for.
+pub(crate) const GIVE_UP_REFUSED: Duration = Duration::from_secs(3600);
 
 /// A payload that could start: verified, for this board, not below its floor, all chunks there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) attempts: u32,
     /// How the newest ended.
     pub(crate) attempt: Attempt,
+    /// The server refused us in it, or asked to be left alone.
+    pub(crate) refused: bool,
     /// What the accepted head pins for this tray.
     pub(crate) pinned: Option<Digest>,
     /// What could start now.
@@ -116,7 +122,11 @@ pub(crate) fn next(seen: &Observed<'_>) -> Next {
     if seen.elapsed < GIVE_UP {
         return Next::Wait;
     }
-    last_resort(seen).map_or(Next::Reboot, |digest| Next::Boot(digest, Why::LastResort))
+    match last_resort(seen) {
+        Some(digest) => Next::Boot(digest, Why::LastResort),
+        None if seen.refused && seen.elapsed < GIVE_UP_REFUSED => Next::Wait,
+        None => Next::Reboot,
+    }
 }
 
 /// How long an attempt that begins now may take. `None` when nothing could start instead: then each of its steps has a bound of its
@@ -198,6 +208,7 @@ mod tests {
             asking: elapsed,
             attempts,
             attempt,
+            refused: false,
             pinned: pinned.map(digest),
             candidates,
         })
@@ -243,6 +254,7 @@ mod tests {
                 asking: Duration::from_secs(asking),
                 attempts: 1,
                 attempt: Attempt::Passing,
+                refused: false,
                 pinned: Some(digest(1)),
                 candidates,
             })
@@ -283,6 +295,28 @@ mod tests {
                 Next::Reboot
             );
         }
+    }
+
+    #[test]
+    fn who_was_refused_is_not_brought_to_ask_sooner_by_a_reboot() {
+        let refused = |seconds, candidates: &[Candidate]| {
+            next(&Observed {
+                elapsed: Duration::from_secs(seconds),
+                asking: Duration::from_secs(seconds),
+                attempts: 5,
+                attempt: Attempt::Lasting,
+                refused: true,
+                pinned: Some(digest(1)),
+                candidates,
+            })
+        };
+        assert_eq!(refused(GIVE_UP.as_secs(), &[]), Next::Wait);
+        assert_eq!(refused(GIVE_UP_REFUSED.as_secs() - 1, &[]), Next::Wait);
+        assert_eq!(refused(GIVE_UP_REFUSED.as_secs(), &[]), Next::Reboot);
+        // What never came up is tried once more all the same.
+        let last_resort = Next::Boot(digest(1), Why::LastResort);
+        let cached = [candidate(1, TRIES, false)];
+        assert_eq!(refused(GIVE_UP.as_secs(), &cached), last_resort);
     }
 
     #[test]

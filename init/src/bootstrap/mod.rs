@@ -153,7 +153,8 @@ pub(crate) fn run(tray: &TrayConfig) -> Result<Infallible, Fatal> {
             }
             Next::Reboot => {
                 asked.tell(at.begun(), next, "give up");
-                return Err(Fatal::NothingToStart(decide::GIVE_UP.as_secs() / 60));
+                let tried = clock::since_boot().saturating_sub(at.begun().since);
+                return Err(Fatal::NothingToStart(tried.as_secs() / 60));
             }
         };
     }
@@ -263,6 +264,7 @@ impl Asked {
                 .map_or(Duration::ZERO, |since| now.saturating_sub(since)),
             attempts: self.attempts,
             attempt: self.attempt,
+            refused: !self.hold().is_zero(),
             pinned: begun.wanted.as_ref().map(Wanted::digest),
             candidates: &begun.candidates(&self.spoiled),
         })
