@@ -71,10 +71,7 @@ impl Daemon {
 
     fn asked(&mut self, request: Result<Request, Unreadable>) -> Response {
         match request {
-            Ok(Request { v: 1, op }) => self.answer(op),
-            Ok(Request { v, .. }) => {
-                Response::refused(format!("version {v} is not spoken here, only 1"))
-            }
+            Ok(request) => self.answer(request.op),
             Err(error) => Response::refused(error),
         }
     }

@@ -37,8 +37,7 @@ pub(crate) fn serve(path: &Path, hand: impl Fn(Asked) + Send + 'static) -> io::R
 
 fn answer(request: Result<Request, Unreadable>, hand: &impl Fn(Asked)) -> Response {
     let request = match request {
-        Ok(request) if request.v == 1 => request,
-        Ok(_) => return Response::refused("only version 1 is spoken here"),
+        Ok(request) => request,
         Err(error) => return Response::refused(error),
     };
     let (answer, answered) = mpsc::channel();
@@ -72,7 +71,10 @@ mod tests {
         for (request, answer) in [
             (r#"{"v":1,"op":"reboot"}"#, r#"{"v":1,"ok":true}"#),
             (r#"{"v":1,"op":"status"}"#, r#""error":"not in this test""#),
-            (r#"{"v":2,"op":"reboot"}"#, "only version 1"),
+            (
+                r#"{"v":2,"op":"reboot"}"#,
+                "version 2 is not known here, only 1 is",
+            ),
             (r#"{"v":1,"op":"explode"}"#, "not a request"),
             (r#"{"v":1,"op":"reboot"}"#, r#"{"v":1,"ok":true}"#),
         ] {

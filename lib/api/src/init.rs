@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::V1;
 use crate::handoff::{Handoff, Head};
 
 /// Where `init` listens.
@@ -17,7 +18,7 @@ pub const SOCKET: &str = "/run/racklet/init.sock";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Always 1.
-    pub v: u32,
+    pub v: V1,
     /// What is asked.
     #[serde(flatten)]
     pub op: Op,
@@ -26,7 +27,7 @@ pub struct Request {
 impl Request {
     /// A request of this version.
     pub fn new(op: Op) -> Self {
-        Self { v: 1, op }
+        Self { v: V1, op }
     }
 }
 
@@ -70,7 +71,7 @@ pub enum Op {
 #[serde(rename_all = "camelCase")]
 pub struct Response {
     /// Always 1.
-    pub v: u32,
+    pub v: V1,
     /// Whether it was done.
     pub ok: bool,
     /// Why not.
@@ -85,7 +86,7 @@ impl Response {
     /// Done.
     pub fn done() -> Self {
         Self {
-            v: 1,
+            v: V1,
             ok: true,
             error: None,
             status: None,
@@ -95,7 +96,7 @@ impl Response {
     /// Refused, with the reason.
     pub fn refused(reason: impl ToString) -> Self {
         Self {
-            v: 1,
+            v: V1,
             ok: false,
             error: Some(reason.to_string()),
             status: None,

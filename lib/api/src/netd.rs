@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::V1;
 use crate::tray::Cidr;
 use crate::vmm::Mac;
 
@@ -19,7 +20,7 @@ pub const SOCKET: &str = "/run/racklet/netd.sock";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Always 1.
-    pub v: u32,
+    pub v: V1,
     /// What is asked.
     #[serde(flatten)]
     pub op: Op,
@@ -28,7 +29,7 @@ pub struct Request {
 impl Request {
     /// A request of this version.
     pub fn new(op: Op) -> Self {
-        Self { v: 1, op }
+        Self { v: V1, op }
     }
 }
 
@@ -88,7 +89,7 @@ pub struct Port {
 #[serde(rename_all = "camelCase")]
 pub struct Response {
     /// Always 1.
-    pub v: u32,
+    pub v: V1,
     /// Whether it was done.
     pub ok: bool,
     /// Why not.
@@ -106,7 +107,7 @@ impl Response {
     /// Done.
     pub fn done() -> Self {
         Self {
-            v: 1,
+            v: V1,
             ok: true,
             error: None,
             attached: None,
