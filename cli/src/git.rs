@@ -37,6 +37,11 @@ pub(crate) enum Pushed {
     Refused(String),
 }
 
+/// Where a clone keeps what `origin` has in a branch, or in branches that begin like this.
+pub(crate) fn tracked(branch: &str) -> String {
+    branch.replacen("refs/heads/", "refs/remotes/origin/", 1)
+}
+
 /// A repository's folder (its work tree's top, or a bare one).
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {

@@ -19,8 +19,11 @@ use crate::git;
 /// Where approvals are in a clone: in refs of their own, or in the server's branches. (In a repository without a work tree these are its own.)
 fn approval_folders() -> [String; 3] {
     let branches = APPROVAL_BRANCHES;
-    let tracked = branches.replacen("refs/heads/", "refs/remotes/origin/", 1);
-    [APPROVALS.to_owned(), tracked, branches.to_owned()]
+    [
+        APPROVALS.to_owned(),
+        git::tracked(branches),
+        branches.to_owned(),
+    ]
 }
 
 /// Longest object that is read; rack repositories are text, chunks are at most 1 MiB.

@@ -193,9 +193,3 @@ fn describe(error: &(dyn Error + 'static)) -> String {
 pub(crate) fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
-
-/// `1 commit`, `3 commits`.
-pub(crate) fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}

@@ -6,6 +6,7 @@ use crate::shared::{Shared, boot_millis};
 use crate::workload::runner::Runner;
 use racklet_api::hypervisor::Phase;
 use racklet_rack::TrayDesired;
+use racklet_tell::text::count;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use std::io;
@@ -121,11 +122,12 @@ fn publish(shared: &Shared, generation: Option<u64>, report: crate::workload::re
     let before = view.converged;
     view.converged = if report.converged { generation } else { None };
     view.workloads = report.workloads;
-    let (after, count) = (view.converged, view.workloads.len());
+    let (after, there) = (view.converged, view.workloads.len());
     drop(view);
     if let Some(generation) = after.filter(|_| before != after) {
         say(&format!(
-            "converged at generation {generation}: {count} workloads as wanted"
+            "converged at generation {generation}: {} as wanted",
+            count(there as u64, "workload")
         ));
     }
 }

@@ -22,7 +22,7 @@ fn the_power_button_stops_workloads_in_order_and_switches_off() -> Result<()> {
     for line in [
         "the power button was pressed",
         "going down: Poweroff",
-        "1 workloads stopped",
+        "1 workload stopped",
         "everything stopped; switching off",
     ] {
         tray.wait_for(line, DOWN)?;

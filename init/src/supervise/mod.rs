@@ -38,6 +38,7 @@ use api::Asked;
 use core::{Action, Core, Event, Run};
 use keeper::Keeper;
 use racklet_tell::error::Chain;
+use racklet_tell::text::count;
 
 const INIT: Topic = Topic("init");
 const HEALTH: Topic = Topic("health");
@@ -404,9 +405,9 @@ impl Supervisor {
             let (there, left) = workloads::stop_all(Path::new(VMS), core::WORKLOAD_GRACE);
             match (there, left) {
                 (0, _) => {}
-                (_, 0) => INIT.say(format_args!("{there} workloads stopped")),
+                (_, 0) => INIT.say(format_args!("{} stopped", count(there as u64, "workload"))),
                 _ => INIT.failed(
-                    format_args!("{left} of {there} workloads did not stop"),
+                    format_args!("{left} of {} did not stop", count(there as u64, "workload")),
                     "kill them",
                 ),
             }

@@ -90,6 +90,13 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// A number of things for people: `1 object`, `3 objects`.
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,9 +16,10 @@ mod pinned;
 use crate::answer::Checked;
 use crate::history::{Judge, Refusal, accepted};
 use crate::objects::Objects;
-use crate::output::{Output, count};
+use crate::output::Output;
 use crate::rack::{Rack, RackArgument, parse};
 use racklet_tell::error::chain;
+use racklet_tell::text::count;
 
 /// Say, offline, exactly what a tray would say about the rack repository
 ///

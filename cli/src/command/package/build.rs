@@ -274,7 +274,7 @@ impl ArtifactBuild {
         let mut omitted = Vec::new();
         for (what, count, first) in tree.left_out() {
             let what = what.text();
-            let files = crate::output::count(u64::try_from(count)?, "file");
+            let files = racklet_tell::text::count(u64::try_from(count)?, "file");
             let _ = write!(lines, "\n  left out  {what} of {files}, first {first:?}");
             omitted.push(Omitted {
                 what,

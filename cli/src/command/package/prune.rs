@@ -18,20 +18,20 @@ use anyhow::{Context, bail};
 use clap::Args;
 use racklet_fetch::publish::{CHUNK_LIST, MANIFEST_BRANCHES, MANIFEST_PATH, MANIFEST_REFS};
 use racklet_rack::is_object_file;
+use racklet_tell::text::count;
 use racklet_trust::manifest::Kind;
 use racklet_trust::{Digest, Manifest};
 
 use crate::answer::{Pruned, PrunedImage};
+use crate::command::rack::refs;
 use crate::git::Repository;
 use crate::interrupt;
 use crate::objects::Objects;
-use crate::output::{Output, count};
+use crate::output::Output;
 use crate::rack::{Rack, RackArgument};
 
 /// Where a manifest's commit is found for good.
 const PLACES: [&str; 2] = [MANIFEST_REFS, MANIFEST_BRANCHES];
-/// Branches that hold packages and no rack.
-const PACKAGES: [&str; 4] = ["artifact/", "payload/", "bootstrap/", "racklet/"];
 const BRANCHES: &str = "refs/heads/artifact/";
 /// Refs in one push: each takes up to 400 bytes of the command line, which Linux bounds at 2 MiB.
 const AT_ONCE: usize = 1000;
@@ -201,7 +201,7 @@ fn rack_branches(
         let Some(branch) = name.strip_prefix("refs/heads/") else {
             continue;
         };
-        if PACKAGES.iter().any(|prefix| branch.starts_with(prefix)) {
+        if !refs::may_be_a_rack(branch) {
             continue;
         }
         if repository.commit(id).is_none() {

@@ -7,17 +7,28 @@ use racklet_fetch::rack::{APPROVAL_BRANCHES, APPROVALS};
 use racklet_rack::Pin;
 use racklet_trust::Digest;
 
-use crate::git::{GitError, Repository};
+use crate::git::{GitError, Repository, tracked};
 use crate::output::Output;
 use crate::rack::{Rack, parse};
 use racklet_tell::error::chain;
 
 /// Folders of branches with packages: those that move on, by kind, and those that stay, where a server takes no other refs.
 const PACKAGES: [&str; 4] = ["payload", "artifact", "bootstrap", "racklet/manifests"];
+/// What else lies in branches and is no rack, where a server takes no other refs.
+const BESIDE: &str = "racklet/";
+
+/// Whether a branch (without `refs/heads/`) may be a rack's: it holds neither packages nor approvals.
+pub(crate) fn may_be_a_rack(branch: &str) -> bool {
+    let packages = PACKAGES.iter().any(|folder| {
+        let below = branch.strip_prefix(folder);
+        below.is_some_and(|rest| rest.starts_with('/'))
+    });
+    !packages && !branch.starts_with(BESIDE)
+}
 
 /// What brings the approvals that are branches.
 fn approval_branches() -> String {
-    let tracked = APPROVAL_BRANCHES.replacen("refs/heads/", "refs/remotes/origin/", 1);
+    let tracked = tracked(APPROVAL_BRANCHES);
     format!("+{APPROVAL_BRANCHES}*:{tracked}*")
 }
 
@@ -43,7 +54,7 @@ pub(crate) fn configure(repository: &Repository) -> Result<(), GitError> {
     }
     // What a plain clone brought already: Git may throw it away once nothing names it.
     for folder in PACKAGES {
-        let folder = format!("refs/remotes/origin/{folder}/");
+        let folder = tracked(&format!("refs/heads/{folder}/"));
         let known = repository.text(["for-each-ref", "--format=%(refname)", &folder])?;
         for name in known.lines() {
             repository.run(["update-ref", "-d", name])?;

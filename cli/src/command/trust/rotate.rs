@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use racklet_tell::text::count;
 use racklet_trust::root::{RoleKeys, Roles};
 use racklet_trust::sshsig::SshSig;
 use racklet_trust::{PublicKey, Role, TrustRoot, Verified, namespace};
@@ -17,7 +18,7 @@ use racklet_trust::{PublicKey, Role, TrustRoot, Verified, namespace};
 use super::role::{role_and_key, threshold};
 use crate::answer::RootStep;
 use crate::command::rack::signing::set_allowed_signers;
-use crate::output::{Output, count};
+use crate::output::Output;
 use crate::rack::{Rack, RackArgument, RootFiles, read_signatures, write};
 use crate::ssh::{self, Key};
 
