@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Heads of answers: read, and held against what was asked for.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{ANY, HttpError, MAX_HEADERS};
 
@@ -38,6 +38,11 @@ fn cut(text: &[u8]) -> String {
         .filter(|c| !c.is_control())
         .take(200)
         .collect()
+}
+
+/// A moment as HTTP writes it (RFC 9110, 5.6.7).
+fn date(value: &[u8]) -> Option<SystemTime> {
+    httpdate::parse_http_date(str::from_utf8(value).ok()?).ok()
 }
 
 fn decimal(value: &[u8]) -> Option<u64> {
@@ -95,16 +100,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpError> {
             head.content_type = cut(value);
         } else if is("retry-after") {
             head.retry_after = decimal(value).map(Duration::from_secs);
-            retry_at = super::date::parse(value);
+            retry_at = date(value);
         } else if is("date") {
-            now = super::date::parse(value);
+            now = date(value);
         } else if is("location") {
             head.location = cut(value);
         }
     }
     if let (Some(now), Some(at)) = (now, retry_at) {
         // By the server's own clock: this one may be far from it.
-        head.retry_after = Some(Duration::from_secs(at.saturating_sub(now)));
+        head.retry_after = Some(at.duration_since(now).unwrap_or_default());
     }
     Ok(Some((head, used)))
 }

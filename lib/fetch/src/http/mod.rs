@@ -4,7 +4,6 @@
 //! No compression, no cookies, no proxies, no caching. A redirect is an error that names where it leads, so that [`crate::remote`] can
 //! decide; everything else that is not the Git answer asked for is an error with the reason.
 
-mod date;
 mod dial;
 mod error;
 mod head;
