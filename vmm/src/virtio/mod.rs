@@ -2,7 +2,7 @@
 //! The virtio side that all devices share: descriptor chains, split queues, the MMIO transport.
 //!
 //! Everything a guest can write is judged here, once: a device gets a [`Chain`] whose segments lie in guest memory, are
-//! bounded in number and length and come in the right order. Devices hold no queue addresses and follow no pointers.
+//! bounded in number and come in the right order. Devices hold no queue addresses and follow no pointers.
 
 mod budget;
 mod chain;
