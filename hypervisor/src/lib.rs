@@ -99,7 +99,7 @@ fn serve(options: Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
         .map(|secret| secret.expose().to_owned());
     api::serve(&shared, &options, identity.as_deref())?;
     init::watch_state(options.socket("init"), Arc::clone(&shared))?;
-    let images = Arc::new(images::Images::default());
+    let images = Arc::new(images::Images::new(Arc::clone(&shared)));
     let networks = network::Netd::new(options.socket("netd"));
     let rack = given.tray.rack.clone();
     let runner = Runner::open(

@@ -184,6 +184,9 @@ impl Source {
         let digest: Digest = pin.manifest.into();
         let floors = Floors::default();
         let judge = self.judge_of(&floors);
+        if self.images.take_suspect(digest) {
+            self.shelf.probe_image(digest);
+        }
         match self.shelf.image(digest, judge)? {
             Here::Yes(rootfs) => return Ok((rootfs, 0)),
             Here::No => {}

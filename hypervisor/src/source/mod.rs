@@ -194,6 +194,7 @@ impl Source {
         let before = std::mem::replace(&mut self.read_only, now);
         if before == Some(false) && now == Some(true) {
             say("the card takes no more writes: looking at every image again");
+            self.images.suspect_all();
             self.doubt();
         }
     }

@@ -450,6 +450,11 @@ impl Runner {
             ),
         };
         say(&format!("{name}: ended: {message}"));
+        if how == Ending::Failure && self.images.suspect(&record.plan.workload.rootfs.manifest) {
+            say(&format!(
+                "{name}: its image is read through before it starts again"
+            ));
+        }
         record.state = ended(now, how, exit_code, message);
         self.keep(name, record)
     }

@@ -147,6 +147,8 @@ fn a_rotten_block_of_a_sealed_image_costs_one_chunk() {
     // It starts, since nothing of it is read; whoever reads that block gets an error.
     cache.check_rootfs(package.digest(), &manifest).unwrap();
     cache.probe_rootfs(package.digest()).unwrap_err();
+    let refused = cache.check_rootfs(package.digest(), &manifest).unwrap_err();
+    assert!(refused.to_string().contains("damaged"), "{refused}");
     let report = fetch(&world, &cache, &package).report;
     assert_eq!(report.new_chunks, 1, "{report:?}");
     assert!(bytes(&disk, &package) == contents);

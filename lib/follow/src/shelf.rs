@@ -210,6 +210,12 @@ impl<D: Disk> Shelf<D> {
         })
     }
 
+    /// Reads an image through that is only verified when it is read. What cannot be read of it does not count from now on, and
+    /// [`Self::image`] says that it is damaged.
+    pub fn probe_image(&self, digest: Digest) {
+        let _ = self.cache.probe_rootfs(digest);
+    }
+
     fn cached<T>(
         &self,
         kind: Kind,

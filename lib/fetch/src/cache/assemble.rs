@@ -45,6 +45,9 @@ pub enum AssembleError {
     /// Reading a chunk or writing the file.
     #[error("{0} cannot be read or written")]
     Disk(PathBuf, #[source] io::Error),
+    /// A sealed image of which [`Cache::probe_rootfs`] could not read everything.
+    #[error("{0} has a block that is damaged or cannot be read")]
+    Unreadable(PathBuf),
     /// A file that no memory holds.
     #[error("{name} is larger than {limit} bytes")]
     TooLarge {
@@ -363,17 +366,25 @@ impl<D: Disk> Cache<D> {
         manifest: &Verified<Manifest>,
     ) -> Result<Verified<Rootfs>, AssembleError> {
         let path = self.rootfs(manifest_digest);
+        let sealed = || self.disk.sealed(&path).is_ok_and(|it| it.is_some());
+        if self.is_doubted(manifest_digest) && sealed() {
+            return Err(AssembleError::Unreadable(path));
+        }
         let checked = self.verified(&path, path.clone(), manifest);
         checked.inspect_err(|_| self.doubt(manifest_digest))
     }
 
     /// Reads a sealed image through, after something could not be read of it. What the file system refuses counts as not here from now on,
-    /// so that the next fetch brings it again; everything else is taken from the image. `Ok` when all of it can be read.
+    /// so that the next fetch brings it again; everything else is taken from the image. `Ok` when all of it can be read, and for an image
+    /// that is not sealed: [`Self::check_rootfs`] reads it anyway.
     ///
     /// # Errors
     /// The file system's, for the first piece that it refuses.
     pub fn probe_rootfs(&self, manifest_digest: Digest) -> io::Result<()> {
         let path = self.rootfs(manifest_digest);
+        if self.disk.sealed(&path)?.is_none() {
+            return Ok(());
+        }
         let read = self.disk.read_through(&path, &mut |_| {});
         read.inspect_err(|_| self.doubt(manifest_digest))
     }
