@@ -22,7 +22,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
 /// What is measured, and the smaller of its two sizes.
-const WORK: [(&str, &str, u64); 8] = [
+const WORK: [(&str, &str, u64); 9] = [
     ("load", "workloads read and checked", 1000),
     (
         "networks",
@@ -47,6 +47,11 @@ const WORK: [(&str, &str, u64); 8] = [
         75,
     ),
     ("split", "MiB of an image cut and compressed", 4),
+    (
+        "cache",
+        "chunks of an image that is not whole, at each start",
+        500,
+    ),
 ];
 
 /// How many times the cost of n that of 4 n may be.

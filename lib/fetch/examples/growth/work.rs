@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::io;
 
+use racklet_fetch::cache::Cache;
 use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::publish;
@@ -13,8 +14,11 @@ use racklet_trust::commit::ObjectId;
 use racklet_trust::digest::Hex;
 use racklet_trust::floors::Floors;
 use racklet_trust::history::Accepted;
+use racklet_trust::manifest::{Chunk, File, Kind};
 use racklet_trust::root::{RoleKeys, Roles};
-use racklet_trust::{Digest, PublicKey, TrustRoot, Verified, namespace, sshsig};
+use racklet_trust::{
+    Architecture, Digest, Manifest, PublicKey, TrustRoot, Verified, namespace, sshsig,
+};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 /// Does the work `times` times.
@@ -61,7 +65,43 @@ pub(crate) fn run(name: &str, size: u64, times: u64) {
                 black_box(publish::split("rootfs", &bytes[..], |_, _| Ok(())).unwrap());
             }
         }
+        "cache" => begun(size, times),
         _ => panic!("no work is called {name}"),
+    }
+}
+
+/// A cache with the chunks of an image that is not whole yet, opened as at each start.
+fn begun(size: u64, times: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: String, bytes: &[u8]| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let chunks: Vec<Chunk> = (0..size)
+        .map(|n| Chunk {
+            sha256: Digest::of(&n.to_be_bytes()),
+            size: 8,
+            length: 1,
+        })
+        .collect();
+    for (n, chunk) in (0..size).zip(&chunks) {
+        write(publish::chunk_path(chunk.sha256), &n.to_be_bytes());
+    }
+    let mut manifest = Manifest::new(Kind::Artifact, "web", 1, Architecture::X86_64);
+    manifest.files = vec![File {
+        name: "rootfs".to_owned(),
+        size,
+        sha256: Digest::of(b""),
+        verity: Some(Digest::of(b"")),
+        chunks,
+    }];
+    let bytes = manifest.to_canonical();
+    let entry = format!("artifacts/{}/manifest.json", Digest::of(&bytes));
+    write(entry, &bytes);
+    for _ in 0..times {
+        let cache = Cache::open(Files, folder.path()).unwrap();
+        assert!(cache.is_whole(&manifest), "a chunk was thrown away");
     }
 }
 
