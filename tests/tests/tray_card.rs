@@ -105,6 +105,53 @@ fn a_card_with_a_bad_sector_then_full_then_write_protected_goes_on_being_used() 
     Ok(())
 }
 
+/// What the hypervisor says of an image whose blocks the card's file system verifies.
+const SEALED: &str = "is here: verified whenever it is read (fs-verity)";
+
+#[test]
+fn a_byte_of_an_image_that_was_changed_on_the_card_is_an_error_and_a_start_reads_no_image()
+-> Result<()> {
+    let scene = Scene::new("card-altered")?;
+    let mut tray = scene.boot()?;
+    tray.wait_for("received, verified whenever it is read (fs-verity)", UP)?;
+    scene.says(&mut tray, FIRST_MESSAGE)?;
+    tray.wait_for(GOOD, UP)?;
+    tray.cut_power();
+
+    // As it was left: no byte of it is hashed. It lies there once.
+    let state = StateOf::find(&scene.card())?;
+    let images = state.debugfs(&[], "ls -p cache/artifacts")?;
+    let digest = images
+        .split('/')
+        .find(|name| name.len() == 64)
+        .with_context(|| format!("no image is on the card: {images}"))?;
+    scene.server.front().set_mode(Mode::Down);
+    let mut tray = scene.boot_again()?;
+    tray.wait_for(SEALED, UP)?;
+    scene.says(&mut tray, FIRST_MESSAGE)?;
+    tray.wait_for(GOOD, UP)?;
+    tray.cut_power();
+
+    // Three bytes of its first block, which every guest reads.
+    state.rot(&format!("cache/artifacts/{digest}/rootfs.erofs"))?;
+    let mut tray = scene.boot_again()?;
+    tray.wait_for(SEALED, UP)?;
+    tray.wait_for("FILE CORRUPTED", UP)?;
+    tray.wait_for("its image is read through before it starts again", UP)?;
+    tray.wait_for("damaged or cannot be read; fetching it again", UP)?;
+    let found = scene.state(&mut tray, "the workload waits for its image", |state| {
+        state["workloads"][0]["phase"] != "running"
+    })?;
+    println!("{}", found["workloads"][0]);
+
+    // With the server, the chunk of that block comes again and nothing else.
+    scene.server.front().set_mode(Mode::Good);
+    let said = tray.wait_for("received, verified whenever it is read (fs-verity)", UP)?;
+    ensure!(said.contains("KiB received"), "{said}");
+    scene.says(&mut tray, FIRST_MESSAGE)?;
+    Ok(())
+}
+
 #[test]
 fn a_card_that_is_pulled_while_the_tray_runs_stops_neither_workloads_nor_commits() -> Result<()> {
     let scene = Scene::new("card-pulled")?;
