@@ -127,8 +127,18 @@ global_asm!(
     "8: hlt",
     "jmp 8b",
     "7: .ascii \"[    0.1] reboot: System halted\\n\"",
-    // A prompt: nothing more comes, and no line's end.
+    // A line, a pause in which nobody waits for its rest any more, and a prompt: nothing more comes, and no line's end.
     "racklet_prompt: mov dx, 0x3f8",
+    "mov al, 10",
+    "out dx, al",
+    // By the time-stamp counter, some tenths of a second: how fast instructions are differs by the thousand.
+    "rdtsc",
+    "mov ebx, eax",
+    "12: rdtsc",
+    "sub eax, ebx",
+    "cmp eax, 600000000",
+    "jb 12b",
+    "mov dx, 0x3f8",
     "mov al, '>'",
     "out dx, al",
     "9: pause",
@@ -440,8 +450,11 @@ fn console_text_without_the_end_of_its_line_is_passed_on() {
     let code = unsafe { code(&racklet_prompt, &racklet_wait) };
     let (folder, mut monitor) = start(code);
     runs(folder.path(), &mut monitor);
-    let console = fs::read_to_string(folder.path().join("vm/console.log")).expect("it is there");
-    assert_eq!(console, ">");
+    let console = folder.path().join("vm/console.log");
+    while fs::read(&console).expect("it is there") != b"\n>" {
+        assert_eq!(monitor.try_wait().unwrap(), None, "it ended too early");
+        std::thread::yield_now();
+    }
     kill(folder.path(), &mut monitor);
 }
 
@@ -460,7 +473,13 @@ fn a_disk_that_is_written_belongs_to_one_microvm() {
     };
     let refused = |read_only: bool, why: &str| {
         let (folder, mut monitor) = start_as(code, Stdio::null(), with(read_only));
-        let ended = monitor.wait().expect("it is ours");
+        let ended = loop {
+            if let Some(ended) = monitor.try_wait().expect("it is ours") {
+                break ended;
+            }
+            let console = fs::read(folder.path().join("vm/console.log")).unwrap_or_default();
+            assert!(console.is_empty(), "it was started");
+        };
         let VmState::Refused { reason } = state(folder.path()) else {
             panic!("{:?}, {ended}", state(folder.path()));
         };

@@ -142,7 +142,7 @@ fn panic(what: &str) -> Event {
 }
 
 #[test]
-fn a_guest_that_switches_itself_off_or_restarts_is_named_so() {
+fn a_kernel_that_says_that_it_switches_off_or_restarts_is_believed() {
     let off = Event::Said(Said::PoweringOff);
     assert_eq!(
         last([Event::Started, HELLO, off.clone()]),
