@@ -44,8 +44,16 @@ impl Words {
     }
 }
 
-/// The time stamp, and whatever else the kernel puts in brackets before a line (`CONFIG_PRINTK_CALLER`), is passed over.
+/// A kernel's line begins at its time stamp, which may stand behind what a program left of a line.
 fn said(line: &str) -> Option<Said> {
+    let stamped = line.match_indices('[').map(|(at, _)| &line[at..]);
+    std::iter::once(line)
+        .chain(stamped.filter(|rest| is_stamped(rest)))
+        .find_map(words)
+}
+
+/// Whatever the kernel puts in brackets before its words (the time, `CONFIG_PRINTK_CALLER`) is passed over.
+fn words(line: &str) -> Option<Said> {
     let mut text = line;
     while let Some((_, rest)) = text
         .strip_prefix('[')
@@ -58,12 +66,25 @@ fn said(line: &str) -> Option<Said> {
             racklet_tell::text::line(text).chars().take(SHOW).collect(),
         ));
     }
-    // "System halted", "Power down", "Restarting system", and the last one with the command given to reboot(2).
+    // kernel/reboot.c; behind the last one there may be the command given to reboot(2).
     match text.strip_prefix("reboot: ")? {
-        "System halted" | "Power down" => Some(Said::PoweringOff),
+        "System halted" | "Power down" | "Power off not available: System halted instead" => {
+            Some(Said::PoweringOff)
+        }
         other if other.starts_with("Restarting system") => Some(Said::Restarting),
         _ => None,
     }
+}
+
+/// Whether this begins with `[    3.141592]`.
+fn is_stamped(text: &str) -> bool {
+    let inside = text
+        .strip_prefix('[')
+        .and_then(|stamped| stamped.split_once(']'));
+    inside.is_some_and(|(time, _)| {
+        let time = time.trim_start();
+        time.contains('.') && time.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    })
 }
 
 #[cfg(test)]
@@ -73,10 +94,12 @@ mod tests {
     #[test]
     fn what_a_kernel_says_of_its_end_is_found_however_the_output_is_cut() {
         let text = b"[    1.0] hello\n[    2.0][    T1] Kernel panic - not syncing: \x1b[31mVFS\r\nmore\n\
-                     [    3.1] reboot: Restarting system\r\n[    3.2] reboot: System halted\n[ 4.5] reboot: Power down\n";
+                     [    3.1] reboot: Restarting system\r\n[    3.2] reboot: System halted\n[ 4.5] reboot: Power down\n\
+                     half a l[    4.[    4.6] reboot: Power off not available: System halted instead\n";
         let expected = [
             Said::Panic(r"Kernel panic - not syncing: \x1b[31mVFS".to_owned()),
             Said::Restarting,
+            Said::PoweringOff,
             Said::PoweringOff,
             Said::PoweringOff,
         ];
