@@ -28,7 +28,16 @@ const CASES: &[Case] = &[
     ("not_found", not_found),
     ("signal", || Vm::new("signal", &["abort"]).run()),
     ("be_agent", be_agent),
+    ("switched_off", || {
+        Vm::new("switched-off", &["leave", "off"]).run()
+    }),
+    ("restarted", || {
+        Vm::new("restarted", &["leave", "again"]).run()
+    }),
+    ("watchdog", watchdog),
     ("flood", flood),
+    ("flood_stopped", flood_stopped),
+    ("flood_slow", flood_slow),
     ("vsock", vsock),
     ("confined", confined),
     ("stop", || stopped("stop", "obey", 30)),
@@ -151,7 +160,16 @@ fn overlay_on_disk() -> Value {
         vm.guest["overlay"] = json!({"kind": "disk"});
         vm.run()
     };
-    json!({"first": run("overlay-1"), "second": run("overlay-2")})
+    let mut both = json!({"first": run("overlay-1"), "second": run("overlay-2")});
+    both["clean"] = json!(fs::read(path).is_ok_and(|disk| is_clean(&disk)));
+    both
+}
+
+/// Whether an ext4 file system was closed: marked so, and no journal to replay (`s_state` and `s_feature_incompat` of its superblock,
+/// Documentation/filesystems/ext4/super.rst).
+fn is_clean(disk: &[u8]) -> bool {
+    let (state, incompatible) = (1024 + 0x3a, 1024 + 0x60);
+    disk[state] & 1 == 1 && disk[incompatible] & 4 == 0
 }
 
 fn not_found() -> Value {
@@ -178,6 +196,46 @@ fn flood() -> Value {
         size("console.log")
     ]);
     ended
+}
+
+/// A monitor that is stopped while its guest sends its last lines, twice, for longer than a guest has to power off.
+fn flood_stopped() -> Value {
+    let mut vm = Vm::new("flood-stopped", &["flood", "5000"]);
+    vm.start();
+    vm.wait_text("workload.log", "line 00001000");
+    vm.halt(Duration::from_secs(12));
+    vm.wait_text("workload.log", "line 00003000");
+    vm.halt(Duration::from_secs(12));
+    vm.end()
+}
+
+/// A monitor, and with it its guest, that get a twentieth of a processor once the command talks.
+fn flood_slow() -> Value {
+    let mut vm = Vm::new("flood-slow", &["flood", "3000"]);
+    vm.start();
+    vm.wait_text("workload.log", "line 00000100");
+    vm.crawl();
+    vm.end()
+}
+
+/// A guest whose PID 1 never calls, where somebody waits for it to.
+fn watchdog() -> Value {
+    let mut vm = Vm::new("watchdog", &["hello"]);
+    vm.config["arguments"] = json!("rdinit=/spin");
+    vm.config["initramfs"] = json!(["/guest/spin.cpio"]);
+    vm.config["watchdog_s"] = json!(10);
+    let hung = vm.run();
+    // And one that is well: it says nothing for longer than that.
+    let mut vm = Vm::new("watched", &["deaf"]);
+    vm.config["watchdog_s"] = json!(10);
+    vm.guest["watchdog_s"] = json!(10);
+    vm.start();
+    vm.wait_text("workload.log", "ready");
+    thread::sleep(Duration::from_secs(15));
+    let well = vm.status();
+    vm.control(&json!("kill"));
+    vm.end();
+    json!({"hung": hung, "well": well})
 }
 
 /// A service of the host on vsock port 5000.

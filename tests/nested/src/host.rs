@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use racklet_linux::module;
 use rustix::mount::{MountFlags, mount};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// Nothing here takes longer, even emulated on a busy machine.
@@ -34,7 +35,14 @@ pub(crate) fn modules() {
 pub(crate) fn one_more_module() -> Value {
     let result = module::load_all(Path::new("/again"));
     let error = result.as_ref().err().and_then(std::error::Error::source);
-    json!({"loaded": result.is_ok(), "error": error.map(ToString::to_string)})
+    let nested: Vec<String> = ["amd", "intel"]
+        .iter()
+        .filter_map(|maker| {
+            fs::read_to_string(format!("/sys/module/kvm_{maker}/parameters/nested")).ok()
+        })
+        .map(|value| value.trim().to_owned())
+        .collect();
+    json!({"nested": nested, "loaded": result.is_ok(), "error": error.map(ToString::to_string)})
 }
 
 /// Mounts what the hypervisor OS has mounted.
@@ -189,6 +197,28 @@ impl Vm {
         done.map_or(json!("broken"), |_| {
             serde_json::from_str(&line).unwrap_or(Value::Null)
         })
+    }
+
+    /// Stops the monitor, and with it its guest, for a while.
+    pub(crate) fn halt(&self, time: Duration) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let pid = pid.expect("a process has a number");
+        kill_process(pid, Signal::STOP).expect("it is ours");
+        thread::sleep(time);
+        kill_process(pid, Signal::CONT).expect("it is ours");
+    }
+
+    /// Lets monitor and guest run for one twentieth of the time, until they end.
+    pub(crate) fn crawl(&mut self) {
+        let start = Instant::now();
+        while start.elapsed() < BOUND {
+            let child = self.child.as_mut().expect("it was started");
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            self.halt(Duration::from_millis(95));
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Ends the monitor as a fault would.

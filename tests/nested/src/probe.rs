@@ -8,6 +8,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use racklet_linux::power::{self, Leave};
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::{clock, vsock};
 
@@ -29,6 +30,7 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
         ["disk", path] => disk(path),
         ["count", path] => count(path),
         ["flood", lines] => flood(lines.parse().unwrap_or(0)),
+        ["leave", how] => leave(how),
         ["abort"] => std::process::abort(),
         ["obey"] => wait(true),
         ["deaf"] => wait(false),
@@ -71,6 +73,9 @@ fn hello(arguments: &[&str]) -> io::Result<i32> {
         fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")?
             .trim()
     );
+    let flags = fs::read_to_string("/proc/cpuinfo")?;
+    let virtualization = flags.split_whitespace().any(|f| f == "svm" || f == "vmx");
+    println!("virtualization {virtualization}");
     let status = fs::read_to_string("/proc/self/status")?;
     for line in status
         .lines()
@@ -189,6 +194,15 @@ fn count(path: &str) -> io::Result<i32> {
     fs::write(path, (before + 1).to_string())?;
     println!("count {}", before + 1);
     Ok(0)
+}
+
+/// Ends the machine past its PID 1, as `poweroff -f` and `reboot -f` do.
+fn leave(how: &str) -> io::Result<i32> {
+    let how = match how {
+        "off" => Leave::Poweroff,
+        _ => Leave::Reboot,
+    };
+    Err(power::leave(how))
 }
 
 fn flood(lines: u32) -> io::Result<i32> {
