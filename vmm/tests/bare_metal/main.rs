@@ -4,13 +4,14 @@
 //! test says so and looks at nothing. Linux in a guest is tested in `tests/tests/microvm.rs`.
 #![cfg(target_arch = "x86_64")]
 
+mod devices;
+
 use std::arch::global_asm;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use racklet_api::vmm::{VmState, VmStatus, exit};
@@ -21,37 +22,7 @@ use tempfile::TempDir;
 // The machine has two devices: sockets, then entropy, whose registers are at 0xd0001000.
 global_asm!(
     ".pushsection .rodata",
-    ".global racklet_parts, racklet_fault, racklet_lost, racklet_halt, racklet_prompt, racklet_wait, racklet_sockets, racklet_hog, racklet_flush, racklet_end",
-    // What a driver does first (virtio 1.2, 3.1.1), with rbx at the device's registers.
-    ".macro racklet_features",
-    "mov rax, 0xd0000083",
-    "mov [0xbff8], rax",
-    "mov rax, cr3",
-    "mov cr3, rax",
-    "mov dword ptr [rbx + 0x70], 0",
-    "mov dword ptr [rbx + 0x70], 1",
-    "mov dword ptr [rbx + 0x70], 3",
-    "mov dword ptr [rbx + 0x24], 1", // of the features 32 to 63
-    "mov dword ptr [rbx + 0x20], 1", // VERSION_1
-    "mov dword ptr [rbx + 0x70], 11",
-    ".endm",
-    // Switches on a queue whose rings are in three pages from an address on.
-    ".macro racklet_queue number, size, rings",
-    "mov dword ptr [rbx + 0x30], \\number",
-    "mov dword ptr [rbx + 0x38], \\size",
-    "mov dword ptr [rbx + 0x80], \\rings",
-    "mov dword ptr [rbx + 0x90], \\rings + 0x1000",
-    "mov dword ptr [rbx + 0xa0], \\rings + 0x2000",
-    "mov dword ptr [rbx + 0x44], 1",
-    ".endm",
-    // A line of one letter on COM1.
-    ".macro racklet_say letter",
-    "mov dx, 0x3f8",
-    "mov al, \\letter",
-    "out dx, al",
-    "mov al, 10",
-    "out dx, al",
-    ".endm",
+    ".global racklet_parts, racklet_fault, racklet_lost, racklet_halt, racklet_prompt, racklet_wait, racklet_end",
     "racklet_parts:",
     // The last of those pages shows the devices' registers: entropy's at 0x3fe01000.
     "mov rax, 0xd0000083",
@@ -148,92 +119,6 @@ global_asm!(
     "out dx, al",
     "5: pause",
     "jmp 5b",
-    // A connection to port 5000, and the reset that a kernel's reboot begins with while it is open. The sockets are device 0.
-    "racklet_sockets: mov rbx, 0x3fe00000",
-    "racklet_features",
-    "racklet_queue 0, 8, 0x200000",
-    "racklet_queue 1, 8, 0x210000",
-    "mov dword ptr [rbx + 0x70], 15",
-    "mov qword ptr [0x200000], 0x203000", // a buffer for the answer
-    "mov dword ptr [0x200008], 4096",
-    "mov word ptr [0x20000c], 2",
-    "mov word ptr [0x201002], 1",
-    "mov qword ptr [0x210000], 0x213000", // the packet
-    "mov dword ptr [0x210008], 44",
-    "mov qword ptr [0x213000], 3", // from this guest
-    "mov qword ptr [0x213008], 2", // to the host
-    "mov dword ptr [0x213010], 7",
-    "mov dword ptr [0x213014], 5000",
-    "mov dword ptr [0x21301c], 0x10001", // a stream; a request
-    "mov dword ptr [0x213024], 65536",
-    "mov word ptr [0x211002], 1",
-    "mov dword ptr [rbx + 0x50], 0",
-    "mov dword ptr [rbx + 0x50], 1",
-    "6: pause",
-    "cmp word ptr [0x202002], 1",
-    "jne 6b",
-    "cmp word ptr [0x20301e], 2", // the response
-    "jne 7f",
-    "racklet_say 'o'",
-    "mov dword ptr [rbx + 0x70], 0",
-    "cmp dword ptr [rbx + 0x70], 0",
-    "jne 7f",
-    "racklet_say 'r'",
-    "7: mov al, 0xfe",
-    "out 0x64, al",
-    "4: hlt",
-    "jmp 4b",
-    // A disk's queue that is never empty, for a while, then across a reset and for ever. The disk is device 0.
-    "racklet_hog: mov rbx, 0x3fe00000",
-    "racklet_features",
-    "racklet_queue 0, 128, 0x200000",
-    "mov dword ptr [rbx + 0x70], 15",
-    "mov qword ptr [0x200000], 0x203000", // all zeros: read the first sector
-    "mov dword ptr [0x200008], 16",
-    "mov dword ptr [0x20000c], 0x10001", // the next is 1
-    "mov qword ptr [0x200010], 0x204000",
-    "mov dword ptr [0x200018], 513",
-    "mov word ptr [0x20001c], 2",
-    "mov word ptr [0x201002], 120",
-    "mov dword ptr [rbx + 0x50], 0",
-    "racklet_say 'h'",
-    "mov ecx, 20000",
-    "8: mov ax, [0x202002]",
-    "add ax, 120",
-    "mov [0x201002], ax",
-    "mov dword ptr [rbx + 0x50], 0",
-    "dec ecx",
-    "jnz 8b",
-    "mov dword ptr [rbx + 0x70], 0",
-    "racklet_say 'r'",
-    "9: mov ax, [0x202002]",
-    "add ax, 120",
-    "mov [0x201002], ax",
-    "mov dword ptr [rbx + 0x50], 0",
-    "jmp 9b",
-    // One flush after the other, and a line for each thousand looks at the interrupt status. The disk is device 0.
-    "racklet_flush: mov rbx, 0x3fe00000",
-    "racklet_features",
-    "racklet_queue 0, 8, 0x200000",
-    "mov dword ptr [rbx + 0x70], 15",
-    "mov qword ptr [0x200000], 0x203000",
-    "mov dword ptr [0x200008], 16",
-    "mov dword ptr [0x20000c], 0x10001", // the next is 1
-    "mov qword ptr [0x200010], 0x204000",
-    "mov dword ptr [0x200018], 1",
-    "mov word ptr [0x20001c], 2",
-    "mov dword ptr [0x203000], 4", // flush
-    "2: mov ax, [0x202002]",
-    "cmp ax, [0x201002]",
-    "jne 3f", // the last one is under way
-    "inc word ptr [0x201002]",
-    "mov dword ptr [rbx + 0x50], 0",
-    "3: mov ecx, 1000",
-    "4: mov eax, [rbx + 0x60]",
-    "dec ecx",
-    "jnz 4b",
-    "racklet_say '.'",
-    "jmp 2b",
     "racklet_end:",
     ".popsection",
 );
@@ -245,9 +130,6 @@ unsafe extern "C" {
     static racklet_halt: u8;
     static racklet_prompt: u8;
     static racklet_wait: u8;
-    static racklet_sockets: u8;
-    static racklet_hog: u8;
-    static racklet_flush: u8;
     static racklet_end: u8;
 }
 
@@ -289,7 +171,7 @@ fn possible() -> bool {
     root && kvm.is_ok()
 }
 
-/// The monitor, ended with the test whatever becomes of that: some of these guests go round and round.
+/// A monitor that does not outlive its test, however that ends: some of the guests go round and round.
 struct Monitor(Child);
 
 impl Deref for Monitor {
@@ -308,8 +190,9 @@ impl DerefMut for Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        // Fails when it was waited for, as it should have been. Not waited for here: a thread that this test has stopped would keep it.
+        // Most have ended, and been waited for.
         let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -324,40 +207,11 @@ fn start_with(code: &[u8], input: Stdio) -> (TempDir, Monitor) {
 
 /// With other words in its configuration.
 fn start_as(code: &[u8], input: Stdio, change: impl FnOnce(&mut Value)) -> (TempDir, Monitor) {
-    let folder = prepared(code);
-    let monitor = launched(&folder, input, change);
-    (folder, monitor)
-}
-
-/// With a listener at port 5000, and a disk of a MiB where it wants one.
-fn start_connected(code: &[u8], disk: bool) -> (TempDir, Monitor, UnixListener) {
-    let folder = prepared(code);
-    let socket = folder.path().join("vm/vsock.sock_5000");
-    let listener = UnixListener::bind(&socket).expect("binds");
-    let everybody = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(&socket, everybody).expect("changes");
-    let path = folder.path().join("disk");
-    fs::write(&path, vec![0; 1 << 20]).expect("writes");
-    let monitor = launched(&folder, Stdio::null(), |config| {
-        if disk {
-            config["disks"] = json!([{"path": path, "read_only": false, "serial": "d"}]);
-        }
-    });
-    (folder, monitor, listener)
-}
-
-/// A folder with a kernel of this code and a microVM's folder.
-fn prepared(code: &[u8]) -> TempDir {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let path = |name: &str| folder.path().join(name);
     fs::write(path("kernel"), elf(code)).expect("writes");
     fs::write(path("archive"), [0; 512]).expect("writes");
     fs::create_dir(path("vm")).expect("makes");
-    folder
-}
-
-fn launched(folder: &TempDir, input: Stdio, change: impl FnOnce(&mut Value)) -> Monitor {
-    let path = |name: &str| folder.path().join(name);
     let mut config = json!({
         "v": 1, "name": "bare", "cpus": 2, "memory_mib": 32, "arguments": "", "disks": [], "networks": [], "vsock_cid": 3,
         "kernel": path("kernel"), "initramfs": [path("archive")], "log_bytes": 65536,
@@ -370,7 +224,7 @@ fn launched(folder: &TempDir, input: Stdio, change: impl FnOnce(&mut Value)) -> 
         .stdin(input)
         .spawn()
         .expect("the monitor starts");
-    Monitor(monitor)
+    (folder, Monitor(monitor))
 }
 
 fn state(folder: &Path) -> VmState {
@@ -464,7 +318,7 @@ fn a_disk_that_is_written_belongs_to_one_microvm() {
         return;
     }
     // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_wait, &racklet_sockets) };
+    let code = unsafe { code(&racklet_wait, &racklet_end) };
     let disk = tempfile::NamedTempFile::new().expect("a scratch file");
     disk.as_file().set_len(4096).expect("grows");
     let with = |read_only: bool| {
@@ -514,7 +368,6 @@ fn kill(folder: &Path, monitor: &mut Child) {
     asked.expect("it listens");
     let ended = monitor.wait().expect("it is ours");
     assert_eq!(ended.code(), Some(exit::KILLED));
-    assert!(matches!(state(folder), VmState::Killed { .. }));
 }
 
 #[test]
@@ -526,7 +379,7 @@ fn a_lock_given_as_standard_input_is_held_until_the_monitor_ends() {
     let given = fs::File::open(lock.path()).expect("opens");
     given.try_lock().expect("nobody has it");
     // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_wait, &racklet_sockets) };
+    let code = unsafe { code(&racklet_wait, &racklet_end) };
     // The launcher's own descriptor is gone with this call: only the monitor has it.
     let (folder, mut monitor) = start_with(code, given.into());
     runs(folder.path(), &mut monitor);
@@ -545,7 +398,7 @@ fn a_confined_monitor_has_no_descriptor_that_leads_out_of_its_folder() {
         return;
     }
     // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_wait, &racklet_sockets) };
+    let code = unsafe { code(&racklet_wait, &racklet_end) };
     let (folder, mut monitor) = start(code);
     runs(folder.path(), &mut monitor);
     let descriptors = fs::read_dir(format!("/proc/{}/fd", monitor.id())).expect("lists");
@@ -564,127 +417,17 @@ fn a_guest_that_does_nothing_is_ended_over_the_control_socket() {
         return;
     }
     // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_wait, &racklet_sockets) };
+    let code = unsafe { code(&racklet_wait, &racklet_end) };
     let (folder, mut monitor) = start(code);
     runs(folder.path(), &mut monitor);
-    answers(&folder.path().join("vm"));
-    kill(folder.path(), &mut monitor);
-}
-
-/// Waits until the console says this.
-#[track_caller]
-fn says(vm: &Path, monitor: &mut Child, text: &str) {
-    while !fs::read_to_string(vm.join("console.log")).is_ok_and(|said| said.contains(text)) {
-        assert_eq!(
-            monitor.try_wait().expect("it is ours"),
-            None,
-            "it ended too early"
-        );
-        std::thread::yield_now();
-    }
-}
-
-fn ask(vm: &Path, what: &str) -> UnixStream {
-    let mut control = UnixStream::connect(vm.join("control.sock")).expect("it listens");
-    let line = format!("{{\"v\":1,\"do\":\"{what}\"}}\n");
-    control.write_all(line.as_bytes()).expect("it reads");
-    control
-}
-
-/// The monitor says that the guest runs.
-#[track_caller]
-fn answers(vm: &Path) {
+    let vm = folder.path().join("vm");
+    let mut control = UnixStream::connect(vm.join("control.sock")).unwrap();
+    control.write_all(b"{\"v\":1,\"do\":\"state\"}\n").unwrap();
     let mut answer = String::new();
-    BufReader::new(ask(vm, "state"))
-        .read_line(&mut answer)
-        .expect("it answers");
+    let mut answers = BufReader::new(control.try_clone().unwrap());
+    answers.read_line(&mut answer).unwrap();
     assert!(answer.contains(r#""state":"running""#), "{answer}");
-}
-
-#[test]
-fn a_guest_that_resets_its_sockets_with_a_connection_open_goes_on() {
-    if !possible() {
-        return;
-    }
-    // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_sockets, &racklet_hog) };
-    let (folder, mut monitor, listener) = start_connected(code, false);
-    let (mut connection, _) = listener.accept().unwrap();
-    assert_eq!(connection.read(&mut [0]).unwrap(), 0, "closed by the reset");
-    crashed(
-        folder.path(),
-        &mut monitor,
-        "reset without reporting an end",
-    );
-    let console = fs::read_to_string(folder.path().join("vm/console.log")).unwrap();
-    assert_eq!(console, "o\nr\n", "open, reset");
-}
-
-#[test]
-fn a_guest_that_keeps_its_disk_busy_is_still_answered_for_reset_and_ended() {
-    if !possible() {
-        return;
-    }
-    // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_hog, &racklet_flush) };
-    let (folder, mut monitor, _listener) = start_connected(code, true);
-    let vm = folder.path().join("vm");
-    says(&vm, &mut monitor, "h\n");
-    answers(&vm);
-    says(&vm, &mut monitor, "r\n");
-    answers(&vm);
-    kill(folder.path(), &mut monitor);
-}
-
-#[test]
-fn a_disk_that_stands_still_holds_up_neither_registers_nor_the_control_socket() {
-    if !possible() {
-        return;
-    }
-    // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_flush, &racklet_end) };
-    let (folder, mut monitor, _listener) = start_connected(code, true);
-    let vm = folder.path().join("vm");
-    says(&vm, &mut monitor, ".\n.\n");
-    let thread = stop_thread(monitor.id(), "disk0");
-    let length = || fs::metadata(vm.join("console.log")).unwrap().len();
-    let before = length();
-    // Looks at the interrupt status go on, of which the guest says a line for each thousand.
-    while length() < before + 8 {
-        std::thread::yield_now();
-    }
-    answers(&vm);
-    let asked = ask(&vm, "kill");
-    // A thread that is traced is there until its tracer has seen its end.
-    while wait_for(thread) {}
-    drop(asked);
+    control.write_all(b"{\"v\":1,\"do\":\"kill\"}\n").unwrap();
     assert_eq!(monitor.wait().unwrap().code(), Some(exit::KILLED));
-}
-
-/// Stops one thread of a process where it is, as a disk that does not answer does, until the process ends.
-fn stop_thread(process: u32, name: &str) -> i32 {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
-    let named = |path: &PathBuf| {
-        fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
-    };
-    let thread = threads
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(named)
-        .and_then(|path| path.file_name()?.to_str()?.parse().ok());
-    let thread: i32 = thread.expect("the monitor has a thread of this name");
-    for request in [libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT] {
-        // SAFETY: neither request reads or writes memory of this process; both take no address and no data.
-        let done = unsafe { libc::ptrace(request, thread, 0_usize, 0_usize) };
-        assert_eq!(done, 0);
-    }
-    assert!(wait_for(thread), "it has stopped");
-    thread
-}
-
-/// Waits for news of a traced thread; false when it is gone.
-fn wait_for(thread: i32) -> bool {
-    let mut status = 0;
-    // SAFETY: `status` is a valid place for the result.
-    let seen = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) };
-    seen == thread && libc::WIFSTOPPED(status)
+    assert!(matches!(state(folder.path()), VmState::Killed { .. }));
 }
