@@ -56,7 +56,7 @@ impl GitServer {
                 folder.display()
             );
         }
-        for part in ["git", "tmp", "log"] {
+        for part in ["git", "static", "tmp", "log"] {
             fs::create_dir_all(folder.join(part))
                 .with_context(|| format!("folder of the Git server {}", folder.display()))?;
         }
@@ -215,6 +215,13 @@ impl GitServer {
         format!("https://localhost:{}/{name}.git", self.front.port())
     }
 
+    /// A folder of plain files, and its address on this machine.
+    #[must_use]
+    pub fn plain(&self, name: &str) -> (PathBuf, String) {
+        let url = format!("https://localhost:{}/static/{name}", self.front.port());
+        (self.folder.join("static").join(name), url)
+    }
+
     /// Lets the ordinary `git` in the working copy `folder` reach and push to this server, by its own configuration.
     ///
     /// # Errors
@@ -306,6 +313,7 @@ fn nginx_config(folder: &Path, [good, expired, other]: [&Certificate; 3]) -> Res
         auth_basic \"rack\"; auth_basic_user_file {root}/push.users;
 {git}
     }}
+    location /static/ {{ alias {root}/static/; }}
     location / {{
 {git}
     }}"

@@ -135,6 +135,17 @@ pub(crate) fn another(
     name: &str,
     answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
 ) -> String {
+    let address = uncommitted(world, name, answer);
+    world.commit(name);
+    address
+}
+
+/// The same, of which the rack knows once its file is committed.
+pub(crate) fn uncommitted(
+    world: &World,
+    name: &str,
+    answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+) -> String {
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let identity = access::ed25519(key.public_key_raw()).unwrap();
     world.write(
@@ -143,7 +154,6 @@ pub(crate) fn another(
             "apiVersion: racklet.dev/v1alpha1\nkind: Tray\nmetadata: {{name: {name}}}\nspec:\n  board: qemu-x86_64\n  identity: {identity}\n"
         ),
     );
-    world.commit(name);
     let address = Fake::serve(world, name, &key.serialize_pem(), answer);
     at(world, name, &address);
     address

@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake, another, at, first, identity};
+use crate::fake::{Answer, Fake, another, at, first, identity, uncommitted};
 use crate::world::{World, text};
 
 fn state(tray: &str) -> Value {
@@ -136,6 +136,31 @@ fn the_user_is_asked_once_per_command_and_all_trays_are_asked_at_once() {
     for name in ["tray-1", "tray-2", "tray-3"] {
         assert!(said.contains(&format!("{name}  converged")), "{said}");
     }
+    assert_eq!(signed, 1, "{said}");
+}
+
+#[test]
+fn a_hundred_trays_are_asked_at_once_and_with_one_signature() {
+    const TRAYS: usize = 100;
+    let world = World::with_rack();
+    let racklet = counted(&world);
+    let all = Arc::new(Barrier::new(TRAYS));
+    let waits = |name: String| {
+        let all = Arc::clone(&all);
+        move |_: &str| {
+            all.wait();
+            ok(&state(&name))
+        }
+    };
+    first(&world, waits("tray-1".to_owned()));
+    for n in 2..=TRAYS {
+        let name = format!("tray-{n}");
+        uncommitted(&world, &name, waits(name.clone()));
+    }
+    world.commit("a hundred");
+    let (good, said, signed) = racklet(&world, &["status"]);
+    assert!(good, "{said}");
+    assert_eq!(said.matches("  converged").count(), TRAYS, "{said}");
     assert_eq!(signed, 1, "{said}");
 }
 
