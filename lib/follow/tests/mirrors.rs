@@ -8,27 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use racklet_api::tray::TrayConfig;
 use racklet_fetch::{disk::Files, progress::Silent};
-use racklet_follow::{FollowError, Follower, Keeper, News, Place, Round};
-use racklet_trust::floors::Floors;
+use racklet_follow::{FollowError, Follower, Place, Round};
 use support::{
-    chain,
+    Kept, chain,
     server::{NOW, Server, answer},
     world::World,
 };
-
-/// Floors in memory.
-#[derive(Default)]
-struct Kept(Floors);
-
-impl Keeper for Kept {
-    fn floors(&mut self) -> Floors {
-        self.0.clone()
-    }
-
-    fn accepted(&mut self, news: News<'_>) {
-        self.0.raise(&news.head.floors());
-    }
-}
 
 /// A follower of the rack at `own`, with mirrors and a folder of its own.
 fn follower(world: &World, own: u16, mirrors: &[&Server]) -> (Follower<Files>, tempfile::TempDir) {

@@ -11,26 +11,12 @@ use std::{
 
 use racklet_api::tray::TrayConfig;
 use racklet_fetch::{disk::Files, progress::Silent, remote::Remote};
-use racklet_follow::{Follower, Keeper, News, Place};
-use racklet_trust::floors::Floors;
+use racklet_follow::{Follower, Place};
 use support::{
+    Kept,
     server::{NOW, Request, Server, answer},
     world::World,
 };
-
-/// Floors in memory.
-#[derive(Default)]
-struct Kept(Floors);
-
-impl Keeper for Kept {
-    fn floors(&mut self) -> Floors {
-        self.0.clone()
-    }
-
-    fn accepted(&mut self, news: News<'_>) {
-        self.0.raise(&news.head.floors());
-    }
-}
 
 /// A tray that looks at a rack, with plain files on another server: with what is in `says`.
 struct Tray {

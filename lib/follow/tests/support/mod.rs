@@ -12,6 +12,23 @@ pub mod server;
 #[path = "../../../fetch/tests/support/world.rs"]
 pub mod world;
 
+use racklet_follow::{Keeper, News};
+use racklet_trust::floors::Floors;
+
+/// Floors in memory.
+#[derive(Default)]
+pub struct Kept(Floors);
+
+impl Keeper for Kept {
+    fn floors(&mut self) -> Floors {
+        self.0.clone()
+    }
+
+    fn accepted(&mut self, news: News<'_>) {
+        self.0.raise(&news.head.floors());
+    }
+}
+
 /// An error with everything behind it, as a console shows it.
 pub fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())
