@@ -3,11 +3,15 @@
 //! every turn ends, and a reset brings the device back to where a driver can begin.
 #![no_main]
 
+#[path = "../shared/echo.rs"]
+mod echo;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::OnceLock;
 
+use echo::Echo;
 use racklet_api::vmm::Mac;
 use racklet_linux::tap::Offloads;
 use racklet_vmm::devices::block::Block;
@@ -48,36 +52,10 @@ impl Tap for Loop {
     }
 }
 
-/// Behind each port an echo of at most 4 KiB at a time.
-struct Echo(Vec<u8>);
-
 impl Dialer for Echo {
     fn dial(&mut self, _port: u32, _token: u32) -> io::Result<Box<dyn Stream>> {
         Ok(Box::new(Echo(Vec::new())))
     }
-}
-
-impl Stream for Echo {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let count = to.len().min(self.0.len());
-        if count == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        to[..count].copy_from_slice(&self.0[..count]);
-        self.0.drain(..count);
-        Ok(count)
-    }
-
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        let room = 4096_usize.saturating_sub(self.0.len()).min(from.len());
-        if room == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.0.extend_from_slice(&from[..room]);
-        Ok(room)
-    }
-
-    fn end(&mut self) {}
 }
 
 fn device(which: u8) -> Box<dyn Device> {

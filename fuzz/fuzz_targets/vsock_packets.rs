@@ -3,16 +3,17 @@
 //! open connections only, and what goes back is addressed to the guest.
 #![no_main]
 
+#[path = "../shared/echo.rs"]
+mod echo;
+
 use std::io;
 
+use echo::Echo;
 use racklet_vmm::devices::vsock::{Dialer, Stream, Vsock};
 use racklet_vmm::memory::{self, Memory};
 use racklet_vmm::virtio::{Engine, Window, connect};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
-
-/// Behind each port an echo, which ends when it has heard enough.
-struct Echo(Vec<u8>);
 
 impl Dialer for Echo {
     fn dial(&mut self, port: u32, _token: u32) -> io::Result<Box<dyn Stream>> {
@@ -21,29 +22,6 @@ impl Dialer for Echo {
             _ => Err(io::ErrorKind::ConnectionRefused.into()),
         }
     }
-}
-
-impl Stream for Echo {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let count = to.len().min(self.0.len());
-        if count == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        to[..count].copy_from_slice(&self.0[..count]);
-        self.0.drain(..count);
-        Ok(count)
-    }
-
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        let room = 4096_usize.saturating_sub(self.0.len()).min(from.len());
-        if room == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.0.extend_from_slice(&from[..room]);
-        Ok(room)
-    }
-
-    fn end(&mut self) {}
 }
 
 const SIZE: u16 = 64;
