@@ -129,6 +129,7 @@ fn archive(folder: &Path, artifacts: &Artifacts) -> Result<Vec<u8>> {
     let guest_init = fs::read(artifacts.tray_program("guest-init"))?;
     host.file("guest/initramfs.cpio", 0o644, &init("init", &guest_init)?)?;
     host.file("guest/spin.cpio", 0o644, &init("spin", &nested)?)?;
+    host.file("guest/silent.cpio", 0o644, &init("silent", &nested)?)?;
     host.file(
         "guest/root.erofs",
         0o644,

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use racklet_tests::artifacts::Artifacts;
 use racklet_tests::nested::{self, Time};
+use racklet_tests::qemu::Accelerator;
 use serde_json::{Value, json};
 
 /// One machine runs all cases; each test looks at its own.
@@ -21,14 +22,38 @@ fn outcome(case: &str) -> &'static Value {
             .expect("a scratch folder")
             .keep();
         eprintln!("console and logs: {}", folder.display());
-        let outcomes =
+        let mut outcomes =
             nested::run(&folder, &artifacts, &[], Time::Real).expect("the machine runs to its end");
+        let again = fell_over(&outcomes);
+        if !again.is_empty() {
+            eprintln!("once more, for a guest fell into a triple fault: {again:?}");
+            let again: Vec<&str> = again.iter().map(String::as_str).collect();
+            outcomes.extend(
+                nested::run(&folder, &artifacts, &again, Time::Real)
+                    .expect("the machine runs to its end"),
+            );
+        }
         remove(&folder);
         outcomes
     });
     outcomes
         .get(case)
         .unwrap_or_else(|| panic!("no outcome of {case}: {:?}", outcomes.keys()))
+}
+
+/// The cases that are run a second time, in a machine of their own: a guest of theirs fell into a triple fault, as no guest here is
+/// meant to. In emulated SVM one in about a thousand guests did, one that had been well for a second and said nothing of it (QEMU
+/// 10.0.2, TCG; cause unknown). Two at once, or one without emulation, are the monitor's fault.
+fn fell_over(outcomes: &BTreeMap<String, Value>) -> Vec<String> {
+    let fell: Vec<String> = outcomes
+        .iter()
+        .filter(|(_, outcome)| outcome.to_string().contains("triple fault"))
+        .map(|(name, _)| name.clone())
+        .collect();
+    match Accelerator::chosen() {
+        Accelerator::Tcg if fell.len() == 1 => fell,
+        _ => vec![],
+    }
 }
 
 fn remove(folder: &Path) {

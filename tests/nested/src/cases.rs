@@ -218,20 +218,20 @@ fn flood_slow() -> Value {
     vm.end()
 }
 
-/// A guest whose PID 1 never calls, where somebody waits for it to.
+/// A guest whose PID 1 called once and never again, where somebody waits for it to.
 fn watchdog() -> Value {
     let mut vm = Vm::new("watchdog", &["hello"]);
-    vm.config["arguments"] = json!("rdinit=/spin");
-    vm.config["initramfs"] = json!(["/guest/spin.cpio"]);
+    vm.config["arguments"] = json!("rdinit=/silent");
+    vm.config["initramfs"] = json!(["/guest/silent.cpio"]);
     vm.config["watchdog_s"] = json!(10);
     let hung = vm.run();
     // And one that is well: it says nothing for longer than that.
     let mut vm = Vm::new("watched", &["deaf"]);
-    vm.config["watchdog_s"] = json!(10);
-    vm.guest["watchdog_s"] = json!(10);
+    vm.config["watchdog_s"] = json!(20);
+    vm.guest["watchdog_s"] = json!(20);
     vm.start();
     vm.wait_text("workload.log", "ready");
-    thread::sleep(Duration::from_secs(15));
+    thread::sleep(Duration::from_secs(25));
     let well = vm.status();
     vm.control(&json!("kill"));
     vm.end();

@@ -10,11 +10,12 @@ mod host;
 mod probe;
 
 fn main() {
-    if std::env::args()
-        .next()
-        .is_some_and(|name| name.ends_with("spin"))
-    {
+    let name = std::env::args().next().unwrap_or_default();
+    if name.ends_with("spin") {
         probe::spin();
+    }
+    if name.ends_with("silent") {
+        probe::silent();
     }
     if racklet_linux::power::is_pid_one() {
         cases::all();

@@ -190,16 +190,28 @@ fn a_guest_without_a_sign_of_life_is_over_where_a_watchdog_is_wanted_and_only_th
         watched.on(Event::Started),
         [Action::Publish(VmState::Running), Action::Tick]
     );
-    for sign in [HELLO, Event::Output, Event::Report(AgentReport::Alive)] {
-        for _ in 0..9 {
+    let mut signs = [HELLO, Event::Output, Event::Report(AgentReport::Alive)].into_iter();
+    for quiet in [BOOT_S + 9, 9, 9] {
+        for _ in 0..quiet {
             assert_eq!(watched.on(Event::Tick), []);
         }
-        watched.on(sign);
+        watched.on(signs.next().expect("three"));
     }
     let (second, end) = wait(&mut watched);
     assert_eq!(second, 10);
     assert!(
         matches!(end, Action::Finish(VmState::Crashed { reason }, 10) if reason.contains("for 10 s"))
+    );
+    let mut never = Lifecycle::new(Some(10));
+    never.on(Event::Started);
+    let (second, end) = wait(&mut never);
+    assert_eq!(
+        second,
+        BOOT_S + 10,
+        "and one that never starts is noticed too"
+    );
+    assert!(
+        matches!(end, Action::Finish(VmState::Crashed { reason }, 10) if reason.contains("for 70 s"))
     );
     let mut other = life();
     assert_eq!(

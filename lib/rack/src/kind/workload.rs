@@ -59,8 +59,8 @@ pub(crate) struct MicroVmSpec {
     /// Seconds between the polite and the forced end (0 to 600); 10 when left out.
     #[serde(default)]
     pub(crate) grace_seconds: Option<Located<u64>>,
-    /// End the virtual machine when it gives no sign of life for this many seconds (10 to 3600); `restartPolicy` decides what
-    /// follows. A hung kernel is noticed, a hung program is not. Not waited for when left out.
+    /// End the virtual machine when it gives no sign of life for this many seconds (10 to 3600), or for a minute more while it
+    /// starts; `restartPolicy` decides what follows. A hung kernel is noticed, a hung program is not. Not waited for when left out.
     #[serde(default)]
     pub(crate) watchdog_seconds: Option<Located<u64>>,
     /// Environment variables of the program.
