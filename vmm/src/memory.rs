@@ -31,6 +31,73 @@ pub fn map(ranges: &[(u64, u64)]) -> io::Result<Memory> {
     Memory::from_ranges(&ranges).map_err(io::Error::other)
 }
 
+/// Puts `len` bytes of the file from `offset` on into guest memory at `address`. Whole pages are mapped, where file and memory are
+/// aligned alike: what the guest only reads it shares with every other guest of that file, and what it writes becomes its own. The
+/// rest is copied. Only before KVM is given the memory.
+///
+/// Who changes the file meanwhile changes the guest, and who shortens it takes memory from under it: as with a running program, a
+/// new file beside it and a rename are the way.
+pub fn lay_file(
+    memory: &Memory,
+    address: GuestAddress,
+    len: u64,
+    file: BorrowedFd<'_>,
+    offset: u64,
+) -> io::Result<()> {
+    let page = rustix::param::page_size() as u64;
+    let aligned = address.0.is_multiple_of(page) && offset.is_multiple_of(page);
+    // Nothing is mapped that the file does not have: touching it would be a fault, where reading it is an error.
+    let there = u64::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0);
+    let there = there.saturating_sub(offset);
+    let mapped = if aligned {
+        len.min(there) / page * page
+    } else {
+        0
+    };
+    if mapped > 0 {
+        let mapped = usize::try_from(mapped).map_err(io::Error::other)?;
+        map_file(memory, address, mapped, file, offset)?;
+    }
+    if mapped == len {
+        return Ok(());
+    }
+    let rest = Segment {
+        address: GuestAddress(address.0 + mapped),
+        len: u32::try_from(len - mapped).map_err(io::Error::other)?,
+    };
+    read_file(memory, [rest], file, offset + mapped)
+}
+
+/// `len` and `offset` are whole pages, at least one, and so is the place that `address` has in our own memory.
+fn map_file(
+    memory: &Memory,
+    address: GuestAddress,
+    len: usize,
+    file: BorrowedFd<'_>,
+    offset: u64,
+) -> io::Result<()> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    let from = i64::try_from(offset).map_err(|_| invalid())?;
+    let slice = memory.get_slice(address, len).map_err(|_| invalid())?;
+    let at = slice.ptr_guard_mut().as_ptr();
+    // SAFETY: `slice` is `len` bytes inside one mapping that `memory` made and unmaps as a whole when it is dropped, and mmap takes
+    // whole pages or nothing. Nobody holds a Rust reference to guest memory; for all others its bytes may change at any time.
+    let mapped = unsafe {
+        libc::mmap64(
+            at.cast(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
+            file.as_raw_fd(),
+            from,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Vectors given to the kernel in one call: 1 KiB of stack. IOV_MAX would be 1024.
 const AT_ONCE: usize = 64;
 
@@ -135,6 +202,9 @@ fn transfer_vectors(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
+
     use std::os::fd::AsFd;
 
     use vm_memory::Bytes;
@@ -165,5 +235,52 @@ mod tests {
         assert_eq!(&back, b"abcdefgh");
         let short = read_file(&memory, segments(0), file.as_fd(), 11).unwrap_err();
         assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn whole_pages_of_a_file_lie_in_guest_memory_until_the_guest_writes_to_them() {
+        let page = rustix::param::page_size();
+        let page_64 = page as u64;
+        let memory = map(&[(0, 16 * page_64)]).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; 3 * page]).unwrap();
+        let lay =
+            |at: u64, len, offset| lay_file(&memory, GuestAddress(at), len, file.as_fd(), offset);
+        let read = |at: u64| memory.read_obj::<u8>(GuestAddress(at)).unwrap();
+        lay(4 * page_64, page_64 + 5, page_64).unwrap();
+        lay(8 * page_64 + 1, page_64, page_64).unwrap();
+        let end = 5 * page_64 + 5;
+        assert_eq!(
+            [
+                read(4 * page_64 - 1),
+                read(4 * page_64),
+                read(end - 1),
+                read(end)
+            ],
+            [0, 7, 7, 0]
+        );
+        for at in [page_64, 2 * page_64] {
+            file.write_all_at(&[8], at).unwrap();
+        }
+        assert_eq!(
+            [read(4 * page_64), read(5 * page_64), read(8 * page_64 + 1)],
+            [8, 7, 7],
+            "shared only where pages are whole and aligned alike"
+        );
+        memory.write_obj(9u8, GuestAddress(4 * page_64)).unwrap();
+        let mut back = [0];
+        file.read_exact_at(&mut back, page_64).unwrap();
+        assert_eq!(
+            (back, read(4 * page_64)),
+            ([8], 9),
+            "written for itself alone"
+        );
+        for (at, len, offset) in [
+            (0, 2 * page_64, 2 * page_64),
+            (15 * page_64, 2 * page_64, 0),
+            (0, page_64, u64::MAX - page_64 + 1),
+        ] {
+            assert!(lay(at, len, offset).is_err(), "{at} {len} {offset}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use crate::devices::serial::Console;
 use crate::devices::vsock::Vsock;
 use crate::dial::HostDialer;
 use crate::disk::Disk;
-use crate::memory::{self, Memory, Segment};
+use crate::memory::{self, Memory};
 use crate::poll::{Poll, Token};
 use crate::tap::HostTap;
 use crate::virtio::{Device, Engine, QUEUE_NOTIFY, Window, connect};
@@ -391,11 +391,8 @@ fn load(config: &VmConfig, memory: &Memory, devices: u32) -> Result<u64, OpenErr
     let (offsets, total) = archives(files.iter().map(|(_, _, length)| *length));
     let first = arch::initramfs_place(memory, &kernel, total)?;
     for ((path, file, length), offset) in files.iter().zip(offsets) {
-        let segment = Segment {
-            address: GuestAddress(first + offset),
-            len: u32::try_from(*length).expect("at most MAX_ARCHIVE"),
-        };
-        memory::read_file(memory, [segment], file.as_fd(), 0).map_err(|source| {
+        let at = GuestAddress(first + offset);
+        memory::lay_file(memory, at, *length, file.as_fd(), 0).map_err(|source| {
             OpenError::Initramfs {
                 path: (*path).clone(),
                 source,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use std::io::{Seek, Write};
+use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 
@@ -62,6 +63,32 @@ fn an_elf_kernel_is_placed_plain_and_compressed() {
             &memory.read_obj::<[u8; 4]>(GuestAddress(0x30_0000)).unwrap(),
             b"bye\0"
         );
+    }
+}
+
+/// A segment of two pages and a bit, aligned in the file as in memory.
+#[test]
+fn the_whole_pages_of_a_plain_kernel_are_the_files_own_and_the_rest_is_copied() {
+    let page = rustix::param::page_size() as u64;
+    let mut elf = small_elf();
+    let len = 2 * page + 10;
+    for (field, value) in [(8, page * 4), (32, len), (40, len)] {
+        elf[64 + field..64 + field + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    elf[120 + 8..120 + 16].copy_from_slice(&(page * 8).to_le_bytes());
+    elf.resize(usize::try_from(page * 8).unwrap() + 3, 0);
+    let text = usize::try_from(page * 4).unwrap();
+    elf[text..text + usize::try_from(len).unwrap()].fill(0x90);
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&elf).unwrap();
+    file.rewind().unwrap();
+    let memory = memory();
+    load(&memory, file.try_clone().unwrap()).unwrap();
+    let read = |at: u64| memory.read_obj::<u8>(GuestAddress(0x20_0000 + at)).unwrap();
+    assert_eq!([read(0), read(len - 1), read(len)], [0x90, 0x90, 0]);
+    for (at, changed) in [(0, 0xcc), (2 * page - 1, 0xcc), (2 * page, 0x90)] {
+        file.write_all_at(&[0xcc], page * 4 + at).unwrap();
+        assert_eq!(read(at), changed, "{at}");
     }
 }
 
