@@ -19,9 +19,9 @@ use racklet_vmm::devices::net::{Net, Tap};
 use racklet_vmm::devices::rng::Rng;
 use racklet_vmm::devices::vsock::{Dialer, Stream, Vsock};
 use racklet_vmm::memory::{self, Memory};
-use racklet_vmm::virtio::{Device, Engine, Turn, connect};
+use racklet_vmm::virtio::{Device, Engine, Turn, Wires, connect};
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 const MEMORY: u64 = 0x2_0000;
 const DISK: u64 = 0x1000;
@@ -84,8 +84,13 @@ type Step<'a> = (u8, u8, u16, u32, &'a [u8]);
 libfuzzer_sys::fuzz_target!(|input: (u8, u32, Vec<Step<'_>>)| {
     let (which, features, steps) = input;
     let memory = memory::map(&[(0, MEMORY)]).expect("128 KiB can be mapped");
-    let event = || EventFd::new(0).expect("an event");
-    let (window, mut engine) = connect(device(which), memory.clone(), event(), event());
+    let event = || EventFd::new(EFD_NONBLOCK).expect("an event");
+    let wires = Wires {
+        interrupt: event(),
+        wake: event(),
+        acknowledged: event(),
+    };
+    let (window, mut engine) = connect(device(which), memory.clone(), wires);
     let set = |engine: &mut Engine, register: u64, value: u32| {
         window.write_through(register, &value.to_le_bytes(), |order| {
             let _ = engine.obey(order);

@@ -11,9 +11,9 @@ use std::io;
 use echo::Echo;
 use racklet_vmm::devices::vsock::{Dialer, Stream, Vsock};
 use racklet_vmm::memory::{self, Memory};
-use racklet_vmm::virtio::{Engine, Window, connect};
+use racklet_vmm::virtio::{Engine, Window, Wires, connect};
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 impl Dialer for Echo {
     fn dial(&mut self, port: u32, _token: u32) -> io::Result<Box<dyn Stream>> {
@@ -95,9 +95,14 @@ type Packet<'a> = (u16, u8, u8, u8, u32, u32, u8, &'a [u8]);
 
 libfuzzer_sys::fuzz_target!(|packets: Vec<Packet<'_>>| {
     let memory = memory::map(&[(0, 0x10_0000)]).expect("a MiB can be mapped");
-    let event = || EventFd::new(0).expect("an event");
+    let event = || EventFd::new(EFD_NONBLOCK).expect("an event");
+    let wires = Wires {
+        interrupt: event(),
+        wake: event(),
+        acknowledged: event(),
+    };
     let sockets = Box::new(Vsock::new(Echo(Vec::new()), 3));
-    let (window, engine) = connect(sockets, memory.clone(), event(), event());
+    let (window, engine) = connect(sockets, memory.clone(), wires);
     let mut device = Device { window, engine };
     switch_on(&mut device);
     let len = u32::try_from(EACH).expect("small");

@@ -82,7 +82,7 @@ mod tests {
     use crate::devices::block::{Backend, Block};
     use crate::memory::Memory;
     use crate::testing::{Driver, start, test_memory};
-    use crate::virtio::{Parts, connect};
+    use crate::virtio::{Parts, Wires, connect};
 
     /// A file whose flush takes as long as the test wants: as a worn card, or a network that is down.
     struct Slow {
@@ -108,15 +108,18 @@ mod tests {
     #[test]
     fn while_a_disk_flushes_its_registers_answer_and_a_reset_waits_for_the_flush() {
         let memory = test_memory();
-        let event = || EventFd::new(0).unwrap();
-        let (wake, interrupt) = (event(), event());
+        let event = |flags| EventFd::new(flags).unwrap();
+        let (wake, interrupt) = (event(0), event(0));
         let (begun, has_begun) = channel();
         let (finish, done) = channel();
         let (window, engine) = connect(
             Box::new(Block::new(Slow { begun, done }, 4096, false, "slow")),
             memory.clone(),
-            interrupt.try_clone().unwrap(),
-            wake.try_clone().unwrap(),
+            Wires {
+                interrupt: interrupt.try_clone().unwrap(),
+                wake: wake.try_clone().unwrap(),
+                acknowledged: event(libc::EFD_NONBLOCK),
+            },
         );
         let disk = Disk {
             number: 0,

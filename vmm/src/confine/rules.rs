@@ -57,6 +57,7 @@ const SHARED: &[Allow] = &[
 ];
 
 const VCPU: &[Allow] = &[
+    any(libc::SYS_read), // whether an interrupt was acknowledged: its event descriptor
     // Runs the guest: nothing else of KVM.
     when(
         libc::SYS_ioctl,

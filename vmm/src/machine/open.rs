@@ -28,7 +28,9 @@ use crate::disk::Disk;
 use crate::memory::{self, Memory};
 use crate::poll::{Poll, Token};
 use crate::tap::HostTap;
-use crate::virtio::{Device, Engine, QUEUE_NOTIFY, Window, connect};
+use crate::virtio::{
+    Device, Engine, INTERRUPT_ACK, QUEUE_NOTIFY, USED_BUFFER, Window, Wires, connect,
+};
 
 /// Most bytes of one initramfs archive. Its length must fit into a segment's 32 bits; a guest's memory is the tighter bound.
 const MAX_ARCHIVE: u64 = 1 << 30;
@@ -225,8 +227,8 @@ impl Opening {
             self.notifications.push(notification);
         }
         let wake = self.event("watch for orders", Token::Order { device: number })?;
-        let interrupt = self.interrupt(place)?;
-        let (window, engine) = connect(device, self.memory.clone(), interrupt, wake);
+        let wires = self.wires(place, wake)?;
+        let (window, engine) = connect(device, self.memory.clone(), wires);
         self.engines.push(Some(engine));
         Ok(window)
     }
@@ -240,8 +242,8 @@ impl Opening {
         )?;
         self.notified(place, 0, &wake)?;
         let heard = host("share a disk's event descriptor", wake.try_clone())?;
-        let interrupt = self.interrupt(place)?;
-        let (window, engine) = connect(device, self.memory.clone(), interrupt, wake);
+        let wires = self.wires(place, wake)?;
+        let (window, engine) = connect(device, self.memory.clone(), wires);
         self.engines.push(None);
         self.disks.push(Disk {
             number: place.number,
@@ -260,13 +262,24 @@ impl Opening {
         )
     }
 
-    fn interrupt(&self, place: &Place<'_>) -> Result<EventFd, OpenError> {
-        let interrupt = event()?;
+    /// The interrupt line there, and its acknowledgement: one exit less per interrupt.
+    fn wires(&self, place: &Place<'_>, wake: EventFd) -> Result<Wires, OpenError> {
+        let (interrupt, acknowledged) = (event()?, event()?);
         kvm(
             "an interrupt line",
             self.vm.register_irqfd(&interrupt, place.line),
         )?;
-        Ok(interrupt)
+        let register = IoEventAddress::Mmio(place.registers + INTERRUPT_ACK);
+        kvm(
+            "the acknowledgement of an interrupt",
+            self.vm
+                .register_ioevent(&acknowledged, &register, USED_BUFFER),
+        )?;
+        Ok(Wires {
+            interrupt,
+            wake,
+            acknowledged,
+        })
     }
 
     fn tap(&self, device: u16, network: &VmNetwork) -> Result<HostTap, OpenError> {

@@ -5,13 +5,15 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::Driver;
 use crate::memory::Memory;
-use crate::virtio::{Device, Engine, Window, connect};
+use crate::virtio::{Device, Engine, Window, Wires, connect};
 
 /// Registers and device; what a register's write asks of the device is done at once.
 pub(crate) struct Both {
     pub(crate) window: Window,
     pub(crate) engine: Engine,
     pub(crate) interrupt: EventFd,
+    /// What KVM writes.
+    pub(crate) acknowledged: EventFd,
 }
 
 impl Both {
@@ -19,11 +21,18 @@ impl Both {
         let event = || EventFd::new(libc::EFD_NONBLOCK).unwrap();
         let interrupt = event();
         let given = interrupt.try_clone().unwrap();
-        let (window, engine) = connect(device, memory.clone(), given, event());
+        let acknowledged = event();
+        let wires = Wires {
+            interrupt: given,
+            wake: event(),
+            acknowledged: acknowledged.try_clone().unwrap(),
+        };
+        let (window, engine) = connect(device, memory.clone(), wires);
         Both {
             window,
             engine,
             interrupt,
+            acknowledged,
         }
     }
 

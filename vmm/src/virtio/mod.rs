@@ -11,7 +11,10 @@ mod queue;
 
 pub use budget::{Budget, Turn};
 pub use chain::{Chain, Parts};
-pub use mmio::{Counters, Engine, MMIO_SIZE, Order, QUEUE_NOTIFY, Window, connect};
+pub use mmio::{
+    Counters, Engine, INTERRUPT_ACK, MMIO_SIZE, Order, QUEUE_NOTIFY, USED_BUFFER, Window, Wires,
+    connect,
+};
 pub use queue::Queue;
 
 use crate::memory::Memory;

@@ -21,7 +21,7 @@ use crate::devices::vsock::{Dialer, Header, Stream, Vsock};
 use crate::dial::{self, UnixEnd};
 use crate::memory::Memory;
 use crate::testing::{Alone, Driver, alone, start, test_memory};
-use crate::virtio::{Device, Turn, Window, connect};
+use crate::virtio::{Device, Turn, Window, Wires, connect};
 
 /// Runs `act` in a child under the filter; gives its exit status or the signal that ended it, negated.
 fn under(kind: Kind, act: impl FnOnce()) -> i32 {
@@ -187,8 +187,12 @@ impl Dialer for OneHost {
 fn device(kind: Kind, device: Box<dyn Device>, memory: &Memory) -> (Window, EventFd) {
     let interrupt = EventFd::new(libc::EFD_NONBLOCK).unwrap();
     let wake = EventFd::new(0).unwrap();
-    let (window, mut engine) =
-        connect(device, memory.clone(), interrupt, wake.try_clone().unwrap());
+    let wires = Wires {
+        acknowledged: interrupt.try_clone().unwrap(),
+        interrupt,
+        wake: wake.try_clone().unwrap(),
+    };
+    let (window, mut engine) = connect(device, memory.clone(), wires);
     let filter = filter(kind).unwrap();
     let heard = wake.try_clone().unwrap();
     thread::spawn(move || {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::{Device, Fault, Queue, Turn};
 use super::shared::{Counters, Order, Shared};
-use super::{CONFIG_CHANGE, DRIVER_OK, FAILED, NEEDS_RESET, USED_BUFFER};
+use super::{DRIVER_OK, FAILED, NEEDS_RESET};
 use crate::memory::Memory;
 
 /// A device with its queues. One thread has it; whatever touches the device, its host ends included, happens there.
@@ -120,7 +120,7 @@ impl Engine {
             self.shared.count(Counters { refused, faults: 0 });
         }
         if wanted {
-            self.shared.raise(USED_BUFFER);
+            self.shared.raise_used_buffer();
         }
         turn
     }
@@ -132,6 +132,6 @@ impl Engine {
             faults: 1,
         });
         self.shared.status.fetch_or(NEEDS_RESET, Ordering::SeqCst);
-        self.shared.raise(CONFIG_CHANGE);
+        self.shared.raise_config_change();
     }
 }

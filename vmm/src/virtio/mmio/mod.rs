@@ -15,11 +15,9 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use vmm_sys_util::eventfd::EventFd;
-
 pub use engine::Engine;
 use shared::Shared;
-pub use shared::{Counters, Order};
+pub use shared::{Counters, Order, Wires};
 
 use super::queue::Setup;
 use super::{Device, Queue};
@@ -45,7 +43,11 @@ const FEATURES_OK: u32 = 8;
 const NEEDS_RESET: u32 = 0x40;
 const FAILED: u32 = 0x80;
 
-const USED_BUFFER: u32 = 1;
+/// Offset of the register with which the driver acknowledges interrupts (4.2.2).
+pub const INTERRUPT_ACK: u64 = 0x64;
+
+/// The bit of an interrupt for used buffers.
+pub const USED_BUFFER: u32 = 1;
 const CONFIG_CHANGE: u32 = 2;
 
 const F_INDIRECT: u64 = 1 << 28;
@@ -73,16 +75,10 @@ struct Registers {
     queues: Vec<(Setup, Option<Queue>)>,
 }
 
-/// A device that no driver has found yet: its registers, and itself for the thread that is to have it. `interrupt` is written when
-/// the driver is to look, `wake` when that thread is to call [`Engine::receive`].
+/// A device that no driver has found yet: its registers, and itself for the thread that is to have it.
 #[must_use]
-pub fn connect(
-    device: Box<dyn Device>,
-    memory: Memory,
-    interrupt: EventFd,
-    wake: EventFd,
-) -> (Window, Engine) {
-    let shared = Arc::new(Shared::new(interrupt, wake));
+pub fn connect(device: Box<dyn Device>, memory: Memory, wires: Wires) -> (Window, Engine) {
+    let shared = Arc::new(Shared::new(wires));
     let window = Window {
         id: device.id(),
         features: device.features() | F_INDIRECT | F_EVENT_IDX | F_VERSION_1,
@@ -195,7 +191,7 @@ impl Window {
             return;
         };
         let value = u32::from_le_bytes(value);
-        if offset == 0x64 {
+        if offset == INTERRUPT_ACK {
             return self.shared.acknowledge(value);
         }
         let mut registers = lock(&self.registers);

@@ -8,6 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::super::Queue;
+use super::{CONFIG_CHANGE, USED_BUFFER};
 use crate::lock::lock;
 
 /// What a write to a register asks of the device. It is carried out before the guest's next instruction.
@@ -35,11 +36,38 @@ pub struct Counters {
     pub faults: u64,
 }
 
+/// The event descriptors of a device; none of them waits when it is read or written.
+#[derive(Debug)]
+pub struct Wires {
+    /// Written when the driver is to look.
+    pub interrupt: EventFd,
+    /// Written when the device's thread is to call [`super::Engine::receive`].
+    pub wake: EventFd,
+    /// Written by KVM in place of an exit when the driver writes [`super::USED_BUFFER`] to [`super::INTERRUPT_ACK`], or by nobody.
+    pub acknowledged: EventFd,
+}
+
+/// Numbers of the interrupts for used buffers, counted since the start.
+#[derive(Debug, Default)]
+struct Interrupts {
+    /// The last one before the driver read the interrupt status.
+    seen: u64,
+    /// The last one that it has acknowledged.
+    acknowledged: u64,
+}
+
 /// Between a [`super::Window`] and its [`super::Engine`].
+///
+/// Linux reads the interrupt status and writes it back at each interrupt. The write is KVM's: nobody here is told, and only the
+/// next read looks whether there was one. What it acknowledged is what the read before it had shown: an interrupt that was raised
+/// between the two is another one and still to be seen, so that a bit alone would not do and they are counted.
 pub(super) struct Shared {
     pub(super) status: AtomicU32,
-    interrupt_status: AtomicU32,
+    raised: AtomicU64,
+    interrupts: Mutex<Interrupts>,
+    config_changed: AtomicBool,
     interrupt: EventFd,
+    acknowledged: EventFd,
     /// Whether an order waits: looked at without the lock, so that a turn without one costs nothing.
     posted: AtomicBool,
     order: Mutex<Option<Order>>,
@@ -50,12 +78,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// `interrupt` is written when the driver is to look, `wake` when the device's thread is to look for an order.
-    pub(super) fn new(interrupt: EventFd, wake: EventFd) -> Shared {
+    pub(super) fn new(wires: Wires) -> Shared {
+        let Wires {
+            interrupt,
+            wake,
+            acknowledged,
+        } = wires;
         Shared {
             status: AtomicU32::new(0),
-            interrupt_status: AtomicU32::new(0),
+            raised: AtomicU64::new(0),
+            interrupts: Mutex::default(),
+            config_changed: AtomicBool::new(false),
             interrupt,
+            acknowledged,
             posted: AtomicBool::new(false),
             order: Mutex::default(),
             carried_out: Condvar::new(),
@@ -95,16 +130,40 @@ impl Shared {
         self.carried_out.notify_all();
     }
 
+    /// For a driver that reads it.
     pub(super) fn interrupt_status(&self) -> u32 {
-        self.interrupt_status.load(Ordering::SeqCst)
+        let mut interrupts = lock(&self.interrupts);
+        if self.acknowledged.read().is_ok() {
+            interrupts.acknowledged = interrupts.seen;
+        }
+        interrupts.seen = self.raised.load(Ordering::SeqCst);
+        let used = interrupts.seen != interrupts.acknowledged;
+        let changed = self.config_changed.load(Ordering::SeqCst);
+        u32::from(used) * USED_BUFFER + u32::from(changed) * CONFIG_CHANGE
     }
 
+    /// A driver's write that KVM did not take.
     pub(super) fn acknowledge(&self, bits: u32) {
-        self.interrupt_status.fetch_and(!bits, Ordering::SeqCst);
+        if bits & USED_BUFFER != 0 {
+            let mut interrupts = lock(&self.interrupts);
+            interrupts.acknowledged = interrupts.seen;
+        }
+        if bits & CONFIG_CHANGE != 0 {
+            self.config_changed.store(false, Ordering::SeqCst);
+        }
     }
 
-    pub(super) fn raise(&self, why: u32) {
-        self.interrupt_status.fetch_or(why, Ordering::SeqCst);
+    pub(super) fn raise_used_buffer(&self) {
+        self.raised.fetch_add(1, Ordering::SeqCst);
+        self.raise();
+    }
+
+    pub(super) fn raise_config_change(&self) {
+        self.config_changed.store(true, Ordering::SeqCst);
+        self.raise();
+    }
+
+    fn raise(&self) {
         // Fails only when 2^64 - 2 interrupts wait; then one is pending anyway.
         let _ = self.interrupt.write(1);
     }
@@ -122,7 +181,12 @@ impl Shared {
     }
 
     pub(super) fn forget(&self) {
-        self.interrupt_status.store(0, Ordering::SeqCst);
+        let mut interrupts = lock(&self.interrupts);
+        // An acknowledgement from before the reset must not count for what comes after it.
+        let _ = self.acknowledged.read();
+        interrupts.seen = self.raised.load(Ordering::SeqCst);
+        interrupts.acknowledged = interrupts.seen;
+        self.config_changed.store(false, Ordering::SeqCst);
         self.status.store(0, Ordering::SeqCst);
     }
 }

@@ -43,6 +43,35 @@ fn a_driver_that_keeps_the_order_is_served_and_interrupted() {
     assert_eq!(t.get(0x60), 0);
 }
 
+/// KVM takes the acknowledgement and tells nobody: what it was for is what had been read before.
+#[test]
+fn an_interrupt_between_a_drivers_look_and_its_acknowledgement_is_not_lost() {
+    let (memory, mut t) = transport();
+    let mut driver = Driver::new(&memory, 8);
+    start(&mut t, &driver, 8);
+    let mut serve = |t: &mut Both| {
+        driver.offer(&memory, &[(0x8000, 64, true)]);
+        let _ = t.engine.notify(0);
+        assert!(driver.collect(&memory).is_some());
+    };
+    serve(&mut t);
+    assert_eq!(t.get(0x60), USED_BUFFER);
+    assert_eq!(t.get(0x60), USED_BUFFER, "reading does not acknowledge");
+    serve(&mut t);
+    t.acknowledged.write(1).unwrap();
+    assert_eq!(t.get(0x60), USED_BUFFER, "the second");
+    t.acknowledged.write(1).unwrap();
+    assert_eq!(t.get(0x60), 0);
+    serve(&mut t);
+    assert_eq!(t.get(0x60), USED_BUFFER);
+    t.set(0x64, CONFIG_CHANGE);
+    assert_eq!(t.get(0x60), USED_BUFFER, "not what was acknowledged");
+    t.acknowledged.write(1).unwrap();
+    t.set(0x70, 0);
+    start(&mut t, &Driver::new(&memory, 8), 8);
+    assert_eq!(t.get(0x60), 0, "forgotten in the reset");
+}
+
 #[test]
 fn a_broken_index_stops_the_device_until_reset() {
     let (memory, mut t) = transport();
