@@ -2,7 +2,7 @@
 //! MicroVMs inside a QEMU machine with emulated SVM: the real host kernel, the real monitor, the real guest kernel and PID 1,
 //! without the rest of a tray. The program `nested` (`tests/nested`) starts the cases inside and prints their outcomes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +29,10 @@ pub enum Time {
     Counted,
 }
 
-/// Runs cases (all but `bench` when there are none named); gives each outcome by name.
+/// The case that starts the same guest in QEMU inside the machine.
+pub const PEER: &str = "bench_peer";
+
+/// Runs cases (all that measure nothing when there are none named); gives each outcome by name.
 ///
 /// # Errors
 /// When the machine cannot be built or started, or ends before the last case: with the end of its console.
@@ -40,14 +43,15 @@ pub fn run(
     time: Time,
 ) -> Result<BTreeMap<String, Value>> {
     let initramfs = folder.join("nested.cpio");
-    fs::write(&initramfs, archive(folder, artifacts)?)?;
+    let peer = only.contains(&PEER);
+    fs::write(&initramfs, archive(folder, artifacts, peer)?)?;
     let console = folder.join("console.log");
     let mut command = bound_to_us("qemu-system-x86_64");
     command.args([
         "-M",
         "q35",
         "-m",
-        "1G",
+        if peer { "2G" } else { "1G" },
         "-nodefaults",
         "-no-user-config",
         "-display",
@@ -99,7 +103,7 @@ pub fn run(
 }
 
 /// The machine's initramfs: the program, the monitor, and what a VM is made of.
-fn archive(folder: &Path, artifacts: &Artifacts) -> Result<Vec<u8>> {
+fn archive(folder: &Path, artifacts: &Artifacts, peer: bool) -> Result<Vec<u8>> {
     let nested = fs::read(artifacts.tray_program("nested"))?;
     let kernel = fs::read(artifacts.guest_kernel())?;
     let mut host = Archive::new();
@@ -136,7 +140,43 @@ fn archive(folder: &Path, artifacts: &Artifacts) -> Result<Vec<u8>> {
         &fs::read(root(folder, &nested)?)?,
     )?;
     host.file("guest/empty.ext4", 0o644, &fs::read(ext4(folder)?)?)?;
+    if peer {
+        qemu(&mut host)?;
+    }
     Ok(host.finish())
+}
+
+/// This machine's QEMU: program, libraries, and the firmware of its machine `microvm`, each at its own place.
+fn qemu(host: &mut Archive) -> Result<()> {
+    let program = Path::new("/usr/bin/qemu-system-x86_64");
+    let libraries = output(Command::new("ldd").arg(program))?;
+    let libraries = libraries
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    let firmware = [
+        "qboot.rom",
+        "linuxboot_dma.bin",
+        "pvh.bin",
+        "bios-microvm.bin",
+    ]
+    .map(|name| format!("/usr/share/qemu/{name}"));
+    let firmware = firmware.iter().map(String::as_str);
+    let mut folders = BTreeSet::from([PathBuf::from("dev"), "sbin".into(), "guest".into()]);
+    for path in libraries.chain(firmware).chain(program.to_str()) {
+        let path = Path::new(path);
+        // Not every version of QEMU has each of the firmware files.
+        let Ok(bytes) = fs::read(path) else { continue };
+        let inside = path.strip_prefix("/")?;
+        let mut above: Vec<&Path> = inside.ancestors().skip(1).collect();
+        above.reverse();
+        for folder in above.into_iter().filter(|f| !f.as_os_str().is_empty()) {
+            if folders.insert(folder.to_owned()) {
+                host.directory(folder.to_str().context("a plain path")?, 0o755)?;
+            }
+        }
+        host.file(inside.to_str().context("a plain path")?, 0o755, &bytes)?;
+    }
+    Ok(())
 }
 
 /// The workload's root: the program and empty folders.

@@ -21,18 +21,19 @@ pub(crate) fn demo(given: &Given) -> Result<()> {
     become_tray(["demo", &expected].into_iter().chain(once))
 }
 
-/// `cargo xtask bench boot`, `cargo xtask bench growth`.
+/// `cargo xtask bench boot`, `bench vmm`, `bench growth`.
 pub(crate) fn bench(given: &Given) -> Result<()> {
     if given.words == ["growth"] {
         return growth();
     }
-    if given.words != ["boot"] {
-        bail!("measures what? `cargo xtask bench boot` or `cargo xtask bench growth`");
-    }
+    let what = match &given.words[..] {
+        [what] if what == "boot" || what == "vmm" => what.as_str(),
+        _ => bail!("measures what? `cargo xtask bench boot`, `bench vmm` or `bench growth`"),
+    };
     if !given.has("--as-built") {
         build::everything(build::For::Tests)?;
     }
-    become_tray(["bench"].into_iter().chain(given.values("--only")))
+    become_tray(["bench", what].into_iter().chain(given.values("--only")))
 }
 
 /// How costs grow, counted where nothing but the code has a say: no kernel, no tray, a build of one library and its example.

@@ -119,12 +119,16 @@ const TASKS: [Task; 11] = [
         takes: &[
             ("boot", "a tray, from its start to its workloads"),
             (
+                "vmm",
+                "instructions, memory and pages of a microVM, and the same guest in this machine's QEMU",
+            ),
+            (
                 "growth",
                 "instructions at n and at 4 n, of what trays and racklet do to racks, histories and images (needs valgrind)",
             ),
             (
                 "--only PART",
-                "only sizes, instructions, memory, tray, edit or microvm; repeat for more",
+                "of boot: only sizes, instructions, memory, tray or edit; repeat for more",
             ),
             (
                 "--as-built",

@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use racklet_linux::clock;
 use racklet_linux::rtnl::Rtnl;
 use serde_json::{Value, json};
 
+use crate::bench;
 use crate::host::{Vm, modules, mounts, one_more_module, result};
 
 type Case = (&'static str, fn() -> Value);
@@ -48,7 +49,10 @@ const CASES: &[Case] = &[
     ("guest_hangs", guest_hangs),
     ("refused", refused),
     ("no_kvm", no_kvm),
-    ("bench", bench),
+    ("bench_start", bench::start),
+    ("bench_entry", bench::entry),
+    ("bench_second", bench::second),
+    ("bench_peer", bench::peer),
 ];
 
 /// Runs them.
@@ -61,7 +65,9 @@ pub(crate) fn all() {
         .split_whitespace()
         .find_map(|word| word.strip_prefix("only="));
     for (name, case) in CASES {
-        let wanted = only.map_or(*name != "bench", |only| only.split(',').any(|o| o == *name));
+        let wanted = only.map_or(!name.starts_with("bench"), |only| {
+            only.split(',').any(|o| o == *name)
+        });
         if wanted {
             result(name, &case());
         }
@@ -411,52 +417,4 @@ fn no_kvm() -> Value {
     let ended = Vm::new("no-kvm", &["hello"]).run();
     fs::rename("/dev/away", "/dev/kvm").expect("it was there");
     ended
-}
-
-/// Time from the start of the monitor to the guest's first line of user space, and what the monitor itself weighs.
-fn bench() -> Value {
-    let mut runs = Vec::new();
-    for n in 0..3 {
-        let mut vm = Vm::new(&format!("bench-{n}"), &["deaf"]);
-        vm.config["memory_mib"] = json!(256);
-        let start = Instant::now();
-        vm.start();
-        vm.wait_text("console.log", "guest-init:");
-        let first_line = start.elapsed();
-        vm.wait_state("up");
-        let up = start.elapsed();
-        vm.wait_text("workload.log", "ready");
-        let smaps = fs::read_to_string(format!("/proc/{}/smaps", vm.pid())).unwrap_or_default();
-        let threads = fs::read_dir(format!("/proc/{}/task", vm.pid())).map_or(0, Iterator::count);
-        runs.push(json!({
-            "first_line_us": micros(first_line), "up_us": micros(up),
-            "own_kib": own_kib(&smaps), "threads": threads,
-        }));
-        vm.control(&json!("kill"));
-        vm.end();
-    }
-    json!(runs)
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Proportional memory of all mappings but the guest's (the one of 256 MiB).
-fn own_kib(smaps: &str) -> u64 {
-    let (mut total, mut guest) = (0, false);
-    for line in smaps.lines() {
-        let number = || {
-            line.split_whitespace()
-                .nth(1)
-                .and_then(|n| n.parse::<u64>().ok())
-                .unwrap_or(0)
-        };
-        if line.starts_with("Size:") {
-            guest = number() == 256 * 1024;
-        } else if line.starts_with("Pss:") && !guest {
-            total += number();
-        }
-    }
-    total
 }

@@ -112,6 +112,12 @@ impl Vm {
 
     /// Writes the files and starts the monitor.
     pub(crate) fn start(&mut self) {
+        self.write();
+        self.spawn();
+    }
+
+    /// Writes the files.
+    pub(crate) fn write(&self) {
         fs::create_dir_all(&self.folder).expect("/run is writable");
         fs::write(self.folder.join("config.json"), self.config.to_string())
             .expect("/run is writable");
@@ -125,7 +131,6 @@ impl Vm {
             )
             .expect("a plain path");
         fs::write(self.folder.join("guest.cpio"), archive.finish()).expect("/run is writable");
-        self.spawn();
     }
 
     /// Starts the monitor on the files as they are, with a lock that it alone holds; or with none, where somebody has it.

@@ -5,6 +5,7 @@
 //! It judges nothing: the expectations are in `tests/tests/microvm.rs`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cases;
 mod host;
 mod probe;

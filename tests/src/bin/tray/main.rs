@@ -21,7 +21,8 @@ use racklet_tests::artifacts::{Artifacts, target};
 const USAGE: &str = "\
 tray COMMAND
   demo SECONDS [--once]   the main job; it is thought to take this long
-  bench [PART]...         measures; all parts where none are named
+  bench boot [PART]...    measures a tray; all parts where none are named
+  bench vmm               measures microVMs
   accel                   prints tcg or kvm, and says why";
 
 fn main() -> ExitCode {
@@ -40,10 +41,8 @@ fn run(words: &[&str]) -> Result<()> {
     match *words {
         ["demo", expected] => demo::run(&arguments(expected, false)?),
         ["demo", expected, "--once"] => demo::run(&arguments(expected, true)?),
-        ["bench", ref parts @ ..] => {
-            let parts: Result<Vec<_>> = parts.iter().map(|name| bench::Part::named(name)).collect();
-            bench::run(&parts?)
-        }
+        ["bench", "vmm"] => bench::vmm(),
+        ["bench", "boot", ref parts @ ..] => bench::boot(parts),
         ["accel"] => {
             println!("{}", accel::choose(&Artifacts::find()?)?.name());
             Ok(())

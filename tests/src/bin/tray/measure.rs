@@ -305,37 +305,48 @@ fn stamp(line: &str) -> Option<f64> {
     time.trim().parse().ok()
 }
 
-/// A microVM by itself, in a machine that counts.
+/// MicroVMs by themselves, in a machine that counts, and the same guest in QEMU.
 pub(crate) fn microvm(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
     let folder = target().join("e2e/bench-microvm");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    let results = nested::run(&folder, artifacts, &["bench"], nested::Time::Counted)?;
-    let runs = results
-        .get("bench")
-        .and_then(Value::as_array)
-        .context("the case `bench` gave no runs")?;
-    let all = |what: &str| -> Result<Vec<f64>> {
+    let binary = size(&artifacts.tray_program("vmm"))?;
+    found.is("microvm-binary", binary, Value::Null);
+    let cases = ["bench_start", "bench_entry", "bench_second", nested::PEER];
+    let results = nested::run(&folder, artifacts, &cases, nested::Time::Counted)?;
+    let all = |case: &str, what: &str| -> Result<Vec<f64>> {
+        let runs = results[case].as_array().context("it gave no runs")?;
         let mut values = runs
             .iter()
             .map(|run| run[what].as_f64())
             .collect::<Option<Vec<f64>>>()
-            .with_context(|| format!("a run has no {what}: {runs:?}"))?;
+            .with_context(|| format!("a run of {case} has no {what}: {runs:?}"))?;
         values.sort_by(f64::total_cmp);
         ensure!(!values.is_empty(), "no runs");
         Ok(values)
     };
-    let lines = all("first_line_us")?;
     // A microsecond is a thousand instructions.
-    found.is(
-        "microvm-start",
-        lines[lines.len() / 2] / 1000.0,
-        json!(runs),
-    );
-    let own = all("own_kib")?;
+    let median = |case: &str, what: &str| -> Result<f64> {
+        let values = all(case, what)?;
+        Ok(values[values.len() / 2] / 1000.0)
+    };
+    let start = median("bench_start", "first_line_us")?;
+    found.is("microvm-start", start, results["bench_start"].clone());
+    let entry = median("bench_entry", "entry_us")?;
+    found.is("microvm-entry", entry, results["bench_entry"].clone());
+    let own = all("bench_start", "own_kib")?;
     found.is("microvm-memory", own[own.len() - 1], json!(own));
+    let second = &results["bench_second"];
+    let (text, private) = (second["text_kib"].as_f64(), second["own_kib"].as_f64());
+    let (text, private) = text
+        .zip(private)
+        .context("nothing was said of the second")?;
+    ensure!(text > 0.0, "the kernel is not mapped");
+    found.is("microvm-second", 100.0 * private / text, second.clone());
+    let peer = median(nested::PEER, "first_line_us")?;
+    found.is("microvm-peer", start / peer, results[nested::PEER].clone());
     Ok(())
 }
 
