@@ -5,6 +5,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use racklet_trust::date::civil;
+
 /// The chip's only state is which register the next read is of.
 #[derive(Debug, Default)]
 pub(super) struct Cmos {
@@ -35,7 +37,7 @@ impl Cmos {
 /// A register's content at a time (Unix seconds): binary-coded decimal, 24 hours.
 fn register(index: u8, now: u64) -> u8 {
     let (days, seconds) = (now / 86_400, now % 86_400);
-    let (year, month, day) = date(days);
+    let [year, month, day] = civil(days);
     match index {
         0x00 => bcd(seconds % 60),
         0x02 => bcd(seconds / 60 % 60),
@@ -54,23 +56,6 @@ fn register(index: u8, now: u64) -> u8 {
 
 fn bcd(value: u64) -> u8 {
     u8::try_from(value / 10 * 16 + value % 10).unwrap_or(0)
-}
-
-/// Year, month and day (both from 1) of a day since 1970: the civil calendar, years counted from March.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // since 0000-03-01
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (year + era * 400 + next, month, day)
 }
 
 #[cfg(test)]
