@@ -6,6 +6,7 @@
 use std::io::{self, BufRead, Read};
 
 use gix_packetline::{PacketLineRef, decode::PacketLineOrWantedSize};
+use racklet_tell::text;
 
 /// Why a line cannot be had. As an I/O error it goes through the readers of a pack.
 #[derive(Debug, thiserror::Error)]
@@ -100,12 +101,11 @@ impl<R: Read> Lines<R> {
 
 /// A server's words, fit for a console.
 pub(crate) fn printable(bytes: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(bytes)
+    let shown: String = text::line(&String::from_utf8_lossy(bytes))
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
         .take(300)
         .collect();
-    text.trim().to_owned()
+    shown.trim().to_owned()
 }
 
 /// What comes in band 1 of the side band: the pack.

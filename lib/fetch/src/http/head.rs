@@ -3,6 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use racklet_tell::text;
+
 use super::{ANY, HttpError, MAX_HEADERS};
 
 /// How an answer's body ends.
@@ -32,10 +34,10 @@ pub(super) struct Head {
     retry_after: Option<Duration>,
 }
 
-fn cut(text: &[u8]) -> String {
-    String::from_utf8_lossy(text)
+/// A header's words, as they may be shown.
+fn cut(bytes: &[u8]) -> String {
+    text::line(&String::from_utf8_lossy(bytes))
         .chars()
-        .filter(|c| !c.is_control())
         .take(200)
         .collect()
 }
