@@ -13,6 +13,7 @@ use racklet_api::vmm::{
     MAX_CONFIG, Mac, VmConfig, VmConfinement, VmDisk, VmNetwork, VmState, VmStatus,
 };
 use racklet_rack::{Name, Network};
+use racklet_tell::text;
 use racklet_trust::Digest;
 use std::fs;
 use std::io;
@@ -25,6 +26,13 @@ const FIRST_UID: u32 = 0x5241_0000;
 const FIRST_CID: u32 = 3;
 /// Bound of each of a workload's logs, kept twice. They live in the tray's memory.
 const LOG_BYTES: u64 = 1024 * 1024;
+
+/// What is read of a monitor's state: its own is below 1 KiB.
+const MAX_STATUS: u64 = 64 * 1024;
+/// Longest text of a monitor's that is shown, in characters: the longest of ours, a refusal with what to do, has some 300.
+pub(crate) const MAX_WORDS: usize = 900;
+/// So many lines of what a monitor lacks: there are half as many that it can.
+pub(crate) const MAX_LACKS: usize = 16;
 
 /// Why a folder cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -179,8 +187,38 @@ pub(crate) fn mac(rack: &str, name: &Name) -> Mac {
 
 /// What the monitor said last; `None` before it said anything.
 pub(crate) fn status(folder: &Path) -> Option<VmStatus> {
-    let bytes = files::read_bounded(&folder.join("status.json"), 64 * 1024).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    let bytes = files::read_bounded(&folder.join("status.json"), MAX_STATUS).ok()?;
+    read_status(&bytes)
+}
+
+/// The process that a guest would get hold of first: its words are text of bounded length that drives no terminal, for they go to the
+/// console, into the workload's record and to everybody who asks for the state.
+// untrusted: monitor_status
+pub(crate) fn read_status(bytes: &[u8]) -> Option<VmStatus> {
+    let plain = |words: &mut String| *words = text::line(words).chars().take(MAX_WORDS).collect();
+    let mut status: VmStatus = serde_json::from_slice(bytes).ok()?;
+    status.lacks.truncate(MAX_LACKS);
+    status.lacks.iter_mut().for_each(plain);
+    match &mut status.state {
+        VmState::Exited {
+            end: CommandEnd::NotStarted { reason },
+            ..
+        }
+        | VmState::Crashed { reason }
+        | VmState::Killed { reason }
+        | VmState::Refused { reason }
+        | VmState::Failed { reason } => plain(reason),
+        VmState::Exited {
+            end: CommandEnd::Code { .. } | CommandEnd::Signal { .. },
+            ..
+        }
+        | VmState::Starting
+        | VmState::Running
+        | VmState::Up
+        | VmState::PoweredOff
+        | VmState::Rebooted => {}
+    }
+    Some(status)
 }
 
 /// How a run ended, from the monitor's last words.
@@ -385,6 +423,48 @@ mod tests {
                 (ending_expected, code),
                 "{words}: {message}"
             );
+        }
+    }
+    #[test]
+    fn a_monitor_that_its_guest_took_over_drives_no_terminal_and_fills_no_record() {
+        let words = format!("\u{1b}[2J{}\n", "x".repeat(20_000));
+        let end = CommandEnd::NotStarted {
+            reason: words.clone(),
+        };
+        let reason = words.clone();
+        let states = [
+            VmState::Exited {
+                end,
+                stopped: false,
+            },
+            VmState::Crashed {
+                reason: reason.clone(),
+            },
+            VmState::Killed {
+                reason: reason.clone(),
+            },
+            VmState::Refused {
+                reason: reason.clone(),
+            },
+            VmState::Failed { reason },
+        ];
+        for state in states {
+            let told = VmStatus {
+                v: racklet_api::V1,
+                pid: 1,
+                since_ms: 1,
+                lacks: vec![words.clone(); 2],
+                state,
+            };
+            let dir = tempfile::tempdir().expect("folder");
+            let bytes = serde_json::to_vec(&told).expect("JSON");
+            fs::write(dir.path().join("status.json"), bytes).expect("written");
+            let lacks = status(dir.path()).expect("a status").lacks;
+            let (_, _, message) = ending(dir.path());
+            for shown in lacks.iter().chain([&message]) {
+                assert!(!shown.contains(text::is_hidden), "{shown}");
+                assert!((100..1000).contains(&shown.len()), "{}", shown.len());
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use super::decide::{Step, decide};
 use super::record::{Plan, Record, State};
 use super::runner::Runner;
 use racklet_api::hypervisor::{Phase, WorkloadState};
+use racklet_api::vmm::{VmState, VmStatus};
 use racklet_rack::Name;
 use std::collections::BTreeSet;
 
@@ -81,8 +82,10 @@ impl Runner {
     ) -> (Phase, Option<String>) {
         match &record.state {
             State::Launching => (Phase::Starting, None),
-            State::Running { .. } if self.up(name) => (Phase::Running, self.lacks(name)),
-            State::Running { .. } => (Phase::Starting, None),
+            State::Running { .. } => match self.status(name) {
+                Some(status) if status.state == VmState::Up => (Phase::Running, lacks(&status)),
+                _ => (Phase::Starting, None),
+            },
             State::Stopping { .. } | State::Killing { .. } => (Phase::Stopping, None),
             State::Ended { message, .. } => {
                 let wanted = wanted.map(|plan| super::decide::Wanted {
@@ -106,4 +109,9 @@ impl Runner {
             }
         }
     }
+}
+
+/// What a monitor lacks of its confinement, if anything.
+fn lacks(status: &VmStatus) -> Option<String> {
+    (!status.lacks.is_empty()).then(|| format!("less confined: {}", status.lacks.join("; ")))
 }

@@ -10,7 +10,7 @@ use crate::console::say;
 use crate::images::Images;
 use crate::network::{Attach, Link, Networks};
 use crate::options::Options;
-use racklet_api::vmm::{POWER_OFF_S, REPORT_S, VmState};
+use racklet_api::vmm::{POWER_OFF_S, REPORT_S, VmState, VmStatus};
 use racklet_rack::capacity::{is_there, without_room};
 use racklet_rack::{Name, TrayDesired};
 use racklet_tell::error::chain;
@@ -506,7 +506,7 @@ impl Runner {
             if self.looked_at.contains(name) {
                 continue;
             }
-            let status = folder::status(&self.options.vm(name.as_str()));
+            let status = self.status(name);
             // Before that nothing of a guest runs, and nothing is confined.
             let Some(status) = status.filter(|status| status.state != VmState::Starting) else {
                 continue;
@@ -518,16 +518,9 @@ impl Runner {
         }
     }
 
-    /// What the monitor of `name` lacks of its confinement, if anything.
-    pub(super) fn lacks(&self, name: &Name) -> Option<String> {
-        let lacks = folder::status(&self.options.vm(name.as_str()))?.lacks;
-        (!lacks.is_empty()).then(|| format!("less confined: {}", lacks.join("; ")))
-    }
-
-    /// Whether the monitor of `name` says that the command runs.
-    pub(super) fn up(&self, name: &Name) -> bool {
+    /// What the monitor of `name` said last.
+    pub(super) fn status(&self, name: &Name) -> Option<VmStatus> {
         folder::status(&self.options.vm(name.as_str()))
-            .is_some_and(|status| status.state == VmState::Up)
     }
 }
 
