@@ -54,8 +54,6 @@ enum Fatal {
     Missing(&'static str),
     #[error(transparent)]
     Tray(#[from] TrayError),
-    #[error("the handoff is of version {0}; this program reads version 1")]
-    HandoffVersion(u32),
     #[error(transparent)]
     Bootstrap(#[from] bootstrap::Fatal),
 }
@@ -84,7 +82,7 @@ fn run() -> Result<Infallible, Fatal> {
     let tray = pid1::handed("/racklet/tray.json")?.ok_or(Fatal::Missing("tray.json"))?;
     let tray = TrayConfig::parse(&tray)?;
     match pid1::handed_json::<Handoff>("/racklet/handoff.json")? {
-        Some(handoff) if handoff.v == 1 => {
+        Some(handoff) => {
             INIT.say(format_args!(
                 "racklet {}, tray {}, payload {}-{}",
                 env!("CARGO_PKG_VERSION"),
@@ -95,7 +93,6 @@ fn run() -> Result<Infallible, Fatal> {
             INIT.say("kernel modules are loaded; no more can be until the next boot");
             pid1::leave(supervise::run(tray, handoff, signals))
         }
-        Some(handoff) => Err(Fatal::HandoffVersion(handoff.v)),
         None => {
             INIT.say(format_args!(
                 "racklet {} bootstrap, tray {} of rack {}",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bootstrap with a payload to start: the handoff, the next kernel, and the end of this one.
 
+use racklet_api::V1;
 use racklet_api::handoff::{Handoff, Head, Lease, PayloadReport};
 use racklet_follow::Payload;
 use racklet_linux::clock;
@@ -59,7 +60,7 @@ fn load(
     ));
     let floors = begun.state.floors();
     let handoff = Handoff {
-        v: 1,
+        v: V1,
         head: floors.head.map(|(id, generation)| Head {
             commit: id.to_string(),
             generation,

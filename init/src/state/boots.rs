@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which payload was started how often, and which one was last seen healthy. Pure: a record and its rules.
 
+use racklet_api::V1;
 use racklet_trust::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ pub(crate) const TRIES: u32 = 3;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Boots {
-    v: u32,
+    v: V1,
     /// The payload that was healthy last.
     good: Option<Digest>,
     /// Payloads that were started and not healthy since, with the number of starts; newest last.
@@ -27,17 +28,13 @@ impl Boots {
     pub(crate) fn decode(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes)
             .ok()
-            .filter(|boots: &Self| boots.v == 1 && boots.trying.len() <= REMEMBERED)
+            .filter(|boots: &Self| boots.trying.len() <= REMEMBERED)
             .unwrap_or_default()
     }
 
     /// Bytes to keep.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(&Self {
-            v: 1,
-            ..self.clone()
-        })
-        .expect("numbers and strings always serialise")
+        serde_json::to_vec(self).expect("numbers and strings always serialise")
     }
 
     /// The payload that was healthy last.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use racklet_api::V1;
 use racklet_fetch::disk;
 use racklet_linux::block::{self, Partition};
 use racklet_linux::gpt;
@@ -182,7 +183,7 @@ fn claim(root: &Path, rack: &str) -> Result<(), NotNow> {
         Some(found) => Err(NotNow::Never(Unusable::OtherRack(found))),
         None => {
             let owner = serde_json::to_vec(&Owner {
-                v: 1,
+                v: V1,
                 rack: rack.to_owned(),
             })
             .expect("strings serialise");
@@ -196,7 +197,7 @@ const OWNER: &str = "racklet.json";
 
 #[derive(Serialize, Deserialize)]
 struct Owner {
-    v: u32,
+    v: V1,
     rack: String,
 }
 
@@ -204,7 +205,7 @@ struct Owner {
 fn owner(root: &Path) -> Result<Option<String>, Unusable> {
     match fs::read(root.join(OWNER)) {
         Ok(bytes) => match serde_json::from_slice::<Owner>(&bytes) {
-            Ok(owner) if owner.v == 1 => Ok(Some(owner.rack.chars().take(64).collect())),
+            Ok(owner) => Ok(Some(owner.rack.chars().take(64).collect())),
             _ => Err(Unusable::OwnerDamaged),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::tray::Cidr;
+use crate::{V1, tray::Cidr};
 
 /// `/racklet/boot.json`, written by the bootloader.
 // untrusted: handoff
@@ -59,8 +59,8 @@ pub struct Card {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Handoff {
-    /// Format version: 1.
-    pub v: u32,
+    /// Format version.
+    pub v: V1,
     /// The accepted head, unless nothing was ever accepted.
     pub head: Option<Head>,
     /// Version of the trust root that travels beside this file.

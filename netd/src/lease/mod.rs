@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use racklet_api::V1;
 use racklet_api::handoff::{Handoff, Lease};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
-    v: u32,
+    v: V1,
     at: u64,
     lease: Lease,
 }
@@ -83,7 +84,7 @@ pub(crate) fn save(path: &Path, lease: Option<Lease>, now: Duration) -> io::Resu
         fs::create_dir_all(folder)?;
     }
     let saved = Saved {
-        v: 1,
+        v: V1,
         at: now.as_secs(),
         lease,
     };
