@@ -18,7 +18,7 @@ use racklet_fetch::cache::Rootfs;
 use racklet_fetch::limits::Timeouts;
 use racklet_fetch::progress::Phase;
 use racklet_fetch::remote::Remote;
-use racklet_follow::{Here, Hold, Judge};
+use racklet_follow::{BringError, Fetched, Here, Hold, Judge};
 use racklet_rack as rack;
 use racklet_tell::error::chain;
 use racklet_tell::text::{short, size};
@@ -180,24 +180,14 @@ impl Source {
     }
 
     /// The image complete and verified; how many bytes that took.
-    fn image(&mut self, pin: &rack::Pin) -> Result<(Verified<Rootfs>, u64), NotBrought> {
+    fn image(&self, pin: &rack::Pin) -> Result<(Verified<Rootfs>, u64), NotBrought> {
         let digest: Digest = pin.manifest.into();
         let floors = Floors::default();
         let judge = self.judge_of(&floors);
         if self.images.take_suspect(digest) {
             self.shelf.probe_image(digest);
         }
-        match self.shelf.image(digest, judge)? {
-            Here::Yes(rootfs) => return Ok((rootfs, 0)),
-            Here::No => {}
-            Here::Damaged(error) => say(&format!(
-                "image {} {}: {}; fetching it again",
-                pin.name,
-                short(digest),
-                chain(&error)
-            )),
-        }
-        let mut remote = self.remote_for(pin)?;
+        let here = self.shelf.image(digest, judge)?;
         let images = Arc::clone(&self.images);
         let mut shown = 0;
         let mut progress = move |phase: Phase, bytes: u64| {
@@ -210,14 +200,37 @@ impl Source {
                 images.lacks(digest, &text);
             }
         };
-        let keep = self.keep();
-        let fetched = self
-            .shelf
-            .fetch_image(&mut remote, pin, judge, &keep, &mut progress);
+        let fetch = |remote: &mut Remote, keep: &[Digest]| {
+            (self.shelf).fetch_image(remote, pin, judge, keep, &mut progress)
+        };
+        let (rootfs, fetched) = self.here_or_fetched("image", pin, here, fetch)?;
+        Ok((rootfs, fetched.map_or(0, |it| it.report.received)))
+    }
+
+    /// What the cache has of something pinned, or what its server gives, with what is to be said of that.
+    pub(super) fn here_or_fetched<T>(
+        &self,
+        what: &str,
+        pin: &rack::Pin,
+        here: Here<T>,
+        fetch: impl FnOnce(&mut Remote, &[Digest]) -> Result<(T, Fetched), BringError>,
+    ) -> Result<(T, Option<Fetched>), NotBrought> {
+        match here {
+            Here::Yes(it) => return Ok((it, None)),
+            Here::No => {}
+            Here::Damaged(error) => say(&format!(
+                "{what} {} {}: {}; fetching it again",
+                pin.name,
+                short(Digest::from(pin.manifest)),
+                chain(&error)
+            )),
+        }
+        let mut remote = self.remote_for(pin)?;
+        let fetched = fetch(&mut remote, &self.keep());
         self.shared.view().received += remote.received();
         self.tell_beside(&remote);
-        let (rootfs, fetched) = fetched?;
-        Ok((rootfs, fetched.report.received))
+        let (it, fetched) = fetched?;
+        Ok((it, Some(fetched)))
     }
 
     /// A conversation with the server of something pinned, as long as its turn is.

@@ -11,7 +11,8 @@ use crate::release::{self, Step, Tries};
 use crate::work::Order;
 use racklet_api::init::Op;
 use racklet_fetch::progress::Silent;
-use racklet_follow::{Here, Hold};
+use racklet_fetch::remote::Remote;
+use racklet_follow::Hold;
 use racklet_rack as rack;
 use racklet_tell::error::chain;
 use racklet_tell::text::{short, size};
@@ -121,27 +122,18 @@ impl Source {
     }
 
     /// Its version, and how many bytes came for it: none where it was in the cache already.
-    fn payload(&mut self, pin: &rack::Pin, digest: Digest) -> Result<(u64, u64), NotBrought> {
+    fn payload(&self, pin: &rack::Pin, digest: Digest) -> Result<(u64, u64), NotBrought> {
         let floors = self.payload_floors();
         let judge = self.judge_of(&floors);
-        match self.shelf.payload(digest, judge, &mut Silent)? {
-            Here::Yes(payload) => return Ok((payload.manifest.version, 0)),
-            Here::No => {}
-            Here::Damaged(error) => say(&format!(
-                "operating system {} {}: {}; fetching it again",
-                pin.name,
-                short(digest),
-                chain(&error)
-            )),
-        }
-        let mut remote = self.remote_for(pin)?;
-        let keep = self.keep();
-        let fetched = self
-            .shelf
-            .fetch_payload(&mut remote, pin, judge, &keep, &mut Silent);
-        self.shared.view().received += remote.received();
-        self.tell_beside(&remote);
-        let (payload, fetched) = fetched?;
+        let here = self.shelf.payload(digest, judge, &mut Silent)?;
+        let fetch = |remote: &mut Remote, keep: &[Digest]| {
+            (self.shelf).fetch_payload(remote, pin, judge, keep, &mut Silent)
+        };
+        let (payload, fetched) = self.here_or_fetched("operating system", pin, here, fetch)?;
+        let version = payload.manifest.version;
+        let Some(fetched) = fetched else {
+            return Ok((version, 0));
+        };
         if let Some(reason) = &fetched.not_cached {
             say(&format!(
                 "{} {} is not cached: {}",
@@ -150,7 +142,7 @@ impl Source {
                 chain(reason)
             ));
         }
-        Ok((payload.manifest.version, fetched.report.received))
+        Ok((version, fetched.report.received))
     }
 
     /// Stops the workloads in order and has `init` restart the machine.
