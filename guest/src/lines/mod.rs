@@ -20,6 +20,7 @@ impl Lines {
     }
 
     /// Takes more bytes; gives what has become whole.
+    // untrusted: workload_output
     pub fn add(&mut self, bytes: &[u8], time_ms: u64) -> Vec<WorkloadLine> {
         let mut lines = Vec::new();
         for byte in bytes {

@@ -2,12 +2,17 @@
 //! Doors for the fuzz targets to the parsers that nothing else calls directly.
 
 use gix_hash::Kind as Format;
+use racklet_tell::text::is_hidden;
 
 use crate::{
     limits::Limits,
     pack::{self, Nowhere},
     pkt::{Lines, SideBand},
     rack::Snapshot,
+    remote::{
+        boundary::{self, Boundary, cut_at},
+        capabilities, refs,
+    },
     tree,
 };
 
@@ -35,6 +40,30 @@ pub fn side_band(bytes: &[u8]) {
         &LIMITS,
         &mut Nowhere,
     );
+}
+
+/// What a server answers before there is a pack: its capabilities, its refs, where it cut a history. Whatever is taken is within bounds
+/// and was asked for.
+pub fn ref_lists(bytes: &[u8]) {
+    const MOST: usize = 3;
+    for format in [Format::Sha1, Format::Sha256] {
+        let wanted = |name: &str| name.starts_with("refs/heads/");
+        if let Ok(refs) = refs::listed(&mut Lines::new(bytes), format, MOST, &wanted) {
+            assert!(refs.len() <= MOST);
+            assert!(
+                refs.iter()
+                    .all(|it| wanted(&it.name) && !it.name.contains(' ') && it.id.kind() == format)
+            );
+        }
+        let until = Some(format.null());
+        if let Ok(Boundary::At(cut)) = cut_at(&mut Lines::new(bytes), format, until) {
+            assert!((1..=boundary::MOST).contains(&cut.len()));
+        }
+    }
+    if let Ok(Some(branch)) = refs::default_branch(&mut Lines::new(bytes)) {
+        assert!(!branch.contains(is_hidden), "it is shown to people");
+    }
+    let _ = capabilities::read(&mut Lines::new(bytes));
 }
 
 /// A tree: whatever is taken has names that stay where they are.

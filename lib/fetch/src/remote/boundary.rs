@@ -4,9 +4,9 @@
 //! Git's `deepen <depth>` cuts a client's history, and the server says in a section of its own, before the pack, where it cut
 //! (gitprotocol-v2.txt, "shallow-info"). Whoever claims to have everything already is told that and gets an empty pack: some 130 bytes.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
-use gix_hash::ObjectId;
+use gix_hash::{Kind as Format, ObjectId};
 
 use super::{Remote, RemoteError, id, put};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The most commits at one depth; more than that beside each other is no history to go along.
-const MOST: usize = 256;
+pub(crate) const MOST: usize = 256;
 /// What is read behind the section for the connection to be used again.
 const REST: usize = 4096;
 
@@ -80,29 +80,7 @@ impl Remote {
         // With `until` passed, what is behind it would come as well: it is not read, so this need not be small.
         let time = self.client.thinking();
         let mut lines = Lines::new(self.post(&request, u64::MAX, time)?);
-        let mut found = Vec::new();
-        let mut passed = false;
-        if lines.next()?.text() == Some("shallow-info") {
-            loop {
-                let line = lines.next()?;
-                if line == Line::Delimiter {
-                    break;
-                }
-                let bad =
-                    RemoteError::Line("a boundary is not `shallow` or `unshallow`, SP and a name");
-                let Some((word, hex)) = line.text().and_then(|text| text.split_once(' ')) else {
-                    return Err(bad);
-                };
-                match (word, id(hex, format)) {
-                    ("shallow", Some(_)) if found.len() == MOST => {
-                        return Err(RemoteError::Line("too many commits beside each other"));
-                    }
-                    ("shallow", Some(id)) => found.push(id),
-                    ("unshallow", Some(id)) => passed |= Some(id) == until,
-                    _ => return Err(bad),
-                }
-            }
-        }
+        let boundary = cut_at(&mut lines, format, until)?;
         let mut body = lines.into_inner();
         let mut read = 0;
         while read < REST {
@@ -115,9 +93,42 @@ impl Remote {
             read += count;
         }
         // A body that is dropped before its end closes the connection.
-        Ok(match passed || found.is_empty() {
-            true => Boundary::Passed,
-            false => Boundary::At(found),
-        })
+        Ok(boundary)
     }
+}
+
+/// The section in which the server says where it cut.
+// untrusted: git_refs
+pub(crate) fn cut_at<R: Read>(
+    lines: &mut Lines<R>,
+    format: Format,
+    until: Option<ObjectId>,
+) -> Result<Boundary, RemoteError> {
+    let mut found = Vec::new();
+    let mut passed = false;
+    if lines.next()?.text() == Some("shallow-info") {
+        loop {
+            let line = lines.next()?;
+            if line == Line::Delimiter {
+                break;
+            }
+            let bad =
+                RemoteError::Line("a boundary is not `shallow` or `unshallow`, SP and a name");
+            let Some((word, hex)) = line.text().and_then(|text| text.split_once(' ')) else {
+                return Err(bad);
+            };
+            match (word, id(hex, format)) {
+                ("shallow", Some(_)) if found.len() == MOST => {
+                    return Err(RemoteError::Line("too many commits beside each other"));
+                }
+                ("shallow", Some(id)) => found.push(id),
+                ("unshallow", Some(id)) => passed |= Some(id) == until,
+                _ => return Err(bad),
+            }
+        }
+    }
+    Ok(match passed || found.is_empty() {
+        true => Boundary::Passed,
+        false => Boundary::At(found),
+    })
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The first question to a server: which protocol it speaks, and how it names objects. Redirects are followed here and nowhere else.
 
+use std::io::Read;
+
 use gix_hash::Kind as Format;
 
 use super::{Remote, RemoteError};
 use crate::{
-    http::{Body, HttpError, Request, Until},
+    http::{HttpError, Request, Until},
     pkt::{Line, Lines},
     url::HttpsUrl,
 };
@@ -18,7 +20,7 @@ pub(super) const MAX_CAPABILITIES: u64 = 64 * 1024;
 
 /// What a server says of itself, as far as it matters here.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Capabilities {
+pub(crate) struct Capabilities {
     pub(super) format: Format,
     /// Whether it leaves out what is asked to be left out (`uploadpack.allowFilter`, which git has off unless told otherwise).
     pub(super) filters: bool,
@@ -40,15 +42,21 @@ impl Remote {
                 Err(HttpError::Redirect { location, .. }) => {
                     self.url = same_host(&url, &location).ok_or(RemoteError::Redirect(location))?
                 }
-                other => return read_capabilities(other?),
+                other => {
+                    let mut lines = Lines::new(other?);
+                    let found = read(&mut lines)?;
+                    lines.into_inner().finish().map_err(HttpError::from_io)?;
+                    return Ok(found);
+                }
             }
         }
         Err(RemoteError::Redirect("one address after another".into()))
     }
 }
 
-fn read_capabilities(body: Body<'_>) -> Result<Capabilities, RemoteError> {
-    let mut lines = Lines::new(body);
+/// The first answer: protocol and capabilities, all of which is a claim.
+// untrusted: git_refs
+pub(crate) fn read<R: Read>(lines: &mut Lines<R>) -> Result<Capabilities, RemoteError> {
     let mut line = lines.next()?;
     if line.text() == Some("# service=git-upload-pack") {
         if lines.next()? != Line::Flush {
@@ -81,7 +89,6 @@ fn read_capabilities(body: Body<'_>) -> Result<Capabilities, RemoteError> {
             _ => {}
         }
     }
-    lines.into_inner().finish().map_err(HttpError::from_io)?;
     Ok(found)
 }
 

@@ -5,9 +5,10 @@
 //! comes back is a claim.
 
 pub(crate) mod boundary;
-mod capabilities;
+pub(crate) mod capabilities;
 mod config;
 mod error;
+pub(crate) mod refs;
 
 use std::{collections::HashSet, io, time::Instant};
 
@@ -18,29 +19,21 @@ use crate::{
     http::{Body, Client, Dial, HttpError, Request, Until},
     limits::Limits,
     pack::{self, Objects, PackError, Place},
-    pkt::{Line, Lines, SideBand, printable, put},
+    pkt::{Line, Lines, SideBand, put},
     progress::{Phase, Progress},
     tls::{self, TlsError},
     url::HttpsUrl,
 };
 
+pub(crate) use self::refs::id;
 use self::{
     capabilities::{Capabilities, MAX_CAPABILITIES},
     error::from_pack,
 };
-pub use self::{config::RemoteConfig, error::RemoteError};
+pub use self::{config::RemoteConfig, error::RemoteError, refs::Ref};
 
 /// Largest listing of refs whose names are known: some 100,000 lines. What is not one of them is dropped as it comes.
 const MAX_NAMED: u64 = 8 << 20;
-
-/// One ref of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ref {
-    /// Full name.
-    pub name: String,
-    /// What it points to.
-    pub id: ObjectId,
-}
 
 /// What to ask a pack for.
 pub(crate) struct Want<'a> {
@@ -219,29 +212,7 @@ impl Remote {
         }
         request.extend_from_slice(b"0000");
         let mut lines = Lines::new(self.post(&request, bytes, until)?);
-        let mut refs = Vec::new();
-        loop {
-            let line = lines.next()?;
-            if line == Line::Flush {
-                break;
-            }
-            let bad = RemoteError::Line("a ref is not `name SP ref`");
-            let Some((id, rest)) = line.text().and_then(|text| text.split_once(' ')) else {
-                return Err(bad);
-            };
-            let name = rest.split(' ').next().unwrap_or(rest);
-            // Servers may ignore the prefix.
-            if !wanted(name) {
-                continue;
-            }
-            if refs.len() == most {
-                return Err(RemoteError::Refs(most));
-            }
-            refs.push(Ref {
-                id: self::id(id, format).ok_or(bad)?,
-                name: name.to_owned(),
-            });
-        }
+        let refs = refs::listed(&mut lines, format, most, wanted)?;
         lines.into_inner().finish().map_err(HttpError::from_io)?;
         Ok(refs)
     }
@@ -268,19 +239,7 @@ impl Remote {
         put(&mut request, "ref-prefix HEAD");
         request.extend_from_slice(b"0000");
         let mut lines = Lines::new(self.post(&request, MAX_CAPABILITIES, until)?);
-        let mut found = None;
-        loop {
-            let line = lines.next()?;
-            if line == Line::Flush {
-                break;
-            }
-            let words = line.text().unwrap_or_default().split(' ');
-            let mut words = words.skip(1);
-            if words.next() == Some("HEAD") {
-                let target = words.find_map(|word| word.strip_prefix("symref-target:refs/heads/"));
-                found = target.map(|name| printable(name.as_bytes()));
-            }
-        }
+        let found = refs::default_branch(&mut lines)?;
         lines.into_inner().finish().map_err(HttpError::from_io)?;
         Ok(found)
     }
@@ -400,15 +359,6 @@ impl Remote {
             other => Ok(other?),
         }
     }
-}
-
-/// Reads an object's name, which must be of `format`'s length and in lower case.
-pub(crate) fn id(hex: &str, format: Format) -> Option<ObjectId> {
-    let proper = hex.len() == format.len_in_hex()
-        && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    proper
-        .then(|| ObjectId::from_hex(hex.as_bytes()).ok())
-        .flatten()
 }
 
 /// Tells how much of the pack came.
