@@ -6,14 +6,16 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     fmt::Write as _,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
 
 use crate::{
     authority::{Authority, Certificate, Validity},
@@ -32,6 +34,18 @@ const GIT_WORKERS: usize = 3;
 
 /// Who may push, in the demo and the tests.
 const USER: &str = "rack";
+
+/// A scratch folder whose name leaves room for the sockets in it: where those of other programs are, or in `/tmp` where that is too long.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn scratch() -> io::Result<TempDir> {
+    let mut top = env::temp_dir();
+    if top.as_os_str().len() > 40 {
+        top = "/tmp".into();
+    }
+    tempfile::Builder::new().prefix("racklet-").tempdir_in(top)
+}
 
 /// The server; ends with the value.
 #[derive(Debug)]
@@ -412,10 +426,7 @@ mod tests {
 
     #[test]
     fn the_ordinary_git_pushes_and_clones_and_every_fault_is_noticed_by_it() {
-        let folder = tempfile::Builder::new()
-            .prefix("racklet-")
-            .tempdir_in("/tmp")
-            .unwrap();
+        let folder = scratch().unwrap();
         let mut server = GitServer::start(&folder.path().join("s")).unwrap();
         server.create_repository("rack", "sha256").unwrap();
         let work = folder.path().join("work");
