@@ -80,7 +80,8 @@ impl Workshop {
         let mut manifest = Manifest::new(Kind::Bootstrap, "stable", 3, Architecture::X86_64);
         manifest.boards = vec!["qemu-x86_64".into()];
         change(&mut manifest);
-        let kernel: Vec<u8> = (0..=250).cycle().take(kernel_size).collect();
+        let mut kernel = Vec::from_iter(0..=250_u8).repeat(kernel_size.div_ceil(251));
+        kernel.truncate(kernel_size);
         let (mut kernel, mut initramfs) = (&*kernel, &b"initramfs"[..]);
         let inputs = vec![
             Input {

@@ -67,14 +67,14 @@ fn root(threshold: u8, signers: &[&Signer]) -> Verified<TrustRoot> {
 
 fn noise(length: usize) -> Vec<u8> {
     let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-    std::iter::repeat_with(|| {
+    let mut bytes = vec![0; length];
+    for byte in &mut bytes {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        seed.to_le_bytes()[3]
-    })
-    .take(length)
-    .collect()
+        *byte = seed.to_le_bytes()[3];
+    }
+    bytes
 }
 
 fn make(kind: Kind, directory: &Path) -> Package {

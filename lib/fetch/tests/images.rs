@@ -12,7 +12,7 @@ use racklet_fetch::{
     cache::{Arrived, Cache, Rootfs},
     disk::Disk,
 };
-use racklet_trust::{Verified, manifest::Kind};
+use racklet_trust::{Manifest, Verified, manifest::Kind};
 use support::{
     disk::MemDisk,
     package::{Package, noise},
@@ -48,12 +48,16 @@ fn bytes(disk: &MemDisk, package: &Package) -> Vec<u8> {
     disk.read(&rootfs(package), 1 << 30).unwrap()
 }
 
+/// The manifest of an image that is in the cache.
+fn kept(world: &World, cache: &Cache<&MemDisk>, package: &Package) -> Verified<Manifest> {
+    let (kind, digest) = (package.manifest.kind, package.digest());
+    cache.manifest(kind, digest, &world.root).unwrap().unwrap()
+}
+
 /// What a start of the hypervisor finds.
 fn start(world: &World, disk: &MemDisk, package: &Package) -> Result<Verified<Rootfs>, String> {
     let cache = Cache::open(disk, FOLDER).unwrap();
-    let (kind, digest) = (package.manifest.kind, package.digest());
-    let manifest = cache.manifest(kind, digest, &world.root).unwrap().unwrap();
-    let checked = cache.check_rootfs(digest, &manifest);
+    let checked = cache.check_rootfs(package.digest(), &kept(world, &cache, package));
     checked.map_err(|error| error.to_string())
 }
 
@@ -140,10 +144,7 @@ fn a_rotten_block_of_a_sealed_image_costs_one_chunk() {
     bring(&world, &disk, &package);
     disk.rot(&rootfs(&package));
     let cache = Cache::open(&disk, FOLDER).unwrap();
-    let manifest = cache
-        .manifest(Kind::Artifact, package.digest(), &world.root)
-        .unwrap()
-        .unwrap();
+    let manifest = kept(&world, &cache, &package);
     // It starts, since nothing of it is read; whoever reads that block gets an error.
     cache.check_rootfs(package.digest(), &manifest).unwrap();
     cache.probe_rootfs(package.digest()).unwrap_err();
@@ -173,10 +174,7 @@ fn an_image_that_was_altered_spoils_no_other_image() {
     // One that is damaged itself is made anew.
     disk.rot(&rootfs(&second));
     let cache = Cache::open(&disk, FOLDER).unwrap();
-    let manifest = cache
-        .manifest(Kind::Artifact, second.digest(), &world.root)
-        .unwrap()
-        .unwrap();
+    let manifest = kept(&world, &cache, &second);
     cache.check_rootfs(second.digest(), &manifest).unwrap_err();
     fetch(&world, &cache, &second);
     assert!(bytes(&disk, &second) == contents);

@@ -20,14 +20,15 @@ pub struct Package {
 
 /// Bytes that neither repeat nor compress.
 pub fn noise(length: usize, mut seed: u64) -> Vec<u8> {
-    std::iter::repeat_with(|| {
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        seed.to_le_bytes()[3]
-    })
-    .take(length)
-    .collect()
+        bytes.extend_from_slice(&seed.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
 }
 
 impl Package {
