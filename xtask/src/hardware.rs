@@ -18,7 +18,18 @@ pub(crate) fn run(given: &Given) -> Result<()> {
         return Ok(());
     }
     let check = given.has("--check");
-    everything(check, !given.has("--no-outputs"))?;
+    programs()?;
+    progress::run(
+        "trays and case: closed, thick enough, without collisions",
+        "hw-enclosure",
+        45,
+        Command::new(paths::program("case")).arg("check"),
+    )?;
+    boards(check)?;
+    if !given.has("--no-outputs") {
+        let documents = paths::workspace().join("docs/hardware");
+        release((!check).then_some(&*documents))?;
+    }
     if check {
         let mut tests = Command::new("cargo");
         tests
@@ -34,7 +45,7 @@ pub(crate) fn run(given: &Given) -> Result<()> {
     Ok(())
 }
 
-fn everything(check: bool, outputs: bool) -> Result<()> {
+fn programs() -> Result<()> {
     progress::run(
         "the programs that make and judge boards and case",
         "hw-programs",
@@ -43,26 +54,11 @@ fn everything(check: bool, outputs: bool) -> Result<()> {
             .current_dir(paths::workspace())
             .args(["build", "-p", "racklet-kicad", "-p", "racklet-enclosure"])
             .args(["--bin", "hardware", "--bin", "case"]),
-    )?;
-    progress::run(
-        "trays and case: closed, thick enough, without collisions",
-        "hw-enclosure",
-        45,
-        Command::new(paths::program("case")).arg("check"),
-    )?;
-    if check {
-        boards("boards: made again, compared, checked", "hw-check", "check")?;
-    } else {
-        boards("boards: made and checked", "hw-make", "make")?;
-    }
-    if !outputs {
-        return Ok(());
-    }
-    let documents = paths::workspace().join("docs/hardware");
-    release((!check).then_some(&*documents))
+    )
 }
 
-/// The full chain of checks, where KiCad is installed; `cargo xtask test` calls it.
+/// What of `--check` is not among the workspace's tests, where KiCad is installed; `cargo xtask test` calls it. Among them are the
+/// mutations, and whether the case fits (`enclosure/tests/fit.rs`, which makes the same solids and asks for the same findings).
 pub(crate) fn check_if_installed() -> Result<()> {
     let missing: Vec<_> = packages::hardware()?
         .into_iter()
@@ -71,17 +67,21 @@ pub(crate) fn check_if_installed() -> Result<()> {
         .collect();
     if !missing.is_empty() {
         say(&format!(
-            "  boards and case are left out: {} not installed (`cargo xtask hardware --check` installs them)",
+            "  boards are left out: {} not installed (`cargo xtask hardware --check` installs them)",
             missing.join(", ")
         ));
         return Ok(());
     }
-    // The mutations are among the workspace's tests.
-    everything(true, false)
+    programs()?;
+    boards(true)
 }
 
 /// What `hardware make` and `hardware check` do; boards that they do not cover are named.
-fn boards(title: &str, key: &str, command: &str) -> Result<()> {
+fn boards(check: bool) -> Result<()> {
+    let (title, key, command) = match check {
+        true => ("boards: made again, compared, checked", "hw-check", "check"),
+        false => ("boards: made and checked", "hw-make", "make"),
+    };
     progress::run(
         title,
         key,

@@ -6,6 +6,7 @@
 
 mod outcome;
 mod programs;
+mod scratch;
 mod trays;
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
@@ -40,7 +41,7 @@ pub(crate) const TAKES: &[(&str, &str)] = &[
     ),
     (
         "--no-hardware",
-        "leaves out boards and case, which are checked only where KiCad is installed",
+        "leaves out the boards, which are checked only where KiCad is installed",
     ),
     ("--no-boot", "leaves out the tests that boot a tray"),
 ];
@@ -110,7 +111,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if !arguments.no_hardware && arguments.filter.is_none() {
         say("Hardware");
-        boards_and_case(&mut run)?;
+        boards(&mut run)?;
     }
     if !arguments.no_boot {
         say("End-to-end tests, on trays in QEMU; what they said stays in target/e2e/");
@@ -208,15 +209,15 @@ impl Run {
     }
 }
 
-/// The chain of checks of the hardware, with the pictures: minutes of KiCad.
-fn boards_and_case(run: &mut Run) -> Result<()> {
-    const WHAT: &str = "boards and case";
+/// The boards made again and compared, and the chain of checks over them: minutes of KiCad.
+fn boards(run: &mut Run) -> Result<()> {
+    const WHAT: &str = "boards";
     // Left out, where KiCad is not there, is not passed.
     let complete = packages::hardware()?
         .iter()
         .all(packages::Package::is_there);
     let mut inputs = run.with_surroundings(Inputs::default());
-    for package in ["racklet-kicad", "racklet-enclosure", "xtask"] {
+    for package in ["racklet-kicad", "xtask"] {
         inputs = inputs.and(&run.workspace.sources(&run.tree, package, None)?);
     }
     if complete && run.takes_over(WHAT, WHAT, &inputs) {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Run, outcome, short};
+use super::{Run, outcome, scratch::Scratch, short};
 use crate::{
     paths,
     progress::say,
@@ -23,6 +24,15 @@ use crate::{
 /// Run each time: seconds, and a run that took over all the rest has still tested the part that all others lean on. What reads
 /// the whole checkout (this tool's tests do) has no shorter list of inputs anyway.
 const ALWAYS: [&str; 2] = ["racklet-trust", "xtask"];
+/// Programs whose tests wait nine tenths of their time, for servers that are slow on purpose and for daemons that look once a second.
+const PATIENT: [(&str, &str); 3] = [
+    ("racklet-fetch", "patience"),
+    ("racklet-hypervisor", "daemon"),
+    ("racklet-netd", "daemon"),
+];
+/// So many of their tests run at a time, where others have one per processor.
+const AT_A_TIME: &str = "6";
+const THREADS: &str = "RUST_TEST_THREADS";
 const EXAMPLES: &str = "examples in the documentation";
 
 pub(super) fn run(run: &mut Run) -> Result<()> {
@@ -51,14 +61,20 @@ pub(super) fn run(run: &mut Run) -> Result<()> {
         true => ALWAYS.iter().flat_map(|package| ["-p", *package]).collect(),
         false => vec!["--workspace", "--exclude", END_TO_END],
     };
-    each(run, &rest, &chosen)?;
+    let scratch = Scratch::make();
+    each(run, &rest, &chosen, &scratch)?;
     if !harness.is_empty() {
-        each(run, &harness, &["-p", END_TO_END, "--lib", "--bins"])?;
+        each(
+            run,
+            &harness,
+            &["-p", END_TO_END, "--lib", "--bins"],
+            &scratch,
+        )?;
     }
     examples(run)
 }
 
-fn each(run: &mut Run, stale: &[Program], chosen: &[&str]) -> Result<()> {
+fn each(run: &mut Run, stale: &[Program], chosen: &[&str], scratch: &Scratch) -> Result<()> {
     let built = built(&run.workspace, chosen)?;
     for program in stale {
         let path = built
@@ -74,7 +90,15 @@ fn each(run: &mut Run, stale: &[Program], chosen: &[&str]) -> Result<()> {
         };
         command
             .args(&run.filter)
-            .current_dir(run.workspace.folder(&program.package));
+            .current_dir(run.workspace.folder(&program.package))
+            .envs(
+                scratch
+                    .of(&program.package)
+                    .map(|folder| ("TMPDIR", folder)),
+            );
+        if is_patient(program) && env::var_os(THREADS).is_none() {
+            command.env(THREADS, AT_A_TIME);
+        }
         let outcome = outcome::of(&mut command, |line| println!("{line}"))?;
         run.counts += outcome.counts;
         if !outcome.good {
@@ -91,6 +115,10 @@ fn each(run: &mut Run, stale: &[Program], chosen: &[&str]) -> Result<()> {
         run.passed(&program.to_string(), &inputs, outcome.counts.passed, begun)?;
     }
     Ok(())
+}
+
+fn is_patient(program: &Program) -> bool {
+    PATIENT.contains(&(&*program.package, &*program.name))
 }
 
 /// Has cargo build the programs, gives where they are, and looks whether the compiler read anything that is not among the inputs.
@@ -185,6 +213,25 @@ fn examples(run: &mut Run) -> Result<()> {
         false => {
             run.failed.push(EXAMPLES.into());
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test::scratch::IN_MEMORY;
+
+    #[test]
+    fn what_is_run_otherwise_than_the_rest_is_there() {
+        let workspace = Workspace::read().unwrap();
+        for (package, name) in PATIENT {
+            let is = |it: &Program| it.package == package && it.name == name;
+            assert!(workspace.programs.iter().any(is), "{package} {name}");
+        }
+        for package in IN_MEMORY {
+            let is = |it: &Program| it.package == package;
+            assert!(workspace.programs.iter().any(is), "{package}");
         }
     }
 }
