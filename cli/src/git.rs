@@ -37,9 +37,12 @@ pub(crate) enum Pushed {
     Refused(String),
 }
 
+/// What the names of all branches begin with.
+pub(crate) const BRANCHES: &str = "refs/heads/";
+
 /// Where a clone keeps what `origin` has in a branch, or in branches that begin like this.
 pub(crate) fn tracked(branch: &str) -> String {
-    branch.replacen("refs/heads/", "refs/remotes/origin/", 1)
+    branch.replacen(BRANCHES, "refs/remotes/origin/", 1)
 }
 
 /// A repository's folder (its work tree's top, or a bare one).

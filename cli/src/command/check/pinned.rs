@@ -14,6 +14,7 @@ use racklet_trust::{Architecture, Digest, Manifest, TrustRoot, Verified};
 
 use crate::answer::Checked;
 use crate::command::rack::refs;
+use crate::git::{self, BRANCHES};
 use crate::objects::{ObjectError, Objects};
 use crate::rack::Rack;
 use racklet_tell::error::chain;
@@ -130,8 +131,8 @@ impl<'a> Packages<'a> {
             // The second name is there only where a tag stands before the commit.
             "--format=%(refname) %(objectname) %(*objectname)",
             racklet_fetch::publish::MANIFEST_REFS,
-            "refs/remotes/origin/",
-            "refs/heads/",
+            &git::tracked(BRANCHES),
+            BRANCHES,
         ])?;
         let refs = listed.lines().filter_map(|line| {
             let mut words = line.split(' ').filter(|word| !word.is_empty());
@@ -152,13 +153,13 @@ impl<'a> Packages<'a> {
     /// Looks where trays look: the ref that stays with one manifest for ever, then the branch. The branch's earlier commits are no
     /// place: what was published there has such a ref.
     fn found(&mut self, kind: Kind, pin: &Pin) -> anyhow::Result<Found> {
-        let branch = format!("{kind}/{}", pin.name);
-        for name in [refs::name(pin), format!("refs/remotes/origin/{branch}")] {
+        let branch = format!("refs/heads/{kind}/{}", pin.name);
+        for name in [refs::name(pin), git::tracked(&branch)] {
             if let Some(commit) = self.at(&name, pin)? {
                 return Ok(Found::Here(commit));
             }
         }
-        let own = self.at(&format!("refs/heads/{branch}"), pin)?;
+        let own = self.at(&branch, pin)?;
         Ok(own.map_or(Found::Nowhere, Found::Unpushed))
     }
 
