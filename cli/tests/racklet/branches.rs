@@ -94,27 +94,7 @@ fn what_must_stay_is_pushed_before_the_branch_and_whenever_the_server_lacks_it()
 
 #[test]
 fn approvals_on_a_server_that_takes_nothing_but_branches_count_in_every_clone() {
-    let world = World::new();
-    world.keygen("ben");
-    let init = [
-        "rack",
-        "init",
-        "rack",
-        "--tray",
-        "a",
-        "--board",
-        "qemu-x86_64",
-        "--repository",
-        "https://git.example/rack.git",
-        "--key",
-        "home/.ssh/id_ed25519",
-        "--key",
-        "ben",
-        "--threshold",
-        "config=2",
-    ];
-    world.ok(&init);
-    world.server();
+    let world = World::with_two_keys();
     refuse(&world, "refs/racklet/*");
     run(&mut world.git("rack", &["push", "-q", "origin", "main"]));
     let approved = world.json(&["approve", "--key", "../ben"]);
@@ -138,27 +118,7 @@ fn approvals_on_a_server_that_takes_nothing_but_branches_count_in_every_clone() 
 
 #[test]
 fn an_approval_under_the_name_of_another_key_counts_neither_here_nor_on_trays() {
-    let world = World::new();
-    world.keygen("ben");
-    let init = [
-        "rack",
-        "init",
-        "rack",
-        "--tray",
-        "a",
-        "--board",
-        "qemu-x86_64",
-        "--repository",
-        "https://git.example/rack.git",
-        "--key",
-        "home/.ssh/id_ed25519",
-        "--key",
-        "ben",
-        "--threshold",
-        "config=2",
-    ];
-    world.ok(&init);
-    world.server();
+    let world = World::with_two_keys();
     let approved = world.json(&["approve", "--key", "../ben", "--no-push"]);
     let name = approved["ref"].as_str().unwrap().to_owned();
     let other = format!("{}0", &name[..name.len() - 1]);

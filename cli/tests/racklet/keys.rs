@@ -257,26 +257,7 @@ fn a_foreign_key_cannot_sign_the_next_version() {
 
 #[test]
 fn two_of_two_config_keys_commit_by_approval() {
-    let world = World::new();
-    world.keygen("ben");
-    world.ok(&[
-        "rack",
-        "init",
-        "rack",
-        "--tray",
-        "a",
-        "--board",
-        "qemu-x86_64",
-        "--repository",
-        "https://git.example/rack.git",
-        "--key",
-        "home/.ssh/id_ed25519",
-        "--key",
-        "ben",
-        "--threshold",
-        "config=2",
-    ]);
-    world.server();
+    let world = World::with_two_keys();
     assert!(
         world
             .refused(&["check"])

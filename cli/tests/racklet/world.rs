@@ -35,6 +35,19 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Makes the rack called `rack`.
+const INIT: [&str; 9] = [
+    "rack",
+    "init",
+    "rack",
+    "--tray",
+    "tray-1",
+    "--board",
+    "qemu-x86_64",
+    "--repository",
+    "https://git.example/rack.git",
+];
+
 impl World {
     /// A home with one key, `id_ed25519`.
     pub(crate) fn new() -> Self {
@@ -44,9 +57,11 @@ impl World {
         };
         fs::create_dir_all(world.path("home/.ssh")).unwrap();
         world.keygen("home/.ssh/id_ed25519");
+        // Neither templates nor tidying up, which cost a start of git and a dozen files each.
         world.write(
             "home/.gitconfig",
-            "[user]\n\tname = Owner\n\temail = owner@h\n",
+            "[user]\n\tname = Owner\n\temail = owner@h\n\
+             [init]\n\ttemplateDir =\n[maintenance]\n\tauto = false\n[receive]\n\tautogc = false\n",
         );
         world
     }
@@ -54,17 +69,18 @@ impl World {
     /// The same with a rack called `rack` and a bare repository `server.git`.
     pub(crate) fn with_rack() -> Self {
         let world = Self::new();
-        world.ok(&[
-            "rack",
-            "init",
-            "rack",
-            "--tray",
-            "tray-1",
-            "--board",
-            "qemu-x86_64",
-            "--repository",
-            "https://git.example/rack.git",
-        ]);
+        world.ok(&INIT);
+        world.server();
+        world
+    }
+
+    /// The same, whose commits need the approval of a second key, `ben`.
+    pub(crate) fn with_two_keys() -> Self {
+        let world = Self::new();
+        world.keygen("ben");
+        let both = ["--key", "home/.ssh/id_ed25519", "--key", "ben"];
+        let both = [&both[..], &["--threshold", "config=2"]].concat();
+        world.ok(&[&INIT[..], &both].concat());
         world.server();
         world
     }
