@@ -58,7 +58,7 @@ pub(crate) fn prepare(
     name: &Name,
     index: u32,
     plan: &Plan,
-    rootfs: &Path,
+    rootfs: VmDisk,
     link: Option<&Link>,
     cgroup: Option<PathBuf>,
 ) -> Result<(), FolderError> {
@@ -84,12 +84,22 @@ pub(crate) fn prepare(
     write(folder.join("config.json"), &config)
 }
 
+/// The disk that holds a workload's root. Where the card verifies the image, the monitor opens that one and no other.
+pub(crate) fn root_disk(rootfs: &Path, sealed: Option<Digest>) -> VmDisk {
+    VmDisk {
+        path: rootfs.to_owned(),
+        read_only: true,
+        serial: "rootfs".to_owned(),
+        verity: sealed,
+    }
+}
+
 fn vm_config(
     options: &Options,
     name: &Name,
     index: u32,
     plan: &Plan,
-    rootfs: &Path,
+    rootfs: VmDisk,
     link: Option<&Link>,
     cgroup: Option<PathBuf>,
 ) -> VmConfig {
@@ -105,11 +115,7 @@ fn vm_config(
             options.vm(name.as_str()).join("guest.cpio"),
         ],
         arguments: String::new(),
-        disks: vec![VmDisk {
-            path: rootfs.to_owned(),
-            read_only: true,
-            serial: "rootfs".to_owned(),
-        }],
+        disks: vec![rootfs],
         networks: link
             .map(|link| VmNetwork {
                 tap: link.tap.clone(),
@@ -329,12 +335,13 @@ mod tests {
         let (_dir, options) = prepared();
         let folder = options.vm("web");
         fs::write(folder.join("status.json"), b"stale").expect("written");
+        let sealed = Digest::of(b"image");
         prepare(
             &options,
             &web(),
             4,
             &plan(),
-            Path::new("/state/r.erofs"),
+            root_disk(Path::new("/state/r.erofs"), Some(sealed)),
             Some(&link()),
             None,
         )
@@ -351,6 +358,7 @@ mod tests {
             (7, 64, 1)
         );
         assert_ne!(config.confinement.uid, 0);
+        assert_eq!(config.disks[0].verity, Some(sealed));
         assert_eq!(config.networks[0].tap, "rk-tap1");
     }
 

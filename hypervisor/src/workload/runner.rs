@@ -357,7 +357,7 @@ impl Runner {
             name,
             index,
             plan,
-            rootfs.path(),
+            folder::root_disk(rootfs.path(), rootfs.sealed()),
             link.as_ref(),
             cgroup,
         )
@@ -450,7 +450,9 @@ impl Runner {
             ),
         };
         say(&format!("{name}: ended: {message}"));
-        if how == Ending::Failure && self.images.suspect(&record.plan.workload.rootfs.manifest) {
+        // A monitor may have refused to start since the image is another one by now.
+        let doubtful = matches!(how, Ending::Failure | Ending::Refused);
+        if doubtful && self.images.suspect(&record.plan.workload.rootfs.manifest) {
             say(&format!(
                 "{name}: its image is read through before it starts again"
             ));

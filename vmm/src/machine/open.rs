@@ -331,6 +331,10 @@ fn open_disk(disk: &VmDisk) -> Result<Block<File>, OpenError> {
             "neither a file nor a block device",
         )));
     }
+    if let Some(expected) = disk.verity {
+        let measured = racklet_linux::verity::measure(&file).map_err(wrong)?;
+        sealed(expected.0, measured).map_err(wrong)?;
+    }
     // For as long as it is open here. Read by many or written by one: two guests that write one file system destroy it.
     let locked = if disk.read_only {
         file.try_lock_shared()
@@ -356,6 +360,19 @@ fn open_disk(disk: &VmDisk) -> Result<Block<File>, OpenError> {
         )));
     }
     Ok(Block::new(file, size, disk.read_only, &disk.serial))
+}
+
+/// Whether the file system verifies what was opened, and against this digest, which covers the size, too.
+fn sealed(expected: [u8; 32], measured: Option<[u8; 32]>) -> io::Result<()> {
+    let found = match measured {
+        Some(found) if found == expected => return Ok(()),
+        Some(_) => "it has another fs-verity digest",
+        None => "it is not under fs-verity",
+    };
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("not the file that was verified before: {found}"),
+    ))
 }
 
 fn open_file(what: &'static str, path: &Path) -> Result<File, OpenError> {
@@ -423,4 +440,26 @@ fn load(config: &VmConfig, memory: &Memory, devices: u32) -> Result<u64, OpenErr
     };
     arch::prepare(memory, &kernel, &boot)?;
     Ok(kernel.entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_the_file_that_was_verified_or_none() {
+        let disk = |verity: &str| -> VmDisk {
+            let file = format!(r#"{{"path":"/proc/self/exe","read_only":true{verity}}}"#);
+            serde_json::from_str(&file).expect("a disk")
+        };
+        assert!(open_disk(&disk("")).is_ok());
+        let digest = format!(r#","verity":"{}""#, "ab".repeat(32));
+        let refused = open_disk(&disk(&digest)).err().expect("is refused");
+        let reason = racklet_tell::error::chain(&refused);
+        assert!(reason.contains("it is not under fs-verity"), "{reason}");
+
+        assert!(sealed([1; 32], Some([1; 32])).is_ok());
+        let another = sealed([1; 32], Some([2; 32])).expect_err("is another");
+        assert!(another.to_string().contains("another fs-verity digest"));
+    }
 }

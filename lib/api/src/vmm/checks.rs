@@ -116,6 +116,11 @@ impl TryFrom<wire::VmConfig> for VmConfig {
                 format!("disks[{i}].serial"),
                 "not at most 20 printable ASCII characters",
             )?;
+            ensure(
+                disk.read_only || disk.verity.is_none(),
+                format!("disks[{i}].verity"),
+                "of a disk that is written",
+            )?;
         }
         ensure(w.networks.len() <= 4, "networks", "more than 4")?;
         for (i, network) in w.networks.iter().enumerate() {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use racklet_trust::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::V1;
@@ -93,6 +94,10 @@ pub struct VmDisk {
     /// Serial number the guest sees (`/sys/block/vda/serial`): at most 20 printable ASCII bytes.
     #[serde(default)]
     pub serial: String,
+    /// The digest that the file system verifies each block of the file against (fs-verity), as it must say of what the monitor opened:
+    /// whoever asks for the disk looked at the file before, and its path may lead to another one since. Only with `read_only`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verity: Option<Digest>,
 }
 
 /// A network card of a microVM.

@@ -23,6 +23,7 @@ fn the_configuration_survives_a_round_trip() {
 
 #[test]
 fn a_vm_outside_the_bounds_is_refused_naming_the_field() {
+    let written = format!(r#""read_only":false,"verity":"{}""#, "ab".repeat(32));
     for (from, to, field) in [
         (r#""v":1"#, r#""v":2"#, "version 2"),
         (r#""name":"web""#, r#""name":"../web""#, "name"),
@@ -39,6 +40,12 @@ fn a_vm_outside_the_bounds_is_refused_naming_the_field() {
         (r#""/g""#, r#""/a/../g""#, "initramfs[1]"),
         (r#"["/i","/g"]"#, "[]", "initramfs"),
         (r#""/d""#, r#""d""#, "disks[0].path"),
+        (
+            r#""/d""#,
+            r#""/d","verity":"00""#,
+            "expected 64 lower-case hexadecimal digits",
+        ),
+        (r#""read_only":true"#, &written, "disks[0].verity"),
         ("vm0", "vm/0", "networks[0].tap"),
         ("vm0", "a-name-of-16-char", "networks[0].tap"),
         ("02:52", "03:52", "unicast"),
