@@ -5,7 +5,7 @@
 //! repository cannot show us another object than a tray would get.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -61,12 +61,15 @@ pub(crate) struct Objects {
     repository: git::Repository,
     pipes: RefCell<Pipes>,
     /// The folders in the tree `trust` read last: almost every commit has the one of its parent.
-    trust: RefCell<Option<(ObjectId, BTreeMap<String, String>)>>,
+    trust: RefCell<Option<(ObjectId, Versions)>>,
     /// What is in a version's folder, by the folder's name in Git: a tree with a new version has all the others unchanged.
-    documents: RefCell<HashMap<String, Option<RootDocument>>>,
+    documents: RefCell<HashMap<ObjectId, Option<RootDocument>>>,
     /// Which trust root a walk through a tree `trust` led to, from the first version of this digest on.
     walked: RefCell<HashMap<(Digest, ObjectId), Verified<TrustRoot>>>,
 }
+
+/// The versions in a tree `trust`, by their numbers, and the folder of each.
+type Versions = Vec<(u64, ObjectId)>;
 
 /// The most trust documents that are remembered at once, at about a kilobyte each.
 const MAX_DOCUMENTS: usize = 10_000;
@@ -92,6 +95,35 @@ pub(crate) struct Entry {
     /// An ordinary file, as opposed to a symbolic link or a submodule.
     pub(crate) is_file: bool,
     pub(crate) id: String,
+}
+
+/// Hands over mode, name and object of each entry of the tree `id`.
+fn each_entry(
+    id: &str,
+    bytes: &[u8],
+    mut entry: impl FnMut(&str, &str, ObjectId),
+) -> Result<(), ObjectError> {
+    let malformed = || ObjectError::Tree(id.to_owned());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let nul = rest
+            .iter()
+            .position(|byte| *byte == 0)
+            .ok_or_else(malformed)?;
+        let (mode, name) = std::str::from_utf8(&rest[..nul])
+            .ok()
+            .and_then(|text| text.split_once(' '))
+            .ok_or_else(malformed)?;
+        let end = nul + 1 + id.len() / 2;
+        let binary = rest.get(nul + 1..end).ok_or_else(malformed)?;
+        entry(
+            mode,
+            name,
+            ObjectId::from_bytes(binary).ok_or_else(malformed)?,
+        );
+        rest = &rest[end..];
+    }
+    Ok(())
 }
 
 impl Objects {
@@ -127,8 +159,8 @@ impl Objects {
     fn get(&self, id: &str) -> Result<Option<(String, Vec<u8>)>, ObjectError> {
         let mut pipes = self.pipes.borrow_mut();
         let input = pipes.input.as_mut().expect("open until dropped");
-        writeln!(input, "{id}")?;
-        input.flush()?;
+        // In one call: each wakes Git.
+        input.write_all(format!("{id}\n").as_bytes())?;
         let mut header = String::new();
         pipes.output.read_line(&mut header)?;
         if header.ends_with("missing\n") {
@@ -183,30 +215,15 @@ impl Objects {
         let Some(bytes) = self.typed(id, "tree")? else {
             return Ok(None);
         };
-        let malformed = || ObjectError::Tree(id.to_owned());
         let mut entries = Vec::new();
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let nul = rest
-                .iter()
-                .position(|byte| *byte == 0)
-                .ok_or_else(malformed)?;
-            let (mode, name) = std::str::from_utf8(&rest[..nul])
-                .ok()
-                .and_then(|t| t.split_once(' '))
-                .ok_or_else(malformed)?;
-            let length = id.len() / 2;
-            let binary = rest.get(nul + 1..nul + 1 + length).ok_or_else(malformed)?;
+        each_entry(id, &bytes, |mode, name, id| {
             entries.push(Entry {
                 name: name.to_owned(),
                 is_tree: mode == "40000",
                 is_file: mode.starts_with("100"),
-                id: ObjectId::from_bytes(binary)
-                    .ok_or_else(malformed)?
-                    .to_string(),
+                id: id.to_string(),
             });
-            rest = &rest[nul + 1 + length..];
-        }
+        })?;
         Ok(Some(entries))
     }
 
@@ -293,34 +310,45 @@ impl Objects {
         &self,
         trust_tree: &ObjectId,
         version: u64,
-    ) -> Result<Option<String>, ObjectError> {
+    ) -> Result<Option<ObjectId>, ObjectError> {
         let mut known = self.trust.borrow_mut();
         let (_, folders) = match &mut *known {
             Some(known) if known.0 == *trust_tree => known,
             other => {
-                let entries = self.tree(&trust_tree.to_string())?.unwrap_or_default();
-                let folders = entries
-                    .into_iter()
-                    .filter(|entry| entry.is_tree)
-                    .map(|entry| (entry.name, entry.id));
-                other.insert((*trust_tree, folders.collect()))
+                // Up to a thousand entries in each of a thousand trees: only what is asked for becomes text.
+                let id = trust_tree.to_string();
+                let bytes = self.typed(&id, "tree")?.unwrap_or_default();
+                let mut folders = Versions::new();
+                each_entry(&id, &bytes, |mode, name, id| {
+                    // `+1` and `01` are no versions.
+                    let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+                    if mode == "40000" && !name.starts_with('0') && plain(name) {
+                        folders.extend(name.parse().map(|version: u64| (version, id)));
+                    }
+                })?;
+                folders.sort_unstable();
+                other.insert((*trust_tree, folders))
             }
         };
-        Ok(folders.get(&version.to_string()).cloned())
+        let found = folders.binary_search_by_key(&version, |(version, _)| *version);
+        Ok(found.ok().map(|at| folders[at].1))
     }
 
     fn read_document(&self, folder: &str) -> Result<Option<RootDocument>, ObjectError> {
-        let Some(bytes) = self.file(folder, "root.json")? else {
+        let entries = self.tree(folder)?.unwrap_or_default();
+        let named = |name: &str| entries.iter().find(|entry| entry.name == name);
+        let document = named("root.json").filter(|entry| entry.is_file);
+        let Some(bytes) = document.map_or(Ok(None), |entry| self.blob(&entry.id))? else {
             return Ok(None);
         };
-        let signatures = match self.at(folder, "signatures")? {
-            Some(folder) if folder.is_tree => {
+        let signatures = match named("signatures").filter(|entry| entry.is_tree) {
+            Some(folder) => {
                 let files = self.files(&folder.id, &|path| {
                     path.ends_with(".sig") && !path.contains('/')
                 })?;
                 files.into_iter().map(|(_, contents)| contents).collect()
             }
-            _ => Vec::new(),
+            None => Vec::new(),
         };
         Ok(Some(RootDocument { bytes, signatures }))
     }
@@ -380,7 +408,7 @@ impl Repository for Objects {
         if let Some(document) = self.documents.borrow().get(&folder) {
             return Ok(document.clone());
         }
-        let document = self.read_document(&folder)?;
+        let document = self.read_document(&folder.to_string())?;
         let mut known = self.documents.borrow_mut();
         if known.len() >= MAX_DOCUMENTS {
             known.clear();
