@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// Chunks are zstd frames: Git finds nothing to compress in them, and no likeness between two of them. Looking for it took most of
 /// the time of publishing an image, and the server keeps what it is sent.
@@ -166,7 +166,7 @@ impl Repository {
         args: I,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<Vec<u8>, GitError> {
-        let mut child: Child = self
+        let mut child = self
             .command(args.clone())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -174,9 +174,12 @@ impl Repository {
             .spawn()
             .map_err(GitError::Missing)?;
         let mut input = child.stdin.take().expect("piped");
+        // Heard while it is fed: what answers line by line would wait for its answers to be taken.
+        let heard = std::thread::spawn(move || child.wait_with_output());
         let written = write(&mut input);
         drop(input);
-        let out = child.wait_with_output().map_err(GitError::Pipe)?;
+        let out = heard.join().expect("it only reads");
+        let out = out.map_err(GitError::Pipe)?;
         if !out.status.success() {
             return Err(failed(args, &out.stderr));
         }

@@ -4,46 +4,118 @@
 //! Most servers take `refs/racklet/…`. Some take nothing but branches and tags: there it is a branch, which trays look for as well. Commits
 //! made here follow from what is in them, so that whoever does it again makes the same.
 
-use std::io;
+use std::collections::HashSet;
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use racklet_fetch::publish::{CommitInfo, write_fast_import};
+use racklet_fetch::publish::{Commit, CommitInfo, ObjectFormat, PackIndex};
+use racklet_trust::commit::ObjectId;
+use tempfile::NamedTempFile;
 
-use crate::git::{AS_THEY_ARE, Pushed, Repository};
+use crate::git::{GitError, Pushed, Repository};
 use crate::output::Output;
 
-/// Where a commit is put together before it has a name.
-const SCRATCH: &str = "refs/racklet/publishing";
+/// Fewer objects than these are no pack of their own: what Git does with what it receives (`transfer.unpackLimit`).
+const UNPACKED: usize = 100;
 
-/// A commit with exactly these files, which nothing names yet.
+/// Makes a commit with exactly these files, which nothing names yet. They are read twice: for their names, and where the repository lacks
+/// them.
 pub(crate) fn commit(
     repository: &Repository,
-    parent: Option<&str>,
-    time: u64,
-    message: &str,
-    files: impl IntoIterator<Item = io::Result<(String, Vec<u8>)>>,
-) -> anyhow::Result<String> {
-    let info = CommitInfo {
-        branch: SCRATCH,
+    info: &CommitInfo<'_>,
+    paths: impl IntoIterator<Item = String>,
+    mut read: impl FnMut(&str) -> io::Result<Vec<u8>>,
+    written: impl Fn(u64),
+) -> anyhow::Result<Commit> {
+    let format = match repository
+        .text(["rev-parse", "--show-object-format"])?
+        .as_str()
+    {
+        "sha1" => ObjectFormat::Sha1,
+        "sha256" => ObjectFormat::Sha256,
+        other => bail!("this repository names objects by {other}, which racklet does not know"),
+    };
+    let commit = Commit::of(format, info, paths, &mut read).context("make the commit")?;
+    let wanted = lacking(repository, &commit.objects())?;
+    let read = |path: &str| {
+        let bytes = read(path)?;
+        written(bytes.len() as u64);
+        Ok(bytes)
+    };
+    if wanted.len() < UNPACKED {
+        repository
+            .feed(["unpack-objects", "-q"], |input| {
+                commit.write_pack(&wanted, read, input).map(drop)
+            })
+            .context("write the commit")?;
+        return Ok(commit);
+    }
+    let place = [
+        "rev-parse",
+        "--path-format=absolute",
+        "--git-path",
+        "objects/pack",
+    ];
+    let folder = PathBuf::from(repository.text(place)?);
+    place_pack(&folder, |out| commit.write_pack(&wanted, read, out))
+        .with_context(|| format!("write the commit into {}", folder.display()))?;
+    Ok(commit)
+}
+
+/// Puts a pack where Git looks for packs. Its index comes last, as Git does it: a pack without one is not there.
+fn place_pack(
+    folder: &Path,
+    write: impl FnOnce(&mut dyn io::Write) -> io::Result<PackIndex>,
+) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    // `git gc` removes what is called so and was left behind.
+    let new = || {
+        tempfile::Builder::new()
+            .prefix("tmp_pack_")
+            .permissions(Permissions::from_mode(0o444))
+            .tempfile_in(folder)
+    };
+    let place = |mut file: NamedTempFile, name: String| {
+        file.flush()?;
+        file.as_file().sync_all()?;
+        file.persist(folder.join(name)).map_err(|error| error.error)
+    };
+    let (mut pack, mut listed) = (new()?, new()?);
+    let index = write(&mut BufWriter::new(&mut pack))?;
+    index.write(&mut listed)?;
+    place(pack, format!("pack-{}.pack", index.checksum()))?;
+    place(listed, format!("pack-{}.idx", index.checksum()))?;
+    File::open(folder)?.sync_all()
+}
+
+/// Which of these objects the repository does not have.
+fn lacking(
+    repository: &Repository,
+    objects: &HashSet<ObjectId>,
+) -> Result<HashSet<ObjectId>, GitError> {
+    let names: String = objects.iter().map(|id| format!("{id}\n")).collect();
+    let said = repository.feed(["cat-file", "--batch-check"], |input| {
+        input.write_all(names.as_bytes())
+    })?;
+    let said = String::from_utf8_lossy(&said);
+    let missing = said
+        .lines()
+        .filter_map(|line| line.strip_suffix(" missing"));
+    Ok(missing.filter_map(ObjectId::from_hex).collect())
+}
+
+/// Who makes them.
+pub(crate) fn info(parent: Option<ObjectId>, time: u64, message: &str) -> CommitInfo<'_> {
+    CommitInfo {
         parent,
         name: "racklet",
         email: "racklet@localhost",
         time,
         message,
-    };
-    // An older attempt's leftover would be taken for our parent.
-    repository.run(["update-ref", "-d", SCRATCH])?;
-    // Depth 0: each file would be compared with the one before.
-    let import = ["fast-import", "--quiet", "--done", "--depth=0"];
-    let import = [&AS_THEY_ARE[..], &import].concat();
-    repository
-        .feed(import, |mut input| {
-            write_fast_import(&mut input, &info, files)
-        })
-        .context("write the commit")?;
-    let commit = repository.text(["rev-parse", SCRATCH])?;
-    repository.run(["update-ref", "-d", SCRATCH])?;
-    Ok(commit)
+    }
 }
 
 /// What is pushed under which name.

@@ -65,10 +65,15 @@ impl Approve {
             (reference, next)
         } else {
             let branch = approval_branch(&id, &key.public);
-            let file = (APPROVAL_FILE.to_owned(), armored);
             let message = format!("approval of {id}\n");
-            let wrapped =
-                lasting::commit(&rack.repository, None, commit.time(), &message, [Ok(file)])?;
+            let wrapped = lasting::commit(
+                &rack.repository,
+                &lasting::info(None, commit.time(), &message),
+                [APPROVAL_FILE.to_owned()],
+                |_| Ok(armored.clone()),
+                |_| {},
+            )?;
+            let wrapped = wrapped.id().to_string();
             let lasting = Lasting {
                 of_its_own: (&blob, &reference),
                 as_branch: (&wrapped, &branch),

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use racklet_fetch::publish::{CHUNK_LIST, chunk_list, manifest_branch, manifest_ref};
+use racklet_fetch::publish::{CHUNK_LIST, Commit, chunk_list, manifest_branch, manifest_ref};
 use racklet_image::package::Package;
+use racklet_trust::commit::ObjectId;
 use racklet_trust::manifest::Kind;
 use racklet_trust::{Digest, Manifest};
 
@@ -113,10 +114,10 @@ impl Publish {
             )?;
             not_lower(&repository, &package, parent, &self.directory)?;
         }
-        let (commit, mut changed) =
+        let (commit, files, mut changed) =
             commit(&repository, &package, &branch, parent.as_deref(), output)?;
         if !self.no_push {
-            let list = list(&repository, &package, &commit)?;
+            let list = list(&repository, &package, &commit, &files)?;
             let refused = |error| hosts::refused(&repository, &absolute, error);
             // First of all, and whenever it is not there: what a rack pins must be found when the branch has moved on.
             if ![own, as_branch].contains(&Some(list.clone())) {
@@ -249,40 +250,46 @@ fn bring(
 }
 
 /// The commit that the manifest's own ref points to: manifest, signatures, and which object of `package` is which chunk.
-fn list(repository: &Repository, package: &Package, commit: &str) -> anyhow::Result<String> {
-    let listed = repository.text(["ls-tree", "-r", commit, "--", "chunks/"])?;
-    // `<mode> SP <kind> SP <object> TAB <path>`; the path ends in the chunk's digest.
-    let objects: HashMap<&str, &str> = listed
-        .lines()
-        .filter_map(|line| line.split_once('\t'))
-        .filter_map(|(what, path)| Some((path.rsplit('/').next()?, what.rsplit(' ').next()?)))
+fn list(
+    repository: &Repository,
+    package: &Package,
+    commit: &str,
+    files: &Commit,
+) -> anyhow::Result<String> {
+    // A chunk's path ends in its digest.
+    let objects: HashMap<&str, ObjectId> = (files.files().iter())
+        .filter_map(|(path, id)| Some((path.strip_prefix("chunks/")?.rsplit('/').next()?, *id)))
         .collect();
-    let object = |chunk: Digest| Some((*objects.get(chunk.to_string().as_str())?).to_owned());
+    let object = |chunk: Digest| Some(objects.get(chunk.to_string().as_str())?.to_string());
     let list = chunk_list(package.manifest(), object).context("a chunk is not in the commit")?;
     let small = package.tree()?.into_iter();
     let small = small.filter(|path| !path.starts_with("chunks/"));
-    let files = small
-        .map(|path| {
-            let bytes = fs::read(package.directory().join(&path))?;
-            Ok((path, bytes))
-        })
-        .chain([Ok((CHUNK_LIST.to_owned(), list))]);
     let manifest = package.manifest();
     let message = format!(
         "{}: {} version {}, its chunks\n",
         manifest.kind, manifest.name, manifest.version
     );
-    lasting::commit(repository, Some(commit), manifest.created, &message, files)
+    let made = lasting::commit(
+        repository,
+        &lasting::info(ObjectId::from_hex(commit), manifest.created, &message),
+        small.chain([CHUNK_LIST.to_owned()]),
+        |path| match path {
+            CHUNK_LIST => Ok(list.clone()),
+            _ => fs::read(package.directory().join(path)),
+        },
+        |_| {},
+    )?;
+    Ok(made.id().to_string())
 }
 
-/// Commits the package on top of `parent`; says whether anything is new.
+/// Commits the package on top of `parent`; which of its files is which object, and whether anything is new.
 fn commit(
     repository: &Repository,
     package: &Package,
     branch: &str,
     parent: Option<&str>,
     output: Output,
-) -> anyhow::Result<(String, bool)> {
+) -> anyhow::Result<(String, Commit, bool)> {
     let manifest = package.manifest();
     let message = format!(
         "{}: {} version {}\n\nmanifest sha256:{}\n",
@@ -292,21 +299,27 @@ fn commit(
         package.digest()
     );
     let bar = output.bytes("writing chunks", package.transfer_size());
-    let files = package.tree()?.into_iter().map(|path| {
-        let contents = fs::read(package.directory().join(&path))?;
-        bar.inc(contents.len() as u64);
-        Ok((path, contents))
-    });
-    let commit = lasting::commit(repository, parent, manifest.created, &message, files)?;
+    let commit = lasting::commit(
+        repository,
+        &lasting::info(
+            parent.and_then(ObjectId::from_hex),
+            manifest.created,
+            &message,
+        ),
+        package.tree()?,
+        |path| fs::read(package.directory().join(path)),
+        |bytes| bar.inc(bytes),
+    )?;
     bar.finish_and_clear();
+    let id = commit.id().to_string();
     let tree = |commit: &str| repository.text(["rev-parse", &format!("{commit}^{{tree}}")]);
     if let Some(parent) = parent
-        && tree(parent)? == tree(&commit)?
+        && tree(parent)? == tree(&id)?
     {
         repository.run(["update-ref", branch, parent])?;
-        return Ok((parent.to_owned(), false));
+        return Ok((parent.to_owned(), commit, false));
     }
-    repository.run(["update-ref", branch, &commit])?;
+    repository.run(["update-ref", branch, &id])?;
     output.note(&format!("{} in {branch}", size(package.transfer_size())));
-    Ok((commit, true))
+    Ok((id, commit, true))
 }

@@ -16,14 +16,14 @@
 //! # Ok(()) }
 //! ```
 
+mod commit;
 mod pieces;
 mod split;
-
-use std::io::{self, Write};
 
 use racklet_trust::{Digest, Manifest};
 
 pub use self::{
+    commit::{Commit, CommitInfo, ObjectFormat, PackIndex},
     pieces::{MAX_PIECES, Pieces},
     split::{Shelf, Splitter, split},
 };
@@ -81,79 +81,19 @@ pub fn chunk_list(
     Some(list)
 }
 
-/// The commit that [`write_fast_import`] makes.
-#[derive(Debug, Clone)]
-pub struct CommitInfo<'a> {
-    /// Full name of the branch, such as `refs/heads/payload/stable`.
-    pub branch: &'a str,
-    /// Its present tip, in hex, if it exists.
-    pub parent: Option<&'a str>,
-    /// Author and committer.
-    pub name: &'a str,
-    /// Their address.
-    pub email: &'a str,
-    /// Unix seconds.
-    pub time: u64,
-    /// The message.
-    pub message: &'a str,
-}
-
-/// Writes a stream for `git fast-import --done` that makes `commit` with exactly `files` (path, bytes) in its tree.
-///
-/// The files come one at a time, so an artifact need not fit in memory.
-///
-/// # Errors
-/// What `files` or `out` says; names that cannot stand in a commit.
-pub fn write_fast_import(
-    out: &mut impl Write,
-    commit: &CommitInfo<'_>,
-    files: impl IntoIterator<Item = io::Result<(String, Vec<u8>)>>,
-) -> io::Result<()> {
-    let who = format!("{} <{}> {} +0000", commit.name, commit.email, commit.time);
-    if [commit.branch, commit.name, commit.email]
-        .iter()
-        .any(|text| text.contains(['\n', '<', '>', '\0']))
-    {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "branch, name and address must not hold line breaks or angle brackets",
-        ));
-    }
-    writeln!(
-        out,
-        "feature done\ncommit {}\nauthor {who}\ncommitter {who}",
-        commit.branch
-    )?;
-    data(out, commit.message.as_bytes())?;
-    if let Some(parent) = commit.parent {
-        writeln!(out, "from {parent}")?;
-    }
-    writeln!(out, "deleteall")?;
-    for file in files {
-        let (path, bytes) = file?;
-        writeln!(out, "M 100644 inline {path}")?;
-        data(out, &bytes)?;
-    }
-    writeln!(out, "done")?;
-    out.flush()
-}
-
-fn data(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    writeln!(out, "data {}", bytes.len())?;
-    out.write_all(bytes)?;
-    out.write_all(b"\n")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, process::Stdio};
+    use std::{
+        collections::BTreeMap,
+        io::{self, Write},
+    };
 
     use proptest::prelude::*;
 
     use racklet_trust::manifest::{File, MAX_CHUNK_LENGTH, MAX_CHUNK_SIZE};
 
     use super::*;
-    use crate::chunk::{self, sha256};
+    use crate::chunk;
 
     type Chunks = BTreeMap<Digest, Vec<u8>>;
 
@@ -285,55 +225,6 @@ mod tests {
         let (file, _, shelf) = build(&bytes, &before, true);
         assert!(file == plain);
         assert_eq!(shelf.new, plain.chunks.len());
-    }
-
-    #[test]
-    fn git_takes_the_tree() {
-        let dir = tempfile::tempdir().unwrap();
-        let git = |args: &[&str]| {
-            let mut command = std::process::Command::new("git");
-            command.arg("-C").arg(dir.path()).args(args);
-            command
-        };
-        assert!(
-            git(&["init", "--quiet", "--bare"])
-                .status()
-                .unwrap()
-                .success()
-        );
-        let mut import = git(&["fast-import", "--quiet", "--done"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let commit = CommitInfo {
-            branch: "refs/heads/payload/stable",
-            parent: None,
-            name: "A",
-            email: "a@example.org",
-            time: 1_790_000_000,
-            message: "payload: stable 1\n",
-        };
-        let path = chunk_path(sha256(b"x"));
-        let files = [
-            (MANIFEST_PATH.to_owned(), b"{}\n".to_vec()),
-            (signature_path(0), vec![]),
-            (path.clone(), b"x".to_vec()),
-        ];
-        write_fast_import(
-            &mut import.stdin.take().unwrap(),
-            &commit,
-            files.into_iter().map(Ok),
-        )
-        .unwrap();
-        assert!(import.wait().unwrap().success());
-        let listed = git(&["ls-tree", "-r", "--name-only", "payload/stable"])
-            .output()
-            .unwrap()
-            .stdout;
-        assert_eq!(
-            String::from_utf8(listed).unwrap(),
-            format!("{path}\nmanifest.json\nsignatures/0.sig\n")
-        );
     }
 
     proptest! {

@@ -6,6 +6,7 @@
 pub mod disk;
 pub mod git;
 pub mod history;
+pub mod import;
 pub mod nginx;
 pub mod package;
 pub mod server;

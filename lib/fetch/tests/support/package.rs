@@ -6,10 +6,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use racklet_fetch::publish::{self, CommitInfo};
+use racklet_fetch::publish;
 use racklet_trust::{Architecture, Digest, Manifest, manifest::Kind};
 
 use super::git::{Key, Repository, run};
+use super::import::{CommitInfo, write_fast_import};
 
 pub struct Package {
     pub manifest: Manifest,
@@ -108,7 +109,7 @@ impl Package {
             .spawn()
             .unwrap();
         let input = &mut import.stdin.take().unwrap();
-        publish::write_fast_import(input, &commit, files.into_iter().map(Ok)).unwrap();
+        write_fast_import(input, &commit, files.into_iter().map(Ok)).unwrap();
         assert!(import.wait().unwrap().success());
         run(&mut git(&["rev-parse", name]))
     }
@@ -161,7 +162,7 @@ impl Package {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        publish::write_fast_import(
+        write_fast_import(
             &mut import.stdin.take().unwrap(),
             &commit,
             files.into_iter().map(Ok),

@@ -5,6 +5,8 @@
 
 #[path = "../../../fetch/tests/support/git.rs"]
 pub mod git;
+#[path = "../../../fetch/tests/support/import.rs"]
+pub mod import;
 #[path = "../../../fetch/tests/support/package.rs"]
 pub mod package;
 #[path = "../../../fetch/tests/support/server.rs"]
