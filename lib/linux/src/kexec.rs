@@ -11,6 +11,12 @@ use rustix::system::RebootCommand;
 
 use crate::sealed::Sealed;
 
+/// `kexec_file_load` has another number on each processor; `libc` lacks that of arm64 with musl (asm-generic/unistd.h).
+#[cfg(target_arch = "aarch64")]
+const KEXEC_FILE_LOAD: libc::c_long = 294;
+#[cfg(not(target_arch = "aarch64"))]
+const KEXEC_FILE_LOAD: libc::c_long = libc::SYS_kexec_file_load;
+
 /// Why a kernel was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KexecError {
@@ -33,7 +39,7 @@ pub fn load(kernel: &Sealed, initramfs: &Sealed, command_line: &str) -> Result<(
     // NUL included, is what the system call documents as `cmdline_len`. The kernel writes to none of them.
     let done = unsafe {
         libc::syscall(
-            libc::SYS_kexec_file_load,
+            KEXEC_FILE_LOAD,
             kernel.as_fd().as_raw_fd(),
             initramfs.as_fd().as_raw_fd(),
             bytes.len(),
