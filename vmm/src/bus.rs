@@ -44,20 +44,24 @@ impl Bus {
 
     /// A guest's write to an address that is not memory.
     pub(crate) fn write(&self, address: u64, data: &[u8]) {
-        if let Some((n, offset)) = arch::device_at(address)
-            && let Some(window) = self.windows.get(n)
-        {
-            window.write(offset, data);
+        match self.window(address) {
+            Some((window, offset)) => window.write(offset, data),
+            None => self.parts.write_at(address, data),
         }
     }
 
     /// A guest's read of an address that is not memory; nothing there reads as ones.
     pub(crate) fn read(&self, address: u64, data: &mut [u8]) {
         data.fill(0xff);
-        if let Some((n, offset)) = arch::device_at(address)
-            && let Some(window) = self.windows.get(n)
-        {
-            window.read(offset, data);
+        match self.window(address) {
+            Some((window, offset)) => window.read(offset, data),
+            None => self.parts.read_at(address, data),
         }
+    }
+
+    /// The virtio device whose registers are there, and the offset in them.
+    fn window(&self, address: u64) -> Option<(&Window, u64)> {
+        let (n, offset) = arch::device_at(address)?;
+        Some((self.windows.get(n)?, offset))
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What differs between processor architectures. Another architecture is another folder with the names below, chosen at the end of
-//! this file; nothing outside of `arch` asks which one it is.
+//! this file; nothing outside of `arch` asks which one it is. What kernels have in common on their way into memory is in `kernel`.
 //!
 //! # The contract, in the order of a start
 //!
@@ -8,10 +8,10 @@
 //! | --- | --- |
 //! | `missing` | says what this host's KVM lacks, or nothing |
 //! | `ram`, `device_place`, `device_at`, `CONSOLE_IRQ` | the map: ranges of memory, registers and line of the n-th virtio device, and back |
-//! | `set_up` | makes interrupt controllers, timers **and** all vCPUs, in the order that this architecture needs: a PC's controllers come before the first vCPU, a GIC after the last. No line is connected before it has returned |
-//! | `Parts` | what the machine has beside virtio devices (console, clock, reset): `new` with the console's line, `serve` for the exits of a vCPU that are no access to memory |
+//! | `set_up` | makes interrupt controllers, timers **and** all vCPUs, in the order that this architecture needs: a PC's controllers come before the first vCPU, a GIC after the last. No line is connected before it has returned. Gives `Hardware` as well: what a kernel has to be told of it |
+//! | `Parts` | what the machine has beside virtio devices (console, clock, reset): `new` with the console's line, `write_at` and `read_at` for accesses to what is neither memory nor a virtio device's, `serve` for the exits of a vCPU that are no access to memory |
 //! | `load_kernel`, `initramfs_place` | put the kernel into memory and say where the archive goes |
-//! | `prepare` | writes what a kernel finds when it is entered. It comes after the devices have their places and gets their number: a device tree, like the command line here, lists each with its registers and line |
+//! | `prepare` | writes what a kernel finds when it is entered. It comes after the devices have their places and gets their number: a device tree, or a PC's command line, lists each with its registers and line. `SEED_BYTES` is how many random bytes it takes |
 //! | `Cpus` | what vCPUs show and how they begin; the first at the kernel's entry |
 //!
 //! # State
@@ -21,8 +21,14 @@
 //! behind this contract the interrupt controllers and vCPUs. No part has a type for the wire yet: nothing saves or restores, and such
 //! a type comes together with the first reader of it, versioned and apart from the one that works.
 
+// Its layout, tree and loader are tested on every host.
+#[cfg(any(target_arch = "aarch64", test))]
+mod aarch64;
+mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+#[cfg(target_arch = "aarch64")]
+pub use aarch64::*;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::*;

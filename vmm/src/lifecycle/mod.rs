@@ -5,8 +5,8 @@
 //! starting -> running --hello--> up --ended--> (release the guest) --reset or 10 s--> exited
 //!                |                |
 //!                |-- reset, triple fault, panic, a watchdog that barks --> crashed
-//!                |-- the kernel's word that it switches off --> powered-off
-//!                '-- the kernel's word that it restarts, then the reset --> rebooted
+//!                |-- power-off by firmware, or the kernel's word that it switches off --> powered-off
+//!                '-- restart by firmware, or the kernel's word that it restarts, then the reset --> rebooted
 //!
 //! stop: order, then killed after the grace      kill: killed
 //! ```
@@ -41,8 +41,12 @@ pub enum Event {
     Output,
     /// The guest's kernel said something on the console that concerns its own end.
     Said(Said),
-    /// The guest pulled the reset line.
+    /// The guest pulled the reset line, which also the kernel's panic and guest-init do.
     Reset,
+    /// The guest's firmware interface was asked for a restart: what [`Event::Reset`] is, and by name a restart.
+    Restart,
+    /// The guest's firmware interface was asked to switch the machine off.
+    PowerOff,
     /// A vCPU fell into a triple fault.
     TripleFault,
     /// The guest went where no processor can go on, and how: execution outside of memory, for one.
@@ -150,6 +154,14 @@ impl Lifecycle {
                 vec![self.finish(VmState::Rebooted, exit::REBOOTED)]
             }
             Event::Reset => vec![self.over("the guest reset without reporting an end")],
+            // A kernel that panics asks for it, too, behind its words, and guest-init behind its report.
+            Event::Restart if self.ended.is_none() && self.panic.is_none() => {
+                vec![self.finish(VmState::Rebooted, exit::REBOOTED)]
+            }
+            Event::PowerOff if self.ended.is_none() && self.panic.is_none() => {
+                vec![self.finish(VmState::PoweredOff, exit::POWERED_OFF)]
+            }
+            Event::Restart | Event::PowerOff => vec![self.over("the guest is off")],
             Event::TripleFault => vec![self.over("the guest fell into a triple fault")],
             Event::Lost(how) => vec![self.over(&how)],
             Event::VcpuFailed(reason) => {

@@ -165,6 +165,27 @@ fn a_kernel_that_says_that_it_switches_off_or_restarts_is_believed() {
 }
 
 #[test]
+fn what_the_firmware_is_asked_for_has_its_name_but_behind_a_report_or_a_panic() {
+    for (asked, state, status) in [
+        (Event::PowerOff, VmState::PoweredOff, 14),
+        (Event::Restart, VmState::Rebooted, 15),
+    ] {
+        assert_eq!(
+            last([Event::Started, HELLO, asked.clone()]),
+            Action::Finish(state, status)
+        );
+        assert!(matches!(
+            last([Event::Started, HELLO, ended(0), asked.clone()]),
+            Action::Finish(VmState::Exited { .. }, 0)
+        ));
+        assert!(matches!(
+            last([Event::Started, panic("VFS"), asked]),
+            Action::Finish(VmState::Crashed { reason }, 10) if reason.contains("VFS")
+        ));
+    }
+}
+
+#[test]
 fn a_kernel_that_says_its_last_word_and_stays_is_ended() {
     let mut hung = life();
     hung.on(Event::Started);

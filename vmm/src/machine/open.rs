@@ -121,7 +121,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
     let vm = kvm("create it", hypervisor.create_vm())?;
     let memory = host("map the guest's memory", memory::map(&plan.ram))?;
     give_memory(&vm, &memory)?;
-    let vcpus = kvm(
+    let (vcpus, hardware) = kvm(
         "interrupt controllers, timer and vCPUs",
         arch::set_up(&vm, config.cpus),
     )?;
@@ -148,7 +148,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
     let windows = windows.collect::<Result<Vec<_>, _>>()?;
 
     let count = u32::try_from(windows.len()).expect("at most 14");
-    let entry = load(config, &opening.memory, count)?;
+    let entry = load(config, &opening.memory, count, &hardware)?;
     let cpus = kvm(
         "what the processors show",
         arch::Cpus::new(&hypervisor, config.cpus),
@@ -395,7 +395,12 @@ fn open_file(what: &'static str, path: &Path) -> Result<File, OpenError> {
 }
 
 /// Puts kernel, initramfs and boot tables into memory; gives where the first vCPU begins.
-fn load(config: &VmConfig, memory: &Memory, devices: u32) -> Result<u64, OpenError> {
+fn load(
+    config: &VmConfig,
+    memory: &Memory,
+    devices: u32,
+    hardware: &arch::Hardware,
+) -> Result<u64, OpenError> {
     let kernel =
         arch::load_kernel(memory, open_file("kernel", &config.kernel)?).map_err(|source| {
             OpenError::Kernel {
@@ -429,13 +434,13 @@ fn load(config: &VmConfig, memory: &Memory, devices: u32) -> Result<u64, OpenErr
             }
         })?;
     }
-    let mut seed = [0; 32];
+    let mut seed = [0; arch::SEED_BYTES];
     host("read random numbers", rng::fill(&mut seed))?;
     let boot = arch::Boot {
         arguments: &config.arguments,
         devices,
         initramfs: (first, total),
-        cpus: config.cpus,
+        hardware,
         seed,
     };
     arch::prepare(memory, &kernel, &boot)?;

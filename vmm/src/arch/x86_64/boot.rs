@@ -9,12 +9,14 @@ use super::layout::{
     BASE_END, COMMAND_LINE, GDT, HIGH_START, INITRAMFS_MAX, KERNEL, LOW_END, MP_TABLE, PD, PDPT,
     PML4, SEED, ZERO_PAGE, device_place,
 };
-use super::mptable;
+use super::{Hardware, mptable};
 use crate::memory::Memory;
 
 /// What x86 kernels accept at most.
 const COMMAND_LINE_MAX: usize = 2048;
 const PAGE: u64 = 4096;
+/// Random bytes that a kernel is given.
+pub const SEED_BYTES: usize = 32;
 const SETUP_RNG_SEED: u32 = 9;
 
 /// Why a guest cannot be prepared.
@@ -61,10 +63,10 @@ pub struct Boot<'a> {
     pub devices: u32,
     /// First address and bytes of the initramfs.
     pub initramfs: (u64, u64),
-    /// Processors, for the MP table: 1 to 32.
-    pub cpus: u8,
+    /// What [`super::set_up`] has made.
+    pub hardware: &'a Hardware,
     /// Starts the guest kernel's random numbers.
-    pub seed: [u8; 32],
+    pub seed: [u8; SEED_BYTES],
 }
 
 /// The kernel's command line.
@@ -97,7 +99,7 @@ pub fn prepare(memory: &Memory, kernel: &Kernel, boot: &Boot<'_>) -> Result<(), 
         return Err(BootError::CommandLine(command_line.len()));
     }
     memory.write_slice(command_line.as_bytes(), GuestAddress(COMMAND_LINE))?;
-    memory.write_slice(&mptable::table(boot.cpus), GuestAddress(MP_TABLE))?;
+    memory.write_slice(&mptable::table(boot.hardware.cpus), GuestAddress(MP_TABLE))?;
 
     // The first GiB, as itself, in pages of 2 MiB.
     memory.write_obj(PDPT | 3, GuestAddress(PML4))?;
@@ -111,7 +113,7 @@ pub fn prepare(memory: &Memory, kernel: &Kernel, boot: &Boot<'_>) -> Result<(), 
 
     let mut setup_data = [0; 48];
     setup_data[8..12].copy_from_slice(&SETUP_RNG_SEED.to_le_bytes());
-    setup_data[12..16].copy_from_slice(&32u32.to_le_bytes());
+    setup_data[12..16].copy_from_slice(&32u32.to_le_bytes()); // SEED_BYTES
     setup_data[16..].copy_from_slice(&boot.seed);
     memory.write_slice(&setup_data, GuestAddress(SEED))?;
 
@@ -198,7 +200,7 @@ mod tests {
         arguments: "",
         devices: 2,
         initramfs: (0x1000_0000, 10),
-        cpus: 4,
+        hardware: &Hardware { cpus: 4 },
         seed: [7; 32],
     };
 

@@ -16,7 +16,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
-pub use boot::{Boot, BootError, initramfs_place, prepare};
+pub use boot::{Boot, BootError, SEED_BYTES, initramfs_place, prepare};
 pub use cpu::Cpus;
 pub use kernel::{Kernel, KernelError, load as load_kernel};
 pub use layout::{CONSOLE_IRQ, device_at, device_place, ram};
@@ -57,8 +57,15 @@ fn without_counters(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
     Ok(())
 }
 
+/// What a kernel is told of the machine beside its devices.
+#[derive(Debug, Clone, Copy)]
+pub struct Hardware {
+    /// Processors, for the MP table: 1 to 32.
+    pub cpus: u8,
+}
+
 /// Gives the VM its interrupt controllers and timer, then its processors.
-pub fn set_up(vm: &VmFd, cpus: u8) -> Result<Vec<VcpuFd>, kvm_ioctls::Error> {
+pub fn set_up(vm: &VmFd, cpus: u8) -> Result<(Vec<VcpuFd>, Hardware), kvm_ioctls::Error> {
     vm.set_tss_address(layout::TSS)?;
     vm.set_identity_map_address(layout::IDENTITY_MAP)?;
     vm.create_irq_chip()?;
@@ -67,5 +74,6 @@ pub fn set_up(vm: &VmFd, cpus: u8) -> Result<Vec<VcpuFd>, kvm_ioctls::Error> {
         ..Default::default()
     })?;
     without_counters(vm)?;
-    (0..cpus).map(|n| vm.create_vcpu(u64::from(n))).collect()
+    let vcpus: Result<_, _> = (0..cpus).map(|n| vm.create_vcpu(u64::from(n))).collect();
+    Ok((vcpus?, Hardware { cpus }))
 }

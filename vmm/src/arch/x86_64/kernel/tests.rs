@@ -3,6 +3,7 @@ use std::io::{Seek, Write};
 use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 

@@ -47,6 +47,12 @@ impl Parts {
         None
     }
 
+    /// A guest's write to an address that is neither memory nor a virtio device's: a PC's parts are behind ports.
+    pub(crate) fn write_at(&self, _address: u64, _data: &[u8]) {}
+
+    /// A guest's read of such an address: `data` stays as it is.
+    pub(crate) fn read_at(&self, _address: u64, _data: &mut [u8]) {}
+
     fn write(&self, port: u16, data: &[u8]) -> Option<Event> {
         let [value] = *data else { return None }; // all of these are byte-wide
         match port {
