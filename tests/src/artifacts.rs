@@ -30,6 +30,27 @@ fn given() -> Option<PathBuf> {
     env::var_os("RACKLET_ARTIFACTS").map(PathBuf::from)
 }
 
+/// A program as it was compiled for a target, or in this folder of what was given.
+fn program(target_name: &str, folder: &str, name: &str) -> PathBuf {
+    let built = || target().join(target_name).join("tray");
+    given()
+        .map_or_else(built, |given| given.join(folder))
+        .join(name)
+}
+
+fn modules_in(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let listed = std::fs::read_dir(folder)
+        .with_context(|| format!("{}: run `cargo xtask build`", folder.display()))?;
+    let mut modules = Vec::new();
+    for entry in listed {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        modules.push((name.into_owned(), std::fs::read(&path)?));
+    }
+    modules.sort();
+    Ok(modules)
+}
+
 /// What `cargo xtask build` made, by name.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
@@ -90,17 +111,21 @@ impl Artifacts {
     /// # Errors
     /// When `cargo xtask build` has not made them.
     pub fn modules(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let folder = self.folder.join("kernel/tray/modules");
-        let listed = std::fs::read_dir(&folder)
-            .with_context(|| format!("{}: run `cargo xtask build`", folder.display()))?;
-        let mut modules = Vec::new();
-        for entry in listed {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            modules.push((name.into_owned(), std::fs::read(&path)?));
-        }
-        modules.sort();
-        Ok(modules)
+        modules_in(&self.folder.join("kernel/tray/modules"))
+    }
+
+    /// Debian's kernel for arm64 machines, an Image: host's and guest's in the microVM tests there.
+    #[must_use]
+    pub fn arm64_kernel(&self) -> PathBuf {
+        self.folder.join("arm64/Image")
+    }
+
+    /// Those of its modules that a `host` or a `guest` needs, as [`Self::modules`].
+    ///
+    /// # Errors
+    /// When `cargo xtask build` has not made them.
+    pub fn arm64_modules(&self, whose: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        modules_in(&self.folder.join("arm64").join(whose))
     }
 
     /// Initramfs of the bootstrap, zstd.
@@ -124,10 +149,13 @@ impl Artifacts {
     /// A static program as it runs on a tray (`vmm`, `guest-init`, …), or in the microVM tests (`nested`).
     #[must_use]
     pub fn tray_program(&self, name: &str) -> PathBuf {
-        let built = || target().join("x86_64-unknown-linux-musl/tray");
-        given()
-            .map_or_else(built, |folder| folder.join("programs"))
-            .join(name)
+        program("x86_64-unknown-linux-musl", "programs", name)
+    }
+
+    /// The same for arm64: `vmm`, `guest-init`, `nested`.
+    #[must_use]
+    pub fn arm64_program(&self, name: &str) -> PathBuf {
+        program("aarch64-unknown-linux-musl", "arm64/programs", name)
     }
 
     /// Stage 1.

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    debian, estimate, kernel, packages, paths,
+    arm64, debian, estimate, kernel, packages, paths,
     progress::{self, say},
     rust, tray, zig,
 };
@@ -42,6 +42,9 @@ pub(crate) fn everything(what: For) -> Result<()> {
     let library = rust::require()?;
     zig::ZIG.require()?;
     busybox()?;
+    if what == For::Tests {
+        arm64::kernel()?;
+    }
     let kernels = || {
         kernel::build(&[])?;
         drop(lock);
@@ -49,7 +52,11 @@ pub(crate) fn everything(what: For) -> Result<()> {
     };
     let programs = || {
         machine()?;
-        tray::build(&library, what)
+        tray::build(&library, what)?;
+        if what == For::Tests {
+            tray::build_arm64(&library)?;
+        }
+        Ok(())
     };
     let processors = thread::available_parallelism().map_or(2, std::num::NonZero::get);
     if paths::available_memory()? >= for_both(processors) {

@@ -30,6 +30,14 @@ pub(crate) struct Deb {
 /// Downloads the newest version of `package` that begins with `version`: from the machine's own distribution if it has one,
 /// otherwise from Debian 13 and its backports. What is in the cache is used as it is.
 pub(crate) fn download(package: &str, version: &str) -> Result<Deb> {
+    download_for(HERE, package, version)
+}
+
+/// The architecture of the machines that this is developed on, as Debian calls it.
+const HERE: &str = "amd64";
+
+/// The same for a package of another architecture, which the machine's own distribution does not offer as a rule.
+pub(crate) fn download_for(architecture: &str, package: &str, version: &str) -> Result<Deb> {
     let folder = paths::cache()?.join("debs");
     if let Some(deb) = cached(package, version)? {
         return Ok(deb);
@@ -46,7 +54,7 @@ pub(crate) fn download(package: &str, version: &str) -> Result<Deb> {
             )),
         }
     }
-    let apt = Apt::of_debian()?;
+    let apt = Apt::of_debian(architecture)?;
     let exact = apt.newest(package, version)?;
     apt.fetch(package, &exact, &folder)
 }
@@ -189,13 +197,17 @@ struct Apt {
 }
 
 impl Apt {
-    fn of_debian() -> Result<Self> {
+    fn of_debian(architecture: &str) -> Result<Self> {
         if !Path::new(KEYS).exists() {
             bail!(
                 "{KEYS} is not there: install debian-archive-keyring, so that what Debian signs can be verified"
             );
         }
-        let folder = paths::made(paths::cache()?.join("apt"))?;
+        let folder = match architecture {
+            HERE => "apt".to_owned(),
+            other => format!("apt-{other}"),
+        };
+        let folder = paths::made(paths::cache()?.join(folder))?;
         paths::made(folder.join("lists/partial"))?;
         paths::made(folder.join("archives/partial"))?;
         let mirror = match env::var("RACKLET_DEBIAN_MIRROR") {
@@ -220,7 +232,8 @@ impl Apt {
             format!("Dir::State::lists={}", at("lists")),
             format!("Dir::State::status={}", at("status")),
             format!("Dir::Cache={}", folder.display()),
-            "APT::Architecture=amd64".to_owned(),
+            format!("APT::Architecture={architecture}"),
+            format!("APT::Architectures={architecture}"),
             // The cache of a user is not readable for apt's own user.
             "APT::Sandbox::User=root".to_owned(),
         ];

@@ -110,11 +110,7 @@ fn brought() -> Result<Vec<Line>> {
         Line::new(
             !library.is_empty(),
             "Rust's library for trays",
-            format!(
-                "compiles for {} and {} {library}",
-                rust::LINUX,
-                rust::FIRMWARE
-            ),
+            format!("compiles for {} {library}", rust::TARGETS.join(", ")),
         ),
         Line::new(
             zig::ZIG.present()?.is_some(),

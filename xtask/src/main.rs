@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod arm64;
 mod build;
 mod debian;
 mod doctor;
@@ -88,10 +89,18 @@ const TASKS: [Task; 11] = [
     Task {
         name: "programs",
         about: "builds the programs of a tray and the bootloader",
-        takes: &[],
-        run: |_| {
+        takes: &[(
+            "--arm64",
+            "instead: what runs microVMs on arm64, and the kernel of Debian's that its tests start",
+        )],
+        run: |given| {
             packages::require_all()?;
-            tray::build(&rust::require()?, build::For::Tests)
+            let library = rust::require()?;
+            if given.has("--arm64") {
+                arm64::kernel()?;
+                return tray::build_arm64(&library);
+            }
+            tray::build(&library, build::For::Tests)
         },
     },
     Task {

@@ -20,6 +20,10 @@ use crate::{
 pub(crate) const LINUX: &str = "x86_64-unknown-linux-musl";
 /// The bootloader.
 pub(crate) const FIRMWARE: &str = "x86_64-unknown-uefi";
+/// What runs microVMs, on arm64.
+pub(crate) const ARM64: &str = "aarch64-unknown-linux-musl";
+/// All of them.
+pub(crate) const TARGETS: [&str; 3] = [LINUX, FIRMWARE, ARM64];
 
 /// Seconds that rustup gets: where its server is out of reach it would try for very long.
 const PATIENCE: &str = "90";
@@ -52,7 +56,7 @@ impl Library {
 pub(crate) fn present() -> Result<Option<Library>> {
     let sysroot = sysroot()?;
     let target = |name: &str| sysroot.join("lib/rustlib").join(name).join("lib").is_dir();
-    if target(LINUX) && target(FIRMWARE) {
+    if TARGETS.into_iter().all(target) {
         return Ok(Some(Library::Prebuilt));
     }
     if has_source(&sysroot) {
@@ -79,12 +83,8 @@ pub(crate) fn require() -> Result<Library> {
                 .args(arguments);
             progress::run(title, "rustup", 20, &mut command)
         };
-        if rustup(
-            "rustup: prebuilt targets",
-            &["target", "add", LINUX, FIRMWARE],
-        )
-        .is_ok()
-        {
+        let add = [&["target", "add"][..], &TARGETS].concat();
+        if rustup("rustup: prebuilt targets", &add).is_ok() {
             say("  taken: rustup's prebuilt targets");
             return present()?.context("rustup said it added the targets, but they are not there");
         }

@@ -49,11 +49,24 @@ const CASES: &[Case] = &[
     ("guest_hangs", guest_hangs),
     ("refused", refused),
     ("no_kvm", no_kvm),
+    ("devices", devices),
+    ("quietly_off", || {
+        Vm::new("quietly-off", &["leave-quietly", "off"]).run()
+    }),
+    ("quietly_again", || {
+        Vm::new("quietly-again", &["leave-quietly", "again"]).run()
+    }),
     ("bench_start", bench::start),
     ("bench_entry", bench::entry),
     ("bench_second", bench::second),
     ("bench_peer", bench::peer),
 ];
+
+/// Only when they are named: what is measured, what other cases do one by one, and guests that say nothing of their end, which is
+/// heard only where firmware is told.
+fn is_named_only(case: &str) -> bool {
+    case.starts_with("bench_") || ["devices", "quietly_off", "quietly_again"].contains(&case)
+}
 
 /// Runs them.
 pub(crate) fn all() {
@@ -65,7 +78,7 @@ pub(crate) fn all() {
         .split_whitespace()
         .find_map(|word| word.strip_prefix("only="));
     for (name, case) in CASES {
-        let wanted = only.map_or(!name.starts_with("bench"), |only| {
+        let wanted = only.map_or(!is_named_only(name), |only| {
             only.split(',').any(|o| o == *name)
         });
         if wanted {
@@ -98,8 +111,17 @@ fn read_only() -> Value {
     vm.run()
 }
 
-/// A tap with an address, and somebody who sends back what it gets.
 fn network() -> Value {
+    let mut vm = Vm::new("network", &["echo-tcp", ADDRESS]);
+    on_a_network(&mut vm);
+    vm.run()
+}
+
+/// Where somebody sends back what it gets.
+const ADDRESS: &str = "10.9.0.1:7000";
+
+/// A tap with an address, and somebody who sends back what it gets.
+fn on_a_network(vm: &mut Vm) {
     racklet_linux::tap::create("vmtap0", 7001).expect("the host kernel has taps");
     let mut netlink = Rtnl::open().expect("netlink");
     let lo = netlink
@@ -115,8 +137,7 @@ fn network() -> Value {
     netlink
         .add_address(link.index, [10, 9, 0, 1].into(), 24)
         .expect("it is ours");
-    let listener = TcpListener::bind("10.9.0.1:7000").expect("the address is there");
-    let mut vm = Vm::new("network", &["echo-tcp", "10.9.0.1:7000"]);
+    let listener = TcpListener::bind(ADDRESS).expect("the address is there");
     vm.config["networks"] = json!([{"tap": "vmtap0", "mac": "02:52:4b:00:00:01"}]);
     vm.guest["networks"] =
         json!([{"addresses": ["10.9.0.2/24", "fd00:9::2/64"], "gateways": ["10.9.0.1"]}]);
@@ -129,27 +150,47 @@ fn network() -> Value {
             let _ = std::io::copy(&mut from, &mut to);
         }
     });
-    vm.run()
 }
 
 fn disk() -> Value {
-    let path = "/run/disk";
-    File::create(path)
+    let mut vm = Vm::new("disk", &["disk", "/dev/vdb"]);
+    with_a_disk(&mut vm);
+    let mut ended = vm.run();
+    look_at_the_disk(&mut ended);
+    ended
+}
+
+/// An empty file as a second disk.
+const DISK: &str = "/run/disk";
+
+fn with_a_disk(vm: &mut Vm) {
+    File::create(DISK)
         .and_then(|f| f.set_len(8 << 20))
         .expect("/run is writable");
-    let mut vm = Vm::new("disk", &["disk", "/dev/vdb"]);
     vm.config["disks"]
         .as_array_mut()
         .expect("a list")
-        .push(json!({"path": path, "read_only": false, "serial": "data-1"}));
-    let mut ended = vm.run();
-    let bytes = fs::read(path).expect("it is there");
+        .push(json!({"path": DISK, "read_only": false, "serial": "data-1"}));
+}
+
+fn look_at_the_disk(ended: &mut Value) {
+    let bytes = fs::read(DISK).expect("it is there");
     ended["pattern_in_file"] = json!(
         bytes[1 << 20..(1 << 20) + 65_536]
             .iter()
             .all(|b| *b == 0xa5)
     );
     ended["rest_is_zero"] = json!(bytes[..1 << 20].iter().all(|b| *b == 0));
+}
+
+/// Network, disk and a service of the host in one guest, where a start is slow.
+fn devices() -> Value {
+    let mut vm = Vm::new("devices", &["devices", ADDRESS, "5000", "/dev/vdb"]);
+    on_a_network(&mut vm);
+    with_a_disk(&mut vm);
+    with_a_service(&vm);
+    let mut ended = vm.run();
+    look_at_the_disk(&mut ended);
     ended
 }
 
@@ -244,9 +285,14 @@ fn watchdog() -> Value {
     json!({"hung": hung, "well": well})
 }
 
-/// A service of the host on vsock port 5000.
 fn vsock() -> Value {
     let mut vm = Vm::new("vsock", &["echo-vsock", "5000"]);
+    with_a_service(&vm);
+    vm.run()
+}
+
+/// A service of the host on vsock port 5000.
+fn with_a_service(vm: &Vm) {
     fs::create_dir_all(&vm.folder).expect("/run is writable");
     let path = vm.folder.join("vsock.sock_5000");
     let listener = UnixListener::bind(&path).expect("/run is writable");
@@ -259,7 +305,6 @@ fn vsock() -> Value {
             let _ = std::io::copy(&mut from, &mut to);
         }
     });
-    vm.run()
 }
 
 /// Looks at a running monitor from outside.

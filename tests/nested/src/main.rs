@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs inside the machine of the microVM tests, twice: as PID 1 of the host it starts real monitors and prints what came of
-//! it, one `RESULT name {json}` line per case; as a workload in a microVM it does what its arguments say.
+//! it, one `RESULT name {json}` line per case; as a workload in a microVM it does what its arguments say. As `/load` it is the first
+//! program of a guest whose kernel has its drivers in modules.
 //!
-//! It judges nothing: the expectations are in `tests/tests/microvm.rs`.
+//! It judges nothing: the expectations are in `tests/tests/microvm.rs` and `microvm_arm64.rs`.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -11,12 +12,11 @@ mod host;
 mod probe;
 
 fn main() {
-    let name = std::env::args().next().unwrap_or_default();
-    if name.ends_with("spin") {
-        probe::spin();
-    }
-    if name.ends_with("silent") {
-        probe::silent();
+    match std::env::args().next() {
+        Some(name) if name.ends_with("spin") => probe::spin(),
+        Some(name) if name.ends_with("load") => probe::load(),
+        Some(name) if name.ends_with("silent") => probe::silent(),
+        _ => {}
     }
     if racklet_linux::power::is_pid_one() {
         cases::all();

@@ -5,12 +5,14 @@ use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use racklet_linux::power::{self, Leave};
 use racklet_linux::signal::{Signal, Signals};
-use racklet_linux::{clock, vsock};
+use racklet_linux::{clock, module, vsock};
 
 /// Bytes sent and expected back: more than any buffer on the way.
 const ECHO: usize = 1 << 20;
@@ -22,15 +24,20 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
         ["hello", ..] => hello(&words[1..]),
         ["write", path] => fs::write(path, "x").map(|()| 0),
         ["echo-tcp", address] => TcpStream::connect(address).and_then(echo_tcp),
-        ["echo-vsock", port] => {
-            let port = port.parse().unwrap_or(0);
-            vsock::connect(vsock::HOST, port).and_then(|stream| echo(&stream, &stream, || Ok(())))
-        }
+        ["echo-vsock", port] => echo_vsock(port),
+        ["devices", address, port, path] => TcpStream::connect(address)
+            .and_then(echo_tcp)
+            .and_then(|_| echo_vsock(port))
+            .and_then(|_| disk(path)),
         ["be-agent"] => be_agent(),
         ["disk", path] => disk(path),
         ["count", path] => count(path),
         ["flood", lines] => flood(lines.parse().unwrap_or(0)),
         ["leave", how] => leave(how),
+        ["leave-quietly", how] => {
+            // The kernel's last words are emergencies (level 0): from here on not even these reach the console.
+            fs::write("/proc/sys/kernel/printk", "0").and_then(|()| leave(how))
+        }
         ["abort"] => std::process::abort(),
         ["obey"] => wait(true),
         ["deaf"] => wait(false),
@@ -118,6 +125,13 @@ fn echo_tcp(stream: TcpStream) -> io::Result<i32> {
         fs::read_to_string("/proc/net/if_inet6")?.contains("fd0000090000")
     );
     echo(&stream, &stream, || stream.shutdown(Shutdown::Write))
+}
+
+fn echo_vsock(port: &str) -> io::Result<i32> {
+    let port = port.parse().unwrap_or(0);
+    let stream = vsock::connect(vsock::HOST, port)?;
+    print!("vsock ");
+    echo(&stream, &stream, || Ok(()))
 }
 
 /// Sends bytes and checks that the same come back.
@@ -231,6 +245,13 @@ pub(crate) fn silent() -> ! {
     loop {
         thread::park();
     }
+}
+
+/// First program of a guest: loads what the kernel lacks and becomes guest-init.
+pub(crate) fn load() -> ! {
+    module::load_all(Path::new("/modules")).expect("modules of this kernel");
+    let failed = std::os::unix::process::CommandExt::exec(&mut Command::new("/init"));
+    panic!("start /init: {failed}");
 }
 
 /// Waits for a signal; obeys SIGTERM or not.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! MicroVMs inside a QEMU machine with emulated SVM: the real host kernel, the real monitor, the real guest kernel and PID 1,
 //! without the rest of a tray. The program `nested` (`tests/nested`) starts the cases inside and prints their outcomes.
+//! The same on arm64, with an emulated EL2 and Debian's kernel, is in [`arm64`].
+
+pub mod arm64;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -43,21 +46,13 @@ pub fn run(
     time: Time,
 ) -> Result<BTreeMap<String, Value>> {
     let initramfs = folder.join("nested.cpio");
-    let peer = only.contains(&PEER);
-    fs::write(&initramfs, archive(folder, artifacts, peer)?)?;
-    let console = folder.join("console.log");
-    let mut command = bound_to_us("qemu-system-x86_64");
-    command.args([
-        "-M",
-        "q35",
-        "-m",
-        if peer { "2G" } else { "1G" },
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
+    let mut parts = Parts::of_a_tray(artifacts)?;
+    let mut memory = "1G";
+    if only.contains(&PEER) {
+        (parts.peer, memory) = (true, "2G");
+    }
+    fs::write(&initramfs, archive(folder, &parts)?)?;
+    let mut command = machine("qemu-system-x86_64", &["-M", "q35"], memory);
     match time {
         Time::Real => command
             .args(Accelerator::chosen().arguments())
@@ -71,16 +66,43 @@ pub fn run(
             "shift=0,sleep=off",
         ]),
     };
-    let mut line = "console=ttyS0 quiet panic=-1".to_owned();
-    if !only.is_empty() {
-        line.push_str(&format!(" only={}", only.join(",")));
-    }
     command
         .arg("-kernel")
         .arg(artifacts.kernel())
         .arg("-initrd")
         .arg(&initramfs)
-        .args(["-append", &line])
+        .args(["-append", &line("console=ttyS0", only)]);
+    outcomes(folder, command)
+}
+
+/// QEMU, with nothing but what follows.
+fn machine(program: &str, kind: &[&str], memory: &str) -> Command {
+    let mut command = bound_to_us(program);
+    command.args(kind).args([
+        "-m",
+        memory,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    command
+}
+
+/// The host kernel's command line.
+fn line(console: &str, only: &[&str]) -> String {
+    let mut line = format!("{console} quiet panic=-1");
+    if !only.is_empty() {
+        line.push_str(&format!(" only={}", only.join(",")));
+    }
+    line
+}
+
+/// Runs the machine to its end; what it printed.
+fn outcomes(folder: &Path, mut command: Command) -> Result<BTreeMap<String, Value>> {
+    let console = folder.join("console.log");
+    command
         .arg("-serial")
         .arg(format!("file:{}", console.display()));
     let mut machine = Process::spawn("QEMU", &mut command, &folder.join("qemu.log"))?;
@@ -102,45 +124,84 @@ pub fn run(
     Ok(results)
 }
 
+/// What the machine is made of.
+struct Parts {
+    nested: Vec<u8>,
+    vmm: Vec<u8>,
+    guest_init: Vec<u8>,
+    /// The host kernel's modules by file name.
+    modules: Modules,
+    guest_kernel: Vec<u8>,
+    /// The guest kernel's modules: `nested` loads them as the guest's first program, `/load`, and becomes guest-init.
+    guest_modules: Modules,
+    /// QEMU of this machine, too.
+    peer: bool,
+}
+
+type Modules = Vec<(String, Vec<u8>)>;
+
+impl Parts {
+    fn of_a_tray(artifacts: &Artifacts) -> Result<Parts> {
+        let program = |name| -> Result<Vec<u8>> { Ok(fs::read(artifacts.tray_program(name))?) };
+        Ok(Parts {
+            nested: program("nested")?,
+            vmm: program("vmm")?,
+            guest_init: program("guest-init")?,
+            modules: artifacts.modules()?,
+            guest_kernel: fs::read(artifacts.guest_kernel())?,
+            guest_modules: Vec::new(),
+            peer: false,
+        })
+    }
+}
+
 /// The machine's initramfs: the program, the monitor, and what a VM is made of.
-fn archive(folder: &Path, artifacts: &Artifacts, peer: bool) -> Result<Vec<u8>> {
-    let nested = fs::read(artifacts.tray_program("nested"))?;
-    let kernel = fs::read(artifacts.guest_kernel())?;
+fn archive(folder: &Path, parts: &Parts) -> Result<Vec<u8>> {
     let mut host = Archive::new();
     for path in ["dev", "sbin", "guest", "modules"] {
         host.directory(path, 0o755)?;
     }
     host.character_device("dev/console", 0o600, 5, 1)?;
-    host.file("init", 0o755, &nested)?;
-    host.file("sbin/vmm", 0o755, &fs::read(artifacts.tray_program("vmm"))?)?;
-    for (name, module) in artifacts.modules()? {
-        host.file(&format!("modules/{name}"), 0o644, &module)?;
+    host.file("init", 0o755, &parts.nested)?;
+    host.file("sbin/vmm", 0o755, &parts.vmm)?;
+    for (name, module) in &parts.modules {
+        host.file(&format!("modules/{name}"), 0o644, module)?;
     }
-    host.file("guest/vmlinux", 0o644, &kernel)?;
+    host.file("guest/vmlinux", 0o644, &parts.guest_kernel)?;
     host.file(
         "guest/vmlinux.zst",
         0o644,
-        &zstd::encode_all(kernel.as_slice(), 3)?,
+        &zstd::encode_all(parts.guest_kernel.as_slice(), 3)?,
     )?;
 
-    let init = |name: &str, program: &[u8]| -> Result<Vec<u8>> {
+    let init = |name: &str, program: &[u8]| -> Result<Archive> {
         let mut archive = Archive::new();
         archive.directory("dev", 0o755)?;
         archive.character_device("dev/console", 0o600, 5, 1)?;
         archive.file(name, 0o755, program)?;
-        Ok(archive.finish())
+        Ok(archive)
     };
-    let guest_init = fs::read(artifacts.tray_program("guest-init"))?;
-    host.file("guest/initramfs.cpio", 0o644, &init("init", &guest_init)?)?;
-    host.file("guest/spin.cpio", 0o644, &init("spin", &nested)?)?;
-    host.file("guest/silent.cpio", 0o644, &init("silent", &nested)?)?;
+    let mut guest = init("init", &parts.guest_init)?;
+    if !parts.guest_modules.is_empty() {
+        guest.file("load", 0o755, &parts.nested)?;
+        guest.directory("modules", 0o755)?;
+        for (name, module) in &parts.guest_modules {
+            guest.file(&format!("modules/{name}"), 0o644, module)?;
+        }
+        host.file("guest/arguments", 0o644, b"rdinit=/load")?;
+    }
+    host.file("guest/initramfs.cpio", 0o644, &guest.finish())?;
+    let spin = init("spin", &parts.nested)?.finish();
+    host.file("guest/spin.cpio", 0o644, &spin)?;
+    let silent = init("silent", &parts.nested)?.finish();
+    host.file("guest/silent.cpio", 0o644, &silent)?;
     host.file(
         "guest/root.erofs",
         0o644,
-        &fs::read(root(folder, &nested)?)?,
+        &fs::read(root(folder, &parts.nested)?)?,
     )?;
     host.file("guest/empty.ext4", 0o644, &fs::read(ext4(folder)?)?)?;
-    if peer {
+    if parts.peer {
         qemu(&mut host)?;
     }
     Ok(host.finish())
@@ -207,4 +268,32 @@ fn ext4(folder: &Path) -> Result<PathBuf> {
             .arg(&image),
     )?;
     Ok(image)
+}
+
+/// The lines that the workload of an ended microVM said.
+///
+/// # Panics
+/// When this is no outcome of a microVM.
+#[must_use]
+pub fn lines(ended: &Value) -> Vec<&str> {
+    ended["lines"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|l| l["line"].as_str().expect("text"))
+        .collect()
+}
+
+/// Fails unless the workload ended with this code and the monitor ended well.
+#[track_caller]
+pub fn exited(ended: &Value, code: u8) {
+    assert_eq!(ended["code"], 0, "{ended:#}");
+    assert_eq!(ended["status"]["state"], "exited", "{ended:#}");
+    assert_eq!(ended["status"]["code"], code, "{ended:#}");
+}
+
+/// Fails unless the workload said this line.
+#[track_caller]
+pub fn has(ended: &Value, line: &str) {
+    assert!(lines(ended).contains(&line), "{line:?} is not in {ended:#}");
 }

@@ -33,7 +33,7 @@ use crate::{
 const AT_A_TIME: usize = 2;
 
 /// Programs whose functions look at one machine, and so run, pass and fail together.
-const TOGETHER: [&str; 1] = ["microvm"];
+const TOGETHER: [&str; 2] = ["microvm", "microvm_arm64"];
 
 /// Boots nothing and takes a second, but reads every file: always run.
 const DOCUMENTS: &str = "documents";
@@ -43,7 +43,7 @@ const ADDING: &str = "adding";
 
 /// What a program of tests boots, where that is not everything: in `target/racklet`, or `programs/` for those of a tray. It sees
 /// nothing else, so that a row which names too little makes its tests fail.
-const BOOTED: [(&str, &[&str]); 2] = [
+const BOOTED: [(&str, &[&str]); 3] = [
     (
         "boot_slots",
         &[
@@ -64,13 +64,25 @@ const BOOTED: [(&str, &[&str]); 2] = [
             "programs/guest-init",
         ],
     ),
+    (
+        "microvm_arm64",
+        &[
+            "arm64/Image",
+            "arm64/host",
+            "arm64/guest",
+            "arm64/programs/nested",
+            "arm64/programs/vmm",
+            "arm64/programs/guest-init",
+        ],
+    ),
 ];
 
 /// QEMU's own translator, as `RACKLET_ACCEL` names it.
 const EMULATED: &str = "tcg";
 
-/// Where the programs of a tray are, seen from `target/racklet`.
+/// Where the programs of a tray are, seen from `target/racklet`, and those for arm64.
 const PROGRAMS: &str = "programs/";
+const ARM64: &str = "arm64/programs/";
 
 /// One process of tests.
 struct Job {
@@ -275,6 +287,9 @@ fn booted(program: &Program) -> Option<&'static [&'static str]> {
 
 /// Where an artifact of [`BOOTED`] is.
 fn place(name: &str) -> Result<PathBuf> {
+    if let Some(program) = name.strip_prefix(ARM64) {
+        return Ok(tray::arm64_folder().join(program));
+    }
     Ok(match name.strip_prefix(PROGRAMS) {
         Some(program) => tray::folder().join(program),
         None => paths::products()?.join(name),

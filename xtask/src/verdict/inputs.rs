@@ -33,13 +33,14 @@ const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
-const TOOLS: [&str; 39] = [
+const TOOLS: [&str; 41] = [
     "bash",
     "cpio",
     "date",
     "dd",
     "debugfs",
     "dnsmasq",
+    "dtc",
     "dumpe2fs",
     "e2fsck",
     "fcgiwrap",
@@ -63,6 +64,7 @@ const TOOLS: [&str; 39] = [
     "partx",
     "python3",
     "qemu-nbd",
+    "qemu-system-aarch64",
     "qemu-system-x86_64",
     "setpriv",
     "sha256sum",

@@ -94,7 +94,7 @@ fn command_line(devices: u32, cpus: u8, arguments: &str) -> String {
 
 /// Writes all tables into memory, below 1 MiB, and nothing above. The kernel and the initramfs are there already.
 pub fn prepare(memory: &Memory, kernel: &Kernel, boot: &Boot<'_>) -> Result<(), BootError> {
-    let command_line = command_line(boot.devices, boot.cpus, boot.arguments);
+    let command_line = command_line(boot.devices, boot.hardware.cpus, boot.arguments);
     if command_line.len() >= COMMAND_LINE_MAX {
         return Err(BootError::CommandLine(command_line.len()));
     }
@@ -224,7 +224,8 @@ mod tests {
         assert!(line.contains(" noreplace-smp "));
         assert!(!command_line(2, 2, "").contains("smp"));
         let memory = crate::memory::map(&layout::ram(32)).unwrap();
-        let arguments = &"x".repeat(COMMAND_LINE_MAX - command_line(2, BOOT.cpus, "").len() - 1);
+        let arguments =
+            &"x".repeat(COMMAND_LINE_MAX - command_line(2, BOOT.hardware.cpus, "").len() - 1);
         let long = Boot { arguments, ..BOOT };
         assert!(matches!(
             prepare(&memory, &SMALL, &long),
