@@ -48,18 +48,20 @@ pub(crate) fn sources() -> Result<()> {
             "warnings",
         ]),
     )?;
-    // The bootloader's own part, for its own target; its library has been looked at above.
+    // The bootloader's own part, for its own targets; its library has been looked at above.
     let mut bootloader = cargo(&[
         "clippy",
         "-p",
         "racklet-bootloader",
         "--target",
         rust::FIRMWARE,
+        "--target",
+        rust::FIRMWARE_ARM,
     ]);
     rust::require()?.apply(&mut bootloader, "core,alloc");
     bootloader.args(["--", "-D", "warnings"]);
     progress::run(
-        "lints of the bootloader",
+        "lints of the bootloader, also for arm64",
         "clippy-bootloader",
         30,
         &mut bootloader,
