@@ -6,28 +6,45 @@ use std::sync::Mutex;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch::{self, Parts};
+use crate::exits::Exits;
+use crate::gate::Gate;
 use crate::lifecycle::Event;
 use crate::lock::lock;
-use crate::virtio::Window;
+use crate::virtio::{Counters, Window};
 
 /// Everything the vCPU threads share with the event loop. The devices are not here: only their registers are, and a write to one
 /// waits for the device's thread where it asks something of the device.
 pub(crate) struct Bus {
     pub(crate) parts: Parts,
     windows: Vec<Window>,
+    exits: Exits,
+    /// Where vCPUs stand still.
+    pub(crate) gate: Gate,
     over: Mutex<Option<Event>>,
     wake: EventFd,
 }
 
 impl Bus {
     /// `wake` is written when the guest is over.
-    pub(crate) fn new(parts: Parts, windows: Vec<Window>, wake: EventFd) -> Bus {
+    pub(crate) fn new(parts: Parts, windows: Vec<Window>, gate: Gate, wake: EventFd) -> Bus {
         Bus {
             parts,
             windows,
+            exits: Exits::default(),
+            gate,
             over: Mutex::default(),
             wake,
         }
+    }
+
+    /// What the devices have counted, by number.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = Counters> {
+        self.windows.iter().map(Window::counters)
+    }
+
+    /// How often vCPUs came out of the guest.
+    pub(crate) fn exits(&self) -> &Exits {
+        &self.exits
     }
 
     /// The guest is over; the first reported end wins.

@@ -7,21 +7,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use racklet_api::V1;
 use racklet_api::guest::AgentReport;
+use racklet_api::vmm::metrics::{DeviceMetrics, VmMetrics};
 use racklet_api::vmm::{ControlAction, VmState, exit};
 use racklet_linux::signal::StopRequests;
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::agent::Agent;
 use crate::bus::Bus;
-use crate::control::Control;
+use crate::control::{Answers, Control, History};
 use crate::devices::serial::Console;
 use crate::devices::vsock::PUMP;
 use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
 use crate::log::Log;
 use crate::poll::{Poll, Token};
 use crate::status::StatusFile;
-use crate::virtio::{Engine, Turn};
+use crate::virtio::{Counters, Engine, Turn};
 
 /// How long console output waits for the rest of its line before it is passed on without.
 const REST_OF_LINE: Duration = Duration::from_millis(30);
@@ -36,12 +38,16 @@ pub(crate) struct EventLoop {
     pub(crate) bus: Arc<Bus>,
     /// By number; none where a device has a thread of its own.
     pub(crate) engines: Vec<Option<Engine>>,
+    /// What metrics call the devices, by number.
+    pub(crate) names: Vec<String>,
     /// Devices that are to have another turn: bit n for device n, of which there are at most 14.
     pub(crate) unfinished: u32,
     pub(crate) console: Arc<Console>,
     pub(crate) agent: Agent,
     pub(crate) vsock: u16,
     pub(crate) control: Control,
+    /// The end of the console's output.
+    pub(crate) history: History,
     pub(crate) status: StatusFile,
     pub(crate) console_log: Log,
     pub(crate) workload_log: Log,
@@ -127,6 +133,11 @@ impl EventLoop {
                 self.flushing = false;
                 return self.console();
             }
+            Token::Still => {
+                if self.bus.gate.is_still() {
+                    self.stands(true);
+                }
+            }
             Token::Over => {
                 let how = self.bus.over()?;
                 return self
@@ -154,10 +165,24 @@ impl EventLoop {
     }
 
     fn client(&mut self, number: u32) -> Option<i32> {
-        let status = self.status.status(self.life.state().clone());
-        for action in self.control.serve(number, &status) {
+        let answers = Answers {
+            status: &self.status.status(self.life.state().clone()),
+            history: &self.history,
+            metrics: &|| metrics(&self.bus, &self.names),
+            enter: &|bytes| {
+                let taken = self.console.enter(bytes);
+                self.bus.parts.input();
+                taken
+            },
+        };
+        for action in self.control.serve(number, &answers) {
             let ended = match action {
-                ControlAction::State => None,
+                ControlAction::State
+                | ControlAction::Metrics
+                | ControlAction::Console { .. }
+                | ControlAction::Input { .. } => None,
+                ControlAction::Pause => self.happen(Event::Pause),
+                ControlAction::Resume => self.happen(Event::Resume),
                 ControlAction::Stop { grace_s } => self.happen(Event::Stop {
                     grace_s,
                     by: "request",
@@ -223,6 +248,8 @@ impl EventLoop {
         }
         // A full `/run` costs log lines, never the workload.
         let _ = self.console_log.append(&bytes);
+        self.history.append(&bytes);
+        self.control.feed(&self.history);
         self.words.look(&bytes)
     }
 
@@ -238,10 +265,23 @@ impl EventLoop {
                     // Fails for impossible times only.
                     let _ = self.timer.reset(SECOND, Some(SECOND));
                 }
+                Action::Hold => self.bus.gate.close(),
+                Action::Go => {
+                    self.bus.gate.open();
+                    self.stands(false);
+                }
                 Action::Finish(state, status) => return Some(self.finish(state, status)),
             }
         }
         None
+    }
+
+    /// The guest stands still, or is not to any more: makes it known, and answers who waits for it.
+    fn stands(&mut self, still: bool) {
+        self.status.pause(still);
+        self.publish(self.life.state().clone());
+        let status = self.status.status(self.life.state().clone());
+        self.control.still(&status);
     }
 
     fn publish(&mut self, state: VmState) {
@@ -254,5 +294,24 @@ impl EventLoop {
         self.drain_console();
         self.publish(state);
         status
+    }
+}
+
+/// What has been counted so far.
+fn metrics(bus: &Bus, names: &[String]) -> VmMetrics {
+    let device = |(name, of): (&String, Counters)| DeviceMetrics {
+        device: name.clone(),
+        returned: of.returned,
+        refused: of.refused,
+        failed: of.failed,
+        cut_turns: of.cut_turns,
+        interrupts: of.interrupts,
+        resets: of.resets,
+        faults: of.faults,
+    };
+    VmMetrics {
+        v: V1,
+        devices: names.iter().zip(bus.counters()).map(device).collect(),
+        exits: bus.exits().counts(),
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Token {
     Console,
     /// A vCPU is over.
     Over,
+    /// All vCPUs stand still.
+    Still,
     /// A second is over.
     Timer,
     /// Output that waits for the rest of its line has waited long enough.
@@ -45,6 +47,7 @@ impl Token {
             Token::Client(n) => (7, 0, n),
             Token::Flush => (8, 0, 0),
             Token::Order { device } => (9, device, 0),
+            Token::Still => (10, 0, 0),
         };
         kind << 48 | u64::from(a) << 32 | u64::from(b)
     }
@@ -63,6 +66,7 @@ impl Token {
             7 => Token::Client(b),
             8 => Token::Flush,
             9 => Token::Order { device },
+            10 => Token::Still,
             _ => return None,
         })
     }
@@ -87,6 +91,22 @@ impl Poll {
         let edges =
             EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
         self.add(fd, edges, token)
+    }
+
+    /// Says when what [`readable`](Poll::readable) watches can be read or written, or again only when it can be read.
+    pub(crate) fn writable_too(
+        &self,
+        fd: &impl AsRawFd,
+        token: Token,
+        too: bool,
+    ) -> io::Result<()> {
+        let set = if too {
+            EventSet::IN | EventSet::OUT
+        } else {
+            EventSet::IN
+        };
+        let event = EpollEvent::new(set, token.pack());
+        self.0.ctl(ControlOperation::Modify, fd.as_raw_fd(), event)
     }
 
     fn add(&self, fd: &impl AsRawFd, set: EventSet, token: Token) -> io::Result<()> {
@@ -137,6 +157,7 @@ mod tests {
             Token::Client(7),
             Token::Flush,
             Token::Order { device: 18 },
+            Token::Still,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

@@ -16,8 +16,9 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::confine::seccomp::{self, Kind};
 use crate::confine::{self, JailError};
-use crate::control::Control;
+use crate::control::{Control, History};
 use crate::event_loop::EventLoop;
+use crate::kick;
 use crate::lifecycle::{Lifecycle, Words};
 use crate::log::Log;
 use crate::machine::{self, OpenError, Plan};
@@ -132,6 +133,7 @@ struct Ready {
     folder: PathBuf,
     config: VmConfig,
     machine: machine::Machine,
+    names: Vec<String>,
     control: Control,
     logs: [Log; 2],
     timers: [TimerFd; 2],
@@ -171,7 +173,9 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
             open_log(folder, "workload.log", &config),
         )?,
     ];
-    let machine = machine::open(&Plan::new(&config))?;
+    let plan = Plan::new(&config);
+    let names = plan.names.clone();
+    let machine = machine::open(&plan)?;
     let control = listen(folder, machine.poll.clone())?;
     let timers = [Token::Timer, Token::Flush].map(|token| -> io::Result<TimerFd> {
         let timer = TimerFd::new().map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
@@ -185,6 +189,7 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
         "watch signals",
         machine.poll.readable(&signals, Token::Signal),
     )?;
+    host("take the vCPUs' signal", kick::install())?;
     let filters = [
         seccomp::filter(Kind::Vcpu)?,
         seccomp::filter(Kind::Disk)?,
@@ -195,6 +200,7 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
         folder,
         config,
         machine,
+        names,
         control,
         logs,
         timers,
@@ -292,11 +298,13 @@ impl Ready {
             poll: machine.poll,
             bus,
             engines: machine.engines,
+            names: self.names,
             unfinished: 0,
             console: machine.console,
             agent: machine.agent,
             vsock: machine.vsock,
             control: self.control,
+            history: History::default(),
             status,
             console_log,
             workload_log,

@@ -18,6 +18,7 @@ pub(crate) struct StatusFile {
     pid: u32,
     owner: Option<(u32, u32)>,
     lacks: Vec<String>,
+    paused: bool,
 }
 
 impl StatusFile {
@@ -28,12 +29,18 @@ impl StatusFile {
             pid: std::process::id(),
             owner: None,
             lacks: Vec::new(),
+            paused: false,
         }
     }
 
     /// From now on each status says that the host lacks this.
     pub(crate) fn lack(&mut self, lacks: Vec<String>) {
         self.lacks = lacks;
+    }
+
+    /// From now on each status says that the guest stands still, or does not.
+    pub(crate) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     /// From now on files belong to this user: the monitor can replace only its own.
@@ -57,6 +64,7 @@ impl StatusFile {
             pid: self.pid,
             since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             lacks: self.lacks.clone(),
+            paused: self.paused,
             state,
         }
     }

@@ -9,6 +9,7 @@ use seccompiler::BpfProgram;
 
 use crate::bus::Bus;
 use crate::confine::seccomp;
+use crate::kick::Thread;
 use crate::lifecycle::Event;
 
 /// Deep enough for every path below; a fault beyond it hits the guard page.
@@ -26,12 +27,16 @@ pub(crate) fn spawn(
         .name(format!("vcpu{number}"))
         .stack_size(STACK)
         .spawn(move || {
+            let ready = Thread::of_vcpu(&mut vcpu).map(|thread| bus.gate.join(thread));
             let confined = seccomp::apply(&filter);
             drop(filter);
             start.wait();
-            match confined {
-                Ok(()) => bus.end(run(&mut vcpu, &bus)),
-                Err(e) => bus.end(Event::VcpuFailed(format!(
+            match (ready, confined) {
+                (Ok(()), Ok(())) => bus.end(run(&mut vcpu, &bus)),
+                (Err(e), _) => bus.end(Event::VcpuFailed(format!(
+                    "vCPU {number} cannot be interrupted: {e}"
+                ))),
+                (_, Err(e)) => bus.end(Event::VcpuFailed(format!(
                     "vCPU {number} cannot be confined: {e}"
                 ))),
             }
@@ -55,9 +60,18 @@ fn internal(vcpu: &mut VcpuFd) -> Event {
     }
 }
 
+/// Interrupted: stands still where it has to. Whoever closes the gate while this is on its way has asked for another exit by then,
+/// and asks for it behind closing: the flag is cleared before the gate is looked at.
+fn stand(vcpu: &mut VcpuFd, bus: &Bus) {
+    vcpu.set_kvm_immediate_exit(0);
+    bus.gate.pass();
+}
+
 fn run(vcpu: &mut VcpuFd, bus: &Bus) -> Event {
     loop {
-        match vcpu.run() {
+        let exit = vcpu.run();
+        bus.exits().count(&exit);
+        match exit {
             Ok(VcpuExit::MmioWrite(address, data)) => bus.write(address, data),
             Ok(VcpuExit::MmioRead(address, data)) => bus.read(address, data),
             Ok(VcpuExit::Shutdown) => return Event::TripleFault,
@@ -68,13 +82,14 @@ fn run(vcpu: &mut VcpuFd, bus: &Bus) -> Event {
             }
             Ok(VcpuExit::InternalError) => return internal(vcpu),
             // Nothing to do for these: interrupts and halts are served in the kernel.
-            Ok(VcpuExit::Intr | VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
+            Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
+            Ok(VcpuExit::Intr) => stand(vcpu, bus),
             Ok(other) => {
                 if let Some(end) = bus.parts.serve(other) {
                     return end;
                 }
             }
-            Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => {}
+            Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => stand(vcpu, bus),
             Err(e) => return Event::VcpuFailed(format!("the guest cannot be run: {e}")),
         }
     }

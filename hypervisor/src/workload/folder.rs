@@ -462,6 +462,7 @@ mod tests {
                 pid: 1,
                 since_ms: 1,
                 lacks: vec![words.clone(); 2],
+                paused: false,
                 state,
             };
             let dir = tempfile::tempdir().expect("folder");

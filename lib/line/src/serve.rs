@@ -136,6 +136,8 @@ pub struct Caller {
     stream: UnixStream,
     unread: Vec<u8>,
     longest: usize,
+    /// The rest of what was pushed, for when the socket takes it: at most [`MAX_LINE`] bytes.
+    unsent: Vec<u8>,
 }
 
 impl Caller {
@@ -149,6 +151,7 @@ impl Caller {
             stream,
             unread: Vec::new(),
             longest,
+            unsent: Vec::new(),
         })
     }
 
@@ -159,6 +162,17 @@ impl Caller {
     pub fn turn<Q: DeserializeOwned, R: Serialize>(
         &mut self,
         mut answer: impl FnMut(Result<Q, Unreadable>) -> R,
+    ) -> Result<(), Gone> {
+        self.listen(|request| Some(answer(request)))
+    }
+
+    /// The same where some requests are answered later, by [`push`](Self::push).
+    ///
+    /// # Errors
+    /// When the connection is to be dropped.
+    pub fn listen<Q: DeserializeOwned, R: Serialize>(
+        &mut self,
+        mut answer: impl FnMut(Result<Q, Unreadable>) -> Option<R>,
     ) -> Result<(), Gone> {
         let mut bytes = [0; TURN];
         let count = match self.stream.read(&mut bytes) {
@@ -181,7 +195,9 @@ impl Caller {
             }
             let request = serde_json::from_slice(&self.unread).map_err(Unreadable::Parse);
             self.unread.clear();
-            self.reply(&answer(request))?;
+            if let Some(answer) = answer(request) {
+                self.reply(&answer)?;
+            }
         }
         self.unread.extend_from_slice(rest);
         // Without its newline it is one byte longer than what is here.
@@ -193,13 +209,56 @@ impl Caller {
 
     fn refuse_length<Q, R: Serialize>(
         &mut self,
-        mut answer: impl FnMut(Result<Q, Unreadable>) -> R,
+        mut answer: impl FnMut(Result<Q, Unreadable>) -> Option<R>,
     ) -> Result<(), Gone> {
-        self.reply(&answer(Err(Unreadable::TooLong)))?;
+        if let Some(answer) = answer(Err(Unreadable::TooLong)) {
+            self.reply(&answer)?;
+        }
         Err(Gone)
     }
 
+    /// Sends what is no answer to a request at hand. What the socket does not take at once waits here, and is sent by
+    /// [`flush`](Self::flush) when the socket is writable; who has [unsent](Self::has_unsent) bytes is best left alone until then.
+    ///
+    /// # Errors
+    /// When the connection is to be dropped: it broke, or more than [`MAX_LINE`] bytes would wait.
+    pub fn push(&mut self, message: &impl Serialize) -> Result<(), Gone> {
+        let mut line = serde_json::to_vec(message).map_err(|_| Gone)?;
+        line.push(b'\n');
+        if self.unsent.len() + line.len() > MAX_LINE {
+            return Err(Gone);
+        }
+        self.unsent.append(&mut line);
+        self.flush()
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// When the connection is to be dropped.
+    pub fn flush(&mut self) -> Result<(), Gone> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(0) => return Err(Gone),
+                Ok(written) => drop(self.unsent.drain(..written)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something waits for the socket to take it.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     fn reply(&mut self, answer: &impl Serialize) -> Result<(), Gone> {
+        if self.has_unsent() {
+            return self.push(answer);
+        }
         let mut line = serde_json::to_vec(answer).map_err(|_| Gone)?;
         line.push(b'\n');
         match self.stream.write(&line) {
@@ -340,6 +399,43 @@ mod tests {
             }
             assert!(turns < 10_000, "the socket takes answers without an end");
         }
+    }
+
+    #[test]
+    fn what_is_pushed_waits_in_order_for_a_reader_and_not_without_bound() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let mut caller = Caller::new(ours, 100).expect("a caller");
+        let mut pushed = 0_u64;
+        while !caller.has_unsent() {
+            caller.push(&pushed).expect("it is there");
+            pushed += 1;
+        }
+        // An answer comes behind what waits, and cuts no message.
+        (&theirs).write_all(b"1\n").expect("sends");
+        let answered = caller.listen(|request: Result<u64, _>| request.ok().map(|n| n + 1000));
+        answered.expect("it is there");
+        let mut more = 0;
+        while caller.push(&"x".repeat(1000)).is_ok() {
+            more += 1;
+            assert!(more <= MAX_LINE / 1000, "more waits than was said");
+        }
+        theirs.set_nonblocking(true).expect("it is a socket");
+        let mut read = Vec::new();
+        loop {
+            let mut bytes = [0; 4096];
+            match (&theirs).read(&mut bytes) {
+                Ok(count) => read.extend_from_slice(&bytes[..count]),
+                Err(_) if !caller.has_unsent() => break,
+                Err(_) => caller.flush().expect("it is there"),
+            }
+        }
+        let text = String::from_utf8(read).expect("JSON");
+        let lines: Vec<&str> = text.lines().collect();
+        let count = usize::try_from(pushed).expect("as many as fit");
+        let numbers = lines[..count].iter().zip(0_u64..);
+        assert!(numbers.into_iter().all(|(line, n)| *line == n.to_string()));
+        assert_eq!(lines[count], "1001");
+        assert_eq!(lines.len(), count + 1 + more);
     }
 
     #[test]

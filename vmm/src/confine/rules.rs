@@ -3,6 +3,8 @@
 
 use racklet_linux::tap::TUNSETOFFLOAD;
 
+use crate::kick::SIGNAL;
+
 /// `KVM_RUN`, `_IO(0xAE, 0x80)`: the only request a vCPU's thread makes of KVM.
 const KVM_RUN: u64 = 0xae80;
 /// asm-generic/ioctls.h; C libraries do not agree on the type that `libc` gives it.
@@ -23,6 +25,8 @@ pub(super) enum Test {
     Equal { argument: u8, value: u64 },
     /// The masked argument is this.
     Masked { argument: u8, mask: u64, value: u64 },
+    /// The argument is the number of this process.
+    Own { argument: u8 },
 }
 
 const fn any(call: libc::c_long) -> Allow {
@@ -124,8 +128,19 @@ const EVENT_LOOP: &[Allow] = &[
     any(libc::SYS_unlink), // a left-over of an interrupted status
     #[cfg(not(target_arch = "x86_64"))]
     any(libc::SYS_unlinkat), // the same elsewhere
-    any(libc::SYS_fcntl),  // std checks and sets flags of what it opens
-    any(libc::SYS_sigaltstack), // std takes down its guard handler at the end
+    // A vCPU is fetched out of the guest: this process, and no other signal.
+    when(
+        libc::SYS_tgkill,
+        &[
+            Test::Own { argument: 0 },
+            Test::Equal {
+                argument: 2,
+                value: SIGNAL as u64,
+            },
+        ],
+    ),
+    any(libc::SYS_fcntl),          // std checks and sets flags of what it opens
+    any(libc::SYS_sigaltstack),    // std takes down its guard handler at the end
     any(libc::SYS_rt_sigprocmask), // …and masks signals around it
 ];
 

@@ -1,24 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The control socket: one JSON object per line in, one out. Only root can connect (mode 0600, owner root).
+//! The control socket: one JSON object per line in, one out, and console output for who attached to it. Only its owner can connect
+//! (mode 0600).
+//!
+//! A reader of the console holds at most one piece here that its socket does not take yet. Output goes on meanwhile, and what is no
+//! longer kept when the reader comes to it is counted in its next piece: a slow reader costs itself output, and the guest nothing.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixListener;
 
+use racklet_api::vmm::metrics::VmMetrics;
 use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmStatus};
-use racklet_line::{Caller, Unreadable};
+use racklet_line::{Caller, Gone, Unreadable};
+
+pub(crate) use history::History;
 
 use crate::poll::{Poll, Token};
 
+mod history;
+
 const MOST_CLIENTS: usize = 8;
 const MAX_REQUEST: usize = 4096;
+
+/// What there is to answer with.
+pub(crate) struct Answers<'a> {
+    pub(crate) status: &'a VmStatus,
+    pub(crate) history: &'a History,
+    pub(crate) metrics: &'a dyn Fn() -> VmMetrics,
+    /// Takes input for the console; gives how many bytes it took.
+    pub(crate) enter: &'a dyn Fn(&[u8]) -> usize,
+}
 
 /// The server: at most [`MOST_CLIENTS`] connections, whose requests are at most [`MAX_REQUEST`] bytes.
 pub(crate) struct Control {
     listener: UnixListener,
     poll: Poll,
-    clients: BTreeMap<u32, Caller>,
+    clients: BTreeMap<u32, Client>,
     next: u32,
+}
+
+struct Client {
+    caller: Caller,
+    /// Offset in the console's output from which on it is to get what there is.
+    follows: Option<u64>,
+    /// Requests to pause that are not answered yet.
+    awaits: u32,
+    /// The poll says when the socket can be written, too.
+    watched: bool,
 }
 
 impl Control {
@@ -41,37 +69,135 @@ impl Control {
         if self.clients.len() >= MOST_CLIENTS {
             return;
         }
-        let Ok(client) = Caller::new(stream, MAX_REQUEST) else {
+        let Ok(caller) = Caller::new(stream, MAX_REQUEST) else {
             return;
         };
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        if self.poll.readable(&client, Token::Client(number)).is_ok() {
+        if self.poll.readable(&caller, Token::Client(number)).is_ok() {
+            let client = Client {
+                caller,
+                follows: None,
+                awaits: 0,
+                watched: false,
+            };
             self.clients.insert(number, client);
         }
     }
 
-    /// Reads from a client, answers with `status`, and gives the actions it asked for.
-    pub(crate) fn serve(&mut self, number: u32, status: &VmStatus) -> Vec<ControlAction> {
+    /// Goes on with a client whose socket can be read or written: answers its requests and gives those that ask for something to be
+    /// done.
+    pub(crate) fn serve(&mut self, number: u32, answers: &Answers<'_>) -> Vec<ControlAction> {
         let Some(client) = self.clients.get_mut(&number) else {
             return Vec::new();
         };
         let mut actions = Vec::new();
-        let turn = client.turn(
-            |request: Result<ControlRequest, Unreadable>| match request {
-                Ok(request) => {
-                    actions.push(request.action);
-                    ControlReply::Status(status.clone())
-                }
-                Err(error) => ControlReply::Error {
-                    reason: error.to_string(),
-                },
-            },
-        );
-        if turn.is_err() {
+        let served = client.turn(answers, &mut actions);
+        let served = served.and_then(|()| client.feed(answers.history));
+        self.settle(number, served);
+        actions
+    }
+
+    /// There is more output, or room for it.
+    pub(crate) fn feed(&mut self, history: &History) {
+        self.each(|client| client.feed(history));
+    }
+
+    /// The guest stands still, or is not to any more: answers those who waited for it.
+    pub(crate) fn still(&mut self, status: &VmStatus) {
+        let reply = ControlReply::Status(status.clone());
+        self.each(|client| {
+            (0..std::mem::take(&mut client.awaits)).try_for_each(|_| client.caller.push(&reply))
+        });
+    }
+
+    fn each(&mut self, mut act: impl FnMut(&mut Client) -> Result<(), Gone>) {
+        let numbers: Vec<u32> = self.clients.keys().copied().collect();
+        for number in numbers {
+            if let Some(client) = self.clients.get_mut(&number) {
+                let done = act(client);
+                self.settle(number, done);
+            }
+        }
+    }
+
+    /// Drops a client that is gone, and asks to be told when the socket of one who reads slowly has room.
+    fn settle(&mut self, number: u32, done: Result<(), Gone>) {
+        let Some(client) = self.clients.get_mut(&number) else {
+            return;
+        };
+        let wanted = client.caller.has_unsent();
+        let gone = done.is_err()
+            || (wanted != client.watched
+                && self
+                    .poll
+                    .writable_too(&client.caller, Token::Client(number), wanted)
+                    .is_err());
+        client.watched = wanted;
+        if gone {
             self.clients.remove(&number);
         }
-        actions
+    }
+}
+
+impl Client {
+    fn turn(
+        &mut self,
+        answers: &Answers<'_>,
+        actions: &mut Vec<ControlAction>,
+    ) -> Result<(), Gone> {
+        self.caller.flush()?;
+        let (follows, awaits) = (&mut self.follows, &mut self.awaits);
+        self.caller
+            .listen(|request: Result<ControlRequest, Unreadable>| {
+                let request = match request {
+                    Ok(request) => request,
+                    Err(error) => {
+                        return Some(ControlReply::Error {
+                            reason: error.to_string(),
+                        });
+                    }
+                };
+                let reply = match &request.action {
+                    ControlAction::Metrics => ControlReply::Metrics((answers.metrics)()),
+                    ControlAction::Console { from } => {
+                        let piece = answers.history.piece(from.unwrap_or(answers.history.end()));
+                        *follows = Some(piece.next);
+                        ControlReply::Console(piece)
+                    }
+                    ControlAction::Input { data } => ControlReply::Input {
+                        taken: (answers.enter)(&data.0),
+                    },
+                    ControlAction::Pause if !answers.status.paused => {
+                        *awaits += 1;
+                        actions.push(request.action);
+                        return None;
+                    }
+                    ControlAction::Resume => ControlReply::Status(VmStatus {
+                        paused: false,
+                        ..answers.status.clone()
+                    }),
+                    ControlAction::State
+                    | ControlAction::Stop { .. }
+                    | ControlAction::Kill
+                    | ControlAction::Pause => ControlReply::Status(answers.status.clone()),
+                };
+                actions.push(request.action);
+                Some(reply)
+            })
+    }
+
+    /// Gives a reader what there is, until its socket is full.
+    fn feed(&mut self, history: &History) -> Result<(), Gone> {
+        while let Some(at) = self.follows
+            && at < history.end()
+            && !self.caller.has_unsent()
+        {
+            let piece = history.piece(at);
+            self.follows = Some(piece.next);
+            self.caller.push(&ControlReply::Console(piece))?;
+        }
+        Ok(())
     }
 }
 

@@ -55,6 +55,7 @@ impl Device for Rng {
             let filled = if fill(&mut bytes[..len]).is_ok() {
                 len
             } else {
+                queues[0].count_failed();
                 0
             };
             let written = chain.write(memory, 0, &bytes[..filled]);

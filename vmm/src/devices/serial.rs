@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The guest's console: a 16550, wherever the architecture puts its registers, whose output goes to a bounded buffer that the event loop empties.
 //!
-//! When the buffer is full the vCPU waits: nothing is lost, and a guest that floods its console slows only itself down. There is
-//! no input.
+//! When the buffer is full the vCPU waits: nothing is lost, and a guest that floods its console slows only itself down.
+//!
+//! Input waits here, too, until the UART's own 64 bytes have room. The event loop never waits for the UART's lock, behind which a vCPU
+//! may be waiting for the event loop: where it is taken, whoever has it looks for input when done ([`type_on`]).
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
+
+use racklet_api::vmm::console::MAX_INPUT;
 
 use vm_superio::Trigger;
 use vm_superio::serial::{NoEvents, Serial};
@@ -19,9 +24,10 @@ const FULL: usize = 64 * 1024;
 /// The loop is woken for the first byte, for a whole line, and when this many bytes wait.
 const ENOUGH: usize = 512;
 
-/// Output on its way from the vCPUs to the event loop.
+/// Output on its way from the vCPUs to the event loop, and input on its way back.
 pub struct Console {
     waiting: Mutex<Vec<u8>>,
+    typed: Mutex<VecDeque<u8>>,
     emptied: Condvar,
     wake: EventFd,
 }
@@ -32,6 +38,7 @@ impl Console {
     pub fn new(wake: EventFd) -> Arc<Console> {
         Arc::new(Console {
             waiting: Mutex::default(),
+            typed: Mutex::default(),
             emptied: Condvar::new(),
             wake,
         })
@@ -41,6 +48,35 @@ impl Console {
     pub fn has_lines(&self) -> bool {
         let waiting = lock(&self.waiting);
         waiting.len() >= ENOUGH || waiting.contains(&b'\n')
+    }
+
+    /// Takes input for the guest, as far as there is room for it; gives how much. [`type_on`] is to follow.
+    pub fn enter(&self, bytes: &[u8]) -> usize {
+        let mut typed = lock(&self.typed);
+        let count = bytes.len().min(MAX_INPUT - typed.len());
+        typed.extend(&bytes[..count]);
+        count
+    }
+
+    /// Moves input into the UART; false when there is nothing to move or no room for it.
+    fn give(&self, uart: &mut Uart) -> bool {
+        let mut typed = lock(&self.typed);
+        let mut bytes = [0; 64]; // as much as the UART holds at most
+        let count = typed.len().min(uart.fifo_capacity()).min(bytes.len());
+        if count == 0 {
+            return false;
+        }
+        for (to, from) in bytes.iter_mut().zip(&*typed) {
+            *to = *from;
+        }
+        // Its only error beside a full buffer is of the interrupt, which cannot fail. A driver that tries its UART in a loop takes none.
+        let taken = uart.enqueue_raw_bytes(&bytes[..count]).unwrap_or(0);
+        typed.drain(..taken);
+        taken > 0
+    }
+
+    fn has_input(&self) -> bool {
+        !lock(&self.typed).is_empty()
     }
 
     /// Takes what waits, at most 64 KiB, and lets vCPUs go on that wait for room.
@@ -90,8 +126,23 @@ impl Trigger for Line {
     }
 }
 
-/// A 16550 without input.
+/// A 16550.
 pub type Uart = Serial<Line, NoEvents, ConsoleWriter>;
+
+/// Gives the UART the input that waits for it, as far as it takes it. To be called after input was entered and, on a vCPU, after each
+/// access to the UART, without its lock: so one of both is always there to move what comes in meanwhile.
+pub fn type_on(uart: &Mutex<Uart>, console: &Console) {
+    while console.has_input() {
+        let mut uart = match uart.try_lock() {
+            Ok(uart) => uart,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if !console.give(&mut uart) {
+            return; // until the guest has read
+        }
+    }
+}
 
 /// A UART that writes to `console`.
 #[must_use]
@@ -104,6 +155,70 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn all_that_is_typed_arrives_in_order_while_the_guest_reads_and_writes() {
+        let event = || EventFd::new(libc::EFD_NONBLOCK).unwrap();
+        let console = Console::new(event());
+        let uart = Mutex::new(uart(console.clone(), event()));
+        let sent: Vec<u8> = (0..20_000_u32).map(|n| (n % 251) as u8).collect();
+        let received = thread::scope(|scope| {
+            let guest = scope.spawn(|| {
+                let mut received = Vec::new();
+                while received.len() < sent.len() {
+                    // Each access takes the lock and lets it go before the next, as on a vCPU.
+                    let ready = lock(&uart).read(5) & 1 != 0;
+                    type_on(&uart, &console);
+                    if ready {
+                        received.push(lock(&uart).read(0));
+                        type_on(&uart, &console);
+                        lock(&uart).write(0, b'.').unwrap();
+                        type_on(&uart, &console);
+                    } else {
+                        thread::yield_now();
+                    }
+                }
+                received
+            });
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                let taken = console.enter(rest);
+                assert!(taken <= MAX_INPUT);
+                type_on(&uart, &console);
+                rest = &rest[taken..];
+                drop(console.take());
+                thread::yield_now();
+            }
+            while !guest.is_finished() {
+                drop(console.take());
+                thread::yield_now();
+            }
+            guest.join().unwrap()
+        });
+        assert_eq!(received, sent);
+    }
+
+    #[test]
+    fn input_nobody_reads_is_kept_up_to_its_bound_and_never_waited_for() {
+        let event = || EventFd::new(libc::EFD_NONBLOCK).unwrap();
+        let console = Console::new(event());
+        let line = event();
+        let uart = Mutex::new(uart(console.clone(), line.try_clone().unwrap()));
+        lock(&uart).write(1, 1).unwrap(); // the driver wants to be told
+        let held = lock(&uart);
+        assert_eq!(console.enter(b"x"), 1);
+        type_on(&uart, &console);
+        assert!(line.read().is_err(), "whoever has the lock does it");
+        drop(held);
+        type_on(&uart, &console);
+        assert_eq!(line.read().unwrap(), 1);
+        let mut taken = 0;
+        while let more @ 1.. = console.enter(&[0; 1000]) {
+            taken += more;
+            type_on(&uart, &console);
+        }
+        assert_eq!(taken, MAX_INPUT + 63, "and what the UART holds");
+    }
 
     #[test]
     fn lines_wake_the_loop_and_a_full_buffer_makes_the_guest_wait() {

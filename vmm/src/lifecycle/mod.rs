@@ -9,6 +9,7 @@
 //!                '-- restart by firmware, or the kernel's word that it restarts, then the reset --> rebooted
 //!
 //! stop: order, then killed after the grace      kill: killed
+//! pause, resume: beside all of these; no second passes for a guest that stands still, and a stop lets it go on
 //! ```
 //!
 //! Time is counted in ticks of a second that the event loop delivers one by one: seconds in which the monitor itself did not
@@ -64,6 +65,10 @@ pub enum Event {
     },
     /// Somebody asked for an end now.
     Kill,
+    /// Somebody wants the processors to stand still.
+    Pause,
+    /// Somebody wants them to go on.
+    Resume,
 }
 
 /// What the event loop is to do, in the order in which they are given.
@@ -75,6 +80,10 @@ pub enum Action {
     Order(AgentOrder),
     /// Cause [`Event::Tick`] once a second from now on.
     Tick,
+    /// Let the vCPUs stand still.
+    Hold,
+    /// Let them go on.
+    Go,
     /// Make the state known and end the process with this status.
     Finish(VmState, i32),
 }
@@ -94,6 +103,8 @@ pub struct Lifecycle {
     left: Option<u32>,
     watchdog: Option<Watchdog>,
     ticking: bool,
+    /// The vCPUs stand still, or are about to: no time passes for the guest.
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -124,6 +135,7 @@ impl Lifecycle {
             left: None,
             watchdog: watchdog_s.map(|seconds| Watchdog { seconds, quiet: 0 }),
             ticking: false,
+            paused: false,
         }
     }
 
@@ -173,6 +185,12 @@ impl Lifecycle {
                 let reason = "by request on the control socket".to_owned();
                 vec![self.finish(VmState::Killed { reason }, exit::KILLED)]
             }
+            Event::Pause if self.paused => vec![],
+            Event::Pause => {
+                self.paused = true;
+                vec![Action::Hold]
+            }
+            Event::Resume => self.go_on().into_iter().collect(),
         }
     }
 
@@ -240,13 +258,19 @@ impl Lifecycle {
         }
     }
 
+    fn go_on(&mut self) -> Option<Action> {
+        std::mem::replace(&mut self.paused, false).then_some(Action::Go)
+    }
+
     fn stop(&mut self, grace_s: Option<u32>, by: &'static str) -> Vec<Action> {
+        // Who stands still obeys no order.
+        let mut actions: Vec<Action> = self.go_on().into_iter().collect();
         if self.ended.is_some() {
-            return vec![]; // it is ending already
+            return actions; // it is ending already
         }
         self.stopping = Some(Stopping { grace_s, by });
         let wait = grace_s.unwrap_or(GRACE_S).saturating_add(REPORT_S);
-        let mut actions: Vec<Action> = self.arm(wait).into_iter().collect();
+        actions.extend(self.arm(wait));
         if self.connected {
             actions.push(Action::Order(AgentOrder::Stop { grace_s }));
         }
@@ -254,6 +278,9 @@ impl Lifecycle {
     }
 
     fn second(&mut self) -> Option<Action> {
+        if self.paused {
+            return None;
+        }
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.quiet += 1;
             let boots = if self.state == VmState::Running {

@@ -258,3 +258,34 @@ fn a_kill_is_immediate() {
         Action::Finish(VmState::Killed { .. }, 11)
     ));
 }
+
+#[test]
+fn no_time_passes_for_a_guest_that_stands_still_and_a_stop_lets_it_go_on() {
+    let mut life = Lifecycle::new(Some(10));
+    life.on(Event::Started);
+    for _ in 0..BOOT_S + 9 {
+        assert_eq!(life.on(Event::Tick), []);
+    }
+    assert_eq!(life.on(Event::Pause), [Action::Hold]);
+    assert_eq!(life.on(Event::Pause), [], "it does already");
+    for _ in 0..100 {
+        assert_eq!(life.on(Event::Tick), []);
+    }
+    assert_eq!(life.on(Event::Resume), [Action::Go]);
+    assert_eq!(life.on(Event::Resume), []);
+    life.on(Event::Pause);
+    assert_eq!(life.on(stop(Some(3))), [Action::Go]);
+    let (second, end) = wait(&mut life);
+    assert_eq!(second, 1, "the watchdog had one left: {end:?}");
+    let mut life = self::life();
+    life.on(Event::Started);
+    life.on(HELLO);
+    assert_eq!(
+        life.on(stop(Some(3))).first(),
+        Some(&Action::Tick),
+        "it did not stand still"
+    );
+    life.on(ended(0));
+    assert_eq!(life.on(Event::Pause), [Action::Hold]);
+    assert_eq!(life.on(stop(None)), [Action::Go], "it is ending already");
+}

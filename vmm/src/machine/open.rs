@@ -25,6 +25,7 @@ use crate::devices::serial::Console;
 use crate::devices::vsock::Vsock;
 use crate::dial::HostDialer;
 use crate::disk::Disk;
+use crate::gate::Gate;
 use crate::memory::{self, Memory};
 use crate::poll::{Poll, Token};
 use crate::tap::HostTap;
@@ -157,10 +158,11 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         kvm("set up a vCPU", cpus.set_up(vcpu, number, entry))?;
     }
     let over = opening.event("watch the vCPUs", Token::Over)?;
+    let gate = Gate::new(opening.event("watch vCPUs that stand still", Token::Still)?);
     Ok(Machine {
         vm: opening.vm,
         vcpus,
-        bus: Bus::new(parts, windows, over),
+        bus: Bus::new(parts, windows, gate, over),
         console,
         agent: opening.agent,
         vsock: plan.sockets,

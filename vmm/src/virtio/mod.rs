@@ -102,6 +102,12 @@ pub trait Device: Send {
     /// The driver has switched this queue off: what was taken from it and not given back is the driver's again.
     fn queue_off(&mut self, _queue: usize) {}
 
+    /// Whether others wait while it has a turn, so that one which its budget ended says something of this guest. Otherwise each
+    /// request may be a turn.
+    fn shares_its_thread(&self) -> bool {
+        true
+    }
+
     /// The driver has made buffers available on this queue.
     fn notify(
         &mut self,

@@ -67,6 +67,25 @@ impl Setup {
     }
 }
 
+/// How many requests of a queue came to which end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Seen {
+    /// Given back.
+    pub(super) returned: u64,
+    /// …of these, unserved for their form.
+    pub(super) refused: u64,
+    /// Not served by the host's side.
+    pub(super) failed: u64,
+}
+
+impl Seen {
+    pub(super) fn add(&mut self, more: Seen) {
+        self.returned += more.returned;
+        self.refused += more.refused;
+        self.failed += more.failed;
+    }
+}
+
 /// A queue and its progress.
 #[derive(Debug, Clone)]
 pub struct Queue {
@@ -81,7 +100,7 @@ pub struct Queue {
     /// `next_used` when the driver was last considered for an interrupt.
     signalled: Wrapping<u16>,
     signalled_valid: bool,
-    refused: u64,
+    seen: Seen,
     /// Lists of segments of requests that were given back, for those to come: at most [`SPARE`].
     spare: Vec<Vec<Segment>>,
 }
@@ -104,7 +123,7 @@ impl Queue {
             next_used: Wrapping(0),
             signalled: Wrapping(0),
             signalled_valid: false,
-            refused: 0,
+            seen: Seen::default(),
             spare: Vec::new(),
         }
     }
@@ -131,7 +150,7 @@ impl Queue {
             match Chain::walk_into(segments, memory, self.descriptors, self.size, head) {
                 Ok(chain) => return Ok(Some(chain)),
                 Err(_) => {
-                    self.refused += 1;
+                    self.seen.refused += 1;
                     self.add_head(memory, head, 0)?;
                     self.publish(memory)?;
                 }
@@ -191,12 +210,17 @@ impl Queue {
 
     /// Counts a request that goes back with its device's own word for "refused".
     pub fn count_refused(&mut self) {
-        self.refused += 1;
+        self.seen.refused += 1;
+    }
+
+    /// Counts a good request that the host's side did not serve.
+    pub fn count_failed(&mut self) {
+        self.seen.failed += 1;
     }
 
     /// Gives back a request that the device cannot serve, with nothing written into it, and counts it.
     pub fn refuse(&mut self, memory: &Memory, chain: Chain) -> Result<(), Fault> {
-        self.refused += 1;
+        self.seen.refused += 1;
         self.push(memory, chain, 0)
     }
 
@@ -221,12 +245,13 @@ impl Queue {
             .write_slice(&entry, GuestAddress(address))
             .map_err(|_| Fault::OutsideMemory { address, len: 8 })?;
         self.next_used += 1;
+        self.seen.returned += 1;
         Ok(())
     }
 
-    /// Requests that went back unserved since the last call, for their form.
-    pub(super) fn take_refused(&mut self) -> u64 {
-        std::mem::take(&mut self.refused)
+    /// What happened since the last call.
+    pub(super) fn take_seen(&mut self) -> Seen {
+        std::mem::take(&mut self.seen)
     }
 
     /// Shows the driver what was added.
@@ -326,7 +351,7 @@ mod tests {
         driver.offer(&memory, &[(0x8000, 4, false)]);
         let mut budget = Budget::new(3, 1);
         let chain = queue.pop(&memory, &mut budget).unwrap().unwrap();
-        assert_eq!((chain.head(), queue.take_refused()), (2, 2));
+        assert_eq!((chain.head(), queue.take_seen().refused), (2, 2));
         assert_eq!(driver.collect(&memory), Some((0, 0)));
         assert_eq!(driver.collect(&memory), Some((1, 0)));
         assert_eq!(driver.collect(&memory), None);

@@ -9,7 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use racklet_api::vmm::{VmState, exit};
+use racklet_api::vmm::metrics::VmMetrics;
+use racklet_api::vmm::{ControlReply, VmState, exit};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -195,6 +196,18 @@ fn answers(vm: &Path) {
     assert!(answer.contains(r#""state":"running""#), "{answer}");
 }
 
+/// What the monitor has counted.
+fn metrics(vm: &Path) -> VmMetrics {
+    let mut answer = String::new();
+    BufReader::new(ask(vm, "metrics"))
+        .read_line(&mut answer)
+        .expect("it answers");
+    match serde_json::from_str(&answer).expect("it is an answer") {
+        ControlReply::Metrics(metrics) => metrics,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// The guest is killed by request.
 #[track_caller]
 fn end(vm: &Path, monitor: &mut Child) {
@@ -241,6 +254,17 @@ fn a_guest_that_keeps_its_disk_busy_is_still_answered_for_reset_and_ended() {
     answers(&vm);
     says(&vm, &mut monitor, "r\n");
     answers(&vm);
+    let metrics = metrics(&vm);
+    let of = |name: &str| metrics.devices.iter().find(|d| d.device == name).cloned();
+    let disk = of("disk0").expect("it has a disk");
+    assert!(disk.returned > 120 && disk.resets == 2, "{disk:?}");
+    assert_eq!((disk.refused, disk.failed), (0, 0));
+    let sockets = of("sockets").expect("it has sockets");
+    assert_eq!((sockets.returned, sockets.resets), (0, 0));
+    // The console's letters, and registers; a queue's notification never leaves the kernel.
+    let exits = metrics.exits;
+    assert!(exits.port_write >= 4 && exits.mmio_write > 10, "{exits:?}");
+    assert!(exits.mmio_write < 1000, "{exits:?}");
     end(&vm, &mut monitor);
 }
 

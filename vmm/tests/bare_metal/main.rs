@@ -4,6 +4,7 @@
 //! test says so and looks at nothing. Linux in a guest is tested in `tests/tests/microvm.rs`.
 #![cfg(target_arch = "x86_64")]
 
+mod control;
 mod devices;
 
 use std::arch::global_asm;

@@ -16,6 +16,8 @@ use crate::V1;
 use crate::guest::CommandEnd;
 
 mod checks;
+pub mod console;
+pub mod metrics;
 mod wire;
 
 pub use checks::InvalidVm;
@@ -190,6 +192,9 @@ pub struct VmStatus {
     /// What the host lacks of a monitor's usual confinement, a line each; nothing where all of it is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<String>,
+    /// The guest's processors stand still.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// What is the case.
     #[serde(flatten)]
     pub state: VmState,
@@ -271,6 +276,25 @@ pub enum ControlAction {
     },
     /// End now. Answered before the process ends.
     Kill,
+    /// Answer with what was counted.
+    Metrics,
+    /// Let the guest's processors stand still; answered when they do, with a status that says so (or, where something else came
+    /// first, with one that does not). Devices finish what they were given and take what comes, as far as the guest has made room
+    /// for it. No time passes for a guest that stands still: neither its watchdog's nor that of a stop.
+    Pause,
+    /// Let them go on. A stop does so, too: who stands still cannot end in order.
+    Resume,
+    /// Answer with console output from this offset on, in pieces, then with what comes, until the connection ends. Other requests
+    /// may be sent meanwhile.
+    Console {
+        /// Absent: only what comes from now on. What is no longer kept is counted as lost.
+        from: Option<u64>,
+    },
+    /// Type this on the guest's console.
+    Input {
+        /// Any bytes.
+        data: console::Bytes,
+    },
 }
 
 /// The answer on `control.sock`: one line per request.
@@ -279,6 +303,15 @@ pub enum ControlAction {
 pub enum ControlReply {
     /// The present state; for `stop` and `kill`, the state before they take effect.
     Status(VmStatus),
+    /// What was counted.
+    Metrics(metrics::VmMetrics),
+    /// A piece of the console.
+    Console(console::ConsolePiece),
+    /// How many bytes of an input were taken; the guest has not read more than [`console::MAX_INPUT`] that came before the rest.
+    Input {
+        /// From its first on.
+        taken: usize,
+    },
     /// The request was not understood.
     Error {
         /// One line.

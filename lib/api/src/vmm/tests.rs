@@ -66,6 +66,7 @@ fn states_and_messages_are_written_as_documented() {
         pid: 7,
         since_ms: 5,
         lacks: Vec::new(),
+        paused: false,
         state: VmState::Exited {
             end: CommandEnd::Code { code: 3 },
             stopped: false,
@@ -81,4 +82,25 @@ fn states_and_messages_are_written_as_documented() {
     assert_eq!(request.action, ControlAction::Stop { grace_s: Some(2) });
     let request: ControlRequest = serde_json::from_str(r#"{"v":1,"do":"state"}"#).unwrap();
     assert_eq!(request.action, ControlAction::State);
+    let request = r#"{"v":1,"do":{"console":{"from":7}}}"#;
+    let request: ControlRequest = serde_json::from_str(request).unwrap();
+    assert_eq!(request.action, ControlAction::Console { from: Some(7) });
+    let data = console::Bytes(b"\x1b\xff".to_vec());
+    let request = r#"{"v":1,"do":{"input":{"data":"G/8="}}}"#;
+    let request: ControlRequest = serde_json::from_str(request).unwrap();
+    assert_eq!(request.action, ControlAction::Input { data: data.clone() });
+    let piece = ControlReply::Console(console::ConsolePiece {
+        from: 3,
+        data,
+        next: 5,
+        lost: 0,
+    });
+    let text = r#"{"console":{"from":3,"data":"G/8=","next":5}}"#;
+    assert_eq!(serde_json::to_string(&piece).unwrap(), text);
+    assert_eq!(serde_json::from_str::<ControlReply>(text).unwrap(), piece);
+    for wrong in ["G/8", "G_8=", "\u{fc}"] {
+        let input = format!(r#"{{"v":1,"do":{{"input":{{"data":"{wrong}"}}}}}}"#);
+        let error = serde_json::from_str::<ControlRequest>(&input).unwrap_err();
+        assert!(error.to_string().contains("base64"), "{error}");
+    }
 }

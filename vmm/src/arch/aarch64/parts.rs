@@ -24,6 +24,7 @@ const UNCLEAR: u32 = 28;
 /// The parts, shared by the vCPUs.
 pub(crate) struct Parts {
     uart: Mutex<Uart>,
+    console: Arc<Console>,
     /// PL031: gives the host's time. What a guest sets it to is the guest's alone.
     rtc: Mutex<Rtc<vm_superio::rtc_pl031::NoEvents>>,
 }
@@ -46,9 +47,15 @@ impl Parts {
     /// `line` is the console's interrupt ([`super::CONSOLE_IRQ`]).
     pub(crate) fn new(console: Arc<Console>, line: EventFd) -> Parts {
         Parts {
-            uart: Mutex::new(serial::uart(console, line)),
+            uart: Mutex::new(serial::uart(console.clone(), line)),
+            console,
             rtc: Mutex::new(Rtc::new()),
         }
+    }
+
+    /// Input was entered at the console: gives the guest what its UART takes, without waiting.
+    pub(crate) fn input(&self) {
+        serial::type_on(&self.uart, &self.console);
     }
 
     /// Serves an exit of a vCPU that is no access to memory. Gives the guest's end, if it is one.
@@ -73,6 +80,7 @@ impl Parts {
             (Some(At::Uart(offset)), [value]) => {
                 // Its only errors are of the console's wake-up, which cannot fail while the loop lives.
                 let _ = lock(&self.uart).write(offset, *value);
+                self.input();
             }
             (Some(At::Rtc(offset)), data) => {
                 if let Ok(data) = data.try_into() {
@@ -86,7 +94,10 @@ impl Parts {
     /// A guest's read of such an address: `data` stays as it is where nothing answers.
     pub(crate) fn read_at(&self, address: u64, data: &mut [u8]) {
         match (at(address), data) {
-            (Some(At::Uart(offset)), [value]) => *value = lock(&self.uart).read(offset),
+            (Some(At::Uart(offset)), [value]) => {
+                *value = lock(&self.uart).read(offset);
+                self.input();
+            }
             (Some(At::Rtc(offset)), data) => {
                 if let Ok(data) = data.try_into() {
                     lock(&self.rtc).read(offset, data);

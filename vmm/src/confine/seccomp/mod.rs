@@ -41,6 +41,12 @@ fn condition(test: Test) -> Result<SeccompCondition, seccompiler::BackendError> 
         Test::Equal { argument, value } => {
             SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
         }
+        Test::Own { argument } => SeccompCondition::new(
+            argument,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Eq,
+            u64::from(std::process::id()),
+        ),
         Test::Masked {
             argument,
             mask,

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use racklet_api::vmm::Mac;
@@ -19,6 +19,8 @@ use crate::devices::net::{Net, Tap};
 use crate::devices::rng::{self, Rng};
 use crate::devices::vsock::{Dialer, Header, Stream, Vsock};
 use crate::dial::{self, UnixEnd};
+use crate::gate::Gate;
+use crate::kick;
 use crate::memory::Memory;
 use crate::testing::{Alone, Driver, alone, start, test_memory};
 use crate::virtio::{Device, Turn, Window, Wires, connect};
@@ -134,6 +136,15 @@ fn everything_else_kills() {
         under(Kind::Disk, || call(libc::SYS_close, 1000, 0, 0)),
         killed
     );
+    let tgkill = |kind, process: u64, signal| {
+        // No thread has the number 0: what is let through fails.
+        under(kind, || call(libc::SYS_tgkill, process, 0, signal))
+    };
+    let (own, kick) = (u64::from(std::process::id()), kick::SIGNAL as u64);
+    assert_eq!(tgkill(Kind::EventLoop, own, kick), 0);
+    assert_eq!(tgkill(Kind::EventLoop, 1, kick), killed, "init's threads");
+    assert_eq!(tgkill(Kind::EventLoop, own, 9), killed, "another signal");
+    assert_eq!(tgkill(Kind::Vcpu, own, kick), killed);
     assert_eq!(
         under(Kind::EventLoop, || call(libc::SYS_fdatasync, 1000, 0, 0)),
         killed,
@@ -204,6 +215,67 @@ fn device(kind: Kind, device: Box<dyn Device>, memory: &Memory) -> (Window, Even
         }
     });
     (window, wake)
+}
+
+#[test]
+fn a_vcpus_thread_is_interrupted_and_stands_still_under_the_filters() {
+    let Alone::Here = alone(concat!(
+        module_path!(),
+        "::a_vcpus_thread_is_interrupted_and_stands_still_under_the_filters"
+    )) else {
+        return;
+    };
+    kick::install().unwrap();
+    let still = EventFd::new(0).unwrap();
+    let gate = Arc::new(Gate::new(still.try_clone().unwrap()));
+    let (filters, theirs) = (filter(Kind::Vcpu).unwrap(), gate.clone());
+    let (begun, has_begun) = mpsc::channel();
+    thread::spawn(move || {
+        theirs.join(kick::Thread::this().unwrap());
+        apply(&filters).unwrap();
+        begun.send(()).unwrap();
+        loop {
+            // Waits as a vCPU does in the guest, until it is interrupted; nothing is ever written there.
+            let mut forever = libc::timespec {
+                tv_sec: 1000,
+                tv_nsec: 0,
+            };
+            let word = 0_u32;
+            // SAFETY: a wait for a change of a word on this stack, with a time that is there, too.
+            let done = unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    &raw const word,
+                    libc::FUTEX_WAIT,
+                    0,
+                    &raw mut forever,
+                )
+            };
+            assert_eq!(done, -1, "interrupted");
+            theirs.pass();
+        }
+    });
+    has_begun.recv().unwrap();
+    let (finished, end) = mpsc::channel();
+    let filter = filter(Kind::EventLoop).unwrap();
+    thread::spawn(move || {
+        apply(&filter).unwrap();
+        for _ in 0..3 {
+            // It may not wait yet, and nothing but KVM remembers an interruption.
+            while !gate.is_still() {
+                gate.close();
+                thread::yield_now();
+            }
+            still.read().unwrap();
+            gate.open();
+            while gate.is_still() {
+                thread::yield_now();
+            }
+        }
+        finished.send(()).unwrap();
+        park()
+    });
+    end.recv().unwrap();
 }
 
 #[test]

@@ -182,6 +182,10 @@ impl<B: Backend> Device for Block<B> {
         &self.config
     }
 
+    fn shares_its_thread(&self) -> bool {
+        false
+    }
+
     fn activate(&mut self, features: u64) {
         self.write_through = features & F_FLUSH == 0;
     }
@@ -199,7 +203,10 @@ impl<B: Backend> Device for Block<B> {
         };
         let (status, written) = match self.serve(&chain, memory) {
             Some(Served::Done(written)) => (OK, written),
-            Some(Served::Failed) => (IO_ERROR, 0),
+            Some(Served::Failed) => {
+                queues[0].count_failed();
+                (IO_ERROR, 0)
+            }
             Some(Served::Refused(status)) => {
                 queues[0].count_refused();
                 (status, 0)

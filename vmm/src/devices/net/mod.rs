@@ -93,7 +93,9 @@ impl<T: Tap> Net<T> {
             let frame = &mut self.outgoing[..len];
             chain.read(memory, 0, frame);
             // A frame that the tap does not take (device down, header it refuses) is lost, as on a wire.
-            let _ = self.tap.write(frame);
+            if self.tap.write(frame).is_err() {
+                queue.count_failed();
+            }
             budget.bytes(len as u64);
             queue.push(memory, chain, 0)?;
         }
@@ -136,6 +138,7 @@ impl<T: Tap> Net<T> {
         while room < self.held {
             if count == self.taken.len() {
                 if count > 0 && count >= self.most {
+                    queue.count_failed();
                     return Ok(true);
                 }
                 let Some(chain) = queue.pop(memory, &mut budget)? else {
@@ -151,6 +154,7 @@ impl<T: Tap> Net<T> {
             count += 1;
             if !merge && room < self.held {
                 // Too small for this frame and never larger: drop the frame, keep the buffer.
+                queue.count_failed();
                 return Ok(true);
             }
         }

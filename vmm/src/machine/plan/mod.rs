@@ -8,6 +8,8 @@ use crate::arch;
 /// A machine that could be opened.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
+    /// What metrics call the devices, by number.
+    pub(crate) names: Vec<String>,
     pub(super) config: &'a VmConfig,
     /// Ranges of guest memory: first address, bytes.
     pub(super) ram: Vec<(u64, u64)>,
@@ -53,8 +55,12 @@ impl Plan<'_> {
                 what,
             }
         };
+        let number = |kind, count| (0..count).map(move |n| format!("{kind}{n}"));
+        let names = number("disk", config.disks.len());
+        let names = names.chain(number("card", config.networks.len()));
         let sockets = config.disks.len() + config.networks.len();
         Plan {
+            names: names.chain(["sockets".into(), "entropy".into()]).collect(),
             config,
             ram: arch::ram(config.memory_mib),
             devices: (0..)

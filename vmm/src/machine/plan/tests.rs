@@ -28,6 +28,12 @@ fn devices_have_the_configurations_order_and_the_sockets_are_found() {
         assert_eq!(what, expected.iter().collect::<Vec<_>>());
         let sockets = &plan.devices[usize::from(plan.sockets)];
         assert_eq!(sockets.what, What::Sockets(77), "{disks} {cards}");
+        let named: Vec<String> = (0..disks)
+            .map(|n| format!("disk{n}"))
+            .chain((0..cards).map(|n| format!("card{n}")))
+            .chain(["sockets".to_owned(), "entropy".to_owned()])
+            .collect();
+        assert_eq!(plan.names, named);
     }
 }
 

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::super::queue::Seen;
 use super::super::{Device, Fault, Queue, Turn};
-use super::shared::{Counters, Order, Shared};
+use super::shared::{Order, Shared};
 use super::{DRIVER_OK, FAILED, NEEDS_RESET};
 use crate::memory::Memory;
 
@@ -69,6 +70,7 @@ impl Engine {
             Order::Reset => {
                 self.device.reset();
                 self.queues_off();
+                self.shared.count_reset();
                 self.shared.forget();
             }
             Order::Off(queue) => {
@@ -111,14 +113,13 @@ impl Engine {
             self.fault(fault);
             Turn::Done
         });
-        let (mut wanted, mut refused) = (false, 0);
+        let (mut wanted, mut seen) = (false, Seen::default());
         for queue in &mut self.queues {
-            refused += queue.take_refused();
+            seen.add(queue.take_seen());
             wanted |= queue.needs_interrupt(&self.memory).unwrap_or(false);
         }
-        if refused > 0 {
-            self.shared.count(Counters { refused, faults: 0 });
-        }
+        self.shared
+            .count_turn(seen, turn == Turn::More && self.device.shares_its_thread());
         if wanted {
             self.shared.raise_used_buffer();
         }
@@ -127,10 +128,7 @@ impl Engine {
 
     fn fault(&mut self, fault: Fault) {
         self.last_fault = Some(fault);
-        self.shared.count(Counters {
-            refused: 0,
-            faults: 1,
-        });
+        self.shared.count_fault(fault);
         self.shared.status.fetch_or(NEEDS_RESET, Ordering::SeqCst);
         self.shared.raise_config_change();
     }

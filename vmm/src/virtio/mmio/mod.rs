@@ -134,7 +134,7 @@ fn half(value: u64, select: u32) -> u32 {
 }
 
 impl Window {
-    /// What the guest has done wrong here so far.
+    /// What has happened here so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.counters()
@@ -224,12 +224,9 @@ impl Window {
             0x44 if value == 1 => match setup.queue(&self.memory, event_index) {
                 Ok(on) => *queue = Some(on),
                 // The driver has not started the device: it reads this bit and gives up, and no interrupt tells it.
-                Err(_) => {
+                Err(fault) => {
                     self.shared.status.fetch_or(NEEDS_RESET, Ordering::SeqCst);
-                    self.shared.count(Counters {
-                        refused: 0,
-                        faults: 1,
-                    });
+                    self.shared.count_fault(fault);
                 }
             },
             0x80 => setup.descriptors = low(setup.descriptors),

@@ -5,9 +5,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use racklet_api::vmm::metrics::FaultCounts;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::super::Queue;
+use super::super::queue::Seen;
+use super::super::{Fault, Queue};
 use super::{CONFIG_CHANGE, USED_BUFFER};
 use crate::lock::lock;
 
@@ -27,13 +29,45 @@ pub enum Order {
     Off(usize),
 }
 
-/// What a guest has done wrong at a device since the start, resets included.
+/// What has happened at a device since the start, resets included: `racklet_api::vmm::metrics` says what each is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Requests that went back unserved for their form.
+    /// Requests and buffers that were given back.
+    pub returned: u64,
+    /// …of these, unserved for their form.
     pub refused: u64,
+    /// Good requests that the host's side did not serve.
+    pub failed: u64,
+    /// Turns that ended with their budget.
+    pub cut_turns: u64,
+    /// Interrupts raised.
+    pub interrupts: u64,
+    /// Resets by the driver.
+    pub resets: u64,
     /// Faults, each of which stopped the device until its reset.
-    pub faults: u64,
+    pub faults: FaultCounts,
+}
+
+/// The same while it is counted, by several threads.
+#[derive(Debug, Default)]
+struct Tally {
+    returned: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    cut_turns: AtomicU64,
+    interrupts: AtomicU64,
+    resets: AtomicU64,
+    no_such_head: AtomicU64,
+    runaway: AtomicU64,
+    setup: AtomicU64,
+    outside_memory: AtomicU64,
+}
+
+fn add(to: &AtomicU64, more: u64) {
+    // Mostly there is nothing, and then no line of the cache changes hands.
+    if more > 0 {
+        to.fetch_add(more, Ordering::Relaxed);
+    }
 }
 
 /// The event descriptors of a device; none of them waits when it is read or written.
@@ -73,8 +107,7 @@ pub(super) struct Shared {
     order: Mutex<Option<Order>>,
     carried_out: Condvar,
     wake: EventFd,
-    refused: AtomicU64,
-    faults: AtomicU64,
+    tally: Tally,
 }
 
 impl Shared {
@@ -95,8 +128,7 @@ impl Shared {
             order: Mutex::default(),
             carried_out: Condvar::new(),
             wake,
-            refused: AtomicU64::new(0),
-            faults: AtomicU64::new(0),
+            tally: Tally::default(),
         }
     }
 
@@ -164,19 +196,50 @@ impl Shared {
     }
 
     fn raise(&self) {
+        add(&self.tally.interrupts, 1);
         // Fails only when 2^64 - 2 interrupts wait; then one is pending anyway.
         let _ = self.interrupt.write(1);
     }
 
-    pub(super) fn count(&self, more: Counters) {
-        self.refused.fetch_add(more.refused, Ordering::Relaxed);
-        self.faults.fetch_add(more.faults, Ordering::Relaxed);
+    /// Counts what queues have seen in one turn, and whether its budget ended it.
+    pub(super) fn count_turn(&self, seen: Seen, cut: bool) {
+        add(&self.tally.returned, seen.returned);
+        add(&self.tally.refused, seen.refused);
+        add(&self.tally.failed, seen.failed);
+        add(&self.tally.cut_turns, u64::from(cut));
+    }
+
+    pub(super) fn count_fault(&self, fault: Fault) {
+        let tally = &self.tally;
+        let counter = match fault {
+            Fault::NoSuchHead(_) => &tally.no_such_head,
+            Fault::Runaway(_) => &tally.runaway,
+            Fault::Setup(_) => &tally.setup,
+            Fault::OutsideMemory { .. } => &tally.outside_memory,
+        };
+        add(counter, 1);
+    }
+
+    pub(super) fn count_reset(&self) {
+        add(&self.tally.resets, 1);
     }
 
     pub(super) fn counters(&self) -> Counters {
+        let tally = &self.tally;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
-            refused: self.refused.load(Ordering::Relaxed),
-            faults: self.faults.load(Ordering::Relaxed),
+            returned: get(&tally.returned),
+            refused: get(&tally.refused),
+            failed: get(&tally.failed),
+            cut_turns: get(&tally.cut_turns),
+            interrupts: get(&tally.interrupts),
+            resets: get(&tally.resets),
+            faults: FaultCounts {
+                no_such_head: get(&tally.no_such_head),
+                runaway: get(&tally.runaway),
+                setup: get(&tally.setup),
+                outside_memory: get(&tally.outside_memory),
+            },
         }
     }
 

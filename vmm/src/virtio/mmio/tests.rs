@@ -3,6 +3,7 @@ use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 use racklet_api::vmm::Mac;
+use racklet_api::vmm::metrics::FaultCounts;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -93,8 +94,14 @@ fn a_broken_index_stops_the_device_until_reset() {
     let _ = t.engine.notify(0);
     assert_eq!(driver.collect(&memory), Some((0, 64)));
     let counted = Counters {
-        refused: 0,
-        faults: 1,
+        returned: 1,
+        interrupts: 2,
+        resets: 1,
+        faults: FaultCounts {
+            runaway: 1,
+            ..FaultCounts::default()
+        },
+        ..Counters::default()
     };
     assert_eq!(t.window.counters(), counted, "a reset does not forget it");
 }
@@ -113,8 +120,10 @@ fn a_request_of_a_wrong_form_is_counted_and_the_device_goes_on() {
     }
     assert_eq!((t.get(0x70), t.get(0x60)), (0xf, USED_BUFFER));
     let counted = Counters {
+        returned: 3,
         refused: 2,
-        faults: 0,
+        interrupts: 1,
+        ..Counters::default()
     };
     assert_eq!(t.window.counters(), counted);
 }
@@ -305,6 +314,36 @@ fn a_guest_that_keeps_a_queue_busy_is_left_after_a_turn_and_can_be_reset() {
         t.set(0x70, 0);
         assert_eq!(t.engine.more(), Turn::Done, "device {id}");
         drop(hog);
+    }
+}
+
+#[test]
+fn a_turn_that_its_budget_ended_is_counted_where_others_waited_for_it() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(4096).unwrap();
+    let disk = Box::new(Block::new(file, 4096, false, "d"));
+    let card = Box::new(Net::new(TestTap::default(), Mac([2; 6]), 1500));
+    let cases: [(Box<dyn Device>, usize, u16, u64); 2] = [
+        // 200 frames: a turn is 128 of them.
+        (card, 1, 256, 1),
+        // Each request is a turn of a thread for which nobody waits.
+        (disk, 0, 128, 0),
+    ];
+    for (device, queue, size, cut) in cases {
+        let memory = test_memory();
+        let mut t = Both::new(device, &memory);
+        let mut drivers = [0x1000, 0x5000].map(|at| Driver::at(&memory, size, at));
+        let [receive, transmit] = &drivers;
+        crate::testing::start(0, &[receive, transmit], |at, value| t.set(at, value));
+        for _ in 0..200 {
+            drivers[queue].offer(&memory, &[(0x9000, 64, false)]);
+            if queue == 0 {
+                let _ = t.engine.notify(0);
+            }
+        }
+        while t.engine.more() == Turn::More {}
+        let counted = t.window.counters();
+        assert_eq!((counted.returned, counted.cut_turns), (200, cut));
     }
 }
 

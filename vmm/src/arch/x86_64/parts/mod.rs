@@ -19,6 +19,7 @@ const COM1: Range<u16> = 0x3f8..0x400;
 /// The parts, shared by the vCPUs.
 pub(crate) struct Parts {
     uart: Mutex<Uart>,
+    console: Arc<Console>,
     i8042: Mutex<I8042>,
     cmos: Mutex<Cmos>,
 }
@@ -27,10 +28,16 @@ impl Parts {
     /// `line` is the console's interrupt ([`super::CONSOLE_IRQ`]).
     pub(crate) fn new(console: Arc<Console>, line: EventFd) -> Parts {
         Parts {
-            uart: Mutex::new(serial::uart(console, line)),
+            uart: Mutex::new(serial::uart(console.clone(), line)),
+            console,
             i8042: Mutex::default(),
             cmos: Mutex::default(),
         }
+    }
+
+    /// Input was entered at the console: gives the guest what its UART takes, without waiting.
+    pub(crate) fn input(&self) {
+        serial::type_on(&self.uart, &self.console);
     }
 
     /// Serves an exit of a vCPU that is no access to memory. Gives the guest's end, if it is one.
@@ -60,6 +67,7 @@ impl Parts {
                 let offset = u8::try_from(p - COM1.start).expect("eight ports");
                 // Its only errors are of the console's wake-up, which cannot fail while the loop lives.
                 let _ = lock(&self.uart).write(offset, value);
+                self.input();
             }
             0x60 | 0x64 => {
                 return (lock(&self.i8042).write(port, value) == Effect::Reset)
@@ -77,7 +85,10 @@ impl Parts {
         let [value] = data else { return };
         *value = match port {
             p if COM1.contains(&p) => {
-                lock(&self.uart).read(u8::try_from(p - COM1.start).expect("eight ports"))
+                let offset = u8::try_from(p - COM1.start).expect("eight ports");
+                let value = lock(&self.uart).read(offset);
+                self.input();
+                value
             }
             0x60 | 0x64 => lock(&self.i8042).read(port),
             0x70 | 0x71 => lock(&self.cmos).read(port),

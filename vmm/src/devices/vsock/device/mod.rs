@@ -44,6 +44,8 @@ pub struct Vsock<D> {
     resets: VecDeque<Ports>,
     /// A buffer of the guest that was taken from the queue and holds nothing yet.
     taken: Option<Chain>,
+    /// The packet at hand asked for a connection that nobody took.
+    untaken: bool,
     next_token: u32,
     /// Whose turn it is: the token after the one served last.
     turn: u32,
@@ -61,6 +63,7 @@ impl<D: Dialer> Vsock<D> {
             by_ports: BTreeMap::new(),
             resets: VecDeque::new(),
             taken: None,
+            untaken: false,
             next_token: 0,
             turn: 0,
         }
@@ -70,7 +73,11 @@ impl<D: Dialer> Vsock<D> {
         let mut budget = Budget::new(BATCH, BATCH_BYTES);
         while let Some(chain) = queue.pop(memory, &mut budget)? {
             budget.bytes(chain.readable_len());
-            if self.packet(&chain, memory) {
+            let good = self.packet(&chain, memory);
+            if std::mem::take(&mut self.untaken) {
+                queue.count_failed();
+            }
+            if good {
                 queue.push(memory, chain, 0)?;
             } else {
                 queue.refuse(memory, chain)?;
@@ -151,7 +158,10 @@ impl<D: Dialer> Vsock<D> {
                     .insert(token, (ports, Connection::new(stream, header)));
                 self.by_ports.insert(ports, token);
             }
-            Err(_) => self.refuse(ports, header.operation),
+            Err(_) => {
+                self.untaken = true;
+                self.refuse(ports, header.operation);
+            }
         }
     }
 
