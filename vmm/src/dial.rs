@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What stands behind the guest's vsock ports: 1024 is the agent channel, port P is the Unix socket `vsock.sock_P` in the VM's
-//! folder, made by whoever offers a service to the guest.
+//! folder, which the monitor is in, made by whoever offers a service to the guest.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -13,7 +13,7 @@ use crate::agent::Agent;
 use crate::devices::vsock::{Dialer, Stream};
 use crate::poll::{Poll, Token};
 
-/// Opens the host's ends. Paths are inside the monitor's own root.
+/// Opens the host's ends.
 pub(crate) struct HostDialer {
     pub(crate) agent: Agent,
     pub(crate) poll: Poll,
@@ -30,7 +30,7 @@ impl Dialer for HostDialer {
         if port == AGENT_PORT {
             return Ok(self.agent.connect());
         }
-        let stream = connect_to(&format!("/vsock.sock_{port}"))?;
+        let stream = connect_to(&format!("vsock.sock_{port}"))?;
         self.poll.edges(
             &stream,
             Token::Host {

@@ -38,4 +38,4 @@ mod testing;
 mod vcpu;
 pub mod virtio;
 
-pub use start::run;
+pub use start::{Starter, run};

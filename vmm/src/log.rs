@@ -44,7 +44,7 @@ impl Log {
         fchown(&self.file, Some(uid), Some(gid))
     }
 
-    /// From now on the file is found under this path (the process has changed its root).
+    /// From now on the file is found under this path (the process has gone elsewhere).
     pub fn moved(&mut self, path: PathBuf) {
         self.path = path;
     }

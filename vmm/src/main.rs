@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::exit;
 
+use racklet_vmm::Starter;
+
 fn main() {
     let mut arguments = std::env::args_os().skip(1);
     let (Some(folder), None) = (arguments.next(), arguments.next()) else {
@@ -15,5 +17,5 @@ fn main() {
         );
         exit(2);
     };
-    exit(racklet_vmm::run(&PathBuf::from(folder)));
+    exit(racklet_vmm::run(&PathBuf::from(folder), Starter::MayGo));
 }

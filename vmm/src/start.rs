@@ -12,6 +12,7 @@ use racklet_api::vmm::{MAX_CONFIG, VmConfig, VmState, exit};
 use racklet_linux::signal::StopRequests;
 use racklet_tell::error::chain;
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Signal, getegid, geteuid, set_parent_process_death_signal};
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::confine::seccomp::{self, Kind};
@@ -38,6 +39,10 @@ enum StartError {
     },
     #[error("another monitor runs in this folder")]
     Taken,
+    #[error(
+        "the monitor is to become user {uid} and group {gid}, which only root can make it: name your own in `confinement`"
+    )]
+    OtherUser { uid: u32, gid: u32 },
     #[error("{step}")]
     Host {
         step: &'static str,
@@ -57,9 +62,18 @@ fn host<T>(step: &'static str, result: io::Result<T>) -> Result<T, StartError> {
     result.map_err(|source| StartError::Host { step, source })
 }
 
+/// Whether a monitor outlives who started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starter {
+    /// It does: a tray's hypervisor may be started again while guests run.
+    MayGo,
+    /// The guest is stopped when its starter is gone, as by SIGTERM.
+    Stays,
+}
+
 /// Runs the microVM of this folder until it ends; gives the process's exit status.
 #[must_use]
-pub fn run(folder: &Path) -> i32 {
+pub fn run(folder: &Path, starter: Starter) -> i32 {
     confine::close_inherited();
     confine::one_heap();
     let folder = match fs::canonicalize(folder) {
@@ -70,7 +84,7 @@ pub fn run(folder: &Path) -> i32 {
         }
     };
     let mut status = StatusFile::new(&folder);
-    match prepare(&folder, &mut status) {
+    match prepare(&folder, starter, &mut status) {
         Ok(ready) => ready.run(status),
         Err(error) => {
             let reason = chain(&error).replace(['\n', '\r'], " ");
@@ -142,19 +156,33 @@ struct Ready {
     _lock: File,
 }
 
-fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> {
+/// Makes the folder one in which the monitor can make files and nobody else can. An ordinary user's is his own already.
+fn make_private(folder: &Path, gid: u32) -> Result<(), StartError> {
+    let mode = if geteuid().is_root() {
+        // The monitor makes files here but cannot replace those of root (`config.json`): sticky, writable by its group.
+        host(
+            "give the folder to the monitor's group",
+            chown(folder, Some(0), Some(gid)),
+        )?;
+        0o1770
+    } else {
+        0o700
+    };
+    host(
+        "set the folder's mode",
+        fs::set_permissions(folder, Permissions::from_mode(mode)),
+    )
+}
+
+fn prepare(folder: &Path, starter: Starter, status: &mut StatusFile) -> Result<Ready, StartError> {
     let lock = take_folder(folder)?;
     let config = read_config(folder)?;
     let (uid, gid) = (config.confinement.uid, config.confinement.gid);
-    // The monitor makes files here but cannot replace those of root (`config.json`): sticky, writable by its group.
-    host(
-        "give the folder to the monitor's group",
-        chown(folder, Some(0), Some(gid)),
-    )?;
-    host(
-        "set the folder's mode",
-        fs::set_permissions(folder, Permissions::from_mode(0o1770)),
-    )?;
+    let own = (geteuid().as_raw(), getegid().as_raw());
+    if own.0 != 0 && own != (uid, gid) {
+        return Err(StartError::OtherUser { uid, gid });
+    }
+    make_private(folder, gid)?;
     status.belongs_to(uid, gid);
     host(
         "write status.json",
@@ -208,7 +236,7 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
         filters,
         _lock: lock,
     };
-    status.lack(ready.confine()?);
+    status.lack(ready.confine(starter)?);
     status.moved();
     Ok(ready)
 }
@@ -216,7 +244,7 @@ fn prepare(folder: &Path, status: &mut StatusFile) -> Result<Ready, StartError> 
 fn open_log(folder: &Path, name: &str, config: &VmConfig) -> io::Result<Log> {
     let mut log = Log::open(&folder.join(name), config.log_bytes)?;
     log.give(config.confinement.uid, config.confinement.gid)?;
-    log.moved(Path::new("/").join(name));
+    log.moved(PathBuf::from(name));
     Ok(log)
 }
 
@@ -239,7 +267,7 @@ fn listen(folder: &Path, poll: crate::poll::Poll) -> Result<Control, StartError>
 impl Ready {
     /// Gives everything up. Everything that can fail has been done before, and from here on stderr is silent. Gives what this host
     /// lacks for it.
-    fn confine(&self) -> Result<Vec<String>, StartError> {
+    fn confine(&self, starter: Starter) -> Result<Vec<String>, StartError> {
         // A file of a guest's disk keeps its size; block devices have no limit of this kind.
         let largest = self
             .config
@@ -259,6 +287,11 @@ impl Ready {
             self.config.confinement.uid,
             self.config.confinement.gid,
         )?;
+        if starter == Starter::Stays {
+            // Here, as changing users forgets it.
+            let end = set_parent_process_death_signal(Some(Signal::TERM));
+            host("end with the starter", end.map_err(io::Error::from))?;
+        }
         for what in &lacks {
             // The starter may not listen; the status says it, too.
             let _ = writeln!(io::stderr(), "vmm: {}: {what}", self.folder.display());

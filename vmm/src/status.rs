@@ -48,9 +48,9 @@ impl StatusFile {
         self.owner = Some((uid, gid));
     }
 
-    /// The process has made the folder its root, and is the owner.
+    /// The process is in the folder, and is the owner.
     pub(crate) fn moved(&mut self) {
-        self.folder = PathBuf::from("/");
+        self.folder = PathBuf::new();
         self.owner = None;
     }
 

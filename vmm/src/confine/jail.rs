@@ -16,11 +16,12 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_move,
     mount_remount, unmount,
 };
-use rustix::process::{Gid, Uid, pivot_root};
+use rustix::process::{Gid, Uid, geteuid, pivot_root};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 use rustix::thread::{
-    CapabilitySet, UnshareFlags, remove_capability_from_bounding_set, set_no_new_privs,
-    set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
+    CapabilitySet, CapabilitySets, UnshareFlags, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    unshare_unsafe,
 };
 
 /// A step that failed; nothing was started.
@@ -64,17 +65,52 @@ pub(crate) fn silence(null: &fs::File) -> io::Result<()> {
     Ok(dup2_stderr(null)?)
 }
 
-/// Leaves the host and gives what it lacks, a line each: from here on `/` is `folder` and the process is `uid`, without any privilege.
+/// Leaves the host and gives what it lacks, a line each: from here on the process is in `folder`, which is all there is (`/`) but for
+/// what is lacking, and is `uid`, without any privilege.
+///
+/// An ordinary user's monitor stays that user (`uid` is his), and gets namespaces of its own by way of a user namespace, where the
+/// host lets him make one.
 ///
 /// The calls below change the calling thread, not the process as their namesakes in C do: there is no other thread yet, and those
 /// started later inherit all of it.
 pub(crate) fn enter(folder: &Path, uid: u32, gid: u32) -> Result<Vec<String>, JailError> {
-    namespaces()?;
-    change_root(folder)?;
-    drop_privileges(Uid::from_raw(uid), Gid::from_raw(gid))?;
-    let landlock = at("Landlock", landlock_self().map_err(io::Error::other))?;
-    Ok(lacking(&landlock).into_iter().collect())
+    let mut lacks = Vec::new();
+    let mut root = Path::new("/");
+    if geteuid().is_root() {
+        let unshared = unshare(OWN);
+        at("own namespaces", unshared)?;
+        change_root(folder)?;
+        become_user(Uid::from_raw(uid), Gid::from_raw(gid))?;
+    } else if unshare(OWN | UnshareFlags::NEWUSER).is_ok() {
+        at("name the user in his namespace", map_user(uid, gid))?;
+        change_root(folder)?;
+        drop_bounding_set()?;
+    } else {
+        at("enter the folder", std::env::set_current_dir(folder))?;
+        root = folder;
+        lacks.push(NO_USER_NAMESPACE.to_owned());
+    }
+    let nothing = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    at("drop capabilities", set_capabilities(None, nothing))?;
+    at("no new privileges", set_no_new_privs(true))?;
+    let landlock = landlock_self(root).map_err(io::Error::other);
+    lacks.extend(lacking(&at("Landlock", landlock)?));
+    Ok(lacks)
 }
+
+const NO_USER_NAMESPACE: &str = "this host lets ordinary users make no user namespaces (user.max_user_namespaces, AppArmor): the \
+     monitor has the host's root and network, and Landlock and system call filters alone keep it from them";
+
+/// What a monitor has for itself, and shares with nobody.
+const OWN: UnshareFlags = UnshareFlags::NEWNS
+    .union(UnshareFlags::NEWNET)
+    .union(UnshareFlags::NEWIPC)
+    .union(UnshareFlags::NEWUTS)
+    .union(UnshareFlags::NEWCGROUP);
 
 /// What to say of a Landlock that is not all there.
 fn lacking(landlock: &RulesetStatus) -> Option<String> {
@@ -90,16 +126,18 @@ fn lacking(landlock: &RulesetStatus) -> Option<String> {
     Some(what.to_owned())
 }
 
-fn namespaces() -> Result<(), JailError> {
-    let new = UnshareFlags::NEWNS
-        | UnshareFlags::NEWNET
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWCGROUP;
+fn unshare(new: UnshareFlags) -> Result<(), Errno> {
     // SAFETY: what makes `unshare` unsafe is CLONE_FILES, which leaves other threads with descriptors that are not theirs: it is
-    // not among these flags.
-    let unshared = unsafe { unshare_unsafe(new) };
-    at("own namespaces (is the monitor started as root?)", unshared)
+    // not among [`OWN`] and NEWUSER, which are all that the only caller asks for.
+    unsafe { unshare_unsafe(new) }
+}
+
+/// Gives the user the number in his namespace that he has outside (user_namespaces(7)). Groups can be named only by who cannot change
+/// the set of them.
+fn map_user(uid: u32, gid: u32) -> io::Result<()> {
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
 }
 
 fn change_root(folder: &Path) -> Result<(), JailError> {
@@ -127,7 +165,7 @@ fn change_root(folder: &Path) -> Result<(), JailError> {
     at("enter the new root", std::env::set_current_dir(root))
 }
 
-fn drop_privileges(uid: Uid, gid: Gid) -> Result<(), JailError> {
+fn drop_bounding_set() -> Result<(), JailError> {
     for number in 0..u64::BITS {
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
             Ok(()) => {}
@@ -135,11 +173,15 @@ fn drop_privileges(uid: Uid, gid: Gid) -> Result<(), JailError> {
             Err(error) => return at("drop capabilities", Err(error)),
         }
     }
+    Ok(())
+}
+
+fn become_user(uid: Uid, gid: Gid) -> Result<(), JailError> {
+    drop_bounding_set()?;
     at("drop groups", set_thread_groups(&[]))?;
     at("change group", set_thread_res_gid(gid, gid, gid))?;
     // Leaving user 0 clears every capability set but the bounding set, dropped above.
     at("change user", set_thread_res_uid(uid, uid, uid))?;
-    at("no new privileges", set_no_new_privs(true))?;
     if set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).is_ok() {
         return at("change user for good", Err(Errno::PERM));
     }
@@ -147,7 +189,7 @@ fn drop_privileges(uid: Uid, gid: Gid) -> Result<(), JailError> {
 }
 
 /// Best effort: a kernel without Landlock still has the root, the user and the filters around this process.
-fn landlock_self() -> Result<RulesetStatus, Box<dyn std::error::Error + Send + Sync>> {
+fn landlock_self(root: &Path) -> Result<RulesetStatus, Box<dyn std::error::Error + Send + Sync>> {
     let abi = ABI::V6;
     // What rotating logs and replacing `status.json` take; no folders, links, sockets, devices, programs.
     let own = AccessFs::ReadFile
@@ -162,7 +204,7 @@ fn landlock_self() -> Result<RulesetStatus, Box<dyn std::error::Error + Send + S
         .handle_access(AccessNet::from_all(abi))?
         .scope(Scope::from_all(abi))?
         .create()?
-        .add_rule(PathBeneath::new(PathFd::new("/")?, own))?
+        .add_rule(PathBeneath::new(PathFd::new(root)?, own))?
         .restrict_self()?;
     Ok(restricted.ruleset)
 }

@@ -33,7 +33,7 @@ const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
-const TOOLS: [&str; 41] = [
+const TOOLS: [&str; 42] = [
     "bash",
     "cpio",
     "date",
@@ -75,6 +75,7 @@ const TOOLS: [&str; 41] = [
     "strace",
     "tar",
     "umount",
+    "unshare",
 ];
 
 /// The checkout: its files, those that Git would take included, by path, with their digests.

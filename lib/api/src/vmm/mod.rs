@@ -65,7 +65,8 @@ pub struct VmConfig {
     pub memory_mib: u32,
     /// Kernel: ELF `vmlinux`, the same compressed with zstd, or a bzImage. Absolute path.
     pub kernel: PathBuf,
-    /// Archives given to the kernel one behind the other as its initramfs: guest-init's, then `guest.cpio`. Absolute paths, 1 to 8.
+    /// Archives given to the kernel one behind the other as its initramfs: guest-init's, then `guest.cpio`. Absolute paths, at most 8; a guest without
+    /// any begins at its disk.
     pub initramfs: Vec<PathBuf>,
     /// Added to the kernel command line. Printable ASCII, at most 1,024 bytes.
     pub arguments: String,

@@ -38,7 +38,11 @@ fn a_vm_outside_the_bounds_is_refused_naming_the_field() {
         ),
         (r#""/k""#, r#""k""#, "kernel"),
         (r#""/g""#, r#""/a/../g""#, "initramfs[1]"),
-        (r#"["/i","/g"]"#, "[]", "initramfs"),
+        (
+            r#"["/i","/g"]"#,
+            r#"["/1","/2","/3","/4","/5","/6","/7","/8","/9"]"#,
+            "initramfs",
+        ),
         (r#""/d""#, r#""d""#, "disks[0].path"),
         (
             r#""/d""#,
