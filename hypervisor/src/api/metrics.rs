@@ -3,10 +3,10 @@
 
 use racklet_api::hypervisor::{Phase, State};
 use racklet_api::init::StateStatus;
+use racklet_api::vmm::metrics::{self, VmMetrics};
+pub(super) use racklet_tell::metrics::KIND;
+use racklet_tell::metrics::Page;
 use std::collections::BTreeMap;
-use std::fmt::Write;
-
-pub(super) const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Counters that a state does not hold.
 pub(super) struct Counters {
@@ -14,10 +14,12 @@ pub(super) struct Counters {
     pub(super) received: u64,
     /// Resident memory of this process in bytes.
     pub(super) memory: Option<u64>,
+    /// What each monitor that answered in time has counted, by its workload's name.
+    pub(super) monitors: Vec<(String, VmMetrics)>,
 }
 
 pub(super) fn render(state: &State, counters: &Counters) -> String {
-    let mut out = Page(String::with_capacity(4096));
+    let mut out = Page::default();
     out.family("racklet_tray", "info", "Which tray this is.");
     out.sample(
         "racklet_tray_info",
@@ -151,8 +153,10 @@ pub(super) fn render(state: &State, counters: &Counters) -> String {
         );
         out.sample("process_resident_memory_bytes", &[], memory);
     }
-    out.0.push_str("# EOF\n");
-    out.0
+    let monitors = counters.monitors.iter();
+    let monitors: Vec<_> = monitors.map(|(name, of)| (name.as_str(), of)).collect();
+    metrics::write(&mut out, "workload", &monitors);
+    out.finish()
 }
 
 /// Where the tray keeps what it must remember.
@@ -213,30 +217,6 @@ const PHASES: [(Phase, &str); 6] = [
     (Phase::Ended, "ended"),
 ];
 
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# TYPE {name} {kind}\n# HELP {name} {help}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.0.push_str(name);
-        for (index, (key, text)) in labels.iter().enumerate() {
-            self.0.push(if index == 0 { '{' } else { ',' });
-            let text = text
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n");
-            let _ = write!(self.0, "{key}=\"{text}\"");
-        }
-        if !labels.is_empty() {
-            self.0.push('}');
-        }
-        let _ = writeln!(self.0, " {value}");
-    }
-}
-
 /// Resident memory from /proc/self/statm, in bytes.
 pub(super) fn own_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
@@ -256,6 +236,7 @@ mod tests {
             looks: [("unchanged", 3)].into(),
             received: 9,
             memory: own_memory(),
+            monitors: Vec::new(),
         };
         let state = State {
             memory: Some(MemoryState {

@@ -5,6 +5,7 @@ pub(crate) mod fuzz;
 mod gate;
 mod logs;
 mod metrics;
+mod monitors;
 mod polled;
 mod request;
 mod routes;

@@ -2,8 +2,8 @@
 //! From a request to its answer. Who asks is settled first; nothing here opens a connection.
 
 use super::logs::{self, From, Log};
-use super::metrics;
 use super::request::{Request, Response};
+use super::{metrics, monitors};
 use crate::options::Options;
 use crate::shared::{Shared, unix_time};
 use racklet_api::hypervisor::access::{self, Channel, Denied};
@@ -39,8 +39,14 @@ pub(super) fn answer(shared: &Shared, options: &Options, request: &Request) -> R
                 looks: view.looks.clone(),
                 received: view.received,
                 memory: metrics::own_memory(),
+                monitors: Vec::new(),
             };
             drop(view);
+            let names = state.workloads.iter().map(|w| w.name.as_str());
+            let counters = metrics::Counters {
+                monitors: monitors::ask(options, names),
+                ..counters
+            };
             Response {
                 status: 200,
                 kind: metrics::KIND,

@@ -91,12 +91,13 @@ fn a_bad_edit_changes_nothing_also_over_a_restart() -> Result<()> {
     );
     assert!(alive(&workload(&before, "web")["pid"]));
     assert!(tray.console().contains(reason), "{}", tray.console());
-    assert!(
-        tray.ask("GET", "/metrics")?
-            .1
-            .contains("racklet_rejected{commit=\""),
-        "in metrics"
-    );
+    let metrics = tray.ask("GET", "/metrics")?.1;
+    for line in [
+        "racklet_rejected{commit=\"",
+        "racklet_vm_exits_total{workload=\"web\",exit=\"other\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
     assert!(tray.ask("GET", "/v1/rejected")?.1.contains("memroy"));
 
     let told = tray.told.lock().expect("lock").clone();
