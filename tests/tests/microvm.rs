@@ -380,6 +380,64 @@ fn a_command_that_ignores_a_stop_is_killed_after_its_grace() {
 }
 
 #[test]
+fn a_guest_that_is_paused_stands_still_with_all_its_processors_and_goes_on() {
+    let case = outcome("paused");
+    assert_eq!(case["ready"], true, "{case:#}");
+    for (answer, paused) in [
+        ("answer", json!(true)),
+        ("resumed", Value::Null),
+        ("again", json!(true)),
+    ] {
+        let status = &case[answer]["status"];
+        assert_eq!(
+            (&status["state"], &status["paused"]),
+            (&json!("up"), &paused),
+            "{answer}"
+        );
+    }
+    let exits = &case["before"]["metrics"]["exits"];
+    assert!(exits["mmio_write"].as_u64() > Some(100), "{exits}");
+    assert_eq!(
+        &case["after"]["metrics"]["exits"], exits,
+        "it stood still for two seconds"
+    );
+    assert_eq!(case["console"]["console"]["from"], 0, "{}", case["console"]);
+    assert_eq!(case["taken"]["input"]["taken"], 11);
+    assert_eq!(
+        case["echoed"], true,
+        "the guest's terminal shows what is typed: {case:#}"
+    );
+    // The stop came while it stood still.
+    exited(&case["ended"], 0);
+    assert_eq!(case["ended"]["status"]["stopped"], true);
+}
+
+#[test]
+fn a_linux_guests_devices_count_what_they_did_and_refused_nothing() {
+    let devices = outcome("paused")["before"]["metrics"]["devices"]
+        .as_array()
+        .unwrap();
+    let names: Vec<_> = devices
+        .iter()
+        .map(|device| device["device"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["disk0", "sockets", "entropy"]);
+    for device in devices {
+        let none = [&device["refused"], &device["failed"]].map(|count| count == &json!(0));
+        assert_eq!(none, [true; 2], "{device}");
+        assert!(device["returned"].as_u64() > Some(0), "{device}");
+        assert!(
+            device["faults"]
+                .as_object()
+                .unwrap()
+                .values()
+                .all(|count| count == 0),
+            "{device}"
+        );
+    }
+}
+
+#[test]
 fn a_kill_request_ends_the_vm_at_once() {
     let ended = outcome("kill_request");
     assert_eq!(

@@ -44,6 +44,7 @@ const CASES: &[Case] = &[
     ("stop", || stopped("stop", "obey", 30)),
     ("stop_deaf", || stopped("stop-deaf", "deaf", 1)),
     ("kill_request", kill_request),
+    ("paused", paused),
     ("monitor_killed", monitor_killed),
     ("guest_panic", guest_panic),
     ("guest_hangs", guest_hangs),
@@ -384,6 +385,29 @@ fn stopped(name: &str, probe: &str, grace_s: u32) -> Value {
     let ready = vm.wait_text("workload.log", "ready");
     let answer = vm.control(&json!({"stop": {"grace_s": grace_s}}));
     json!({"ready": ready, "answer": answer, "ended": vm.end()})
+}
+
+/// Stands still, goes on, is typed to, and is stopped while it stands still.
+fn paused() -> Value {
+    let mut vm = Vm::new("paused", &["obey"]);
+    vm.config["cpus"] = json!(2);
+    vm.start();
+    let ready = vm.wait_text("workload.log", "ready");
+    let answer = vm.control(&json!("pause"));
+    let before = vm.control(&json!("metrics"));
+    thread::sleep(Duration::from_secs(2));
+    let after = vm.control(&json!("metrics"));
+    let resumed = vm.control(&json!("resume"));
+    let console = vm.control(&json!({"console": {"from": 0}}));
+    // "typed here" and a line's end, which the guest's own terminal echoes.
+    let taken = vm.control(&json!({"input": {"data": "dHlwZWQgaGVyZQo="}}));
+    let echoed = vm.wait_text("console.log", "typed here");
+    let again = vm.control(&json!("pause"));
+    vm.control(&json!({"stop": {"grace_s": 30}}));
+    json!({
+        "ready": ready, "answer": answer, "before": before, "after": after, "resumed": resumed, "console": console, "taken": taken,
+        "echoed": echoed, "again": again, "ended": vm.end(),
+    })
 }
 
 fn kill_request() -> Value {
