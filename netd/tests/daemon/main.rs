@@ -2,6 +2,7 @@
 //! The real netd on the real kernel: what guests reach, what they do not, and that killing netd disturbs nobody.
 
 mod frames;
+mod memory;
 mod name;
 mod place;
 mod reserved;

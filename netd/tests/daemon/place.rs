@@ -243,6 +243,21 @@ impl Place {
         }
     }
 
+    /// KiB that netd alone uses.
+    pub(crate) fn own_memory(&self) -> u64 {
+        let netd = self.netd.as_ref().expect("it runs").id();
+        let rollup = fs::read_to_string(format!("/proc/{netd}/smaps_rollup")).expect("it runs");
+        let line = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Private_Dirty:"));
+        let words = line.expect("the kernel says it").trim();
+        words
+            .trim_end_matches(" kB")
+            .trim()
+            .parse()
+            .expect("a number")
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("netd.log")).unwrap_or_default()
     }
