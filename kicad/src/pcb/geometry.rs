@@ -289,6 +289,25 @@ impl Shape {
         outline - radius
     }
 
+    /// Whether `point` is on the copper: what [`Self::distance_to`] says by zero or less, without measuring edges that are further away than
+    /// the copper reaches. Areas have thousands of edges, and are asked about every tenth of a millimetre.
+    #[must_use]
+    pub fn covers(&self, point: Point) -> bool {
+        // A nanometre more, for what is rounded in a distance.
+        let reach = self.radius + 1;
+        let near = |a: i64, b: i64, at: i64| a.min(b) - reach <= at && at <= a.max(b) + reach;
+        let radius = mm(self.radius) * 1e6;
+        let on_an_edge = match *self.corners {
+            [corner] => corner.distance(point) <= radius,
+            _ => self.edges().any(|(a, b)| {
+                near(a.x, b.x, point.x)
+                    && near(a.y, b.y, point.y)
+                    && to_segment(point, a, b) <= radius
+            }),
+        };
+        on_an_edge || self.encloses(point)
+    }
+
     /// The gap between both, in nanometres; negative or zero where they touch.
     #[must_use]
     pub fn gap(&self, other: &Self) -> f64 {
@@ -340,6 +359,8 @@ fn cross(a: Point, b: Point, c: Point, d: Point) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -360,5 +381,26 @@ mod tests {
         assert_eq!(at(1.0, 0.0).turned(90.0), at(0.0, -1.0));
         assert_eq!(at(0.0, 1.0).turned(-90.0), at(-1.0, 0.0));
         assert_eq!(at(1.0, 2.0).turned(180.0), at(-1.0, -2.0));
+    }
+    /// Points and corners that often coincide.
+    fn spot() -> impl Strategy<Value = Point> {
+        (-12_i64..=12, -12_i64..=12).prop_map(|(x, y)| Point {
+            x: x * 50_000,
+            y: y * 50_000,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_shape_covers_is_at_no_distance(
+            corners in proptest::collection::vec(spot(), 1..9),
+            radius in 0_i64..6,
+            points in proptest::collection::vec(spot(), 1..30),
+        ) {
+            let shape = Shape { corners, radius: radius * 50_000 };
+            for point in points {
+                prop_assert_eq!(shape.covers(point), shape.distance_to(point) <= 0.0);
+            }
+        }
     }
 }

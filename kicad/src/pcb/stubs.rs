@@ -55,7 +55,7 @@ fn shortened(board: &Board, track: &Track) -> Option<Track> {
     let vias = board.vias.iter().filter(|via| via.net == track.net);
     ends.chain(vias.map(|via| via.at))
         .filter(|at| ![track.start, track.end].contains(at))
-        .filter(|at| line(track).distance_to(*at) <= 0.0)
+        .filter(|at| line(track).covers(*at))
         .max_by(|a, b| {
             let from = |at: &Point| track.start.distance(*at);
             from(a).total_cmp(&from(b))
@@ -66,14 +66,15 @@ fn shortened(board: &Board, track: &Track) -> Option<Track> {
 /// Whether a track's end is on something of its net.
 fn joined(board: &Board, track: &Track, at: Point) -> bool {
     on_pad_or_zone(board, track.net, track.layer, at)
-        || board.vias.iter().any(|via| {
-            via.net == track.net && Shape::disc(via.at, VIA.diameter / 2).distance_to(at) <= 0.0
-        })
+        || board
+            .vias
+            .iter()
+            .any(|via| via.net == track.net && Shape::disc(via.at, VIA.diameter / 2).covers(at))
         || board.tracks.iter().any(|other| {
             (other.net, other.layer) == (track.net, track.layer)
                 && (other.start, other.end) != (track.start, track.end)
                 && (other.start, other.end) != (track.end, track.start)
-                && line(other).distance_to(at) <= 0.0
+                && line(other).covers(at)
         })
 }
 
@@ -96,13 +97,12 @@ fn on_pad_or_zone(board: &Board, net: usize, layer: u8, at: Point) -> bool {
                 && part.pads().any(|pad| {
                     pad.net == net
                         && pad.layers & (1 << layer) != 0
-                        && pad.copper.iter().any(|it| it.distance_to(at) <= 0.0)
+                        && pad.copper.iter().any(|it| it.covers(at))
                 })
         })
     };
     let in_zone = board.zones.iter().any(|zone| {
-        (zone.net, zone.layer) == (net, layer)
-            && Shape::area(zone.outline.clone()).distance_to(at) <= 0.0
+        (zone.net, zone.layer) == (net, layer) && Shape::area(zone.outline.clone()).covers(at)
     });
     in_zone || on_pad()
 }

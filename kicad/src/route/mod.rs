@@ -380,7 +380,7 @@ impl Router<'_> {
 fn touch(a: &Item, b: &Item) -> bool {
     match (a.kind, b.kind) {
         (Kind::Zone | Kind::Plane, _) => {
-            let inside = |at: Point| a.shape.distance_to(at) <= 0.0;
+            let inside = |at: Point| a.shape.covers(at);
             match b.kind {
                 // Where it ends, well within: the filler rounds corners.
                 Kind::Track => b

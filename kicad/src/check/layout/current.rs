@@ -159,7 +159,7 @@ impl Flow {
                     x: self.origin.x + signed(column),
                     y: self.origin.y + signed(row),
                 };
-                if shape.distance_to(middle) <= 0.0 {
+                if shape.covers(middle) {
                     cells.push(row * self.width + column);
                 }
             }

@@ -126,7 +126,7 @@ pub fn thermal_vias(copper: &Copper, part: &str, pad: &str, least: usize) -> Vec
             .iter()
             .filter(|it| it.part == part && it.number == pad)
     };
-    let within = |at: Point| of_part().any(|it| it.copper.iter().any(|s| s.distance_to(at) <= 0.0));
+    let within = |at: Point| of_part().any(|it| it.copper.iter().any(|s| s.covers(at)));
     let own = of_part().filter(|it| it.hole).count();
     let found = own + copper.vias.iter().filter(|(_, at)| within(*at)).count();
     if found >= least {

@@ -72,9 +72,10 @@ pub fn over_ground(copper: &Copper, nets: &[&str]) -> Vec<Fault> {
                 .pads
                 .iter()
                 .any(|pad| pad.hole && pad.copper.iter().any(|it| it.distance_to(at) < 0.3e6));
-        hole || copper.filled.iter().any(|area| {
-            area.layer == plane && area.net == "GND" && area.shape.distance_to(at) <= 0.0
-        })
+        hole || copper
+            .filled
+            .iter()
+            .any(|area| area.layer == plane && area.net == "GND" && area.shape.covers(at))
     };
     nets.iter()
         .filter(|net| {

@@ -32,7 +32,7 @@ impl Draft<'_> {
                 let in_plane = board.zones.iter().any(|zone| {
                     zone.net == pad.net
                         && 1 << zone.layer == IN2
-                        && Shape::area(zone.outline.clone()).distance_to(pad.centre) <= 0.0
+                        && Shape::area(zone.outline.clone()).covers(pad.centre)
                 });
                 if pad.hole.is_none() && in_plane && part.pads().any(|other| thermal(&other)) {
                     items.extend(pad.copper.iter().map(|shape| Item {
