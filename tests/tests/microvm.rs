@@ -396,7 +396,8 @@ fn a_guest_that_is_paused_stands_still_with_all_its_processors_and_goes_on() {
         );
     }
     let exits = &case["before"]["metrics"]["exits"];
-    assert!(exits["mmio_write"].as_u64() > Some(100), "{exits}");
+    // A driver writes some 25 registers of each of three devices before it is ready.
+    assert!(exits["mmio_write"].as_u64() > Some(50), "{exits}");
     assert_eq!(
         &case["after"]["metrics"]["exits"], exits,
         "it stood still for two seconds"
