@@ -26,8 +26,8 @@ pub struct Kernel {
     pub end: u64,
 }
 
-/// Loads the kernel from a file read once, front to end. What has been copied before an error stays in memory; the guest is not
-/// started then.
+/// Loads the kernel from a file: a plain one is mapped, a compressed one read once, front to end. What lies in memory already when
+/// there is an error stays there; the guest is not started then.
 pub fn load(memory: &Memory, file: File) -> Result<Kernel, KernelError> {
     let mut stream = Stream::of(file)?;
     let head = &stream.head;
