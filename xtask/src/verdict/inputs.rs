@@ -273,9 +273,13 @@ impl Workspace {
         let mut places = match program {
             Some(program) if package == END_TO_END => {
                 let mut places = vec![format!("{folder}src/"), format!("{folder}Cargo.toml")];
-                if program.kind == "test" {
-                    places.push(format!("{folder}tests/{}.rs", program.name));
-                    places.push(format!("{folder}tests/{}/", program.name));
+                match program.kind.as_str() {
+                    "test" => {
+                        places.push(format!("{folder}tests/{}.rs", program.name));
+                        places.push(format!("{folder}tests/{}/", program.name));
+                    }
+                    "bin" => places.push(format!("{folder}{}/", program.name)),
+                    _ => {}
                 }
                 places
             }
