@@ -4,6 +4,7 @@
 mod api;
 mod card;
 mod floors;
+mod memory;
 mod plain;
 mod support;
 mod updates;

@@ -433,6 +433,15 @@ impl Tray {
         Ok(())
     }
 
+    /// KiB that the daemon alone uses.
+    pub(crate) fn own_memory(&self) -> Result<u64> {
+        let daemon = self.daemon.as_ref().context("it runs")?.id();
+        let rollup = fs::read_to_string(format!("/proc/{daemon}/smaps_rollup"))?;
+        let line = (rollup.lines()).find_map(|line| line.strip_prefix("Private_Dirty:"));
+        let words = line.context("no such line")?.trim();
+        Ok(words.trim_end_matches(" kB").trim().parse()?)
+    }
+
     /// The living processes that were started with this workload's folder.
     pub(crate) fn monitors(&self, workload: &str) -> Vec<String> {
         let folder = self.path("run/vm").join(workload).display().to_string();
