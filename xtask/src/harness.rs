@@ -36,13 +36,27 @@ pub(crate) fn bench(given: &Given) -> Result<()> {
     become_tray(["bench", what].into_iter().chain(given.values("--only")))
 }
 
-/// How costs grow, counted where nothing but the code has a say: no kernel, no tray, a build of one library and its example.
+/// How costs grow, counted where nothing but the code has a say: no kernel, no tray, a build of one library, its example, and `racklet`.
 fn growth() -> Result<()> {
-    let mut growth = Command::new("cargo");
+    let target = paths::target();
+    let mut build = Command::new("cargo");
+    build
+        .current_dir(paths::workspace())
+        .env("CARGO_TARGET_DIR", &target)
+        .args(["build", "--release", "-p=racklet-cli", "--bin=racklet"])
+        .args(["-p=racklet-fetch", "--example=growth"]);
+    let built = build.status();
+    if !built
+        .with_context(|| format!("start: {}", describe(&build)))?
+        .success()
+    {
+        bail!("failed: {}", describe(&build));
+    }
+    let mut growth = Command::new(target.join("release/examples/growth"));
     growth
         .current_dir(paths::workspace())
-        .env("CARGO_TARGET_DIR", paths::target())
-        .args(["run", "--release", "-p=racklet-fetch", "--example=growth"]);
+        .env("CARGO_TARGET_DIR", &target)
+        .env("RACKLET", target.join("release/racklet"));
     let error = growth.exec();
     Err(error).with_context(|| format!("start: {}", describe(&growth)))
 }

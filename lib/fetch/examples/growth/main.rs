@@ -4,6 +4,7 @@
 //! ```text
 //! growth                  each kind of work at n and at 4 n, counted by callgrind; a table, and target/bench/growth.json
 //! growth WORK N TIMES     prepares work of size N, and does it so many times
+//! growth programs [PART…]  processor time of `racklet` ($RACKLET), and of borg, casync and restic where they are installed
 //! ```
 //!
 //! Counted are the instructions of a run that does the work once, less those of one that only prepares it: the same on every
@@ -15,6 +16,7 @@
     reason = "a tool for developers: what it makes itself is good"
 )]
 
+mod programs;
 mod work;
 
 use std::fmt::Write as _;
@@ -61,6 +63,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     match &words[..] {
         [] => all(),
+        [programs, only @ ..] if programs == "programs" => {
+            programs::all(only);
+            ExitCode::SUCCESS
+        }
         [name, size, times] => {
             work::run(name, size.parse().unwrap(), times.parse().unwrap());
             ExitCode::SUCCESS
@@ -103,6 +109,9 @@ fn all() -> ExitCode {
             r#"{} {{"work":"{name}","n":{size},"instructions":{one},"instructions4n":{four}}}"#,
             if json.is_empty() { " " } else { "," }
         );
+    }
+    if env::var_os("RACKLET").is_some() {
+        json.push_str(&programs::all(&[]));
     }
     let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let folder = std::path::Path::new(&target).join("bench");

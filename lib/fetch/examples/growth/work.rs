@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use racklet_fetch::cache::Cache;
 use racklet_fetch::disk::Files;
@@ -125,7 +127,7 @@ fn kept(history: &mut History, files: &[(String, String)], times: u64) {
 }
 
 /// The files of a rack of this size.
-fn files(what: &str, size: u64) -> Vec<(String, String)> {
+pub(crate) fn files(what: &str, size: u64) -> Vec<(String, String)> {
     let mut files = Vec::new();
     let mut add = |folder: &str, kind: &str, name: &str, labels: &str, spec: &str| {
         let text = format!(
@@ -187,9 +189,11 @@ fn files(what: &str, size: u64) -> Vec<(String, String)> {
 }
 
 /// A rack repository in memory, named by SHA-256, with one key for everything.
-struct History {
+pub(crate) struct History {
     key: Ed25519KeyPair,
     roots: Vec<Vec<u8>>,
+    /// The folder of each version.
+    versions: Vec<(String, bool, ObjectId)>,
     trust: ObjectId,
     objects: HashMap<ObjectId, (&'static str, Vec<u8>)>,
 }
@@ -207,14 +211,14 @@ impl LocalObjects for History {
 
 impl History {
     /// With so many versions of the trust root, each as the one before.
-    fn new(versions: u64) -> Self {
+    pub(crate) fn new(versions: u64) -> Self {
         let mut history = Self {
             key: Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap(),
             roots: Vec::new(),
+            versions: Vec::new(),
             trust: ObjectId::Sha256(Hex([0; 32])),
             objects: HashMap::new(),
         };
-        let mut folders = Vec::new();
         for version in 1..=versions {
             let keys = || RoleKeys {
                 threshold: 1,
@@ -236,11 +240,91 @@ impl History {
                 ("root.json".to_owned(), false, document),
                 ("signatures".to_owned(), true, signatures),
             ]);
-            folders.push((version.to_string(), true, folder));
+            history.versions.push((version.to_string(), true, folder));
             history.roots.push(root);
         }
-        history.trust = history.tree(folders);
+        history.show(versions);
         history
+    }
+
+    /// Commits have so many versions of the trust root from now on, and at least one.
+    pub(crate) fn show(&mut self, versions: u64) {
+        let count = usize::try_from(versions.max(1)).unwrap();
+        self.trust = self.tree(self.versions[..count].to_vec());
+    }
+
+    /// What an owner's clone is told to believe.
+    pub(crate) fn pin(&self) -> String {
+        format!("sha256:{}", Digest::of(&self.roots[0]))
+    }
+
+    /// An image of 4 MiB as `racklet artifact publish` leaves it: its manifest's digest, and the commit of its own ref.
+    pub(crate) fn image(&mut self) -> (Digest, ObjectId) {
+        let mut seed = 1u64;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            seed.to_be_bytes()[0]
+        })
+        .take(4 << 20)
+        .collect();
+        let mut objects = HashMap::new();
+        let mut file = publish::split("rootfs", &bytes[..], |chunk, packed| {
+            objects.insert(chunk.sha256, self.add("blob", packed.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+        let mut verity = racklet_fetch::verity::Tree::default();
+        verity.update(&bytes);
+        file.verity = Some(verity.finish());
+        let mut manifest = Manifest::new(Kind::Artifact, "server", 1, Architecture::X86_64);
+        manifest.files = vec![file];
+        let list = publish::chunk_list(&manifest, |chunk| Some(objects[&chunk].to_string()));
+        let bytes = manifest.to_canonical();
+        let signature = self.sign(namespace::MANIFEST, &bytes).into_bytes();
+        let signature = self.add("blob", signature);
+        let digest = Digest::of(&bytes);
+        let tree = vec![
+            ("manifest.json".to_owned(), false, self.add("blob", bytes)),
+            (
+                "signatures".to_owned(),
+                true,
+                self.tree(vec![("0.sig".to_owned(), false, signature)]),
+            ),
+            (
+                publish::CHUNK_LIST.to_owned(),
+                false,
+                self.add("blob", list.unwrap()),
+            ),
+        ];
+        let tree = self.tree(tree);
+        let person = "Tester <t@example.org> 1790000000 +0000";
+        let commit = format!("tree {tree}\nauthor {person}\ncommitter {person}\n\nimage\n");
+        (digest, self.add("commit", commit.into_bytes()))
+    }
+
+    /// Gives everything to the repository in this folder.
+    pub(crate) fn write(&self, folder: &Path) {
+        for kind in ["blob", "tree", "commit"] {
+            let scratch = tempfile::tempdir().unwrap();
+            let mut paths = String::new();
+            let of_kind = self.objects.values().filter(|(it, _)| *it == kind);
+            for (n, (_, bytes)) in of_kind.enumerate() {
+                let path = scratch.path().join(n.to_string());
+                std::fs::write(&path, bytes).unwrap();
+                paths.push_str(path.to_str().unwrap());
+                paths.push('\n');
+            }
+            let list = scratch.path().join("list");
+            std::fs::write(&list, paths).unwrap();
+            let written = Command::new("git")
+                .current_dir(folder)
+                .args(["hash-object", "-w", "--no-filters", "--stdin-paths", "-t"])
+                .arg(kind)
+                .stdin(std::fs::File::open(&list).unwrap())
+                .stdout(Stdio::null())
+                .status();
+            assert!(written.unwrap().success(), "git hash-object");
+        }
     }
 
     /// The root in the image.
@@ -288,7 +372,11 @@ impl History {
         self.add("tree", bytes)
     }
 
-    fn commit(&mut self, parent: Option<ObjectId>, files: &[(String, String)]) -> ObjectId {
+    pub(crate) fn commit(
+        &mut self,
+        parent: Option<ObjectId>,
+        files: &[(String, String)],
+    ) -> ObjectId {
         let mut folders: HashMap<&str, Vec<(String, bool, ObjectId)>> = HashMap::new();
         for (path, text) in files {
             let (folder, name) = path.split_once('/').unwrap_or(("", path));
