@@ -76,6 +76,16 @@ pub fn kill_group(leader: u32, how: Kill) {
     }
 }
 
+/// Sends the signal with this number to a process group, if there is one with it that has a name (1 to 31).
+pub fn signal_group(leader: u32, number: u8) {
+    let signal = rustix::process::Signal::from_named_raw(number.into());
+    let group = i32::try_from(leader).ok().and_then(Pid::from_raw);
+    if let (Some(signal), Some(group)) = (signal, group) {
+        // A group that is gone needs none.
+        let _ = rustix::process::kill_process_group(group, signal);
+    }
+}
+
 /// Sends a signal to every process but this one and kernel threads: for PID 1, before it leaves.
 pub fn kill_all(how: Kill) {
     let signal = match how {

@@ -14,6 +14,7 @@ pub mod netns;
 pub mod nft;
 pub mod packet;
 pub mod power;
+pub mod pty;
 pub mod rtnl;
 pub mod sealed;
 pub mod session;

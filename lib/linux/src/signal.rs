@@ -88,14 +88,13 @@ impl Signals {
     }
 }
 
-/// SIGTERM and SIGINT as a descriptor that can be read when one has come, and does not block.
+/// Signals as a descriptor that can be read when one has come, and does not block.
 #[derive(Debug)]
-pub struct StopRequests(OwnedFd);
+struct Waiting(OwnedFd);
 
-impl StopRequests {
-    /// Blocks them as [`Signals::block`] does.
-    pub fn block() -> io::Result<Self> {
-        let set = block(&[libc::SIGTERM, libc::SIGINT])?;
+impl Waiting {
+    fn for_any_of(signals: &[libc::c_int]) -> io::Result<Self> {
+        let set = block(signals)?;
         // SAFETY: the set is initialised by `block`, and -1 asks for a new descriptor.
         let fd =
             unsafe { libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) };
@@ -106,8 +105,7 @@ impl StopRequests {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Takes those that have come; whether there were any.
-    pub fn take(&self) -> bool {
+    fn take(&self) -> bool {
         // Longer than one `struct signalfd_siginfo` (128 bytes), of which only whole ones are given.
         let mut record = [0; 256];
         let mut any = false;
@@ -118,15 +116,53 @@ impl StopRequests {
     }
 }
 
+/// SIGTERM and SIGINT as a descriptor that can be read when one has come, and does not block.
+#[derive(Debug)]
+pub struct StopRequests(Waiting);
+
+impl StopRequests {
+    /// Blocks them as [`Signals::block`] does.
+    pub fn block() -> io::Result<Self> {
+        Waiting::for_any_of(&[libc::SIGTERM, libc::SIGINT]).map(Self)
+    }
+
+    /// Takes those that have come; whether there were any.
+    pub fn take(&self) -> bool {
+        self.0.take()
+    }
+}
+
 impl AsFd for StopRequests {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.0.0.as_fd()
     }
 }
 
 impl AsRawFd for StopRequests {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.0.0.as_raw_fd()
+    }
+}
+
+/// SIGWINCH, the terminal has another size, in the same way.
+#[derive(Debug)]
+pub struct WindowChanges(Waiting);
+
+impl WindowChanges {
+    /// Blocks it as [`Signals::block`] does.
+    pub fn block() -> io::Result<Self> {
+        Waiting::for_any_of(&[libc::SIGWINCH]).map(Self)
+    }
+
+    /// Takes those that have come; whether there were any.
+    pub fn take(&self) -> bool {
+        self.0.take()
+    }
+}
+
+impl AsFd for WindowChanges {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
     }
 }
 
