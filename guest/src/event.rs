@@ -3,6 +3,8 @@
 
 use racklet_api::guest::{AgentOrder, WorkloadLine};
 
+use crate::exec::Request;
+
 /// What the loop wakes up for.
 pub(crate) enum Event {
     /// An order on the connection with this number.
@@ -17,4 +19,6 @@ pub(crate) enum Event {
     Output(WorkloadLine),
     /// A stream of output ended.
     OutputEnded,
+    /// Another process is to be started.
+    Exec(Box<Request>),
 }

@@ -11,6 +11,7 @@
 pub mod agent;
 mod console;
 mod event;
+mod exec;
 pub mod lines;
 mod network;
 mod root;

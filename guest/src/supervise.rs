@@ -18,6 +18,7 @@ use racklet_linux::{clock, session};
 use crate::agent::{self, Agent};
 use crate::console::say;
 use crate::event::Event;
+use crate::exec::{self, Sessions};
 use crate::lines::Lines;
 
 /// How often a lost monitor is looked for.
@@ -53,13 +54,15 @@ pub(crate) fn run(config: &GuestConfig, signals: Signals) -> CommandEnd {
         thread::sleep(STRAGGLERS);
         child::kill_all(Kill::Kill);
     };
-    conduct(config, &send, &mut agent, &events, everything)
+    let sessions = Sessions::new(config.clone(), exec::host());
+    conduct(config, sessions, &send, &mut agent, &events, everything)
 }
 
 /// The command, then the end of `everything` else, then all that was said, then the report: in this order, so that the report is the
 /// last line.
 fn conduct(
     config: &GuestConfig,
+    sessions: Sessions,
     send: &SyncSender<Event>,
     agent: &mut Agent,
     events: &Receiver<Event>,
@@ -75,6 +78,8 @@ fn conduct(
                 open_streams: 2,
                 // A third of what the monitor waits for: two that come late are made up for by the next one.
                 alive: config.watchdog_s.map(|s| Duration::from_secs(s.into()) / 3),
+                sessions,
+                send: send.clone(),
             };
             let end = running.supervise(agent, events);
             everything();
@@ -112,7 +117,7 @@ fn forward_signals(signals: Signals, events: &SyncSender<Event>) {
 }
 
 /// The environment with the usual values where the configuration has none.
-fn environment(config: &GuestConfig) -> Vec<(String, String)> {
+pub(crate) fn environment(config: &GuestConfig) -> Vec<(String, String)> {
     let home = if config.user.uid == 0 { "/root" } else { "/" };
     let usual = [
         (
@@ -245,6 +250,9 @@ struct Running {
     open_streams: usize,
     /// How often the monitor wants a sign of life, if it does.
     alive: Option<Duration>,
+    sessions: Sessions,
+    /// For the threads of sessions.
+    send: SyncSender<Event>,
 }
 
 impl Running {
@@ -333,9 +341,16 @@ impl Running {
             {
                 self.stop(grace_s.map_or(self.grace, |s| Duration::from_secs(s.into())));
             }
+            // A machine that ends begins nothing.
+            Event::Order(generation, AgentOrder::Exec(call))
+                if agent.is_current(generation) && self.end.is_none() =>
+            {
+                self.sessions.call(call, &self.send);
+            }
+            Event::Exec(request) if self.end.is_none() => self.sessions.start(*request),
             Event::Terminate => self.stop(self.grace),
             Event::Child => self.reap(),
-            Event::Broken(_) | Event::Order(..) => {}
+            Event::Broken(_) | Event::Order(..) | Event::Exec(_) => {}
         }
     }
 
@@ -352,8 +367,10 @@ impl Running {
 
     fn reap(&mut self) {
         for (pid, ended) in child::reap() {
+            let end = command_end(ended);
+            self.sessions.ended(pid, &end);
             if pid == self.pid && self.end.is_none() {
-                self.end = Some(End::new(command_end(ended), Instant::now()));
+                self.end = Some(End::new(end, Instant::now()));
             }
         }
     }
@@ -442,7 +459,8 @@ mod tests {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        conduct(&config, &send, &mut agent, &events, || {});
+        let sessions = Sessions::new(config.clone(), exec::host());
+        conduct(&config, sessions, &send, &mut agent, &events, || {});
         monitor.join().unwrap()
     }
 

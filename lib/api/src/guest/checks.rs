@@ -1,39 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bounds of the configuration file: from what was written to what may be used.
 
+use std::collections::BTreeMap;
+
 use super::{GuestConfig, GuestOverlay, wire};
 use crate::vmm::{InvalidVm, absolute, ensure, label, watchdog};
+
+pub(super) fn command(words: &[String]) -> Result<(), InvalidVm> {
+    let named = |field| ensure(false, field, "is empty: name the program to run");
+    match words.first() {
+        None => named("command")?,
+        Some(program) if program.is_empty() => named("command[0]")?,
+        Some(_) => {}
+    }
+    for (i, word) in words.iter().enumerate() {
+        ensure(
+            !word.contains('\0'),
+            format!("command[{i}]"),
+            "holds a NUL character",
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn environment(variables: &BTreeMap<String, String>) -> Result<(), InvalidVm> {
+    for (name, value) in variables {
+        let good = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
+        ensure(
+            good,
+            format!("environment.{name:?}"),
+            "a name holds `=` or is empty, or there is a NUL character",
+        )?;
+    }
+    Ok(())
+}
 
 impl TryFrom<wire::GuestConfig> for GuestConfig {
     type Error = InvalidVm;
 
     fn try_from(w: wire::GuestConfig) -> Result<GuestConfig, InvalidVm> {
         label(&w.hostname, "hostname")?;
-        ensure(
-            !w.command.is_empty(),
-            "command",
-            "is empty: name the program to run",
-        )?;
-        ensure(
-            !w.command[0].is_empty(),
-            "command[0]",
-            "is empty: name the program to run",
-        )?;
-        for (i, argument) in w.command.iter().enumerate() {
-            ensure(
-                !argument.contains('\0'),
-                format!("command[{i}]"),
-                "holds a NUL character",
-            )?;
-        }
-        for (name, value) in &w.environment {
-            let good = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
-            ensure(
-                good,
-                format!("environment.{name:?}"),
-                "a name holds `=` or is empty, or there is a NUL character",
-            )?;
-        }
+        command(&w.command)?;
+        environment(&w.environment)?;
         absolute(&w.working_directory, "working_directory")?;
         if let GuestOverlay::Memory { size_mib } = w.overlay {
             ensure(

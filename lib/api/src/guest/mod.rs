@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::V1;
 
 mod checks;
+pub mod exec;
 mod wire;
 
 /// Guest port of the agent channel; the connection ends inside the monitor.
@@ -209,6 +210,8 @@ pub enum AgentOrder {
     },
     /// The end is recorded: power off.
     Release,
+    /// Start another process, for somebody on the host who listens.
+    Exec(exec::Call),
 }
 
 /// A line of `workload.log`.

@@ -13,7 +13,7 @@ use racklet_trust::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::V1;
-use crate::guest::CommandEnd;
+use crate::guest::{CommandEnd, exec as guest_exec};
 
 mod checks;
 pub mod console;
@@ -296,6 +296,9 @@ pub enum ControlAction {
         /// Any bytes.
         data: console::Bytes,
     },
+    /// Have guest-init start another process, for the one who listens at this port of the guest's; answered with the state at once.
+    /// Refused where guest-init is not there to hear it.
+    Exec(guest_exec::Call),
 }
 
 /// The answer on `control.sock`: one line per request.
