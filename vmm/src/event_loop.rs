@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use racklet_api::V1;
-use racklet_api::guest::AgentReport;
+use racklet_api::guest::{AgentOrder, AgentReport};
 use racklet_api::vmm::metrics::{DeviceMetrics, VmMetrics};
 use racklet_api::vmm::{ControlAction, VmState, exit};
 use racklet_linux::signal::StopRequests;
@@ -188,6 +188,11 @@ impl EventLoop {
                     by: "request",
                 }),
                 ControlAction::Kill => self.happen(Event::Kill),
+                ControlAction::Exec(call) => {
+                    self.agent.order(&AgentOrder::Exec(call));
+                    self.pump();
+                    None
+                }
             };
             if ended.is_some() {
                 return ended;

@@ -83,7 +83,7 @@ impl Metrics {
     }
 }
 
-fn ask(folder: &Path, action: ControlAction) -> anyhow::Result<ControlReply> {
+pub(crate) fn ask(folder: &Path, action: ControlAction) -> anyhow::Result<ControlReply> {
     let request = ControlRequest { v: V1, action };
     let reply: ControlReply = racklet_line::ask(&folder.join("control.sock"), &request, ANSWER)
         .context("is there a monitor in this folder?")?;

@@ -8,6 +8,7 @@
 
 mod ask;
 mod document;
+mod exec;
 mod keys;
 mod manual;
 mod run;
@@ -27,6 +28,7 @@ The same from one JSON document, whose fields `racklet-vmm schema` describes:
   racklet-vmm run --config guest.json
 While it runs, with --folder vm:
   racklet-vmm ask vm pause
+  racklet-vmm exec -t vm /bin/sh
   racklet-vmm metrics vm
 
 Exit status of `run`: the guest's command's, where guest-init reported one (128 and the signal's number where one ended it, 127 where
@@ -45,6 +47,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Ask(ask::Ask),
+    Exec(exec::Exec),
     Metrics(ask::Metrics),
     /// Write the JSON Schema of what `run --config` reads
     Schema,
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
 fn act(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(run) => return run.run(),
+        Command::Exec(exec) => return exec.run(),
         Command::Ask(ask) => ask.run()?,
         Command::Metrics(metrics) => metrics.run()?,
         Command::Schema => print(&document::schema_text()?)?,

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 
 use racklet_api::vmm::metrics::VmMetrics;
-use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmStatus};
+use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmState, VmStatus};
 use racklet_line::{Caller, Gone, Unreadable};
 
 pub(crate) use history::History;
@@ -140,6 +140,15 @@ impl Control {
     }
 }
 
+/// Why guest-init would not hear an order now, if it would not.
+fn deaf(status: &VmStatus) -> Option<String> {
+    match status.state {
+        VmState::Up if status.paused => Some("the guest stands still: let it go on first".to_owned()),
+        VmState::Up => None,
+        _ => Some("guest-init is not there to start anything: it has not called yet, or this guest has another PID 1".to_owned()),
+    }
+}
+
 impl Client {
     fn turn(
         &mut self,
@@ -168,6 +177,9 @@ impl Client {
                     ControlAction::Input { data } => ControlReply::Input {
                         taken: (answers.enter)(&data.0),
                     },
+                    ControlAction::Exec(_) if let Some(reason) = deaf(answers.status) => {
+                        return Some(ControlReply::Error { reason });
+                    }
                     ControlAction::Pause if !answers.status.paused => {
                         *awaits += 1;
                         actions.push(request.action);
@@ -180,6 +192,7 @@ impl Client {
                     ControlAction::State
                     | ControlAction::Stop { .. }
                     | ControlAction::Kill
+                    | ControlAction::Exec(_)
                     | ControlAction::Pause => ControlReply::Status(answers.status.clone()),
                 };
                 actions.push(request.action);

@@ -138,6 +138,36 @@ fn requests_are_answered_and_nonsense_is_explained() {
 }
 
 #[test]
+fn another_process_is_asked_for_where_guest_init_hears_it() {
+    let mut scene = Scene::new();
+    let secret = "07".repeat(16);
+    let exec = format!(r#"{{"exec":{{"port":5000,"secret":"{secret}"}}}}"#);
+    let wanted = scene.ask(&[&exec]);
+    let [ControlAction::Exec(call)] = &*wanted else {
+        panic!("{wanted:?}");
+    };
+    assert_eq!(
+        (call.port, String::from(call.secret.clone())),
+        (5000, secret)
+    );
+    assert!(matches!(scene.reply(), ControlReply::Status(_)));
+    // The agent's own port, and guests that do not listen.
+    let agents = exec.replace("5000", "1024");
+    assert!(scene.ask(&[&agents]).is_empty());
+    assert!(matches!(scene.reply(), ControlReply::Error { .. }));
+    scene.status.paused = true;
+    assert!(scene.ask(&[&exec]).is_empty());
+    let ControlReply::Error { reason } = scene.reply() else {
+        panic!("it stands still");
+    };
+    assert!(reason.contains("stands still"), "{reason}");
+    scene.status.paused = false;
+    scene.status.state = VmState::Running;
+    assert!(scene.ask(&[&exec]).is_empty());
+    assert!(matches!(scene.reply(), ControlReply::Error { .. }));
+}
+
+#[test]
 fn a_pause_is_answered_when_the_guest_stands_still() {
     let mut scene = Scene::new();
     assert_eq!(scene.ask(&[r#""pause""#]), [ControlAction::Pause]);
