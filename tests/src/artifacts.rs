@@ -146,7 +146,7 @@ impl Artifacts {
         self.folder.join("kernel/guest/vmlinux")
     }
 
-    /// A static program as it runs on a tray (`vmm`, `guest-init`, …), or in the microVM tests (`nested`).
+    /// A static program as it runs on a tray (`vmm`, `guest-init`, …), or in the microVM tests (`nested`, `racklet-vmm`).
     #[must_use]
     pub fn tray_program(&self, name: &str) -> PathBuf {
         program("x86_64-unknown-linux-musl", "programs", name)

@@ -535,3 +535,62 @@ fn without_kvm_the_reason_says_what_to_look_at() {
         "{ended:#}"
     );
 }
+
+#[test]
+fn other_processes_run_in_a_guest_with_pipes_or_a_terminal_and_end_with_their_caller() {
+    let outcome = outcome("exec");
+    assert_eq!(outcome["ready"], true, "{outcome}");
+    let hello = &outcome["hello"];
+    assert_eq!(hello["code"], 3, "{hello}");
+    let said = hello["out"].as_str().unwrap_or_default();
+    for line in [
+        r#"arguments ["a b"]"#,
+        "colour green",
+        "host exec",
+        "folder /tmp",
+        "Uid: 33 33 33 33",
+        "Gid: 34 34 34 34",
+        "leader true",
+    ] {
+        assert!(
+            said.lines()
+                .any(|l| l.split_whitespace().eq(line.split_whitespace())),
+            "{line}: {said}"
+        );
+    }
+    assert_eq!(hello["err"], "to standard error\n");
+    assert_eq!(outcome["echo"], json!({"code": 7, "bytes": 800_000}));
+    let terminal = &outcome["terminal"];
+    assert_eq!(terminal["out"], "24 80 /dev/pts/0 true\r\n", "{terminal}");
+    let nothing = &outcome["nothing"];
+    assert_eq!(nothing["code"], 127, "{nothing}");
+    let why = nothing["err"].as_str().unwrap_or_default();
+    assert!(why.contains("start \"/no/such\""), "{why}");
+    assert_eq!(outcome["deaf"], true);
+    assert_eq!(outcome["left"]["code"], 0, "{outcome}");
+    // The one whose caller was killed had no time to take its socket away.
+    assert!(outcome["sockets"].as_u64().unwrap() <= 1, "{outcome}");
+    assert_eq!(outcome["ended"]["status"]["stopped"], true, "{outcome}");
+    let late = outcome["late"]["err"].as_str().unwrap_or_default();
+    assert!(
+        late.contains("is there a monitor in this folder?"),
+        "{late}"
+    );
+}
+
+#[test]
+fn a_linux_guest_is_started_from_a_shell_by_options_and_by_a_document() {
+    let outcome = outcome("from_a_shell");
+    let options = &outcome["options"];
+    assert_eq!(options["code"], 3, "{options}");
+    let console = options["out"].as_str().unwrap_or_default();
+    assert!(console.contains("guest-init: version"), "{console}");
+    let document = &outcome["document"];
+    assert_eq!(document["code"], 3, "{document}");
+    let status: Value = serde_json::from_str(document["out"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&status["state"], &status["end"], &status["code"]),
+        (&json!("exited"), &json!("code"), &json!(3)),
+        "{status}"
+    );
+}

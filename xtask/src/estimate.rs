@@ -87,8 +87,9 @@ pub(crate) fn items(what: For) -> Result<Vec<Item>> {
     let mib = from_nothing(paths::program("tray").is_file(), 1400);
     let (key, guess) = machine();
     add("programs for this machine", &key, guess, mib);
-    let arm64 = (what == For::Tests).then_some(&tray::ARM64);
-    for step in tray::STEPS.iter().chain(arm64) {
+    let tests = [&tray::SHELL, &tray::ARM64];
+    let tests = tests.into_iter().filter(|_| what == For::Tests);
+    for step in tray::STEPS.iter().chain(tests) {
         let mib = from_nothing(step.is_there(what), step.mib);
         let (key, guess) = step.estimate(what);
         add(step.title, &key, guess, mib);
@@ -161,7 +162,7 @@ mod tests {
             items.into_iter().map(|item| item.what).collect()
         };
         let trays = whats(For::Trays);
-        assert_eq!(whats(For::Tests).len(), trays.len() + 1);
+        assert_eq!(whats(For::Tests).len(), trays.len() + 2);
         assert_eq!(whats(For::Demo).len(), trays.len() + 1);
     }
 }

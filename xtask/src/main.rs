@@ -83,7 +83,7 @@ const TASKS: [Task; 11] = [
     Task {
         name: "kernel",
         about: "builds kernels only, from the distribution's source",
-        takes: &[("NAMES", "boot, host, guest; all of them without")],
+        takes: &[("NAMES", "tray, guest; both without")],
         run: |given| packages::require_all().and_then(|()| kernel::build(&given.words)),
     },
     Task {

@@ -2,10 +2,12 @@
 //! The cases, one after the other. `only=a,b` on the kernel command line chooses some.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use racklet_linux::rtnl::Rtnl;
 use serde_json::{Value, json};
 
 use crate::bench;
-use crate::host::{Vm, modules, mounts, one_more_module, result};
+use crate::host::{Vm, modules, mounts, one_more_module, result, until};
 
 type Case = (&'static str, fn() -> Value);
 
@@ -45,6 +47,8 @@ const CASES: &[Case] = &[
     ("stop_deaf", || stopped("stop-deaf", "deaf", 1)),
     ("kill_request", kill_request),
     ("paused", paused),
+    ("exec", exec),
+    ("from_a_shell", from_a_shell),
     ("monitor_killed", monitor_killed),
     ("guest_panic", guest_panic),
     ("guest_hangs", guest_hangs),
@@ -408,6 +412,115 @@ fn paused() -> Value {
         "ready": ready, "answer": answer, "before": before, "after": after, "resumed": resumed, "console": console, "taken": taken,
         "echoed": echoed, "again": again, "ended": vm.end(),
     })
+}
+
+/// `racklet-vmm` as on a shell; what came of it.
+fn shell(words: &[&str], input: &str) -> Value {
+    let mut command = Command::new(SHELL);
+    command
+        .args(words)
+        .env("XDG_RUNTIME_DIR", "/run")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let done = command.spawn().and_then(|mut child| {
+        let mut stdin = child.stdin.take().expect("it is a pipe");
+        stdin.write_all(input.as_bytes())?;
+        drop(stdin);
+        child.wait_with_output()
+    });
+    match done {
+        Ok(out) => json!({
+            "code": out.status.code(), "out": String::from_utf8_lossy(&out.stdout), "err": String::from_utf8_lossy(&out.stderr),
+        }),
+        Err(error) => json!({"failed": error.to_string()}),
+    }
+}
+
+const SHELL: &str = "/sbin/racklet-vmm";
+
+/// Other processes in a guest that runs: with pipes, with a terminal, that cannot be started, and one whose caller goes.
+fn exec() -> Value {
+    let mut vm = Vm::new("exec", &["obey"]);
+    vm.guest["environment"] = json!({"COLOUR": "green"});
+    vm.start();
+    let ready = vm.wait_text("workload.log", "ready");
+    let folder = vm.folder.display().to_string();
+    let run = |options: &[&str], command: &[&str], input: &str| {
+        let words = [&["exec"], options, &[&folder, "/bin/probe"], command].concat();
+        shell(&words, input)
+    };
+    let hello = run(&["-u", "33:34", "-w", "/tmp"], &["hello", "a b"], "");
+    let echo = run(
+        &["-e", "COLOUR=red"],
+        &["say-back"],
+        &"0123456\n".repeat(100_000),
+    );
+    let terminal = run(&["--tty"], &["terminal"], "");
+    let nothing = shell(&["exec", &folder, "/no/such"], "");
+    let mut gone = Command::new(SHELL)
+        .args(["exec", &folder, "/bin/probe", "deaf"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it is in the initramfs");
+    let mut said = [0; 5];
+    let deaf = gone.stdout.take().map(|mut out| out.read_exact(&mut said));
+    // Its caller goes without a word; then nobody is left but guest-init and the command.
+    let _ = gone.kill();
+    let _ = gone.wait();
+    let left = until(|| {
+        let count = run(&[], &["count-probes"], "");
+        (count["out"] == "2\n").then_some(count)
+    });
+    let sockets = fs::read_dir(&vm.folder).into_iter().flatten().flatten();
+    let sockets = sockets
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("vsock"))
+        .count();
+    vm.control(&json!({"stop": {"grace_s": 30}}));
+    let ended = vm.end();
+    let late = run(&[], &["hello"], "");
+    json!({
+        "ready": ready, "hello": hello, "echo": {"code": echo["code"], "bytes": echo["out"].as_str().map(str::len)},
+        "terminal": terminal, "nothing": nothing, "deaf": deaf.is_some_and(|read| read.is_ok()),
+        "left": left, "sockets": sockets, "ended": ended, "late": late,
+    })
+}
+
+/// A Linux guest started by options, and by a document: the first ends with its command's code, the second says how as JSON.
+fn from_a_shell() -> Value {
+    let vm = Vm::new("from-a-shell", &["hello", "from a shell"]);
+    vm.write();
+    let own = vm.folder.join("guest.cpio").display().to_string();
+    let mut words = vec![
+        "run",
+        "--kernel",
+        "/guest/vmlinux",
+        "--initramfs",
+        "/guest/initramfs.cpio",
+        "--initramfs",
+        &own,
+        "--disk",
+        "/guest/root.erofs,ro",
+        "--memory",
+        "128",
+    ];
+    let arguments = vm.config["arguments"].as_str().unwrap_or_default();
+    if !arguments.is_empty() {
+        words.extend(["--append", arguments]);
+    }
+    let options = shell(&words, "");
+    let document = json!({
+        "kernel": "/guest/vmlinux.zst", "memory_mib": 128, "cpus": 2, "initramfs": vm.config["initramfs"],
+        "disks": [{"path": "/guest/root.erofs", "read_only": true}], "arguments": arguments,
+    });
+    let path = vm.folder.join("document.json");
+    fs::write(&path, document.to_string()).expect("/run is writable");
+    let document = shell(
+        &["run", "--json", "--config", &path.display().to_string()],
+        "",
+    );
+    json!({"options": options, "document": document})
 }
 
 fn kill_request() -> Value {

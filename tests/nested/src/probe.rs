@@ -39,6 +39,9 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
             fs::write("/proc/sys/kernel/printk", "0").and_then(|()| leave(how))
         }
         ["abort"] => std::process::abort(),
+        ["say-back"] => io::copy(&mut io::stdin(), &mut io::stdout()).map(|_| 7),
+        ["terminal"] => terminal(),
+        ["count-probes"] => count_probes(),
         ["obey"] => wait(true),
         ["deaf"] => wait(false),
         _ => Err(io::Error::other("unknown arguments")),
@@ -47,6 +50,33 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
         println!("error: {e}");
         1
     })
+}
+
+/// What is known of the terminal that this has, if it has one.
+fn terminal() -> io::Result<i32> {
+    let stdin = io::stdin();
+    let size = rustix::termios::tcgetwinsize(&stdin)?;
+    let path = fs::read_link("/proc/self/fd/0")?;
+    // By its name as well: as the controlling terminal.
+    let opened = fs::File::open("/dev/tty").is_ok();
+    println!(
+        "{} {} {} {opened}",
+        size.ws_row,
+        size.ws_col,
+        path.display()
+    );
+    Ok(0)
+}
+
+/// How many processes of this program there are, this one included.
+fn count_probes() -> io::Result<i32> {
+    let mut count = 0;
+    for entry in fs::read_dir("/proc")? {
+        let line = fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        count += u32::from(line.starts_with(b"/bin/probe\0"));
+    }
+    println!("{count}");
+    Ok(0)
 }
 
 fn hello(arguments: &[&str]) -> io::Result<i32> {

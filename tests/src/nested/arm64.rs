@@ -28,6 +28,7 @@ pub fn run(
         nested: program("nested")?,
         vmm: program("vmm")?,
         guest_init: program("guest-init")?,
+        shell: None,
         modules: artifacts.arm64_modules("host")?,
         guest_kernel: fs::read(&kernel)?,
         guest_modules: artifacts.arm64_modules("guest")?,

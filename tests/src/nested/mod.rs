@@ -129,6 +129,8 @@ struct Parts {
     nested: Vec<u8>,
     vmm: Vec<u8>,
     guest_init: Vec<u8>,
+    /// The monitor as a shell has it, where there is one.
+    shell: Option<Vec<u8>>,
     /// The host kernel's modules by file name.
     modules: Modules,
     guest_kernel: Vec<u8>,
@@ -147,6 +149,7 @@ impl Parts {
             nested: program("nested")?,
             vmm: program("vmm")?,
             guest_init: program("guest-init")?,
+            shell: Some(program("racklet-vmm")?),
             modules: artifacts.modules()?,
             guest_kernel: fs::read(artifacts.guest_kernel())?,
             guest_modules: Vec::new(),
@@ -164,6 +167,9 @@ fn archive(folder: &Path, parts: &Parts) -> Result<Vec<u8>> {
     host.character_device("dev/console", 0o600, 5, 1)?;
     host.file("init", 0o755, &parts.nested)?;
     host.file("sbin/vmm", 0o755, &parts.vmm)?;
+    if let Some(shell) = &parts.shell {
+        host.file("sbin/racklet-vmm", 0o755, shell)?;
+    }
     for (name, module) in &parts.modules {
         host.file(&format!("modules/{name}"), 0o644, module)?;
     }

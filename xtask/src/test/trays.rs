@@ -62,6 +62,7 @@ const BOOTED: [(&str, &[&str]); 3] = [
             "programs/nested",
             "programs/vmm",
             "programs/guest-init",
+            "programs/racklet-vmm",
         ],
     ),
     (
