@@ -17,6 +17,8 @@ pub use mmio::{
 };
 pub use queue::Queue;
 
+use std::ops::Range;
+
 use crate::memory::Memory;
 
 /// A rule of virtio that the guest broke so that nothing can be given back any more: the device stops until it is reset (Linux does
@@ -88,10 +90,22 @@ pub trait Device: Send {
     /// Most entries of each queue.
     fn queue_sizes(&self) -> &'static [u16];
 
-    /// The configuration space, from its offset 0; bytes behind its end read as 0. It never changes.
+    /// The configuration space, from its offset 0; bytes behind its end read as 0. Its length never changes, its bytes may: they are
+    /// looked at after each turn and each [`Device::refresh`], and the driver is told when they are others.
     fn config(&self) -> &[u8] {
         &[]
     }
+
+    /// Which bytes of it the driver may write. They never change.
+    fn writable(&self) -> Range<usize> {
+        0..0
+    }
+
+    /// The driver has written these, all of them within [`Device::writable`]: any number from 1 to 8, and any values.
+    fn configure(&mut self, _at: usize, _bytes: &[u8]) {}
+
+    /// Something that the configuration tells of has changed on the host side: makes it anew. There may be no driver.
+    fn refresh(&mut self) {}
 
     /// The driver is ready, having accepted these features.
     fn activate(&mut self, _features: u64) {}

@@ -17,6 +17,8 @@ pub struct Engine {
     queues: Vec<Queue>,
     shared: Arc<Shared>,
     last_fault: Option<Fault>,
+    /// The configuration has changed since the last reset while no driver was ready to be told: it may have read what was before.
+    untold: bool,
 }
 
 impl Engine {
@@ -27,6 +29,7 @@ impl Engine {
             queues: Vec::new(),
             shared,
             last_fault: None,
+            untold: false,
         };
         engine.queues_off();
         engine
@@ -64,6 +67,9 @@ impl Engine {
                 self.device.activate(features);
                 self.queues = queues;
                 self.shared.status.fetch_or(DRIVER_OK, Ordering::SeqCst);
+                if std::mem::take(&mut self.untold) {
+                    self.shared.raise_config_change();
+                }
                 // What happened on the host side before was not told, and a driver may have offered requests already.
                 return Turn::More;
             }
@@ -72,6 +78,13 @@ impl Engine {
                 self.queues_off();
                 self.shared.count_reset();
                 self.shared.forget();
+                self.show_config();
+                self.untold = false;
+            }
+            Order::Configure { at, bytes } => {
+                self.device.configure(at, &bytes);
+                // The driver's own doing: it is not told.
+                self.show_config();
             }
             Order::Off(queue) => {
                 if let Some(queue) = self.queues.get_mut(queue) {
@@ -101,6 +114,28 @@ impl Engine {
         self.turn(|device, queues, memory| device.more(queues, memory))
     }
 
+    /// Something that the configuration tells of has changed on the host side; a driver need not be there.
+    pub fn refresh(&mut self) {
+        self.device.refresh();
+        self.settle_config();
+    }
+
+    fn show_config(&self) -> bool {
+        self.shared.config.show(self.device.config())
+    }
+
+    /// Shows the driver a configuration that has changed, and tells it.
+    fn settle_config(&mut self) {
+        if !self.show_config() {
+            return;
+        }
+        if self.active() {
+            self.shared.raise_config_change();
+        } else {
+            self.untold = true;
+        }
+    }
+
     fn turn(
         &mut self,
         act: impl FnOnce(&mut dyn Device, &mut [Queue], &Memory) -> Result<Turn, Fault>,
@@ -118,6 +153,7 @@ impl Engine {
             seen.add(queue.take_seen());
             wanted |= queue.needs_interrupt(&self.memory).unwrap_or(false);
         }
+        self.settle_config();
         self.shared
             .count_turn(seen, turn == Turn::More && self.device.shares_its_thread());
         if wanted {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! vCPU threads -- Window: registers --order, waits--> Engine: queues, device -- the device's own thread
-//!                     '--status, interrupt status (atomics)--'
+//!                     '--status, interrupt status (atomics), configuration (copied)--'
 //! ```
 //!
 //! A vCPU's thread never calls a device: an access is answered from the registers, and what a write asks of the device (activate,
@@ -12,9 +12,11 @@
 //!
 //! A guest that breaks a rule gets `DEVICE_NEEDS_RESET` and a quiet device; the monitor goes on.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use config::Config;
 pub use engine::Engine;
 use shared::Shared;
 pub use shared::{Counters, Order, Wires};
@@ -24,6 +26,7 @@ use super::{Device, Queue};
 use crate::lock::lock;
 use crate::memory::Memory;
 
+mod config;
 mod engine;
 mod shared;
 
@@ -58,7 +61,8 @@ const F_VERSION_1: u64 = 1 << 32;
 pub struct Window {
     id: u32,
     features: u64,
-    config: Box<[u8]>,
+    /// Bytes of the configuration space that the driver may write.
+    writable: Range<usize>,
     memory: Memory,
     registers: Mutex<Registers>,
     shared: Arc<Shared>,
@@ -78,11 +82,11 @@ struct Registers {
 /// A device that no driver has found yet: its registers, and itself for the thread that is to have it.
 #[must_use]
 pub fn connect(device: Box<dyn Device>, memory: Memory, wires: Wires) -> (Window, Engine) {
-    let shared = Arc::new(Shared::new(wires));
+    let shared = Arc::new(Shared::new(wires, device.config()));
     let window = Window {
         id: device.id(),
         features: device.features() | F_INDIRECT | F_EVENT_IDX | F_VERSION_1,
-        config: device.config().into(),
+        writable: device.writable(),
         memory: memory.clone(),
         registers: Mutex::new(Registers::new(device.queue_sizes())),
         shared: shared.clone(),
@@ -147,12 +151,7 @@ impl Window {
     /// A guest's read of `data.len()` bytes at `offset`. What an interrupt handler reads is answered without a lock.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         if offset >= CONFIG {
-            let from = usize::try_from(offset - CONFIG).unwrap_or(usize::MAX);
-            data.fill(0);
-            for (to, from) in data.iter_mut().zip(self.config.iter().skip(from)) {
-                *to = *from;
-            }
-            return;
+            return self.shared.config.read(offset - CONFIG, data);
         }
         let Ok(register) = <&mut [u8; 4]>::try_from(&mut *data) else {
             data.fill(0); // registers are read as 32 bits (4.2.2.2)
@@ -172,8 +171,9 @@ impl Window {
                 .map_or(0, |(_, queue)| u32::from(queue.is_some())),
             0x60 => self.shared.interrupt_status(),
             0x70 => self.status(),
-            // Configuration never changes; no shared memory regions: their length reads as -1.
+            // No shared memory regions: their length reads as -1.
             0xb0..=0xbc => u32::MAX,
+            0xfc => self.shared.config.generation(),
             _ => 0,
         };
         *register = value.to_le_bytes();
@@ -187,6 +187,9 @@ impl Window {
     /// The same for who has the [`Engine`] on the same thread: `carry_out` gives it the order.
     // untrusted: virtio_devices
     pub fn write_through(&self, offset: u64, data: &[u8], carry_out: impl FnOnce(Order)) {
+        if offset >= CONFIG {
+            return self.configure(offset - CONFIG, data, carry_out);
+        }
         let Ok(value) = <[u8; 4]>::try_from(data) else {
             return;
         };
@@ -204,6 +207,20 @@ impl Window {
             0x70 => self.set_status(&mut registers, value, carry_out),
             0x38 | 0x44 | 0x80..=0xa4 => self.set_up_queue(&mut registers, offset, value),
             _ => {}
+        }
+    }
+
+    /// A driver may write behind the features (3.1.1), and only what its device lets it; nothing is asked of the device for the rest.
+    fn configure(&self, offset: u64, data: &[u8], carry_out: impl FnOnce(Order)) {
+        let _registers = lock(&self.registers);
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let within = !data.is_empty()
+            && at >= self.writable.start
+            && at.saturating_add(data.len()) <= self.writable.end;
+        let ready = self.status() & (FEATURES_OK | FAILED | NEEDS_RESET) == FEATURES_OK;
+        if within && ready {
+            let bytes = data.into();
+            carry_out(Order::Configure { at, bytes });
         }
     }
 

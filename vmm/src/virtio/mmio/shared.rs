@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::super::queue::Seen;
 use super::super::{Fault, Queue};
-use super::{CONFIG_CHANGE, USED_BUFFER};
+use super::{CONFIG_CHANGE, Config, USED_BUFFER};
 use crate::lock::lock;
 
 /// What a write to a register asks of the device. It is carried out before the guest's next instruction.
@@ -27,6 +27,13 @@ pub enum Order {
     Reset,
     /// The driver has switched this queue off (virtio 1.2, 4.2.2.2: nothing of it may be touched from then on).
     Off(usize),
+    /// The driver has written to the configuration space, where its device lets it.
+    Configure {
+        /// Offset of the first byte there.
+        at: usize,
+        /// As many as a processor writes at once: 1 to 8.
+        bytes: Box<[u8]>,
+    },
 }
 
 /// What has happened at a device since the start, resets included: `racklet_api::vmm::metrics` says what each is.
@@ -97,6 +104,7 @@ struct Interrupts {
 /// between the two is another one and still to be seen, so that a bit alone would not do and they are counted.
 pub(super) struct Shared {
     pub(super) status: AtomicU32,
+    pub(super) config: Config,
     raised: AtomicU64,
     interrupts: Mutex<Interrupts>,
     config_changed: AtomicBool,
@@ -111,7 +119,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(wires: Wires) -> Shared {
+    pub(super) fn new(wires: Wires, config: &[u8]) -> Shared {
         let Wires {
             interrupt,
             wake,
@@ -119,6 +127,7 @@ impl Shared {
         } = wires;
         Shared {
             status: AtomicU32::new(0),
+            config: Config::new(config),
             raised: AtomicU64::new(0),
             interrupts: Mutex::default(),
             config_changed: AtomicBool::new(false),
