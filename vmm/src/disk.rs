@@ -99,6 +99,14 @@ mod tests {
             Ok(())
         }
 
+        fn discard(&self, _: u64, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn zero(&self, _: u64, _: u64, _: bool) -> io::Result<()> {
+            Ok(())
+        }
+
         fn flush(&self) -> io::Result<()> {
             self.begun.send(()).map_err(io::Error::other)?;
             self.done.recv().map_err(io::Error::other)

@@ -4,7 +4,7 @@
 //! The guest changes its memory while we look: nothing here makes Rust references to it, everything is a volatile copy
 //! or an address given to the kernel.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
@@ -126,6 +126,31 @@ pub fn write_file(
     offset: u64,
 ) -> io::Result<()> {
     transfer(memory, segments, file, offset, Way::GuestToFile)
+}
+
+/// Writes zeros.
+pub fn write_zeros(file: BorrowedFd<'_>, mut offset: u64, length: u64) -> io::Result<()> {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    let end = offset.checked_add(length);
+    let end = end.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    while offset < end {
+        let left = end - offset;
+        let mut pieces = [IoSlice::new(&ZEROS); AT_ONCE];
+        let whole = usize::try_from(left / ZEROS.len() as u64).unwrap_or(usize::MAX);
+        let count = if whole == 0 {
+            pieces[0] = IoSlice::new(&ZEROS[..usize::try_from(left).expect("less than a page")]);
+            1
+        } else {
+            whole.min(AT_ONCE)
+        };
+        match rustix::io::pwritev(file, &pieces[..count], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(done) => offset += done as u64,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn transfer(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The system calls each kind of thread may make, each with its reason. Anything else kills the process.
 
+use racklet_linux::block::BLKDISCARD;
 use racklet_linux::tap::TUNSETOFFLOAD;
 
 use crate::kick::SIGNAL;
@@ -77,6 +78,15 @@ const DISK: &[Allow] = &[
     any(libc::SYS_preadv),    // its file, straight into guest memory
     any(libc::SYS_pwritev),   // its file, straight out of it
     any(libc::SYS_fdatasync), // a guest's flush
+    any(libc::SYS_fallocate), // what it discards and zeroes
+    // The same of a block device.
+    when(
+        libc::SYS_ioctl,
+        &[Test::Equal {
+            argument: 1,
+            value: BLKDISCARD as u64,
+        }],
+    ),
 ];
 
 const EVENT_LOOP: &[Allow] = &[

@@ -28,13 +28,22 @@ mod tests {
         let memory: Memory = test_memory();
         let mut t = Both::new(device, &memory);
         let mut drivers = [0x1000, 0x5000].map(|at| Driver::at(&memory, 128, at));
-        let features = if t.get(8) == 1 { 1 << 15 } else { 0 }; // a card's frames over several buffers
+        let features = match t.get(8) {
+            1 => 1 << 15, // a card's frames over several buffers
+            2 => 1 << 13, // a disk's discards
+            _ => 0,
+        };
         let [receive, transmit] = &drivers;
         start(features, &[receive, transmit], |offset, value| {
             t.set(offset, value)
         });
         // A read of the disk's first sector is all zeros; so is a frame.
         memory.write_slice(&[0; 64], GuestAddress(0x9000)).unwrap();
+        // A discard of the first eight sectors, twice.
+        memory.write_obj(11_u32, GuestAddress(0x8f00)).unwrap();
+        for at in [0x8f48, 0x8f58] {
+            memory.write_obj(8_u32, GuestAddress(at)).unwrap();
+        }
         let mut counted = 0;
         for round in 0..200 {
             drivers[queue].offer(&memory, request);
@@ -75,14 +84,19 @@ mod tests {
     fn neither_a_disks_request_nor_a_frame_in_either_direction_allocates() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
-        let disk = Box::new(Block::new(file, 1 << 20, false, "d"));
+        let disk = || {
+            let file = file.try_clone().unwrap();
+            Box::new(Block::new(file, 1 << 20, false, "d"))
+        };
         let read = [
             (0x9000, 16, false),
             (0xa000, 4096, true),
             (0xc000, 4096, true),
             (0xe000, 1, true),
         ];
-        assert_eq!(allocations_in_rounds(disk, 0, &read), 0, "a read");
+        assert_eq!(allocations_in_rounds(disk(), 0, &read), 0, "a read");
+        let discard = [(0x8f00, 16, false), (0x8f40, 32, false), (0xe000, 1, true)];
+        assert_eq!(allocations_in_rounds(disk(), 0, &discard), 0, "a discard");
         let card = || Box::new(Net::new(Busy(false), Mac([2; 6]), 1500));
         let (buffer, frame) = ([(0xa000, 2048, true)], [(0x9000, 1514, false)]);
         assert_eq!(allocations_in_rounds(card(), 0, &buffer), 0, "received");

@@ -1,72 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A disk (virtio 1.2, 5.2) on a file or block device: read, write, flush, identification.
+//! A disk (virtio 1.2, 5.2) on a file or block device: read, write, flush, discard, write zeroes, identification.
 //!
 //! Writes reach the host's page cache; a flush is `fdatasync`. Requests are done one after the other on the disk's own thread, which
 //! waits for the file as long as it takes.
+//!
+//! ```text
+//! queue --judged (request.rs)--> Job --a step a turn--> ... --the last one, or one that failed--> status, used ring
+//! ```
+//!
+//! A request is done in steps of at most [`STEP`] bytes, each a turn: neither a reset nor an order waits for the whole of one that
+//! empties gigabytes. A reset forgets what is left of it, as a power cut does.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 
-use crate::memory::{self, Memory};
+use crate::memory::Memory;
 use crate::virtio::{Budget, Chain, Device, Fault, Parts, Queue, Turn};
+
+use request::{Kind, Work};
+
+mod file;
+mod request;
 
 const QUEUE: u16 = 128;
 const SECTOR: u64 = 512;
-const HEADER: usize = 16;
-/// Most bytes of a request's data; it is also as long as a reset may have to wait for a file that is in the host's memory (tens of
-/// milliseconds).
+/// Most bytes of a request's data.
 const MOST: u64 = 1 << 26;
 /// Most bytes of a segment, as the driver is told: as many of these as it is told, 126, are 63 MiB and so below [`MOST`]. Without it,
 /// Linux sends as much as its `max_sectors_kb` says.
 const SEGMENT: u32 = 512 << 10;
+/// Most bytes that one call to the host's kernel moves, empties or zeroes: milliseconds, where the file is in the host's memory.
+const STEP: u64 = 16 << 20;
+/// Most ranges of a request to discard or to write zeroes, as the driver is told.
+const RANGES: usize = 16;
+/// Most sectors of each: 1 GiB, so that a request's steps are at most 1,024.
+const RANGE_SECTORS: u32 = 1 << 21;
+/// Sectors of 4 KiB, the blocks of most file systems: less than one of them is emptied by nobody.
+const ALIGNMENT: u32 = 8;
 
 const F_SIZE_MAX: u64 = 1 << 1;
 const F_SEG_MAX: u64 = 1 << 2;
 const F_READ_ONLY: u64 = 1 << 5;
 const F_FLUSH: u64 = 1 << 9;
-
-const READ: u32 = 0;
-const WRITE: u32 = 1;
-const FLUSH: u32 = 4;
-const GET_ID: u32 = 8;
+const F_DISCARD: u64 = 1 << 13;
+const F_WRITE_ZEROES: u64 = 1 << 14;
 
 const OK: u8 = 0;
 const IO_ERROR: u8 = 1;
 const UNSUPPORTED: u8 = 2;
 
-/// What a disk's bytes are on. Each call blocks until it is done.
+/// Bytes of the configuration space (`struct virtio_blk_config`, 5.2.4) up to the last field that is not 0.
+const CONFIG: usize = 60;
+
+/// What a disk's bytes are on. Each call blocks until it is done. An error of the kind `Unsupported` says that it cannot be, here.
 pub trait Backend: Send {
     /// Reads from `offset` on until every part is full.
     fn read(&self, memory: &Memory, to: Parts<'_>, offset: u64) -> io::Result<()>;
     /// Writes every part from `offset` on.
     fn write(&self, memory: &Memory, from: Parts<'_>, offset: u64) -> io::Result<()>;
-    /// What was written before is kept when the power goes.
+    /// What was done before is kept when the power goes.
     fn flush(&self) -> io::Result<()>;
+    /// What `length` bytes from `offset` on hold is not needed any more: room for them need not be kept, and they may read as
+    /// anything.
+    fn discard(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// They read as zeros from now on. Room for them is kept, unless it may be given up.
+    fn zero(&self, offset: u64, length: u64, give_up: bool) -> io::Result<()>;
 }
 
-impl Backend for File {
-    fn read(&self, memory: &Memory, to: Parts<'_>, offset: u64) -> io::Result<()> {
-        memory::read_file(memory, to, self.as_fd(), offset)
-    }
-
-    fn write(&self, memory: &Memory, from: Parts<'_>, offset: u64) -> io::Result<()> {
-        memory::write_file(memory, from, self.as_fd(), offset)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-}
-
-/// How a request ended.
-enum Served {
-    /// With so many bytes written before the status.
-    Done(u32),
-    /// The file did not do it.
-    Failed,
-    /// It asks for what cannot be: the status for that.
-    Refused(u8),
+/// A request of which steps are left.
+struct Job {
+    chain: Chain,
+    work: Work,
+    /// The range whose turn it is, and how much of it is done.
+    current: usize,
+    done: u64,
 }
 
 /// A disk of whole sectors of 512 bytes; what the file has beyond them is not shown.
@@ -74,10 +80,11 @@ pub struct Block<B> {
     backend: B,
     sectors: u64,
     read_only: bool,
-    /// The driver cannot flush, so that what it is told is written has to be kept when the power goes (virtio 1.2, 5.2.6.2).
-    write_through: bool,
+    /// What the driver accepted.
+    features: u64,
     id: [u8; 20],
-    config: [u8; 16],
+    config: [u8; CONFIG],
+    job: Option<Job>,
 }
 
 impl<B: Backend> Block<B> {
@@ -89,79 +96,149 @@ impl<B: Backend> Block<B> {
         for (to, from) in id.iter_mut().zip(serial.bytes()) {
             *to = from;
         }
-        let mut config = [0; 16];
+        let mut config = [0; CONFIG];
         config[..8].copy_from_slice(&sectors.to_le_bytes());
-        config[8..12].copy_from_slice(&SEGMENT.to_le_bytes());
+        let mut put = |at: usize, value: u32| {
+            config[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        };
+        put(8, SEGMENT);
         // A request adds its header and its status to the data segments.
-        config[12..].copy_from_slice(&u32::from(QUEUE - 2).to_le_bytes());
+        put(12, u32::from(QUEUE - 2));
+        if !read_only {
+            let ranges = u32::try_from(RANGES).expect("16");
+            for (at, value) in [
+                (36, RANGE_SECTORS), // to discard
+                (40, ranges),
+                (44, ALIGNMENT),
+                (48, RANGE_SECTORS), // to write zeroes
+                (52, ranges),
+                (56, 1), // which may give up their room
+            ] {
+                put(at, value);
+            }
+        }
         Block {
             backend,
             sectors,
             read_only,
-            write_through: false,
+            features: 0,
             id,
             config,
+            job: None,
         }
     }
 
-    /// Does one request; gives the status and the bytes written before it. Nothing for one that has no place for a status.
-    fn serve(&self, chain: &Chain, memory: &Memory) -> Option<Served> {
-        let room = chain.writable_len().checked_sub(1)?;
-        let mut header = [0; HEADER];
-        if chain.read(memory, 0, &mut header) != header.len() {
-            return Some(Served::Refused(IO_ERROR));
-        }
-        let [k0, k1, k2, k3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
-        let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
-        let given = chain.readable_len() - HEADER as u64;
-        let (done, written) = match u32::from_le_bytes([k0, k1, k2, k3]) {
-            READ => match self.range(sector, room) {
-                Some(at) => (self.backend.read(memory, chain.writable(0, room), at), room),
-                None => return Some(Served::Refused(IO_ERROR)),
-            },
-            WRITE => match self.range(sector, given) {
-                Some(at) if !self.read_only => (
-                    self.write(memory, chain.readable(HEADER as u64, given), at),
-                    0,
-                ),
-                _ => return Some(Served::Refused(IO_ERROR)),
-            },
-            FLUSH => (self.flush(), 0),
-            GET_ID => {
-                let len = usize::try_from(room).map_or(self.id.len(), |r| r.min(self.id.len()));
-                chain.write(memory, 0, &self.id[..len]);
-                (Ok(()), len as u64)
-            }
-            _ => return Some(Served::Refused(UNSUPPORTED)),
+    /// What is asked for in this chain, if it can be.
+    fn judge(&self, chain: &Chain, memory: &Memory) -> Result<Work, u8> {
+        let rules = request::Rules {
+            sectors: self.sectors,
+            read_only: self.read_only,
+            discard: self.features & F_DISCARD != 0,
+            write_zeroes: self.features & F_WRITE_ZEROES != 0,
         };
-        Some(match done {
-            Ok(()) => Served::Done(u32::try_from(written).expect("at most MOST")),
-            Err(_) => Served::Failed,
-        })
+        request::judge(chain, memory, &rules)
     }
 
-    fn write(&self, memory: &Memory, from: Parts<'_>, at: u64) -> io::Result<()> {
-        self.backend.write(memory, from, at)?;
-        if self.write_through {
-            return self.backend.flush();
+    /// Does the next step of a job.
+    fn step(&self, job: &mut Job, memory: &Memory) -> io::Result<()> {
+        let Some(range) = job.work.ranges.get(job.current) else {
+            return Ok(());
+        };
+        let length = (range.length - job.done).min(STEP);
+        let (chain, done, at) = (&job.chain, job.done, range.offset + job.done);
+        match job.work.kind {
+            Kind::Read => self
+                .backend
+                .read(memory, chain.writable(done, length), at)?,
+            Kind::Write => {
+                let from = chain.readable(request::HEADER as u64 + done, length);
+                self.backend.write(memory, from, at)?;
+            }
+            Kind::Discard => self.backend.discard(at, length)?,
+            Kind::WriteZeroes => self.backend.zero(at, length, range.give_up)?,
+            Kind::Flush | Kind::Identity => {}
+        }
+        job.done += length;
+        if job.done == range.length {
+            (job.current, job.done) = (job.current + 1, 0);
         }
         Ok(())
     }
 
-    fn flush(&self) -> io::Result<()> {
-        if self.read_only {
-            Ok(())
-        } else {
-            self.backend.flush()
+    /// What was done is kept when the power goes, where the driver was promised that: it asked for it, or it cannot ask (virtio 1.2,
+    /// 5.2.6.2).
+    fn settle(&self, kind: Kind) -> io::Result<()> {
+        let keep = match kind {
+            Kind::Read | Kind::Identity => false,
+            Kind::Flush => !self.read_only,
+            Kind::Write | Kind::Discard | Kind::WriteZeroes => self.features & F_FLUSH == 0,
+        };
+        if keep { self.backend.flush() } else { Ok(()) }
+    }
+
+    /// Gives a request back with its status and the bytes written before it. There is at least one writable byte: the status is the
+    /// last (5.2.6).
+    fn answer(
+        queue: &mut Queue,
+        memory: &Memory,
+        chain: Chain,
+        status: u8,
+        written: u64,
+    ) -> Result<Turn, Fault> {
+        chain.write(memory, chain.writable_len() - 1, &[status]);
+        let written = u32::try_from(written).expect("at most MOST");
+        queue.push(memory, chain, written + 1)?;
+        Ok(Turn::More)
+    }
+
+    /// Takes the next request from the queue. A job where it takes steps; else it has been answered, or there is none.
+    fn begin(&self, queue: &mut Queue, memory: &Memory) -> Result<Result<Job, Turn>, Fault> {
+        let mut budget = Budget::new(1, 1);
+        let Some(chain) = queue.pop(memory, &mut budget)? else {
+            return Ok(Err(budget.turn())); // more where a request of a wrong form was the turn's only one
+        };
+        if chain.writable_len() == 0 {
+            queue.refuse(memory, chain)?; // no place for a status
+            return Ok(Err(Turn::More));
+        }
+        match self.judge(&chain, memory) {
+            Ok(work) => Ok(Ok(Job {
+                chain,
+                work,
+                current: 0,
+                done: 0,
+            })),
+            Err(status) => {
+                queue.count_refused();
+                Self::answer(queue, memory, chain, status, 0).map(Err)
+            }
         }
     }
 
-    /// Byte offset of a transfer that lies on the disk and is whole sectors.
-    fn range(&self, sector: u64, len: u64) -> Option<u64> {
-        let count = len / SECTOR;
-        let whole = len.is_multiple_of(SECTOR) && count > 0 && len <= MOST;
-        let end = sector.checked_add(count)?;
-        (whole && end <= self.sectors).then(|| sector * SECTOR)
+    /// Answers a request that has no steps left.
+    fn end(
+        &self,
+        queue: &mut Queue,
+        memory: &Memory,
+        job: Job,
+        done: io::Result<()>,
+    ) -> Result<Turn, Fault> {
+        let room = job.chain.writable_len() - 1;
+        let (status, written) = match (done, job.work.kind) {
+            (Ok(()), Kind::Read) => (OK, room),
+            (Ok(()), Kind::Identity) => {
+                let len = usize::try_from(room).map_or(self.id.len(), |r| r.min(self.id.len()));
+                job.chain.write(memory, 0, &self.id[..len]);
+                (OK, len as u64)
+            }
+            (Ok(()), _) => (OK, 0),
+            (Err(error), _) => {
+                queue.count_failed();
+                let cannot = error.kind() == io::ErrorKind::Unsupported;
+                (if cannot { UNSUPPORTED } else { IO_ERROR }, 0)
+            }
+        };
+        Self::answer(queue, memory, job.chain, status, written)
     }
 }
 
@@ -171,7 +248,12 @@ impl<B: Backend> Device for Block<B> {
     }
 
     fn features(&self) -> u64 {
-        F_SIZE_MAX | F_SEG_MAX | F_FLUSH | if self.read_only { F_READ_ONLY } else { 0 }
+        let own = if self.read_only {
+            F_READ_ONLY
+        } else {
+            F_DISCARD | F_WRITE_ZEROES
+        };
+        F_SIZE_MAX | F_SEG_MAX | F_FLUSH | own
     }
 
     fn queue_sizes(&self) -> &'static [u16] {
@@ -187,39 +269,41 @@ impl<B: Backend> Device for Block<B> {
     }
 
     fn activate(&mut self, features: u64) {
-        self.write_through = features & F_FLUSH == 0;
+        self.features = features;
     }
 
-    /// One request a turn: any of them may take long, and neither the interrupt for the one before nor an order may wait for it.
+    fn reset(&mut self) {
+        self.job = None;
+    }
+
+    fn queue_off(&mut self, _queue: usize) {
+        self.job = None;
+    }
+
+    /// One step a turn: any of them may take long, and neither the interrupt for the request before nor an order may wait for it.
     fn notify(
         &mut self,
         _queue: usize,
         queues: &mut [Queue],
         memory: &Memory,
     ) -> Result<Turn, Fault> {
-        let mut budget = Budget::new(1, 1);
-        let Some(chain) = queues[0].pop(memory, &mut budget)? else {
-            return Ok(budget.turn()); // more where a request of a wrong form was the turn's only one
+        let queue = &mut queues[0];
+        let mut job = match self.job.take() {
+            Some(job) => job,
+            None => match self.begin(queue, memory)? {
+                Ok(job) => job,
+                Err(turn) => return Ok(turn),
+            },
         };
-        let (status, written) = match self.serve(&chain, memory) {
-            Some(Served::Done(written)) => (OK, written),
-            Some(Served::Failed) => {
-                queues[0].count_failed();
-                (IO_ERROR, 0)
-            }
-            Some(Served::Refused(status)) => {
-                queues[0].count_refused();
-                (status, 0)
-            }
-            None => {
-                queues[0].refuse(memory, chain)?;
+        let mut done = self.step(&mut job, memory);
+        if done.is_ok() {
+            if job.work.ranges.get(job.current).is_some() {
+                self.job = Some(job);
                 return Ok(Turn::More);
             }
-        };
-        // There is at least one writable byte: the status is the last (5.2.6).
-        chain.write(memory, chain.writable_len() - 1, &[status]);
-        queues[0].push(memory, chain, written + 1)?;
-        Ok(Turn::More)
+            done = self.settle(job.work.kind);
+        }
+        self.end(queue, memory, job, done)
     }
 
     fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {
