@@ -42,6 +42,13 @@ impl Bus {
         self.windows.iter().map(Window::counters)
     }
 
+    /// Lets a device's thread look what there is.
+    pub(crate) fn wake(&self, device: u16) {
+        if let Some(window) = self.windows.get(usize::from(device)) {
+            window.wake();
+        }
+    }
+
     /// How often vCPUs came out of the guest.
     pub(crate) fn exits(&self) -> &Exits {
         &self.exits

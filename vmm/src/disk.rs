@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use seccompiler::BpfProgram;
 use vmm_sys_util::eventfd::EventFd;
@@ -11,6 +12,8 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::bus::Bus;
 use crate::confine::seccomp;
 use crate::lifecycle::Event;
+use crate::poll::{Poll, Token};
+use crate::rate;
 use crate::virtio::{Engine, Turn};
 
 /// Deep enough for every path below; a fault beyond it hits the guard page.
@@ -34,6 +37,7 @@ impl Disk {
         start: Arc<Barrier>,
     ) -> io::Result<thread::JoinHandle<()>> {
         let name = format!("disk{}", self.number);
+        let poll = self.poll()?;
         thread::Builder::new()
             .name(name.clone())
             .stack_size(STACK)
@@ -43,7 +47,7 @@ impl Disk {
                 start.wait();
                 let failed = match confined {
                     Ok(()) => {
-                        let error = self.run();
+                        let error = self.run(&poll);
                         format!("{name} cannot wait for its requests: {error}")
                     }
                     Err(e) => format!("{name} cannot be confined: {e}"),
@@ -56,19 +60,45 @@ impl Disk {
             })
     }
 
+    /// Says when it is woken, for waits that have an end.
+    fn poll(&self) -> io::Result<Poll> {
+        let poll = Poll::new()?;
+        let device = self.number;
+        poll.readable(&self.wake, Token::Order { device })?;
+        Ok(poll)
+    }
+
     /// Serves requests and orders; comes back only when it can no longer wait for them.
-    fn run(mut self) -> io::Error {
-        let mut turn = Turn::Done;
+    fn run(mut self, poll: &Poll) -> io::Error {
+        let (mut turn, mut tokens) = (Turn::Done, Vec::new());
         loop {
-            if turn == Turn::Done
-                && let Err(e) = self.wake.read()
+            if let Err(e) = self.wait(turn, poll, &mut tokens)
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 return e;
             }
             let _ = self.engine.receive();
+            if turn != Turn::More {
+                self.engine.refresh();
+            }
             turn = self.engine.notify(0);
         }
+    }
+
+    /// Waits as long as the last turn allows: what waits for the disk's rate does not keep an order waiting.
+    fn wait(&self, turn: Turn, poll: &Poll, tokens: &mut Vec<Token>) -> io::Result<()> {
+        match turn {
+            Turn::More => return Ok(()),
+            Turn::Done => {}
+            Turn::At(at) => {
+                let left = Duration::from_nanos(at.saturating_sub(rate::now()));
+                poll.wait(Some(left), tokens)?;
+                if tokens.is_empty() {
+                    return Ok(()); // it is time
+                }
+            }
+        }
+        self.wake.read().map(|_| ())
     }
 }
 
@@ -114,6 +144,63 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_waits_for_its_rate_obeys_meanwhile_and_hears_of_a_new_rate() {
+        let memory = test_memory();
+        let event = |flags| EventFd::new(flags).unwrap();
+        let (wake, interrupt) = (event(0), event(0));
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        let mut block = Block::new(file, 1 << 20, false, "slow");
+        // After the burst, a day and a half for as much again.
+        let rate = r#"{"bytes":{"per_second":1,"burst":131072}}"#;
+        let rate = serde_json::from_str(rate).unwrap();
+        block.limit(&rate);
+        let knob = block.knob();
+        let wires = Wires {
+            interrupt: interrupt.try_clone().unwrap(),
+            wake: wake.try_clone().unwrap(),
+            acknowledged: event(libc::EFD_NONBLOCK),
+        };
+        let (window, engine) = connect(Box::new(block), memory.clone(), wires);
+        let disk = Disk {
+            number: 0,
+            engine,
+            wake: wake.try_clone().unwrap(),
+        };
+        let poll = disk.poll().unwrap();
+        thread::spawn(move || disk.run(&poll));
+        let set = |offset, value: u32| window.write(offset, &value.to_le_bytes());
+        for new_rate in [false, true] {
+            let mut driver = Driver::new(&memory, 8);
+            start(0, &[&driver], set);
+            // All zeros: a read from the first sector on.
+            let read = [(0x8000, 16, false), (0x10000, 131_073, true)];
+            driver.offer(&memory, &read);
+            driver.offer(&memory, &read);
+            wake.write(1).unwrap();
+            // The burst is spent with the first one, and no other begins full.
+            if !new_rate {
+                interrupt.read().unwrap();
+                assert_eq!(driver.collect(&memory), Some((0, 131_073)));
+            }
+            while window.counters().throttled == u64::from(new_rate) {
+                thread::yield_now();
+            }
+            if new_rate {
+                assert_eq!(driver.collect(&memory), None);
+                knob.set(racklet_api::vmm::rate::DiskRate::default());
+                window.wake();
+                interrupt.read().unwrap();
+                while driver.collect(&memory) != Some((2, 131_073)) {
+                    thread::yield_now();
+                }
+            }
+            set(0x70, 0);
+        }
+        assert_eq!(window.counters().throttled, 2);
+    }
+
+    #[test]
     fn while_a_disk_flushes_its_registers_answer_and_a_reset_waits_for_the_flush() {
         let memory = test_memory();
         let event = |flags| EventFd::new(flags).unwrap();
@@ -134,7 +221,8 @@ mod tests {
             engine,
             wake: wake.try_clone().unwrap(),
         };
-        thread::spawn(move || disk.run());
+        let poll = disk.poll().unwrap();
+        thread::spawn(move || disk.run(&poll));
         let set = |offset, value: u32| window.write(offset, &value.to_le_bytes());
         let get = |offset| {
             let mut data = [0; 4];

@@ -22,6 +22,7 @@ use crate::devices::vsock::PUMP;
 use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
 use crate::log::Log;
 use crate::poll::{Poll, Token};
+use crate::rate::{self, Knobs};
 use crate::status::StatusFile;
 use crate::virtio::{Counters, Engine, Turn};
 
@@ -42,6 +43,10 @@ pub(crate) struct EventLoop {
     pub(crate) names: Vec<String>,
     /// Devices that are to have another turn: bit n for device n, of which there are at most 14.
     pub(crate) unfinished: u32,
+    /// When devices whose rate is limited are to have another turn, by number: a time of `rate::now`.
+    pub(crate) later: Vec<Option<u64>>,
+    /// How fast disks and cards may be.
+    pub(crate) knobs: Knobs,
     pub(crate) console: Arc<Console>,
     pub(crate) agent: Agent,
     pub(crate) vsock: u16,
@@ -69,13 +74,13 @@ impl EventLoop {
         }
         let mut tokens = Vec::new();
         loop {
-            if let Err(e) = self.poll.wait(self.unfinished != 0, &mut tokens) {
+            if let Err(e) = self.poll.wait(self.patience(), &mut tokens) {
                 let state = VmState::Failed {
                     reason: format!("the monitor cannot wait for events: {e}"),
                 };
                 return self.finish(state, exit::FAILED);
             }
-            let mut unfinished = std::mem::take(&mut self.unfinished);
+            let mut unfinished = std::mem::take(&mut self.unfinished) | self.due();
             for token in &tokens {
                 if let Some(status) = self.serve(*token) {
                     return status;
@@ -91,6 +96,31 @@ impl EventLoop {
         }
     }
 
+    /// How long the loop may wait for something to happen.
+    fn patience(&self) -> Option<Duration> {
+        if self.unfinished != 0 {
+            return Some(Duration::ZERO);
+        }
+        let first = self.later.iter().flatten().min()?;
+        Some(Duration::from_nanos(first.saturating_sub(rate::now())))
+    }
+
+    /// Devices whose time has come, as bits.
+    fn due(&mut self) -> u32 {
+        if self.later.iter().all(Option::is_none) {
+            return 0; // mostly, and then nobody asks what time it is
+        }
+        let now = rate::now();
+        let mut due = 0;
+        for (device, later) in self.later.iter_mut().enumerate() {
+            if later.is_some_and(|at| at <= now) {
+                *later = None;
+                due |= 1 << device;
+            }
+        }
+        due
+    }
+
     /// Gives a device a turn, and hears what the guest's agent said if it is the sockets'.
     fn device(&mut self, device: u16, act: impl FnOnce(&mut Engine) -> Turn) -> Option<i32> {
         // A device that has more to do is remembered there.
@@ -104,8 +134,15 @@ impl EventLoop {
     fn turn(&mut self, device: u16, act: impl FnOnce(&mut Engine) -> Turn) -> Turn {
         let engine = self.engines.get_mut(usize::from(device));
         let turn = engine.and_then(Option::as_mut).map_or(Turn::Done, act);
-        if turn == Turn::More {
-            self.unfinished |= 1 << device;
+        match turn {
+            Turn::More => self.unfinished |= 1 << device,
+            // Another part of the device may wait for an earlier time.
+            Turn::At(at) => {
+                if let Some(later) = self.later.get_mut(usize::from(device)) {
+                    *later = Some(later.map_or(at, |before| before.min(at)));
+                }
+            }
+            Turn::Done => {}
         }
         turn
     }
@@ -118,7 +155,13 @@ impl EventLoop {
             Token::Host { device, token } => {
                 return self.device(device, |engine| engine.host_event(token));
             }
-            Token::Order { device } => return self.device(device, Engine::receive),
+            Token::Order { device } => {
+                return self.device(device, |engine| {
+                    let turn = engine.receive();
+                    engine.refresh();
+                    turn.and(engine.more())
+                });
+            }
             Token::Console if self.console.has_lines() => return self.console(),
             Token::Console => {
                 // Never put off: the first byte waits the longest.
@@ -169,6 +212,11 @@ impl EventLoop {
             status: &self.status.status(self.life.state().clone()),
             history: &self.history,
             metrics: &|| metrics(&self.bus, &self.names),
+            rate: &|order| {
+                let device = self.knobs.turn(order)?;
+                self.bus.wake(device);
+                Ok(())
+            },
             enter: &|bytes| {
                 let taken = self.console.enter(bytes);
                 self.bus.parts.input();
@@ -179,6 +227,7 @@ impl EventLoop {
             let ended = match action {
                 ControlAction::State
                 | ControlAction::Metrics
+                | ControlAction::Rate(_)
                 | ControlAction::Console { .. }
                 | ControlAction::Input { .. } => None,
                 ControlAction::Pause => self.happen(Event::Pause),
@@ -310,6 +359,7 @@ fn metrics(bus: &Bus, names: &[String]) -> VmMetrics {
         refused: of.refused,
         failed: of.failed,
         cut_turns: of.cut_turns,
+        throttled: of.throttled,
         interrupts: of.interrupts,
         resets: of.resets,
         faults: of.faults,

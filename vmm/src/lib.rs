@@ -30,6 +30,7 @@ pub mod log;
 mod machine;
 pub mod memory;
 mod poll;
+pub mod rate;
 mod start;
 mod status;
 mod tap;

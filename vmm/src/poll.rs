@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
@@ -117,12 +118,15 @@ impl Poll {
         )
     }
 
-    /// Waits for events, as long as it takes or, where there is other work, not at all. `tokens` becomes what happened: at most 32
-    /// at a time, none after a signal's handler ran.
-    pub(crate) fn wait(&self, work: bool, tokens: &mut Vec<Token>) -> io::Result<()> {
+    /// Waits for events, for so long at most, where there is a limit, and at least in whole milliseconds. `tokens` becomes what
+    /// happened: at most 32 at a time, none after a signal's handler ran.
+    pub(crate) fn wait(&self, most: Option<Duration>, tokens: &mut Vec<Token>) -> io::Result<()> {
         tokens.clear();
         let mut events = [EpollEvent::default(); 32];
-        match self.0.wait(if work { 0 } else { -1 }, &mut events) {
+        let most = most.map_or(-1, |most| {
+            i32::try_from(most.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+        });
+        match self.0.wait(most, &mut events) {
             Ok(count) => {
                 let happened = events[..count].iter();
                 tokens.extend(happened.filter_map(|e| Token::unpack(e.data())));

@@ -327,12 +327,15 @@ impl Ready {
         drop(vcpu_filter);
         let [console_log, workload_log] = self.logs;
         let [timer, flush] = self.timers;
+        let later = vec![None; machine.engines.len()];
         let event_loop = EventLoop {
             poll: machine.poll,
             bus,
             engines: machine.engines,
             names: self.names,
             unfinished: 0,
+            later,
+            knobs: machine.knobs,
             console: machine.console,
             agent: machine.agent,
             vsock: machine.vsock,

@@ -9,6 +9,7 @@ use racklet_api::V1;
 use racklet_api::guest::{
     CommandEnd, GuestConfig, GuestNetwork, GuestOverlay, GuestUser, InterfaceAddress,
 };
+use racklet_api::vmm::rate::{CardRate, DiskRate};
 use racklet_api::vmm::{
     MAX_CONFIG, Mac, VmConfig, VmConfinement, VmDisk, VmNetwork, VmState, VmStatus,
 };
@@ -90,6 +91,7 @@ pub(crate) fn root_disk(rootfs: &Path, sealed: Option<Digest>) -> VmDisk {
         path: rootfs.to_owned(),
         read_only: true,
         serial: "rootfs".to_owned(),
+        rate: DiskRate::default(),
         verity: sealed,
     }
 }
@@ -121,6 +123,7 @@ fn vm_config(
                 tap: link.tap.clone(),
                 mac: link.mac,
                 mtu: link.mtu,
+                rate: CardRate::default(),
             })
             .into_iter()
             .collect(),

@@ -10,6 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::rate::{CardRate, DiskRate};
+
 /// A guest. Paths may be relative to where the command is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +60,9 @@ pub(crate) struct Disk {
     /// Serial number that the guest sees, at most 20 printable ASCII characters.
     #[serde(default)]
     pub(crate) serial: String,
+    /// How fast it may be.
+    #[serde(default)]
+    pub(crate) rate: DiskRate,
 }
 
 /// A network card on a tap device that exists.
@@ -71,6 +76,9 @@ pub(crate) struct Network {
     /// Bytes of IP packet per frame, 1,280 to 9,000.
     #[serde(default = "mtu")]
     pub(crate) mtu: u16,
+    /// How fast it may be.
+    #[serde(default)]
+    pub(crate) rate: CardRate,
 }
 
 fn one() -> u8 {
@@ -184,6 +192,21 @@ mod tests {
         wrong(|d| d.cpus = 0, "cpus");
         wrong(|d| d.kernel = "/nowhere".into(), "find /nowhere");
         wrong(|d| d.name = "../x".into(), "name");
+        let limited = |rate: &str| {
+            let disk = format!(r#"{{"path":{path:?},"rate":{rate}}}"#);
+            let card = r#"{"tap":"t","mac":"02:00:00:00:00:01","rate":{"sent":{"packets":{"per_second":5}}}}"#;
+            let text = format!(r#"{{"kernel":{path:?},"disks":[{disk}],"networks":[{card}]}}"#);
+            serde_json::from_str::<Document>(&text)
+                .unwrap()
+                .config(1, 1)
+        };
+        let config = limited(r#"{"bytes":{"per_second":1000}}"#).unwrap();
+        let bytes = config.disks[0].rate.bytes.unwrap();
+        assert_eq!((bytes.per_second(), bytes.burst()), (1000, 131_072));
+        assert!(config.networks[0].rate.sent.packets.is_some());
+        let refused = limited(r#"{"bytes":{"per_second":0}}"#).unwrap_err();
+        let said = racklet_tell::error::chain(refused.as_ref());
+        assert!(said.contains("per_second: 0"), "{said}");
         assert!(serde_json::from_str::<Document>(r#"{"kernel":"k","cpu":1}"#).is_err());
     }
 }

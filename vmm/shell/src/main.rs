@@ -11,6 +11,7 @@ mod document;
 mod exec;
 mod keys;
 mod manual;
+mod rate;
 mod run;
 mod terminal;
 
@@ -30,6 +31,7 @@ While it runs, with --folder vm:
   racklet-vmm ask vm pause
   racklet-vmm exec -t vm /bin/sh
   racklet-vmm metrics vm
+  racklet-vmm rate vm disk0 --bytes 10000000
 
 Exit status of `run`: the guest's command's, where guest-init reported one (128 and the signal's number where one ended it, 127 where
 it could not be started); 0 where the guest switched itself off or restarted; 10 where it crashed, 11 where it was ended by force,
@@ -49,6 +51,7 @@ enum Command {
     Ask(ask::Ask),
     Exec(exec::Exec),
     Metrics(ask::Metrics),
+    Rate(rate::Rate),
     /// Write the JSON Schema of what `run --config` reads
     Schema,
     /// Write the completion script for a shell
@@ -86,6 +89,7 @@ fn act(command: Command) -> anyhow::Result<u8> {
         Command::Exec(exec) => return exec.run(),
         Command::Ask(ask) => ask.run()?,
         Command::Metrics(metrics) => metrics.run()?,
+        Command::Rate(rate) => rate.run()?,
         Command::Schema => print(&document::schema_text()?)?,
         Command::Completion { shell } => {
             let mut script = Vec::new();

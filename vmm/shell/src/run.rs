@@ -28,6 +28,7 @@ use rustix::process::{getegid, geteuid};
 
 use crate::document::{Disk, Document};
 use crate::keys::{Keys, Wish};
+use crate::rate::DiskRate;
 use crate::terminal::Raw;
 
 /// Whom the monitor becomes where root starts it: the kernel's own "nobody". A tray gives each monitor a user of its own.
@@ -185,6 +186,7 @@ fn disk(text: &str) -> Disk {
         path: path.into(),
         read_only,
         serial: String::new(),
+        rate: DiskRate::default(),
     }
 }
 

@@ -74,11 +74,14 @@ const VCPU: &[Allow] = &[
 ];
 
 const DISK: &[Allow] = &[
-    any(libc::SYS_read),      // waiting: its event descriptor
-    any(libc::SYS_preadv),    // its file, straight into guest memory
-    any(libc::SYS_pwritev),   // its file, straight out of it
-    any(libc::SYS_fdatasync), // a guest's flush
-    any(libc::SYS_fallocate), // what it discards and zeroes
+    any(libc::SYS_read),        // waiting: its event descriptor
+    any(libc::SYS_epoll_pwait), // …until its rate allows more (musl, and glibc's epoll_wait on arm64)
+    #[cfg(target_arch = "x86_64")]
+    any(libc::SYS_epoll_wait), // …the same
+    any(libc::SYS_preadv),      // its file, straight into guest memory
+    any(libc::SYS_pwritev),     // its file, straight out of it
+    any(libc::SYS_fdatasync),   // a guest's flush
+    any(libc::SYS_fallocate),   // what it discards and zeroes
     // The same of a block device.
     when(
         libc::SYS_ioctl,

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 
 use racklet_api::vmm::metrics::VmMetrics;
+use racklet_api::vmm::rate::RateOrder;
 use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmState, VmStatus};
 use racklet_line::{Caller, Gone, Unreadable};
 
@@ -27,6 +28,8 @@ pub(crate) struct Answers<'a> {
     pub(crate) status: &'a VmStatus,
     pub(crate) history: &'a History,
     pub(crate) metrics: &'a dyn Fn() -> VmMetrics,
+    /// Tells a device how fast it may be.
+    pub(crate) rate: &'a dyn Fn(&RateOrder) -> Result<(), String>,
     /// Takes input for the console; gives how many bytes it took.
     pub(crate) enter: &'a dyn Fn(&[u8]) -> usize,
 }
@@ -169,6 +172,10 @@ impl Client {
                 };
                 let reply = match &request.action {
                     ControlAction::Metrics => ControlReply::Metrics((answers.metrics)()),
+                    ControlAction::Rate(order) => match (answers.rate)(order) {
+                        Ok(()) => ControlReply::Status(answers.status.clone()),
+                        Err(reason) => ControlReply::Error { reason },
+                    },
                     ControlAction::Console { from } => {
                         let piece = answers.history.piece(from.unwrap_or(answers.history.end()));
                         *follows = Some(piece.next);

@@ -68,6 +68,10 @@ impl Scene {
             status: &self.status,
             history: &self.history,
             metrics: &nothing,
+            rate: &|order| match order {
+                RateOrder::Disk { number: 0, .. } => Ok(()),
+                _ => Err("no such device".to_owned()),
+            },
             enter: &|bytes| {
                 let taken = bytes.len().min(3);
                 self.typed.borrow_mut().extend(&bytes[..taken]);
@@ -98,6 +102,8 @@ fn requests_are_answered_and_nonsense_is_explained() {
         r#"{"stop":{"grace_s":3}}"#,
         r#""metrics""#,
         r#"{"input":{"data":"aGVsbG8="}}"#,
+        r#"{"rate":{"disk":{"number":0}}}"#,
+        r#"{"rate":{"disk":{"number":1}}}"#,
         r#""reboot""#,
     ];
     let actions = scene.ask(&requests);
@@ -109,12 +115,18 @@ fn requests_are_answered_and_nonsense_is_explained() {
             ControlAction::Metrics
         ]
     );
-    assert_eq!(actions.len(), 4);
+    assert_eq!(actions.len(), 6);
     let status = ControlReply::Status(scene.status.clone());
-    assert_eq!((scene.reply(), scene.reply()), (status.clone(), status));
+    assert_eq!(
+        (scene.reply(), scene.reply()),
+        (status.clone(), status.clone())
+    );
     assert_eq!(scene.reply(), ControlReply::Metrics(nothing()));
     assert_eq!(scene.reply(), ControlReply::Input { taken: 3 });
     assert_eq!(*scene.typed.borrow(), b"hel");
+    assert_eq!(scene.reply(), status);
+    let reason = "no such device".to_owned();
+    assert_eq!(scene.reply(), ControlReply::Error { reason });
     let ControlReply::Error { reason } = scene.reply() else {
         panic!("it is no request");
     };

@@ -28,6 +28,7 @@ use crate::disk::Disk;
 use crate::gate::Gate;
 use crate::memory::{self, Memory};
 use crate::poll::{Poll, Token};
+use crate::rate::Knobs;
 use crate::tap::HostTap;
 use crate::virtio::{
     Device, Engine, INTERRUPT_ACK, QUEUE_NOTIFY, USED_BUFFER, Window, Wires, connect,
@@ -105,6 +106,8 @@ pub(crate) struct Machine {
     pub(crate) disks: Vec<Disk>,
     /// Queue events: KVM writes to them, epoll watches them while they are open.
     pub(crate) notifications: Vec<EventFd>,
+    /// How fast disks and cards may be.
+    pub(crate) knobs: Knobs,
 }
 
 /// Opens everything that the plan names.
@@ -136,6 +139,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         engines: Vec::new(),
         disks: Vec::new(),
         notifications: Vec::new(),
+        knobs: Knobs::default(),
     };
     let wake = opening.event("watch the console", Token::Console)?;
     let console = Console::new(wake);
@@ -170,6 +174,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         engines: opening.engines,
         disks: opening.disks,
         notifications: opening.notifications,
+        knobs: opening.knobs,
     })
 }
 
@@ -182,6 +187,7 @@ struct Opening {
     engines: Vec<Option<Engine>>,
     disks: Vec<Disk>,
     notifications: Vec<EventFd>,
+    knobs: Knobs,
 }
 
 impl Opening {
@@ -199,7 +205,10 @@ impl Opening {
             What::Disk(disk) => self.disk(place, disk),
             What::Card(network) => {
                 let tap = self.tap(number, network)?;
-                self.served_by_the_loop(place, Box::new(Net::new(tap, network.mac, network.mtu)))
+                let mut card = Net::new(tap, network.mac, network.mtu);
+                card.limit(&network.rate);
+                self.knobs.cards.push((number, card.knob()));
+                self.served_by_the_loop(place, Box::new(card))
             }
             What::Sockets(cid) => {
                 let dialer = HostDialer {
@@ -238,6 +247,7 @@ impl Opening {
     /// A disk's thread waits for one event only: its queue's notification and an order are both written to it.
     fn disk(&mut self, place: &Place<'_>, disk: &VmDisk) -> Result<Window, OpenError> {
         let device = Box::new(open_disk(disk)?);
+        self.knobs.disks.push((place.number, device.knob()));
         let wake = host(
             "make a disk's event descriptor",
             EventFd::new(libc::EFD_CLOEXEC),
@@ -361,7 +371,9 @@ fn open_disk(disk: &VmDisk) -> Result<Block<File>, OpenError> {
             "smaller than a sector",
         )));
     }
-    Ok(Block::new(file, size, disk.read_only, &disk.serial))
+    let mut device = Block::new(file, size, disk.read_only, &disk.serial);
+    device.limit(&disk.rate);
+    Ok(device)
 }
 
 /// Whether the file system verifies what was opened, and against this digest, which covers the size, too.

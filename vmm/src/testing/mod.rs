@@ -3,6 +3,7 @@
 
 mod alone;
 mod both;
+mod clock;
 mod count;
 mod driver;
 mod host;
@@ -10,6 +11,7 @@ mod tap;
 
 pub(crate) use alone::{Alone, alone};
 pub(crate) use both::{Both, start};
+pub(crate) use clock::{set_clock, test_clock};
 pub(crate) use count::allocations;
 pub(crate) use driver::{Desc, Driver, table, test_memory};
 pub(crate) use host::TestHost;

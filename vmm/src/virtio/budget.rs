@@ -12,12 +12,19 @@ pub enum Turn {
     Done,
     /// The budget is spent and there is more to do: call `more` when others have had their turn.
     More,
+    /// There is more to do, but not before this time of [`crate::rate::now`], unless something happens: call `more` then.
+    At(u64),
 }
 
 impl Turn {
-    /// Of two parts of a turn: whether either has more to do.
+    /// Of two parts of a turn: what is to be done first.
     pub fn and(self, other: Turn) -> Turn {
-        if self == Turn::More { self } else { other }
+        match (self, other) {
+            (Turn::More, _) | (_, Turn::More) => Turn::More,
+            (Turn::At(one), Turn::At(two)) => Turn::At(one.min(two)),
+            (Turn::At(at), Turn::Done) | (Turn::Done, Turn::At(at)) => Turn::At(at),
+            (Turn::Done, Turn::Done) => Turn::Done,
+        }
     }
 }
 
@@ -64,6 +71,20 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_parts_the_one_counts_that_has_more_to_do_or_earlier() {
+        let [done, more, early, late] = [Turn::Done, Turn::More, Turn::At(1), Turn::At(2)];
+        for (one, two, both) in [
+            (done, done, done),
+            (done, late, late),
+            (early, late, early),
+            (late, more, more),
+            (done, more, more),
+        ] {
+            assert_eq!((one.and(two), two.and(one)), (both, both));
+        }
+    }
 
     #[test]
     fn a_turn_ends_with_its_requests_or_with_its_bytes() {

@@ -76,6 +76,8 @@ pub(super) struct Seen {
     pub(super) refused: u64,
     /// Not served by the host's side.
     pub(super) failed: u64,
+    /// How often something had to wait for the device's rate.
+    pub(super) throttled: u64,
 }
 
 impl Seen {
@@ -83,6 +85,7 @@ impl Seen {
         self.returned += more.returned;
         self.refused += more.refused;
         self.failed += more.failed;
+        self.throttled += more.throttled;
     }
 }
 
@@ -218,6 +221,26 @@ impl Queue {
         self.seen.failed += 1;
     }
 
+    /// Counts that a request, a part of one, or a frame has to wait for the device's rate.
+    pub fn count_throttled(&mut self) {
+        self.seen.throttled += 1;
+    }
+
+    /// Puts back the request that was taken last and of which nothing was done: it is the next one that is taken, as its driver
+    /// describes it by then.
+    pub fn put_back(&mut self, chain: Chain) {
+        if self.ready {
+            self.next_available -= 1;
+        }
+        self.keep(chain);
+    }
+
+    fn keep(&mut self, chain: Chain) {
+        if self.spare.len() < SPARE {
+            self.spare.push(chain.into_segments());
+        }
+    }
+
     /// Gives back a request that the device cannot serve, with nothing written into it, and counts it.
     pub fn refuse(&mut self, memory: &Memory, chain: Chain) -> Result<(), Fault> {
         self.seen.refused += 1;
@@ -227,9 +250,7 @@ impl Queue {
     /// As [`Queue::push`], but the driver sees nothing before [`Queue::publish`].
     pub fn add_used(&mut self, memory: &Memory, chain: Chain, len: u32) -> Result<(), Fault> {
         let head = chain.head();
-        if self.spare.len() < SPARE {
-            self.spare.push(chain.into_segments());
-        }
+        self.keep(chain);
         self.add_head(memory, head, len)
     }
 
@@ -328,6 +349,27 @@ mod tests {
             assert_eq!(driver.collect(&memory), Some((head, round)));
             assert_eq!(pop(&mut queue, &memory).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn a_request_that_was_put_back_is_the_next_one() {
+        let memory = test_memory();
+        let mut driver = Driver::new(&memory, 8);
+        let mut queue = driver.queue(&memory);
+        for _ in 0..2 {
+            driver.offer(&memory, &[(0x8000, 4, false)]);
+        }
+        for expected in [0, 1] {
+            for _ in 0..3 {
+                let chain = pop(&mut queue, &memory).unwrap().unwrap();
+                assert_eq!(chain.head(), expected);
+                queue.put_back(chain);
+            }
+            let chain = pop(&mut queue, &memory).unwrap().unwrap();
+            queue.push(&memory, chain, 0).unwrap();
+            assert_eq!(driver.collect(&memory), Some((expected, 0)));
+        }
+        assert_eq!(pop(&mut queue, &memory).unwrap(), None);
     }
 
     #[test]

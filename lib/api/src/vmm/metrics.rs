@@ -31,6 +31,8 @@ pub struct DeviceMetrics {
     pub failed: u64,
     /// Turns that ended with their budget and not with the work.
     pub cut_turns: u64,
+    /// How often a request, a part of one, or a frame had to wait for the device's rate.
+    pub throttled: u64,
     /// Interrupts that were raised.
     pub interrupts: u64,
     /// Resets by the driver.
@@ -100,7 +102,7 @@ impl ExitCounts {
 /// A family of one value per device.
 type Family = (&'static str, &'static str, fn(&DeviceMetrics) -> u64);
 
-const FAMILIES: [Family; 6] = [
+const FAMILIES: [Family; 7] = [
     (
         "racklet_vm_device_returned",
         "Requests and buffers that a device gave back to its driver.",
@@ -120,6 +122,11 @@ const FAMILIES: [Family; 6] = [
         "racklet_vm_device_cut_turns",
         "Turns of a device that ended with their budget and not with the work.",
         |device| device.cut_turns,
+    ),
+    (
+        "racklet_vm_device_throttled",
+        "How often a request, a part of one, or a frame had to wait for a device's rate.",
+        |device| device.throttled,
     ),
     (
         "racklet_vm_device_interrupts",
@@ -185,6 +192,7 @@ mod tests {
             refused,
             failed: 0,
             cut_turns: 0,
+            throttled: 0,
             interrupts: 7,
             resets: 1,
             faults: FaultCounts {
@@ -250,6 +258,7 @@ mod tests {
             refused: u64::MAX,
             failed: u64::MAX,
             cut_turns: u64::MAX,
+            throttled: u64::MAX,
             interrupts: u64::MAX,
             resets: u64::MAX,
             faults: FaultCounts {

@@ -18,6 +18,7 @@ use crate::guest::{CommandEnd, exec as guest_exec};
 mod checks;
 pub mod console;
 pub mod metrics;
+pub mod rate;
 mod wire;
 
 pub use checks::InvalidVm;
@@ -101,6 +102,9 @@ pub struct VmDisk {
     /// whoever asks for the disk looked at the file before, and its path may lead to another one since. Only with `read_only`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verity: Option<Digest>,
+    /// How fast it may be.
+    #[serde(default)]
+    pub rate: rate::DiskRate,
 }
 
 /// A network card of a microVM.
@@ -114,6 +118,9 @@ pub struct VmNetwork {
     /// Bytes of IP packet per frame, 1,280 to 9,000; the guest is told.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
+    /// How fast it may be.
+    #[serde(default)]
+    pub rate: rate::CardRate,
 }
 
 fn default_mtu() -> u16 {
@@ -283,6 +290,8 @@ pub enum ControlAction {
     /// first, with one that does not). Devices finish what they were given and take what comes, as far as the guest has made room
     /// for it. No time passes for a guest that stands still: neither its watchdog's nor that of a stop.
     Pause,
+    /// Let a disk or card be only so fast from now on; answered with the status when the device has been told.
+    Rate(rate::RateOrder),
     /// Let them go on. A stop does so, too: who stands still cannot end in order.
     Resume,
     /// Answer with console output from this offset on, in pieces, then with what comes, until the connection ends. Other requests

@@ -13,7 +13,10 @@
 
 use std::io;
 
+use racklet_api::vmm::rate::DiskRate;
+
 use crate::memory::Memory;
+use crate::rate::{self, Knob, Meter, Wait};
 use crate::virtio::{Budget, Chain, Device, Fault, Parts, Queue, Turn};
 
 use request::{Kind, Work};
@@ -73,6 +76,8 @@ struct Job {
     /// The range whose turn it is, and how much of it is done.
     current: usize,
     done: u64,
+    /// It was paid for as one request.
+    begun: bool,
 }
 
 /// A disk of whole sectors of 512 bytes; what the file has beyond them is not shown.
@@ -85,6 +90,8 @@ pub struct Block<B> {
     id: [u8; 20],
     config: [u8; CONFIG],
     job: Option<Job>,
+    meter: Meter,
+    knob: Knob<DiskRate>,
 }
 
 impl<B: Backend> Block<B> {
@@ -125,7 +132,20 @@ impl<B: Backend> Block<B> {
             id,
             config,
             job: None,
+            meter: Meter::unlimited(rate::now),
+            knob: Knob::default(),
         }
+    }
+
+    /// From now on it is only so fast.
+    pub fn limit(&mut self, rate: &DiskRate) {
+        self.meter.set(rate.bytes, rate.operations);
+    }
+
+    /// Sets how fast it is from another thread, with its next [`Device::refresh`].
+    #[must_use]
+    pub fn knob(&self) -> Knob<DiskRate> {
+        self.knob.clone()
     }
 
     /// What is asked for in this chain, if it can be.
@@ -139,12 +159,32 @@ impl<B: Backend> Block<B> {
         request::judge(chain, memory, &rules)
     }
 
-    /// Does the next step of a job.
-    fn step(&self, job: &mut Job, memory: &Memory) -> io::Result<()> {
+    /// Bytes of a job's next step. No more than what the rate lets pass at once, in whole sectors.
+    fn next(&self, job: &Job) -> u64 {
+        let most = match job.work.kind {
+            Kind::Discard => STEP,
+            _ => STEP.min(self.meter.most() / SECTOR * SECTOR),
+        };
+        let range = job.work.ranges.get(job.current);
+        range.map_or(0, |range| (range.length - job.done).min(most))
+    }
+
+    /// Pays for a job's next step of so many bytes. A discard moves none, and a request counts as one however many steps it has.
+    fn pay(&mut self, job: &mut Job, length: u64) -> Result<(), Wait> {
+        let bytes = match job.work.kind {
+            Kind::Discard => 0,
+            _ => length,
+        };
+        self.meter.take(bytes, u64::from(!job.begun))?;
+        job.begun = true;
+        Ok(())
+    }
+
+    /// Does the next step of a job, of so many bytes.
+    fn step(&self, job: &mut Job, length: u64, memory: &Memory) -> io::Result<()> {
         let Some(range) = job.work.ranges.get(job.current) else {
             return Ok(());
         };
-        let length = (range.length - job.done).min(STEP);
         let (chain, done, at) = (&job.chain, job.done, range.offset + job.done);
         match job.work.kind {
             Kind::Read => self
@@ -207,6 +247,7 @@ impl<B: Backend> Block<B> {
                 work,
                 current: 0,
                 done: 0,
+                begun: false,
             })),
             Err(status) => {
                 queue.count_refused();
@@ -272,12 +313,19 @@ impl<B: Backend> Device for Block<B> {
         self.features = features;
     }
 
+    fn refresh(&mut self) {
+        if let Some(rate) = self.knob.take() {
+            self.limit(&rate);
+        }
+    }
+
     fn reset(&mut self) {
         self.job = None;
+        self.meter.forget();
     }
 
     fn queue_off(&mut self, _queue: usize) {
-        self.job = None;
+        self.reset();
     }
 
     /// One step a turn: any of them may take long, and neither the interrupt for the request before nor an order may wait for it.
@@ -295,7 +343,15 @@ impl<B: Backend> Device for Block<B> {
                 Err(turn) => return Ok(turn),
             },
         };
-        let mut done = self.step(&mut job, memory);
+        let length = self.next(&job);
+        if let Err(wait) = self.pay(&mut job, length) {
+            if wait.first {
+                queue.count_throttled();
+            }
+            self.job = Some(job);
+            return Ok(Turn::At(wait.until));
+        }
+        let mut done = self.step(&mut job, length, memory);
         if done.is_ok() {
             if job.work.ranges.get(job.current).is_some() {
                 self.job = Some(job);

@@ -8,7 +8,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::request::{DISCARD, FLUSH, GET_ID, READ, WRITE, WRITE_ZEROES};
 use super::*;
-use crate::testing::{Driver, test_memory};
+use crate::testing::{Driver, set_clock, test_clock, test_memory};
 
 const HEAD: u64 = 0x8000;
 const DATA: u64 = 0x9000;
@@ -520,6 +520,105 @@ fn a_long_request_is_done_in_steps_and_a_reset_waits_for_one_of_them() {
     disk.activate(0);
     assert_eq!(turn(&mut disk), Ok(Turn::Done));
     assert_eq!(told.said(), "dddrrrr");
+}
+
+fn rate(text: &str) -> DiskRate {
+    serde_json::from_str(text).unwrap()
+}
+
+/// How often something had to wait.
+fn throttled(queue: &Queue) -> usize {
+    let shown = format!("{queue:?}");
+    let (_, rest) = shown.split_once("throttled: ").unwrap();
+    let (count, _) = rest.split_once(' ').unwrap();
+    count.parse().unwrap()
+}
+
+#[test]
+fn a_disk_is_as_slow_as_it_is_to_be_and_large_requests_are_done_in_parts() {
+    let memory = test_memory();
+    let mut driver = Driver::new(&memory, 32);
+    let told = Told::default();
+    let mut disk = Block::new(told.clone(), 1 << 20, false, "");
+    disk.meter = Meter::unlimited(test_clock);
+    disk.limit(&rate(r#"{"bytes":{"per_second":1048576,"burst":131500}}"#));
+    disk.activate(disk.features());
+    let mut queues = [driver.queue(&memory)];
+    memory.write_obj(READ, GuestAddress(HEAD)).unwrap();
+    let offer = |driver: &mut Driver| {
+        let read = [
+            (HEAD, 16, false),
+            (0x1_0000, 512 << 10, true),
+            (STATUS, 1, true),
+        ];
+        driver.offer(&memory, &read);
+    };
+    offer(&mut driver);
+    let (mut now, mut waits) = (0, 0);
+    loop {
+        match disk.notify(0, &mut queues, &memory).unwrap() {
+            Turn::At(at) => {
+                assert!(at > now);
+                // Looked at before its time, it waits on, and that is the same wait.
+                assert_eq!(disk.notify(0, &mut queues, &memory), Ok(Turn::At(at)));
+                (now, waits) = (at, waits + 1);
+                set_clock(now);
+            }
+            Turn::More => {}
+            Turn::Done => break,
+        }
+    }
+    assert_eq!(driver.collect(&memory), Some((0, (512 << 10) + 1)));
+    // In whole sectors, and to the nanosecond what is beyond the burst.
+    let pieces = (0..4).map(|n| (n * 131_072, 131_072));
+    assert_eq!(told.0.lock().unwrap().1, pieces.collect::<Vec<_>>());
+    let beyond: u64 = (512 << 10) - 131_500;
+    assert_eq!(now, (beyond * 1_000_000_000).div_ceil(1 << 20));
+    assert_eq!((waits, throttled(&queues[0])), (3, 3));
+    // What waits is forgotten with a reset, and a new rate is taken over while one waits.
+    offer(&mut driver);
+    assert!(matches!(
+        disk.notify(0, &mut queues, &memory),
+        Ok(Turn::At(_))
+    ));
+    disk.reset();
+    disk.activate(0);
+    assert_eq!(disk.notify(0, &mut queues, &memory), Ok(Turn::Done));
+    offer(&mut driver);
+    assert!(matches!(
+        disk.notify(0, &mut queues, &memory),
+        Ok(Turn::At(_))
+    ));
+    disk.knob().set(DiskRate::default());
+    disk.refresh();
+    assert_eq!(disk.notify(0, &mut queues, &memory), Ok(Turn::More));
+    assert_eq!(driver.collect(&memory), Some((6, (512 << 10) + 1)));
+}
+
+#[test]
+fn every_request_is_an_operation_whatever_it_is_and_however_many_parts_it_has() {
+    let mut rig = on(test_memory(), full(), false);
+    rig.disk.meter = Meter::unlimited(test_clock);
+    let both = r#"{"bytes":{"per_second":1},"operations":{"per_second":1,"burst":6}}"#;
+    rig.disk.limit(&rate(both));
+    let ranges = [(0, 8, 0), (8, 8, 0)];
+    assert_eq!(rig.ranges(DISCARD, &ranges), OK);
+    assert_eq!(
+        rig.ranges(DISCARD, &[(0, 2048, 0)]),
+        OK,
+        "which moves nothing"
+    );
+    assert_eq!(rig.ranges(WRITE_ZEROES, &ranges), OK);
+    assert_eq!(rig.request(FLUSH, 0, 0, false).0, OK);
+    assert_eq!(rig.request(GET_ID, 0, 20, true).0, OK);
+    assert_eq!(rig.request(READ, 0, 512, true).0, OK);
+    rig.driver
+        .offer(&rig.memory, &[(HEAD, 16, false), (DATA, 513, true)]);
+    let turn = rig.disk.notify(0, &mut rig.queues, &rig.memory);
+    assert_eq!(turn, Ok(Turn::At(1_000_000_000)));
+    set_clock(1_000_000_000);
+    let turn = rig.disk.notify(0, &mut rig.queues, &rig.memory);
+    assert_eq!(turn, Ok(Turn::More));
 }
 
 #[test]

@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 use std::io;
 
 use racklet_api::vmm::Mac;
+use racklet_api::vmm::rate::CardRate;
 use racklet_linux::tap::Offloads;
 
 use crate::memory::Memory;
+use crate::rate::{self, Knob, Meter};
 use crate::virtio::{Budget, Chain, Device, Fault, Queue, Turn};
 
 const QUEUE: u16 = 256;
@@ -62,6 +64,13 @@ pub struct Net<T> {
     taken: VecDeque<Chain>,
     /// The most buffers that the driver has had on offer at once: a frame for which these are too little will never have room.
     most: usize,
+    /// What the guest sends.
+    sent: Meter,
+    /// What it receives.
+    received: Meter,
+    /// The held frame was paid for.
+    paid: bool,
+    knob: Knob<CardRate>,
 }
 
 impl<T: Tap> Net<T> {
@@ -79,7 +88,23 @@ impl<T: Tap> Net<T> {
             outgoing: vec![0; FRAME].into(),
             taken: VecDeque::new(),
             most: 0,
+            sent: Meter::unlimited(rate::now),
+            received: Meter::unlimited(rate::now),
+            paid: false,
+            knob: Knob::default(),
         }
+    }
+
+    /// From now on it is only so fast.
+    pub fn limit(&mut self, rate: &CardRate) {
+        self.sent.set(rate.sent.bytes, rate.sent.packets);
+        (self.received).set(rate.received.bytes, rate.received.packets);
+    }
+
+    /// Sets how fast it is from another thread, with its next [`Device::refresh`].
+    #[must_use]
+    pub fn knob(&self) -> Knob<CardRate> {
+        self.knob.clone()
     }
 
     fn transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Turn, Fault> {
@@ -89,6 +114,13 @@ impl<T: Tap> Net<T> {
             if len <= HEADER || len > FRAME {
                 queue.refuse(memory, chain)?; // no frame at all, or longer than any
                 continue;
+            }
+            if let Err(wait) = self.sent.take((len - HEADER) as u64, 1) {
+                if wait.first {
+                    queue.count_throttled();
+                }
+                queue.put_back(chain);
+                return Ok(Turn::At(wait.until));
             }
             let frame = &mut self.outgoing[..len];
             chain.read(memory, 0, frame);
@@ -119,11 +151,20 @@ impl<T: Tap> Net<T> {
                     Err(_) => return Ok(Turn::Done),
                 }
             }
+            if !self.paid {
+                if let Err(wait) = self.received.take((self.held - HEADER) as u64, 1) {
+                    if wait.first {
+                        queue.count_throttled();
+                    }
+                    return Ok(Turn::At(wait.until));
+                }
+                self.paid = true;
+            }
             if !self.deliver(queue, memory)? {
                 return Ok(Turn::Done);
             }
             budget.bytes(self.held as u64);
-            self.held = 0;
+            (self.held, self.paid) = (0, false);
         }
     }
 
@@ -205,9 +246,17 @@ impl<T: Tap> Device for Net<T> {
         let _ = self.tap.set_offloads(offloads);
     }
 
+    fn refresh(&mut self) {
+        if let Some(rate) = self.knob.take() {
+            self.limit(&rate);
+        }
+    }
+
     fn reset(&mut self) {
         self.features = 0;
-        self.held = 0;
+        (self.held, self.paid) = (0, false);
+        self.sent.forget();
+        self.received.forget();
         self.taken.clear();
         self.most = 0;
     }

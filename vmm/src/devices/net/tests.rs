@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::testing::{Driver, TestTap, test_memory};
+use crate::testing::{Driver, TestTap, set_clock, test_clock, test_memory};
 
 struct Rig {
     memory: Memory,
@@ -198,6 +198,95 @@ fn a_buffer_without_room_for_a_header_goes_back_and_the_next_is_filled() {
         assert_eq!(rig.rx.collect(&rig.memory), Some((0, 0)));
         assert_eq!(rig.rx.collect(&rig.memory), Some((1, 62)));
     }
+}
+
+fn rate(text: &str) -> CardRate {
+    serde_json::from_str(text).unwrap()
+}
+
+fn throttled(queue: &Queue) -> bool {
+    !format!("{queue:?}").contains("throttled: 0")
+}
+
+#[test]
+fn a_card_is_as_slow_as_it_is_to_be_in_each_direction_and_loses_nothing_for_it() {
+    let mut rig = rig(F_MRG_RXBUF);
+    rig.card.sent = Meter::unlimited(test_clock);
+    rig.card.received = Meter::unlimited(test_clock);
+    rig.card.limit(&rate(
+        r#"{"sent":{"packets":{"per_second":10,"burst":2}},"received":{"packets":{"per_second":4,"burst":1}}}"#,
+    ));
+    for n in 0..3 {
+        rig.tx.offer(&rig.memory, &[(0x10000, 60 + n, false)]);
+        rig.rx.offer(&rig.memory, &[(0x11000, 1000, true)]);
+    }
+    let sent = |rig: &Rig| rig.wire.0.lock().unwrap().sent.len();
+    let waiting = |rig: &Rig| rig.wire.0.lock().unwrap().incoming.len();
+    let turn = |rig: &mut Rig, queue| rig.card.notify(queue, &mut rig.queues, &rig.memory);
+    const TENTH: u64 = 100_000_000;
+    assert_eq!(turn(&mut rig, TX), Ok(Turn::At(TENTH)));
+    assert_eq!(sent(&rig), 2);
+    assert_eq!(
+        turn(&mut rig, TX),
+        Ok(Turn::At(TENTH)),
+        "told twice, waits once"
+    );
+    assert!(throttled(&rig.queues[TX]) && !throttled(&rig.queues[RX]));
+    let frames = [frame(100), frame(200), frame(300)];
+    rig.wire.0.lock().unwrap().incoming.extend(frames);
+    // Who waits in one direction does not hold up the other; the earlier one counts.
+    let all = rig.card.more(&mut rig.queues, &rig.memory);
+    assert_eq!(all, Ok(Turn::At(TENTH)));
+    assert_eq!(rig.rx.collect(&rig.memory), Some((0, 112)));
+    assert_eq!(waiting(&rig), 1, "one is held here, the rest wait there");
+    set_clock(TENTH);
+    let all = rig.card.more(&mut rig.queues, &rig.memory);
+    assert_eq!((all, sent(&rig)), (Ok(Turn::At(2 * TENTH + TENTH / 2)), 3));
+    for (n, at) in [(1, 5), (2, 10)] {
+        assert_eq!(rig.rx.collect(&rig.memory), None);
+        set_clock(at * TENTH / 2);
+        let _ = rig.card.more(&mut rig.queues, &rig.memory).unwrap();
+        assert_eq!(
+            rig.rx.collect(&rig.memory),
+            Some((n, 112 + 100 * u32::from(n)))
+        );
+    }
+    for n in 0..3 {
+        assert_eq!(rig.tx.collect(&rig.memory), Some((n, 0)), "in their order");
+    }
+}
+
+#[test]
+fn a_frame_that_was_paid_for_waits_for_room_without_paying_again() {
+    let mut rig = rig(0);
+    rig.card.received = Meter::unlimited(test_clock);
+    rig.card
+        .limit(&rate(r#"{"received":{"bytes":{"per_second":1}}}"#));
+    let most = || frame(65_536);
+    rig.wire.0.lock().unwrap().incoming.extend([most(), most()]);
+    for _ in 0..3 {
+        rig.look();
+    }
+    rig.rx.offer(&rig.memory, &[(0x10000, 0x1_1000, true)]);
+    rig.refilled();
+    assert_eq!(rig.rx.collect(&rig.memory), Some((0, 65_548)));
+    rig.rx.offer(&rig.memory, &[(0x10000, 0x1_1000, true)]);
+    rig.refilled();
+    assert_eq!(rig.rx.collect(&rig.memory), Some((1, 65_548)));
+    // A burst of 131,072 bytes is spent; a reset forgets the frame that waits, and not what was spent.
+    rig.wire.0.lock().unwrap().incoming.push_back(frame(60));
+    let turn = rig.card.host_event(TAP_READY, &mut rig.queues, &rig.memory);
+    assert_eq!(turn, Ok(Turn::At(60_000_000_000)));
+    rig.card.reset();
+    rig.wire.0.lock().unwrap().incoming.push_back(frame(61));
+    let turn = rig.card.host_event(TAP_READY, &mut rig.queues, &rig.memory);
+    assert_eq!(turn, Ok(Turn::At(61_000_000_000)));
+    rig.card.knob().set(CardRate::default());
+    rig.card.refresh();
+    rig.look();
+    rig.rx.offer(&rig.memory, &[(0x10000, 0x1000, true)]);
+    rig.refilled();
+    assert_eq!(rig.rx.collect(&rig.memory), Some((2, 73)));
 }
 
 proptest! {

@@ -144,6 +144,11 @@ impl Window {
         self.shared.counters()
     }
 
+    /// Lets the device's thread call [`Engine::refresh`] and give the device a turn.
+    pub fn wake(&self) {
+        self.shared.wake();
+    }
+
     fn status(&self) -> u32 {
         self.shared.status.load(Ordering::SeqCst)
     }

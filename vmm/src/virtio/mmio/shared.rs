@@ -47,6 +47,8 @@ pub struct Counters {
     pub failed: u64,
     /// Turns that ended with their budget.
     pub cut_turns: u64,
+    /// How often something had to wait for the device's rate.
+    pub throttled: u64,
     /// Interrupts raised.
     pub interrupts: u64,
     /// Resets by the driver.
@@ -62,6 +64,7 @@ struct Tally {
     refused: AtomicU64,
     failed: AtomicU64,
     cut_turns: AtomicU64,
+    throttled: AtomicU64,
     interrupts: AtomicU64,
     resets: AtomicU64,
     no_such_head: AtomicU64,
@@ -147,14 +150,19 @@ impl Shared {
         let mut waiting = lock(&self.order);
         *waiting = Some(order);
         self.posted.store(true, Ordering::Release);
-        // Fails only when 2^64 - 2 wake-ups wait.
-        let _ = self.wake.write(1);
+        self.wake();
         while waiting.is_some() {
             waiting = self
                 .carried_out
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Lets the device's thread look what there is.
+    pub(super) fn wake(&self) {
+        // Fails only when 2^64 - 2 wake-ups wait.
+        let _ = self.wake.write(1);
     }
 
     /// On the device's thread: carries out the order that waits, if one does.
@@ -216,6 +224,7 @@ impl Shared {
         add(&self.tally.refused, seen.refused);
         add(&self.tally.failed, seen.failed);
         add(&self.tally.cut_turns, u64::from(cut));
+        add(&self.tally.throttled, seen.throttled);
     }
 
     pub(super) fn count_fault(&self, fault: Fault) {
@@ -241,6 +250,7 @@ impl Shared {
             refused: get(&tally.refused),
             failed: get(&tally.failed),
             cut_turns: get(&tally.cut_turns),
+            throttled: get(&tally.throttled),
             interrupts: get(&tally.interrupts),
             resets: get(&tally.resets),
             faults: FaultCounts {
