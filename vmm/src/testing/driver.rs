@@ -8,7 +8,7 @@ use crate::virtio::Queue;
 
 /// One MiB from address 0.
 pub(crate) fn test_memory() -> Memory {
-    Memory::from_ranges(&[(GuestAddress(0), 1 << 20)]).expect("a MiB can be mapped")
+    crate::memory::map(&[(0, 1 << 20)]).expect("a MiB can be mapped")
 }
 
 /// A descriptor as it lies in memory.

@@ -5,12 +5,33 @@
 //! or an address given to the kernel.
 
 use std::io::{self, IoSlice};
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::{Arc, Mutex};
 
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
+use self::files::Files;
+use crate::lock::lock;
+
+mod back;
+mod files;
+
 /// The guest's memory; clones share it.
-pub type Memory = GuestMemoryMmap<()>;
+#[derive(Debug, Clone)]
+pub struct Memory {
+    mapped: GuestMemoryMmap<()>,
+    /// Where files lie in it. All else is anonymous.
+    files: Arc<Mutex<Files>>,
+}
+
+impl Deref for Memory {
+    type Target = GuestMemoryMmap<()>;
+
+    fn deref(&self) -> &GuestMemoryMmap<()> {
+        &self.mapped
+    }
+}
 
 /// A range of guest memory, known to exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +49,11 @@ pub fn map(ranges: &[(u64, u64)]) -> io::Result<Memory> {
         .map(|(at, len)| usize::try_from(*len).map(|len| (GuestAddress(*at), len)))
         .collect();
     let ranges = ranges.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    Memory::from_ranges(&ranges).map_err(io::Error::other)
+    let mapped = GuestMemoryMmap::from_ranges(&ranges).map_err(io::Error::other)?;
+    Ok(Memory {
+        mapped,
+        files: Arc::default(),
+    })
 }
 
 /// Puts `len` bytes of the file from `offset` on into guest memory at `address`. Whole pages are mapped, where file and memory are
@@ -95,6 +120,7 @@ fn map_file(
     if mapped == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
+    lock(&memory.files).add(address.0, address.0 + len as u64);
     Ok(())
 }
 
