@@ -18,6 +18,9 @@ pub struct TrayDesired {
     /// How much memory it is said to have.
     #[serde(default)]
     pub memory: Option<Memory>,
+    /// How many percent of its memory for workloads may be promised to them; 100 where it does not say.
+    #[serde(default)]
+    pub overcommit: Option<u32>,
     /// The operating system it boots; `None`: whatever it has.
     pub release: Option<Pin>,
     /// Networks its workloads are in.
@@ -57,6 +60,7 @@ pub fn resolve(state: &RackState, tray: &Name) -> Result<TrayDesired, UnknownTra
     Ok(TrayDesired {
         tray: tray.clone(),
         memory: found.memory,
+        overcommit: found.overcommit,
         release: state
             .release_of(tray)
             .map(|release| release.payload.clone()),

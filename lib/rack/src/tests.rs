@@ -157,7 +157,7 @@ fn what_is_missing_or_of_a_wrong_type_hides_no_other_mistake() {
         (
             "trays/tray-1.yaml",
             "Tray",
-            &["board", "memory", "cpus", "identity"],
+            &["board", "memory", "overcommit", "cpus", "identity"],
         ),
         ("releases/stable.yaml", "Release", &["payload", "rollout"]),
         ("networks/lan.yaml", "Network", &["ipv4", "ipv6", "nat"]),

@@ -77,6 +77,24 @@ fn what_finds_no_room_on_its_tray_is_refused() {
         "{problems}"
     );
     files.retain(|name, _| !name.contains("big"));
+    // Two of 800 MiB: together with what there is, twice what 1 GiB leaves them, and not without.
+    for number in 0..2 {
+        let workload = WEB
+            .replace("name: web}", &format!("name: half-{number}}}"))
+            .replace("memory: 128Mi", "memory: 800Mi")
+            .replace(", address: 10.80.0.10", "");
+        files.insert(format!("workloads/half-{number}.yaml"), workload);
+    }
+    let problems = load_files(&files).expect_err("more than there is");
+    assert!(problems.to_string().contains("half-1.yaml"), "{problems}");
+    let over = TRAY.replace("memory: 64Gi", "memory: 1Gi\n  cpus: 2\n  overcommit: 200");
+    let stated = files.insert("trays/tray-1.yaml".to_owned(), over);
+    assert_eq!(state(&files).warnings, []);
+    files.insert(
+        "trays/tray-1.yaml".to_owned(),
+        stated.expect("it was there"),
+    );
+    files.retain(|name, _| !name.contains("half"));
     files.insert(
         "workloads/web.yaml".to_owned(),
         WEB.replace("  memory:", "  cpus: 3\n  memory:"),

@@ -88,7 +88,7 @@ fn room(
             }
             continue;
         };
-        for (name, why) in without_room(memory.bytes(), on_tray) {
+        for (name, why) in without_room(memory.bytes(), stated.overcommit, on_tray) {
             if let Some(parsed) = files.get(&name) {
                 let message = format!("spec.memory: on tray {tray} it {why}");
                 report.fault(&parsed.file, parsed.object.spec.memory.at, message);

@@ -2,6 +2,7 @@
 //! `Tray`: one computer of the rack.
 
 use super::{Kind, Parsed, Place, Spec};
+use crate::capacity::OVERCOMMIT;
 use crate::located::Located;
 use crate::name::check_board;
 use crate::report::Report;
@@ -29,6 +30,10 @@ pub(crate) struct TraySpec {
     /// Its memory, for example `4Gi`: `racklet check` then refuses workloads that find no room. The tray goes by what it has.
     #[serde(default)]
     pub(crate) memory: Option<Located<Memory>>,
+    /// How many percent of the memory that it has for workloads may be promised to them together (100 to 200; 100 where it is left out). What
+    /// they do not use others can have; where they all use what they were promised, Linux ends one.
+    #[serde(default)]
+    pub(crate) overcommit: Option<Located<u32>>,
     /// Its processors (1 to 1024): `racklet check` then refuses workloads with more.
     #[serde(default)]
     pub(crate) cpus: Option<Located<u32>>,
@@ -46,6 +51,9 @@ pub struct Tray {
     /// How much memory it is said to have.
     #[serde(default)]
     pub memory: Option<Memory>,
+    /// How many percent of its memory for workloads may be promised to them.
+    #[serde(default)]
+    pub overcommit: Option<u32>,
     /// How many processors it is said to have.
     #[serde(default)]
     pub cpus: Option<u32>,
@@ -78,9 +86,19 @@ pub(crate) fn check(parsed: &Parsed<TraySpec>, report: &mut Report<'_>) -> Tray 
         let message = format!("spec.cpus is {}, it must be 1 to 1024", cpus.value);
         report.fault(file, cpus.at, message);
     }
+    let overcommit = spec.overcommit.as_ref();
+    if let Some(percent) = overcommit.filter(|percent| !OVERCOMMIT.contains(&percent.value)) {
+        let (least, most) = (OVERCOMMIT.start(), OVERCOMMIT.end());
+        let message = format!(
+            "spec.overcommit is {}, it must be {least} to {most} (percent)",
+            percent.value
+        );
+        report.fault(file, percent.at, message);
+    }
     Tray {
         board: spec.board.clone(),
         memory: spec.memory.as_ref().map(|memory| memory.value),
+        overcommit: overcommit.map(|percent| percent.value),
         cpus: cpus.map(|cpus| cpus.value),
         identity,
         labels: parsed.object.metadata.labels(),
@@ -113,6 +131,11 @@ mod tests {
                     "board: qemu-x86_64",
                     "board: qemu-x86_64\n  identity: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
                     "trays/tray-1.yaml:8:13: spec.identity: write the tray's public key",
+                ),
+                (
+                    "board: qemu-x86_64",
+                    "board: qemu-x86_64\n  overcommit: 99",
+                    "trays/tray-1.yaml:8:15: spec.overcommit is 99, it must be 100 to 200",
                 ),
                 (
                     "board: qemu-x86_64",
