@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use echo::Echo;
 use racklet_api::vmm::Mac;
 use racklet_linux::tap::Offloads;
+use racklet_vmm::devices::balloon::{Account, Balloon};
 use racklet_vmm::devices::block::Block;
 use racklet_vmm::devices::net::{Net, Tap};
 use racklet_vmm::devices::rng::Rng;
@@ -65,10 +66,11 @@ fn device(which: u8) -> Box<dyn Device> {
         file.set_len(DISK).expect("a size");
         file
     });
-    match which % 5 {
+    match which % 6 {
         0 => Box::new(Rng),
         1 => Box::new(Net::new(Loop::default(), Mac([2; 6]), 1500)),
         2 => Box::new(Vsock::new(Echo(Vec::new()), 3)),
+        5 => Box::new(Balloon::new(Account::of(1))),
         read_only => Box::new(Block::new(
             file.try_clone().expect("a descriptor"),
             DISK,
@@ -107,7 +109,7 @@ libfuzzer_sys::fuzz_target!(|input: (u8, u32, Vec<Step<'_>>)| {
     ] {
         set(&mut engine, register, value);
     }
-    for queue in 0..3 {
+    for queue in 0..5 {
         for (register, value) in [
             (0x30, queue),
             (0x38, 8),
@@ -120,13 +122,19 @@ libfuzzer_sys::fuzz_target!(|input: (u8, u32, Vec<Step<'_>>)| {
         }
     }
     set(&mut engine, 0x70, 15);
+    // Where the rings are that the device looks at.
+    let rings = if which % 6 == 5 { 0x1400 } else { 0x800 };
     for (what, register, at, value, bytes) in steps {
         match what % 6 {
-            0 => set(&mut engine, u64::from(register), value),
+            // The last of them are the configuration's first.
+            0 => {
+                let beyond = if register >= 0xf0 { 0x10 } else { 0 };
+                set(&mut engine, u64::from(register) + beyond, value);
+            }
             1 => write(&memory, u64::from(at), bytes),
-            2 => write(&memory, u64::from(at % 0x800), &value.to_le_bytes()),
+            2 => write(&memory, u64::from(at % rings), &value.to_le_bytes()),
             3 => {
-                let _ = engine.notify(usize::from(register % 4));
+                let _ = engine.notify(usize::from(register % 5));
             }
             4 => {
                 let _ = engine.host_event(value);

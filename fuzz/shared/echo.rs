@@ -29,4 +29,8 @@ impl Stream for Echo {
     }
 
     fn end(&mut self) {}
+
+    fn tells(&self) -> bool {
+        false
+    }
 }

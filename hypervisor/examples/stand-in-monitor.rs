@@ -12,7 +12,7 @@
 
 use racklet_api::V1;
 use racklet_api::guest::{CommandEnd, GuestConfig};
-use racklet_api::vmm::metrics::{ExitCounts, VmMetrics};
+use racklet_api::vmm::metrics::{BalloonMetrics, ExitCounts, VmMetrics};
 use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmConfig, VmState, VmStatus};
 use std::io::BufReader;
 use std::os::unix::net::UnixListener;
@@ -102,6 +102,7 @@ fn counted() -> VmMetrics {
             other: 1,
             ..ExitCounts::default()
         },
+        balloon: BalloonMetrics::default(),
     }
 }
 

@@ -168,6 +168,89 @@ fn an_overlay_on_a_disk_outlives_its_vm() {
 }
 
 #[test]
+fn a_thousand_connections_of_a_guest_are_open_at_once_and_end_by_halves() {
+    let outcome = outcome("crowd");
+    exited(&outcome["ended"], 0);
+    has(&outcome["ended"], "connections 1000 good 1000");
+    assert_eq!(
+        (&outcome["accepted"], &outcome["good"]),
+        (&json!(1000), &json!(1000))
+    );
+    let descriptors = outcome["descriptors"].as_u64().unwrap_or_default();
+    assert!((1000..1100).contains(&descriptors), "{outcome:#}");
+}
+
+#[test]
+fn memory_that_a_guest_used_and_freed_is_the_hosts_again() {
+    let outcome = outcome("memory");
+    exited(&outcome["ended"], 0);
+    has(&outcome["ended"], "used 64");
+    let kib = |name: &str| {
+        outcome[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{outcome:#}"))
+    };
+    // Free areas of less than 128 KiB are not reported, and the guest's kernel has its own use for some memory.
+    assert!(kib("used") > 64 << 10, "{outcome:#}");
+    assert!(kib("freed") + (48 << 10) <= kib("used"), "{outcome:#}");
+}
+
+#[test]
+fn a_power_button_ends_a_guest_in_order_and_is_refused_where_nobody_hears_it() {
+    let outcome = outcome("power_off");
+    let reason = outcome["early"]["error"]["reason"].as_str();
+    assert!(
+        reason.is_some_and(|r| r.contains("guest-init has not called")),
+        "{outcome:#}"
+    );
+    assert_eq!(outcome["answer"]["status"]["state"], "up", "{outcome:#}");
+    exited(&outcome["ended"], 0);
+    assert_eq!(outcome["ended"]["status"]["stopped"], true, "{outcome:#}");
+    has(&outcome["ended"], "asked to end");
+}
+
+#[test]
+fn a_guest_is_asked_to_do_without_memory_and_does() {
+    let outcome = outcome("memory");
+    let balloon = |name: &str| &outcome[name]["balloon"];
+    let reason = outcome["too_much"]["error"]["reason"].as_str();
+    assert!(
+        reason.is_some_and(|r| r.contains("more than 96")),
+        "{outcome:#}"
+    );
+    assert_eq!(
+        balloon("ordered"),
+        &json!({"target_mib": 48, "actual_mib": 0})
+    );
+    assert_eq!(outcome["inflated"], true, "{outcome:#}");
+    let told = &outcome["told"];
+    assert_eq!(
+        (&told["target_mib"], &told["actual_mib"]),
+        (&json!(48), &json!(48))
+    );
+    // A driver that may take pages out again goes on counting them (`fill_balloon`, drivers/virtio/virtio_balloon.c).
+    let said = |what: &str| told["guest"][what].as_u64().expect("it said so");
+    let (total, available) = (said("total"), said("available"));
+    assert!((90 << 20..128 << 20).contains(&total), "{outcome:#}");
+    assert!(
+        available > 0 && available < total - (48 << 20),
+        "{outcome:#}"
+    );
+    // 64 MiB that were free, and 48 in the balloon.
+    assert!(
+        told["given_back"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 96 << 20),
+        "{outcome:#}"
+    );
+    assert_eq!(
+        balloon("undone"),
+        &json!({"target_mib": 0, "actual_mib": 48})
+    );
+    assert_eq!(outcome["deflated"], true, "{outcome:#}");
+}
+
+#[test]
 fn a_command_that_does_not_exist_is_reported_as_not_started() {
     let ended = outcome("not_found");
     assert_eq!(ended["code"], 0);

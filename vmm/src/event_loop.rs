@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The event loop: cards, sockets, entropy, console, control, timer. It ends with the microVM.
+//! The event loop: cards, sockets, entropy, balloon, console, control, timer. It ends with the microVM.
 //!
 //! It is the thread of every device but the disks, whose files may make them wait. A device that has more to do than a turn's budget
 //! gets its next turn when everything else has been looked at.
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use racklet_api::V1;
 use racklet_api::guest::{AgentOrder, AgentReport};
+use racklet_api::vmm::balloon::BalloonState;
 use racklet_api::vmm::metrics::{DeviceMetrics, VmMetrics};
 use racklet_api::vmm::{ControlAction, VmState, exit};
 use racklet_linux::signal::StopRequests;
@@ -17,6 +18,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use crate::agent::Agent;
 use crate::bus::Bus;
 use crate::control::{Answers, Control, History};
+use crate::devices::balloon::{ASK, Account};
 use crate::devices::serial::Console;
 use crate::devices::vsock::PUMP;
 use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
@@ -41,7 +43,7 @@ pub(crate) struct EventLoop {
     pub(crate) engines: Vec<Option<Engine>>,
     /// What metrics call the devices, by number.
     pub(crate) names: Vec<String>,
-    /// Devices that are to have another turn: bit n for device n, of which there are at most 14.
+    /// Devices that are to have another turn: bit n for device n, of which there are at most 15.
     pub(crate) unfinished: u32,
     /// When devices whose rate is limited are to have another turn, by number: a time of `rate::now`.
     pub(crate) later: Vec<Option<u64>>,
@@ -50,6 +52,10 @@ pub(crate) struct EventLoop {
     pub(crate) console: Arc<Console>,
     pub(crate) agent: Agent,
     pub(crate) vsock: u16,
+    /// Number of the balloon, and what it is to have and has.
+    pub(crate) balloon: (u16, Account),
+    /// Most MiB that it may be asked to have.
+    pub(crate) balloon_most: u32,
     pub(crate) control: Control,
     /// The end of the console's output.
     pub(crate) history: History,
@@ -211,12 +217,14 @@ impl EventLoop {
         let answers = Answers {
             status: &self.status.status(self.life.state().clone()),
             history: &self.history,
-            metrics: &|| metrics(&self.bus, &self.names),
             rate: &|order| {
                 let device = self.knobs.turn(order)?;
                 self.bus.wake(device);
                 Ok(())
             },
+            listens: self.life.listens(),
+            metrics: &|| metrics(&self.bus, &self.names, &self.balloon.1),
+            balloon: &|mib| want(&self.balloon.1, mib, self.balloon_most),
             enter: &|bytes| {
                 let taken = self.console.enter(bytes);
                 self.bus.parts.input();
@@ -226,16 +234,24 @@ impl EventLoop {
         for action in self.control.serve(number, &answers) {
             let ended = match action {
                 ControlAction::State
-                | ControlAction::Metrics
                 | ControlAction::Rate(_)
                 | ControlAction::Console { .. }
                 | ControlAction::Input { .. } => None,
+                // For the next time somebody asks.
+                ControlAction::Metrics => {
+                    self.device(self.balloon.0, |engine| engine.host_event(ASK))
+                }
+                ControlAction::Balloon { .. } => self.device(self.balloon.0, |engine| {
+                    engine.refresh();
+                    Turn::Done
+                }),
                 ControlAction::Pause => self.happen(Event::Pause),
                 ControlAction::Resume => self.happen(Event::Resume),
                 ControlAction::Stop { grace_s } => self.happen(Event::Stop {
                     grace_s,
                     by: "request",
                 }),
+                ControlAction::PowerOff => self.happen(Event::PowerButton),
                 ControlAction::Kill => self.happen(Event::Kill),
                 ControlAction::Exec(call) => {
                     self.agent.order(&AgentOrder::Exec(call));
@@ -351,8 +367,22 @@ impl EventLoop {
     }
 }
 
+/// Has the guest do without so much from now on, where it is said.
+fn want(account: &Account, mib: Option<u32>, most: u32) -> Result<BalloonState, String> {
+    match mib {
+        Some(mib) if mib > most => {
+            return Err(format!(
+                "{mib} MiB are more than {most}, which leave the guest the least it can have"
+            ));
+        }
+        Some(mib) => account.want(mib),
+        None => {}
+    }
+    Ok(account.state())
+}
+
 /// What has been counted so far.
-fn metrics(bus: &Bus, names: &[String]) -> VmMetrics {
+fn metrics(bus: &Bus, names: &[String], account: &Account) -> VmMetrics {
     let device = |(name, of): (&String, Counters)| DeviceMetrics {
         device: name.clone(),
         returned: of.returned,
@@ -368,5 +398,6 @@ fn metrics(bus: &Bus, names: &[String]) -> VmMetrics {
         v: V1,
         devices: names.iter().zip(bus.counters()).map(device).collect(),
         exits: bus.exits().counts(),
+        balloon: account.metrics(),
     }
 }

@@ -6,7 +6,7 @@
 //! makes no tap devices and no cgroups, and has no migration, snapshots, hotplug or PCI.
 //!
 //! ```text
-//! vCPU threads ── registers ──┬─> event loop ── cards, sockets, entropy, console, control, timer
+//! vCPU threads ── registers ──┬─> event loop ── cards, sockets, entropy, balloon, console, control, timer
 //!                             └─> a thread per disk
 //! ```
 //!

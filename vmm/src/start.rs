@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
 
-use racklet_api::vmm::{MAX_CONFIG, VmConfig, VmState, exit};
+use racklet_api::vmm::{MAX_CONFIG, VmConfig, VmState, balloon, exit};
 use racklet_linux::signal::StopRequests;
 use racklet_tell::error::chain;
 use rustix::fs::{Mode, OFlags};
@@ -339,6 +339,8 @@ impl Ready {
             console: machine.console,
             agent: machine.agent,
             vsock: machine.vsock,
+            balloon: machine.balloon,
+            balloon_most: balloon::most(self.config.memory_mib),
             control: self.control,
             history: History::default(),
             status,

@@ -41,7 +41,7 @@ fn one(options: &Options, name: &str) -> Option<VmMetrics> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use racklet_api::vmm::metrics::ExitCounts;
+    use racklet_api::vmm::metrics::{BalloonMetrics, ExitCounts};
     use std::io::BufReader;
     use std::os::unix::net::UnixListener;
 
@@ -65,6 +65,7 @@ mod tests {
                 other: 3,
                 ..ExitCounts::default()
             },
+            balloon: BalloonMetrics::default(),
         };
         let answer = ControlReply::Metrics(counted.clone());
         let monitor = std::thread::spawn(move || {

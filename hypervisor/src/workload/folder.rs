@@ -111,6 +111,7 @@ fn vm_config(
         name: name.to_string(),
         cpus: u8::try_from(workload.cpus).unwrap_or(u8::MAX),
         memory_mib: u32::try_from(workload.memory.mib()).unwrap_or(u32::MAX),
+        balloon_mib: 0,
         kernel: options.guest_kernel(),
         initramfs: vec![
             options.guest_initramfs(),

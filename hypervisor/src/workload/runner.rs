@@ -104,7 +104,7 @@ impl Runner {
                 ));
             }
             let needs = desired.workloads.iter().map(|(name, it)| (name, it.memory));
-            without_room(memory.total, needs)
+            without_room(memory.total, desired.overcommit, needs)
         });
         for (name, why) in &self.no_room {
             say(&format!("{name}: not started: {why}"));

@@ -2,10 +2,10 @@
 //! The cases, one after the other. `only=a,b` on the kernel command line chooses some.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -42,9 +42,12 @@ const CASES: &[Case] = &[
     ("flood_stopped", flood_stopped),
     ("flood_slow", flood_slow),
     ("vsock", vsock),
+    ("crowd", crowd),
+    ("memory", memory),
     ("confined", confined),
     ("stop", || stopped("stop", "obey", 30)),
     ("stop_deaf", || stopped("stop-deaf", "deaf", 1)),
+    ("power_off", power_off),
     ("kill_request", kill_request),
     ("paused", paused),
     ("exec", exec),
@@ -296,12 +299,96 @@ fn vsock() -> Value {
     vm.run()
 }
 
-/// A service of the host on vsock port 5000.
-fn with_a_service(vm: &Vm) {
+/// A guest with a thousand connections at once. How many descriptors its monitor has then, and on how many connections the host heard
+/// what it should.
+fn crowd() -> Value {
+    let mut vm = Vm::new("crowd", &["crowd", "1000", "5000"]);
+    let listener = listen(&vm);
+    vm.start();
+    let all: Vec<UnixStream> = (0..1000)
+        .map_while(|_| Some(listener.accept().ok()?.0))
+        .collect();
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", vm.pid())).map_or(0, Iterator::count);
+    let mut numbers = Vec::new();
+    for mut connection in &all {
+        let mut number = [0; 4];
+        let echoed = connection.read_exact(&mut number);
+        let echoed = echoed.and_then(|()| connection.write_all(&number));
+        numbers.push(echoed.map(|()| u32::from_le_bytes(number)));
+    }
+    let good = all.iter().zip(&numbers).filter(|(connection, number)| {
+        number
+            .as_ref()
+            .is_ok_and(|number| halves(connection, *number).unwrap_or(false))
+    });
+    let good = good.count();
+    let metrics = vm.control(&json!("metrics"));
+    json!({"accepted": all.len(), "descriptors": descriptors, "good": good, "metrics": metrics, "ended": vm.end()})
+}
+
+/// The host's side of how a connection of the crowd ends: whether the guest did what it should.
+fn halves(mut connection: &UnixStream, number: u32) -> io::Result<bool> {
+    let mut rest = Vec::new();
+    if number.is_multiple_of(2) {
+        connection.read_to_end(&mut rest)?;
+        connection.write_all(b"end")?;
+        connection.shutdown(Shutdown::Write)?;
+        return Ok(rest.is_empty());
+    }
+    connection.shutdown(Shutdown::Write)?;
+    let mut more = [0; 4];
+    connection.read_exact(&mut more)?;
+    Ok(more == *b"more")
+}
+
+/// A guest that uses 64 MiB, frees them when it is told to, and is then asked to do without 48 MiB for a while.
+fn memory() -> Value {
+    let mut vm = Vm::new("memory", &["use", "64", "5000"]);
+    let listener = listen(&vm);
+    vm.start();
+    let (mut guest, _) = listener.accept().expect("the guest calls");
+    let used = vm.anonymous_kib();
+    guest.write_all(b"x").expect("the guest reads");
+    let at_most = |kib: u64| move |vm: &Vm| Some(vm.anonymous_kib()).filter(|now| *now <= kib);
+    let freed = until(|| at_most(used - (48 << 10))(&vm));
+    let balloon = |mib: u32| vm.control(&json!({"balloon": {"mib": mib}}));
+    let settles = |mib: u32| {
+        let settled =
+            || (vm.control(&json!({"balloon": {}}))["balloon"]["actual_mib"] == mib).then_some(());
+        until(settled).is_some()
+    };
+    let too_much = balloon(97);
+    let ordered = balloon(48);
+    let (inflated, before) = (settles(48), vm.control(&json!("metrics")));
+    // The answer to the question before has asked the guest for its own numbers.
+    let told = until(|| {
+        let metrics = vm.control(&json!("metrics"))["metrics"]["balloon"].clone();
+        metrics["guest"]["total"]
+            .as_u64()
+            .is_some()
+            .then_some(metrics)
+    });
+    let undone = balloon(0);
+    let deflated = settles(0);
+    vm.control(&json!({"stop": {"grace_s": 30}}));
+    json!({
+        "used": used, "freed": freed, "too_much": too_much, "ordered": ordered, "inflated": inflated, "before": before, "told": told,
+        "undone": undone, "deflated": deflated, "ended": vm.end(),
+    })
+}
+
+/// Listens for the guest's connections to port 5000.
+fn listen(vm: &Vm) -> UnixListener {
     fs::create_dir_all(&vm.folder).expect("/run is writable");
     let path = vm.folder.join("vsock.sock_5000");
     let listener = UnixListener::bind(&path).expect("/run is writable");
     fs::set_permissions(path, PermissionsExt::from_mode(0o666)).expect("it is ours");
+    listener
+}
+
+/// A service of the host on vsock port 5000.
+fn with_a_service(vm: &Vm) {
+    let listener = listen(vm);
     thread::spawn(move || {
         if let Ok((stream, _)) = listener.accept() {
             let mut from = stream.try_clone().expect("a socket can be shared");
@@ -521,6 +608,19 @@ fn from_a_shell() -> Value {
         "",
     );
     json!({"options": options, "document": document})
+}
+
+/// Its power button, before anybody in it could hear it and after that.
+fn power_off() -> Value {
+    let mut vm = Vm::new("power-off", &["obey"]);
+    vm.start();
+    let early = until(|| {
+        let answer = vm.control(&json!("power-off"));
+        (answer.is_object() || vm.status()["state"] == "up").then_some(answer)
+    });
+    let ready = vm.wait_text("workload.log", "ready");
+    let answer = vm.control(&json!("power-off"));
+    json!({"early": early, "ready": ready, "answer": answer, "ended": vm.end()})
 }
 
 fn kill_request() -> Value {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use racklet_linux::power::{self, Leave};
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::{clock, module, vsock};
+use rustix::net::{Shutdown as Half, shutdown};
 
 /// Bytes sent and expected back: more than any buffer on the way.
 const ECHO: usize = 1 << 20;
@@ -29,6 +30,8 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
             .and_then(echo_tcp)
             .and_then(|_| echo_vsock(port))
             .and_then(|_| disk(path)),
+        ["crowd", count, port] => crowd(count, port),
+        ["use", mib, port] => use_memory(mib, port),
         ["be-agent"] => be_agent(),
         ["disk", path] => disk(path),
         ["count", path] => count(path),
@@ -164,6 +167,39 @@ fn echo_vsock(port: &str) -> io::Result<i32> {
     echo(&stream, &stream, || Ok(()))
 }
 
+/// Many connections at once: each says its number and gets it back. Then the guest ends its half of every other one first and is told
+/// "end"; of those between them the host ends its half first, and is told "more".
+fn crowd(count: &str, port: &str) -> io::Result<i32> {
+    let (count, port) = (
+        count.parse::<u32>().map_err(io::Error::other)?,
+        port.parse().map_err(io::Error::other)?,
+    );
+    let all: io::Result<Vec<File>> = (0..count)
+        .map(|_| vsock::connect(vsock::HOST, port))
+        .collect();
+    let all = all?;
+    for (number, mut connection) in (0..).zip(&all) {
+        connection.write_all(&u32::to_le_bytes(number))?;
+    }
+    let mut good = 0;
+    for (number, mut connection) in (0..).zip(&all) {
+        let (mut back, mut rest) = ([0; 4], Vec::new());
+        connection.read_exact(&mut back)?;
+        let same = back == u32::to_le_bytes(number);
+        if number.is_multiple_of(2) {
+            shutdown(connection, Half::Write)?;
+            connection.read_to_end(&mut rest)?;
+            good += u32::from(same && rest == b"end");
+        } else {
+            connection.read_to_end(&mut rest)?;
+            connection.write_all(b"more")?;
+            good += u32::from(same && rest.is_empty());
+        }
+    }
+    println!("connections {} good {good}", all.len());
+    Ok(0)
+}
+
 /// Sends bytes and checks that the same come back.
 fn echo(
     to: impl Write + Send,
@@ -184,6 +220,20 @@ fn echo(
     finish()?;
     println!("echo {}", sent == back);
     Ok(0)
+}
+
+/// Uses memory until the host says a byte; then it is free, and there is no other work until the end.
+fn use_memory(mib: &str, port: &str) -> io::Result<i32> {
+    let mib: usize = mib.parse().map_err(io::Error::other)?;
+    let used = vec![1; mib << 20];
+    let mut host = vsock::connect(vsock::HOST, port.parse().map_err(io::Error::other)?)?;
+    host.read_exact(&mut [0])?;
+    println!(
+        "used {}",
+        used.iter().filter(|byte| **byte == 1).count() >> 20
+    );
+    drop(used);
+    wait(true)
 }
 
 /// Says to the monitor what only guest-init may say.

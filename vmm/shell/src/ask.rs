@@ -24,6 +24,9 @@ pub(crate) struct Ask {
     /// Seconds between SIGTERM and SIGKILL of the guest's command, for `stop`
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u32>,
+    /// MiB that the guest is to do without, for `balloon`; without it, how it stands is answered
+    #[arg(long, value_name = "MIB")]
+    mib: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,10 +39,14 @@ enum What {
     Resume,
     /// Stop the guest in order
     Stop,
+    /// Press its power button: it ends in order, in its own time
+    PowerOff,
     /// End it now
     Kill,
     /// What was counted
     Metrics,
+    /// Memory that the guest is to do without, and how much of that it does
+    Balloon,
 }
 
 impl Ask {
@@ -51,12 +58,15 @@ impl Ask {
             What::Stop => ControlAction::Stop {
                 grace_s: self.grace,
             },
+            What::PowerOff => ControlAction::PowerOff,
             What::Kill => ControlAction::Kill,
             What::Metrics => ControlAction::Metrics,
+            What::Balloon => ControlAction::Balloon { mib: self.mib },
         };
         let text = match ask(&self.folder, action)? {
             ControlReply::Status(status) => serde_json::to_string_pretty(&status)?,
             ControlReply::Metrics(metrics) => serde_json::to_string_pretty(&metrics)?,
+            ControlReply::Balloon(state) => serde_json::to_string_pretty(&state)?,
             other => bail!("the monitor answers something else: {other:?}"),
         };
         crate::print(&format!("{text}\n"))

@@ -31,6 +31,10 @@ pub(crate) struct Document {
     /// Memory in MiB, 32 to 1,048,576; taken when the guest touches it.
     #[serde(default = "memory")]
     pub(crate) memory_mib: u32,
+    /// MiB of it that the guest is to do without from its start on (a balloon); it keeps at least 32. Whatever this is, the guest gives
+    /// back what it does not use.
+    #[serde(default)]
+    pub(crate) balloon_mib: u32,
     /// `/dev/vda`, `/dev/vdb`, … in this order; at most 8.
     #[serde(default)]
     pub(crate) disks: Vec<Disk>,
@@ -110,6 +114,7 @@ impl Document {
             arguments: String::new(),
             cpus: one(),
             memory_mib: memory(),
+            balloon_mib: 0,
             disks: Vec::new(),
             networks: Vec::new(),
             name: name(),
@@ -133,7 +138,8 @@ impl Document {
             })
             .collect();
         let mut config = json!({
-            "v": 1, "name": self.name, "cpus": self.cpus, "memory_mib": self.memory_mib, "kernel": found(&self.kernel)?,
+            "v": 1, "name": self.name, "cpus": self.cpus, "memory_mib": self.memory_mib,
+            "balloon_mib": self.balloon_mib, "kernel": found(&self.kernel)?,
             "initramfs": initramfs?, "arguments": self.arguments, "disks": disks?, "networks": self.networks,
             "vsock_cid": self.vsock_cid, "confinement": {"uid": uid, "gid": gid},
         });
@@ -190,6 +196,7 @@ mod tests {
             assert!(said.contains(what), "{said}");
         };
         wrong(|d| d.cpus = 0, "cpus");
+        wrong(|d| d.balloon_mib = 225, "balloon_mib");
         wrong(|d| d.kernel = "/nowhere".into(), "find /nowhere");
         wrong(|d| d.name = "../x".into(), "name");
         let limited = |rate: &str| {

@@ -318,7 +318,7 @@ impl Session<'_> {
                 Ok(())
             }
             ControlReply::Error { reason } => bail!("the monitor refuses: {reason}"),
-            ControlReply::Status(_) | ControlReply::Metrics(_) => Ok(()),
+            ControlReply::Status(_) | ControlReply::Metrics(_) | ControlReply::Balloon(_) => Ok(()),
         }
     }
 

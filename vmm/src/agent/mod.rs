@@ -111,6 +111,10 @@ impl Stream for AgentStream {
     }
 
     fn end(&mut self) {}
+
+    fn tells(&self) -> bool {
+        false
+    }
 }
 
 /// From here on the guest's own words are text of bounded length that drives no terminal: `status.json`, the hypervisor's console

@@ -5,8 +5,10 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// File descriptors: devices, vsock connections (at most 128) and control connections, with room.
-const FILES: u64 = 512;
+use crate::devices::vsock::MOST_CONNECTIONS;
+
+/// File descriptors: devices and control connections, with room, and one for each connection of the guest.
+const FILES: u64 = 512 + MOST_CONNECTIONS as u64;
 
 /// Sets them: `file_bytes` of the largest file it may write.
 ///

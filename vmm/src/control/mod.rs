@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixListener;
 
+use racklet_api::vmm::balloon::BalloonState;
 use racklet_api::vmm::metrics::VmMetrics;
 use racklet_api::vmm::rate::RateOrder;
 use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmState, VmStatus};
@@ -22,14 +23,19 @@ mod history;
 
 const MOST_CLIENTS: usize = 8;
 const MAX_REQUEST: usize = 4096;
+const NO_BUTTON: &str = "guest-init has not called, and nothing else in a guest hears a power button here: `kill` ends it";
 
 /// What there is to answer with.
 pub(crate) struct Answers<'a> {
     pub(crate) status: &'a VmStatus,
     pub(crate) history: &'a History,
+    /// Somebody in the guest takes orders.
+    pub(crate) listens: bool,
     pub(crate) metrics: &'a dyn Fn() -> VmMetrics,
     /// Tells a device how fast it may be.
     pub(crate) rate: &'a dyn Fn(&RateOrder) -> Result<(), String>,
+    /// Has the guest do without so much from now on, where it is said; gives how it stands, or why that cannot be.
+    pub(crate) balloon: &'a dyn Fn(Option<u32>) -> Result<BalloonState, String>,
     /// Takes input for the console; gives how many bytes it took.
     pub(crate) enter: &'a dyn Fn(&[u8]) -> usize,
 }
@@ -187,6 +193,10 @@ impl Client {
                     ControlAction::Exec(_) if let Some(reason) = deaf(answers.status) => {
                         return Some(ControlReply::Error { reason });
                     }
+                    ControlAction::Balloon { mib } => match (answers.balloon)(*mib) {
+                        Ok(state) => ControlReply::Balloon(state),
+                        Err(reason) => return Some(ControlReply::Error { reason }),
+                    },
                     ControlAction::Pause if !answers.status.paused => {
                         *awaits += 1;
                         actions.push(request.action);
@@ -196,7 +206,13 @@ impl Client {
                         paused: false,
                         ..answers.status.clone()
                     }),
+                    ControlAction::PowerOff if !answers.listens => {
+                        return Some(ControlReply::Error {
+                            reason: NO_BUTTON.to_owned(),
+                        });
+                    }
                     ControlAction::State
+                    | ControlAction::PowerOff
                     | ControlAction::Stop { .. }
                     | ControlAction::Kill
                     | ControlAction::Exec(_)

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use racklet_api::V1;
 use racklet_api::vmm::VmState;
 use racklet_api::vmm::console::{ConsolePiece, KEPT, MAX_PIECE};
-use racklet_api::vmm::metrics::ExitCounts;
+use racklet_api::vmm::metrics::{BalloonMetrics, ExitCounts};
 
 use super::*;
 
@@ -15,6 +15,7 @@ fn nothing() -> VmMetrics {
         v: V1,
         devices: Vec::new(),
         exits: ExitCounts::default(),
+        balloon: BalloonMetrics::default(),
     }
 }
 
@@ -24,6 +25,7 @@ struct Scene {
     history: History,
     status: VmStatus,
     typed: RefCell<Vec<u8>>,
+    listens: bool,
     client: UnixStream,
     lines: Lines<BufReader<UnixStream>>,
     _folder: tempfile::TempDir,
@@ -49,6 +51,7 @@ impl Scene {
                 state: VmState::Up,
             },
             typed: RefCell::default(),
+            listens: true,
             lines: BufReader::new(client.try_clone().unwrap()).lines(),
             client,
             _folder: folder,
@@ -67,10 +70,18 @@ impl Scene {
         let answers = Answers {
             status: &self.status,
             history: &self.history,
+            listens: self.listens,
             metrics: &nothing,
             rate: &|order| match order {
                 RateOrder::Disk { number: 0, .. } => Ok(()),
                 _ => Err("no such device".to_owned()),
+            },
+            balloon: &|mib| match mib {
+                Some(mib) if mib > 96 => Err("too much".to_owned()),
+                mib => Ok(BalloonState {
+                    target_mib: mib.unwrap_or(7),
+                    actual_mib: 5,
+                }),
             },
             enter: &|bytes| {
                 let taken = bytes.len().min(3);
@@ -177,6 +188,41 @@ fn another_process_is_asked_for_where_guest_init_hears_it() {
     scene.status.state = VmState::Running;
     assert!(scene.ask(&[&exec]).is_empty());
     assert!(matches!(scene.reply(), ControlReply::Error { .. }));
+}
+
+#[test]
+fn a_power_button_is_pressed_only_where_somebody_hears_it() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.ask(&[r#""power-off""#]), [ControlAction::PowerOff]);
+    assert_eq!(scene.reply(), ControlReply::Status(scene.status.clone()));
+    scene.listens = false;
+    assert_eq!(scene.ask(&[r#""power-off""#]), []);
+    let ControlReply::Error { reason } = scene.reply() else {
+        panic!("nobody hears it");
+    };
+    assert!(reason.contains("guest-init has not called"), "{reason}");
+}
+
+#[test]
+fn a_balloon_is_answered_with_how_it_stands_and_one_that_cannot_be_is_no_order() {
+    let mut scene = Scene::new();
+    let requests = [
+        r#"{"balloon":{"mib":64}}"#,
+        r#"{"balloon":{"mib":97}}"#,
+        r#"{"balloon":{}}"#,
+    ];
+    let balloon = |mib| ControlAction::Balloon { mib };
+    assert_eq!(scene.ask(&requests), [balloon(Some(64)), balloon(None)]);
+    let state = |target_mib| {
+        ControlReply::Balloon(BalloonState {
+            target_mib,
+            actual_mib: 5,
+        })
+    };
+    assert_eq!(scene.reply(), state(64));
+    let reason = "too much".to_owned();
+    assert_eq!(scene.reply(), ControlReply::Error { reason });
+    assert_eq!(scene.reply(), state(7));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The devices of a microVM: state machines over guest memory, queues and ports.
 
+pub mod balloon;
 pub mod block;
 pub mod net;
 pub mod rng;

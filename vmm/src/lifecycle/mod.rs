@@ -8,7 +8,7 @@
 //!                |-- power-off by firmware, or the kernel's word that it switches off --> powered-off
 //!                '-- restart by firmware, or the kernel's word that it restarts, then the reset --> rebooted
 //!
-//! stop: order, then killed after the grace      kill: killed
+//! stop: order, then killed after the grace      kill: killed      power-off: order, and nothing else
 //! pause, resume: beside all of these; no second passes for a guest that stands still, and a stop lets it go on
 //! ```
 //!
@@ -63,6 +63,8 @@ pub enum Event {
         /// For the status of a guest that has to be killed: `request`, `a signal`.
         by: &'static str,
     },
+    /// Somebody pressed the power button: the guest is asked for an orderly end, and has all the time it wants.
+    PowerButton,
     /// Somebody asked for an end now.
     Kill,
     /// Somebody wants the processors to stand still.
@@ -95,6 +97,8 @@ pub struct Lifecycle {
     connected: bool,
     ended: Option<CommandEnd>,
     stopping: Option<Stopping>,
+    /// Its power button was pressed.
+    pressed: bool,
     /// The guest kernel's panic line, if the console showed one.
     panic: Option<String>,
     /// The guest kernel said that it restarts.
@@ -130,6 +134,7 @@ impl Lifecycle {
             connected: false,
             ended: None,
             stopping: None,
+            pressed: false,
             panic: None,
             rebooting: false,
             left: None,
@@ -143,6 +148,12 @@ impl Lifecycle {
     #[must_use]
     pub fn state(&self) -> &VmState {
         &self.state
+    }
+
+    /// Whether somebody in the guest takes orders: guest-init has called.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.connected
     }
 
     /// Takes an event; gives what follows from it.
@@ -181,6 +192,7 @@ impl Lifecycle {
             }
             Event::Tick => self.second().into_iter().collect(),
             Event::Stop { grace_s, by } => self.stop(grace_s, by),
+            Event::PowerButton => self.power_button(),
             Event::Kill => {
                 let reason = "by request on the control socket".to_owned();
                 vec![self.finish(VmState::Killed { reason }, exit::KILLED)]
@@ -226,6 +238,8 @@ impl Lifecycle {
             actions.push(Action::Order(AgentOrder::Stop {
                 grace_s: stopping.grace_s,
             }));
+        } else if self.pressed {
+            actions.push(Action::Order(AgentOrder::Stop { grace_s: None }));
         }
         actions
     }
@@ -277,6 +291,18 @@ impl Lifecycle {
         actions
     }
 
+    /// Nothing is armed: a guest that does not end goes on, as a machine does.
+    fn power_button(&mut self) -> Vec<Action> {
+        // Who stands still obeys no order.
+        let mut actions: Vec<Action> = self.go_on().into_iter().collect();
+        if self.ended.is_some() || self.stopping.is_some() {
+            return actions; // it is ending already
+        }
+        self.pressed = true;
+        actions.push(Action::Order(AgentOrder::Stop { grace_s: None }));
+        actions
+    }
+
     fn second(&mut self) -> Option<Action> {
         if self.paused {
             return None;
@@ -320,7 +346,7 @@ impl Lifecycle {
     /// The guest is gone.
     fn over(&mut self, how: &str) -> Action {
         if let Some(end) = self.ended.clone() {
-            let stopped = self.stopping.is_some();
+            let stopped = self.stopping.is_some() || self.pressed;
             return self.finish(VmState::Exited { end, stopped }, exit::EXITED);
         }
         let reason = match &self.panic {

@@ -121,6 +121,39 @@ fn a_stop_is_ordered_at_once_or_at_the_next_hello_and_becomes_a_kill() {
 }
 
 #[test]
+fn a_power_button_asks_and_forces_nothing() {
+    let order = Action::Order(AgentOrder::Stop { grace_s: None });
+    let mut life = life();
+    life.on(Event::Started);
+    assert!(!life.listens());
+    life.on(HELLO);
+    assert!(life.listens());
+    life.on(Event::Pause);
+    let pressed = life.on(Event::PowerButton);
+    assert_eq!(
+        pressed,
+        [Action::Go, order.clone()],
+        "no tick: no end is armed"
+    );
+    assert_eq!(
+        life.on(HELLO),
+        std::slice::from_ref(&order),
+        "a connection may be lost"
+    );
+    for _ in 0..1000 {
+        assert_eq!(life.on(Event::Tick), []);
+    }
+    assert_eq!(life.on(Event::PowerButton), [order], "pressed again");
+    life.on(ended(0));
+    assert_eq!(life.on(Event::PowerButton), [], "it ends already");
+    let exited = VmState::Exited {
+        end: CommandEnd::Code { code: 0 },
+        stopped: true,
+    };
+    assert_eq!(life.on(Event::Reset), [Action::Finish(exited, 0)]);
+}
+
+#[test]
 fn a_stopped_command_exits_as_stopped() {
     let exited = VmState::Exited {
         end: CommandEnd::Code { code: 143 },

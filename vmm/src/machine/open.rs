@@ -18,6 +18,7 @@ use super::plan::{Place, Plan, What, archives};
 use crate::agent::Agent;
 use crate::arch;
 use crate::bus::Bus;
+use crate::devices::balloon::{Account, Balloon};
 use crate::devices::block::Block;
 use crate::devices::net::{Net, TAP_READY};
 use crate::devices::rng::{self, Rng};
@@ -99,6 +100,8 @@ pub(crate) struct Machine {
     pub(crate) console: std::sync::Arc<Console>,
     pub(crate) agent: Agent,
     pub(crate) vsock: u16,
+    /// Number of the balloon, and what it is to have and has.
+    pub(crate) balloon: (u16, Account),
     pub(crate) poll: Poll,
     /// The devices of the event loop, by number; none where a disk is.
     pub(crate) engines: Vec<Option<Engine>>,
@@ -136,6 +139,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         memory,
         poll,
         agent: Agent::default(),
+        account: Account::of(config.balloon_mib),
         engines: Vec::new(),
         disks: Vec::new(),
         notifications: Vec::new(),
@@ -152,7 +156,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
     let windows = plan.devices.iter().map(|place| opening.device(place));
     let windows = windows.collect::<Result<Vec<_>, _>>()?;
 
-    let count = u32::try_from(windows.len()).expect("at most 14");
+    let count = u32::try_from(windows.len()).expect("at most 15");
     let entry = load(config, &opening.memory, count, &hardware)?;
     let cpus = kvm(
         "what the processors show",
@@ -170,6 +174,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         console,
         agent: opening.agent,
         vsock: plan.sockets,
+        balloon: (plan.balloon, opening.account),
         poll: opening.poll,
         engines: opening.engines,
         disks: opening.disks,
@@ -184,6 +189,7 @@ struct Opening {
     memory: Memory,
     poll: Poll,
     agent: Agent,
+    account: Account,
     engines: Vec<Option<Engine>>,
     disks: Vec<Disk>,
     notifications: Vec<EventFd>,
@@ -219,6 +225,10 @@ impl Opening {
                 self.served_by_the_loop(place, Box::new(Vsock::new(dialer, cid)))
             }
             What::Entropy => self.served_by_the_loop(place, Box::new(Rng)),
+            What::Balloon => {
+                let balloon = Balloon::new(self.account.clone());
+                self.served_by_the_loop(place, Box::new(balloon))
+            }
         }
     }
 
@@ -228,7 +238,7 @@ impl Opening {
         device: Box<dyn Device>,
     ) -> Result<Window, OpenError> {
         let number = place.number;
-        for queue in 0..u32::try_from(device.queue_sizes().len()).expect("at most 3") {
+        for queue in 0..u32::try_from(device.queue_sizes().len()).expect("at most 5") {
             let token = Token::Queue {
                 device: number,
                 queue,

@@ -60,4 +60,8 @@ impl Stream for TestHost {
     fn end(&mut self) {
         self.0.lock().unwrap().ended = true;
     }
+
+    fn tells(&self) -> bool {
+        false
+    }
 }

@@ -41,15 +41,15 @@ unsafe extern "C" {
 }
 
 /// A connection to the control socket.
-struct Control(BufReader<UnixStream>);
+pub(super) struct Control(BufReader<UnixStream>);
 
 impl Control {
-    fn of(folder: &Path) -> Control {
+    pub(super) fn of(folder: &Path) -> Control {
         let stream = UnixStream::connect(folder.join("vm/control.sock")).expect("it listens");
         Control(BufReader::new(stream))
     }
 
-    fn ask(&mut self, action: &serde_json::Value) -> ControlReply {
+    pub(super) fn ask(&mut self, action: &serde_json::Value) -> ControlReply {
         writeln!(self.0.get_mut(), "{}", json!({"v": 1, "do": action})).expect("it reads");
         self.reply()
     }

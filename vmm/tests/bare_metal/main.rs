@@ -4,6 +4,7 @@
 //! test says so and looks at nothing. Linux in a guest is tested in `tests/tests/microvm.rs`.
 #![cfg(target_arch = "x86_64")]
 
+mod balloon;
 mod control;
 mod devices;
 
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 // Guests are entered at their first byte, at 1 MiB, with the first GiB mapped as itself in pages of 2 MiB by the table at 0xb000.
-// The machine has two devices: sockets, then entropy, whose registers are at 0xd0001000.
+// The machine has three devices: sockets, then entropy, whose registers are at 0xd0001000, then a balloon.
 global_asm!(
     ".pushsection .rodata",
     ".global racklet_parts, racklet_fault, racklet_lost, racklet_halt, racklet_prompt, racklet_wait, racklet_end",

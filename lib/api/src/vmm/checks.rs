@@ -87,6 +87,17 @@ impl TryFrom<wire::VmConfig> for VmConfig {
                 MEMORY_MIB.end()
             ),
         )?;
+        let most = super::balloon::most(w.memory_mib);
+        ensure(
+            w.balloon_mib <= most,
+            "balloon_mib",
+            format!(
+                "{} of {} MiB are more than {most}: a guest keeps {}",
+                w.balloon_mib,
+                w.memory_mib,
+                MEMORY_MIB.start()
+            ),
+        )?;
         absolute(&w.kernel, "kernel")?;
         ensure(w.initramfs.len() <= 8, "initramfs", "more than 8 archives")?;
         for (i, path) in w.initramfs.iter().enumerate() {
@@ -167,6 +178,7 @@ impl TryFrom<wire::VmConfig> for VmConfig {
             name: w.name,
             cpus: w.cpus,
             memory_mib: w.memory_mib,
+            balloon_mib: w.balloon_mib,
             kernel: w.kernel,
             initramfs: w.initramfs,
             arguments: w.arguments,

@@ -11,16 +11,44 @@ use crate::V1;
 pub struct VmMetrics {
     /// Always 1.
     pub v: V1,
-    /// By number: disks, cards, sockets, entropy.
+    /// By number: disks, cards, sockets, entropy, balloon.
     pub devices: Vec<DeviceMetrics>,
     /// Of all vCPUs together.
     pub exits: ExitCounts,
+    /// Memory that the guest does without.
+    pub balloon: BalloonMetrics,
+}
+
+/// Memory that a guest does without, and what it says of the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BalloonMetrics {
+    /// What its balloon is to have, in MiB.
+    pub target_mib: u32,
+    /// What it has, as the guest says, in MiB.
+    pub actual_mib: u32,
+    /// Bytes that the guest gave back so far, out of its balloon or as free pages; memory that it used again and gave back again
+    /// counts as often.
+    pub given_back: u64,
+    /// What the guest said when it was last asked, which each question for metrics does for the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestMemory>,
+}
+
+/// A guest's claims of its own memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GuestMemory {
+    /// What its kernel has.
+    pub total: u64,
+    /// Unused.
+    pub free: u64,
+    /// What its programs could have, an estimate of its kernel.
+    pub available: u64,
 }
 
 /// What one device has counted. A reset forgets nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceMetrics {
-    /// `disk0`, `card0`, … as the guest numbers them; `sockets`, `entropy`.
+    /// `disk0`, `card0`, … as the guest numbers them; `sockets`, `entropy`, `balloon`.
     pub device: String,
     /// Requests and buffers that were given back to the driver, however they ended.
     pub returned: u64,
@@ -179,6 +207,34 @@ pub fn write(page: &mut Page, label: &str, vms: &[(&str, &VmMetrics)]) {
             page.sample("racklet_vm_exits_total", &labels, count);
         }
     }
+    write_memory(page, label, vms);
+}
+
+fn write_memory(page: &mut Page, label: &str, vms: &[(&str, &VmMetrics)]) {
+    let mib = |mib: u32| u64::from(mib) << 20;
+    let each = |page: &mut Page, name: &str, value: &dyn Fn(&BalloonMetrics) -> Option<u64>| {
+        for (vm, metrics) in vms {
+            if let Some(value) = value(&metrics.balloon) {
+                page.sample(name, &[(label, *vm)], value);
+            }
+        }
+    };
+    let family = "racklet_vm_memory_given_back_bytes";
+    let help = "Memory that a guest gave back to the host, as often as it did.";
+    page.family(family, "counter", help);
+    each(page, &format!("{family}_total"), &|b| Some(b.given_back));
+    let family = "racklet_vm_balloon_target_bytes";
+    page.family(family, "gauge", "Memory that a guest is to do without.");
+    each(page, family, &|b| Some(mib(b.target_mib)));
+    let family = "racklet_vm_balloon_bytes";
+    let help = "Memory that a guest does without, as it says.";
+    page.family(family, "gauge", help);
+    each(page, family, &|b| Some(mib(b.actual_mib)));
+    let family = "racklet_vm_guest_memory_available_bytes";
+    let help =
+        "What a guest's programs could have, as its kernel said when metrics were last asked for.";
+    page.family(family, "gauge", help);
+    each(page, family, &|b| b.guest.map(|guest| guest.available));
 }
 
 #[cfg(test)]
@@ -210,6 +266,16 @@ mod tests {
                 mmio_read: 5,
                 ..ExitCounts::default()
             },
+            balloon: BalloonMetrics {
+                target_mib: 64,
+                actual_mib: 63,
+                given_back: u64::MAX,
+                guest: Some(GuestMemory {
+                    total: u64::MAX,
+                    free: u64::MAX,
+                    available: u64::MAX,
+                }),
+            },
         }
     }
 
@@ -227,22 +293,24 @@ mod tests {
         {
             match line.strip_prefix("# TYPE ") {
                 Some(declared) => {
-                    family = declared
-                        .strip_suffix(" counter")
-                        .expect("a counter")
-                        .to_owned();
-                    assert!(
-                        families.insert(family.clone()),
-                        "{family} is declared twice"
-                    );
+                    let (name, kind) = declared.split_once(' ').expect("a name and a type");
+                    assert!(families.insert(name.to_owned()), "{name} is declared twice");
+                    family = match kind {
+                        "counter" => format!("{name}_total"),
+                        other => {
+                            assert_eq!(other, "gauge");
+                            name.to_owned()
+                        }
+                    };
                 }
-                None => assert!(line.starts_with(&format!("{family}_total{{")), "{line}"),
+                None => assert!(line.starts_with(&format!("{family}{{")), "{line}"),
             }
         }
         for line in [
             r#"racklet_vm_device_refused_total{workload="b",device="disk0"} 3"#,
             r#"racklet_vm_device_faults_total{workload="a",device="sockets",fault="runaway"} 2"#,
             r#"racklet_vm_exits_total{workload="a",exit="mmio-read"} 5"#,
+            r#"racklet_vm_balloon_bytes{workload="a"} 66060288"#,
         ] {
             assert!(text.lines().any(|had| had == line), "{line}\n{text}");
         }
@@ -268,7 +336,9 @@ mod tests {
                 outside_memory: u64::MAX,
             },
         };
-        let devices = names.chain(["sockets".into(), "entropy".into()]).map(most);
+        let devices = names
+            .chain(["sockets".into(), "entropy".into(), "balloon".into()])
+            .map(most);
         let metrics = VmMetrics {
             devices: devices.collect(),
             ..metrics()

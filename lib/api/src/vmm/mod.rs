@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::V1;
 use crate::guest::{CommandEnd, exec as guest_exec};
 
+pub mod balloon;
 mod checks;
 pub mod console;
 pub mod metrics;
@@ -64,6 +65,10 @@ pub struct VmConfig {
     pub cpus: u8,
     /// Guest memory in MiB, 32 to 1,048,576.
     pub memory_mib: u32,
+    /// MiB of it that the guest is to do without from its start on (its balloon); [`ControlAction::Balloon`] changes it. At most
+    /// [`balloon::most`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub balloon_mib: u32,
     /// Kernel: ELF `vmlinux`, the same compressed with zstd, or a bzImage. Absolute path.
     pub kernel: PathBuf,
     /// Archives given to the kernel one behind the other as its initramfs: guest-init's, then `guest.cpio`. Absolute paths, at most 8; a guest without
@@ -85,6 +90,10 @@ pub struct VmConfig {
     pub watchdog_s: Option<u32>,
     /// Bound of `console.log` and of `workload.log`, each kept twice (`.1` is the older part), in bytes; 4 KiB to 1 GiB.
     pub log_bytes: u64,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A disk of a microVM.
@@ -282,6 +291,10 @@ pub enum ControlAction {
         /// Seconds of grace; absent means the guest's own default.
         grace_s: Option<u32>,
     },
+    /// Press the guest's power button: guest-init is asked to end the command and to power off, within the guest's own grace, and nothing
+    /// is forced: a guest that does not end goes on. One whose agent has not called has no such button, and the answer is an error
+    /// that says so.
+    PowerOff,
     /// End now. Answered before the process ends.
     Kill,
     /// Answer with what was counted.
@@ -299,6 +312,11 @@ pub enum ControlAction {
     Console {
         /// Absent: only what comes from now on. What is no longer kept is counted as lost.
         from: Option<u64>,
+    },
+    /// How much memory the guest is to do without. Answered at once with what it has in its balloon so far.
+    Balloon {
+        /// MiB, at most [`balloon::most`] of its memory; absent: as before, only the answer is wanted.
+        mib: Option<u32>,
     },
     /// Type this on the guest's console.
     Input {
@@ -320,12 +338,14 @@ pub enum ControlReply {
     Metrics(metrics::VmMetrics),
     /// A piece of the console.
     Console(console::ConsolePiece),
+    /// The guest's balloon.
+    Balloon(balloon::BalloonState),
     /// How many bytes of an input were taken; the guest has not read more than [`console::MAX_INPUT`] that came before the rest.
     Input {
         /// From its first on.
         taken: usize,
     },
-    /// The request was not understood.
+    /// The request was not understood, or asks for what cannot be.
     Error {
         /// One line.
         reason: String,

@@ -15,6 +15,8 @@ pub(super) struct VmConfig {
     pub(super) name: String,
     pub(super) cpus: u8,
     pub(super) memory_mib: u32,
+    #[serde(default)]
+    pub(super) balloon_mib: u32,
     pub(super) kernel: PathBuf,
     pub(super) initramfs: Vec<PathBuf>,
     #[serde(default)]

@@ -7,6 +7,7 @@ use super::Hardware;
 use super::image::Kernel;
 use super::layout::{INITRAMFS_MAX, RAM, TREE_MAX};
 use super::tree::{SEEDS, Told, tree};
+use crate::devices::balloon;
 use crate::memory::Memory;
 
 /// What arm64 kernels accept at most (`COMMAND_LINE_SIZE`).
@@ -68,7 +69,8 @@ pub struct Boot<'a> {
 /// The kernel's command line.
 fn command_line(arguments: &str) -> String {
     // One UART; a panic resets at once so that the monitor sees it.
-    let mut line = String::from("console=ttyS0 8250.nr_uarts=1 panic=-1 quiet");
+    let mut line = String::from("console=ttyS0 8250.nr_uarts=1 panic=-1 quiet ");
+    line.push_str(balloon::ARGUMENT);
     if !arguments.is_empty() {
         line.push(' ');
         line.push_str(arguments);

@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn nothing_overlaps_and_what_is_mapped_shares_no_page() {
         let (first, _) = device_place(0);
-        let (last, line) = device_place(13);
+        let (last, line) = device_place(14);
         let places = [
             (DISTRIBUTOR, PAGE),
             (CPU_INTERFACE, PAGE),
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_device_has_its_own_place_and_line() {
-        for n in 0..14 {
+        for n in 0..15 {
             let (address, line) = device_place(n);
             assert_eq!(line, FIRST_IRQ + n);
             assert_eq!(device_at(address + 0x50), Some((n as usize, 0x50)));

@@ -10,6 +10,7 @@ use super::layout::{
     PML4, SEED, ZERO_PAGE, device_place,
 };
 use super::{Hardware, mptable};
+use crate::devices::balloon;
 use crate::memory::Memory;
 
 /// What x86 kernels accept at most.
@@ -74,8 +75,9 @@ fn command_line(devices: u32, cpus: u8, arguments: &str) -> String {
     // No keyboard, one UART, reset through the keyboard controller; a panic resets at once so that the monitor sees it.
     let mut line = String::from(
         "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1 i8042.noaux i8042.nokbd i8042.nomux i8042.nopnp i8042.dumbkbd \
-         quiet",
+         quiet ",
     );
+    line.push_str(balloon::ARGUMENT);
     if cpus == 1 {
         // Its locks need no prefix; to take them out, Linux would write to a third of the pages of its code, which are then no
         // longer shared with other guests.
@@ -222,6 +224,7 @@ mod tests {
             " loglevel=7 virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6"
         ));
         assert!(line.contains(" noreplace-smp "));
+        assert!(line.contains(&format!(" quiet {} ", balloon::ARGUMENT)));
         assert!(!command_line(2, 2, "").contains("smp"));
         let memory = crate::memory::map(&layout::ram(32)).unwrap();
         let arguments =

@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -14,6 +15,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::*;
+use crate::devices::balloon::{Account, Balloon};
 use crate::devices::block::{Backend, Block};
 use crate::devices::net::{Net, Tap};
 use crate::devices::rng::{self, Rng};
@@ -21,7 +23,7 @@ use crate::devices::vsock::{Dialer, Header, Stream, Vsock};
 use crate::dial::{self, UnixEnd};
 use crate::gate::Gate;
 use crate::kick;
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::testing::{Alone, Driver, alone, start, test_memory};
 use crate::virtio::{Device, Turn, Window, Wires, connect};
 
@@ -84,6 +86,13 @@ fn what_the_event_loop_does_after_the_start_passes_its_filter() {
     pass(&|| assert!(dial::connect_to("/nowhere").is_err()));
     pass(&|| assert!(tap::set_offloads(&null, Offloads::default()).is_err()));
     pass(&|| assert!(!signals.take()));
+    // Anonymous memory and a file's, from which a balloon takes pages.
+    let memory = test_memory();
+    let (place, page) = (GuestAddress(0x1_0000), 0x1_0000);
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(page).unwrap();
+    memory::lay_file(&memory, place, page, file.as_fd(), 0).unwrap();
+    pass(&|| assert!(memory.give_back(GuestAddress(0), 3 * page).is_ok()));
 }
 
 #[test]
@@ -328,6 +337,11 @@ fn every_device_is_started_and_reset_under_the_filter_of_a_vcpu_with_its_host_en
             &memory,
         ),
         device(Kind::EventLoop, Box::new(Rng), &memory),
+        device(
+            Kind::EventLoop,
+            Box::new(Balloon::new(Account::of(1))),
+            &memory,
+        ),
     ];
     // A request to connect (operation 1) from port 7 of the guest with CID 3 to port 5000, as a stream (1).
     let request = Header {

@@ -14,12 +14,11 @@ use std::num::Wrapping;
 use super::Stream;
 use super::packet::{CREDIT_UPDATE, DATA, Header, NO_RECEIVE, NO_SEND, RESPONSE, SHUTDOWN};
 
-/// Bytes that the guest may send before they were forwarded.
-pub(super) const BUFFER: u32 = 64 * 1024;
-
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
-    /// Bytes of the guest that the stream has not taken yet; at most [`BUFFER`].
+    /// Bytes that the guest may send before they were forwarded.
+    buffer: u32,
+    /// Bytes of the guest that the stream has not taken yet; at most `buffer`.
     waiting: VecDeque<u8>,
     forwarded: Wrapping<u32>,
     forwarded_said: Wrapping<u32>,
@@ -37,9 +36,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Box<dyn Stream>, request: &Header) -> Connection {
+    pub(super) fn new(stream: Box<dyn Stream>, request: &Header, buffer: u32) -> Connection {
         Connection {
             stream,
+            buffer,
             waiting: VecDeque::new(),
             forwarded: Wrapping(0),
             forwarded_said: Wrapping(0),
@@ -54,6 +54,15 @@ impl Connection {
             host_end_said: false,
             broken: false,
         }
+    }
+
+    pub(super) fn buffer(&self) -> u32 {
+        self.buffer
+    }
+
+    /// Whether somebody is told when the stream is ready.
+    pub(super) fn tells(&self) -> bool {
+        self.stream.tells()
     }
 
     /// Every packet tells how much the guest can take.
@@ -76,7 +85,7 @@ impl Connection {
 
     /// Bytes of the guest. More than it had credit for breaks the connection.
     pub(super) fn data(&mut self, bytes: &[u8]) {
-        if self.waiting.len() + bytes.len() > BUFFER as usize || self.guest_ended {
+        if self.waiting.len() + bytes.len() > self.buffer as usize || self.guest_ended {
             self.broken = true;
             return;
         }
@@ -99,7 +108,7 @@ impl Connection {
                 Err(_) => self.broken = true,
             }
         }
-        if (self.forwarded - self.forwarded_said).0 >= BUFFER / 2 {
+        if (self.forwarded - self.forwarded_said).0 >= self.buffer / 2 {
             self.update = true;
         }
         if self.guest_ended && self.waiting.is_empty() {
@@ -133,7 +142,7 @@ impl Connection {
         }
         self.update = false;
         self.forwarded_said = self.forwarded;
-        header.buffer = BUFFER;
+        header.buffer = self.buffer;
         header.forwarded = self.forwarded.0;
         Some(header)
     }

@@ -10,6 +10,7 @@ mod connection;
 mod device;
 mod packet;
 
+pub(crate) use device::MOST_CONNECTIONS;
 pub use device::{PUMP, Vsock};
 pub use packet::{HEADER, Header};
 
@@ -21,6 +22,10 @@ pub trait Stream: Send {
     fn write(&mut self, from: &[u8]) -> io::Result<usize>;
     /// The guest will send no more.
     fn end(&mut self);
+    /// Whether the device gets a host event with this stream's token when it becomes ready. One that does not is looked at for [`PUMP`].
+    fn tells(&self) -> bool {
+        true
+    }
 }
 
 /// Opens the host's ends.

@@ -17,6 +17,8 @@ pub(crate) struct Plan<'a> {
     pub(super) devices: Vec<Place<'a>>,
     /// Number of the device behind which the agent is.
     pub(super) sockets: u16,
+    /// Number of the one that takes memory.
+    pub(super) balloon: u16,
 }
 
 /// A virtio device and where it is.
@@ -38,6 +40,7 @@ pub(super) enum What<'a> {
     /// With the guest's address (CID), 3 or more.
     Sockets(u32),
     Entropy,
+    Balloon,
 }
 
 impl Plan<'_> {
@@ -45,7 +48,11 @@ impl Plan<'_> {
     pub(crate) fn new(config: &VmConfig) -> Plan<'_> {
         let disks = config.disks.iter().map(What::Disk);
         let cards = config.networks.iter().map(What::Card);
-        let rest = [What::Sockets(config.vsock_cid), What::Entropy];
+        let rest = [
+            What::Sockets(config.vsock_cid),
+            What::Entropy,
+            What::Balloon,
+        ];
         let place = |(number, what)| {
             let (registers, line) = arch::device_place(u32::from(number));
             Place {
@@ -58,16 +65,19 @@ impl Plan<'_> {
         let number = |kind, count| (0..count).map(move |n| format!("{kind}{n}"));
         let names = number("disk", config.disks.len());
         let names = names.chain(number("card", config.networks.len()));
+        let names = names.chain(["sockets", "entropy", "balloon"].map(str::to_owned));
         let sockets = config.disks.len() + config.networks.len();
+        let sockets = u16::try_from(sockets).expect("at most 8 disks and 4 cards");
         Plan {
-            names: names.chain(["sockets".into(), "entropy".into()]).collect(),
+            names: names.collect(),
             config,
             ram: arch::ram(config.memory_mib),
             devices: (0..)
                 .zip(disks.chain(cards).chain(rest))
                 .map(place)
                 .collect(),
-            sockets: u16::try_from(sockets).expect("at most 8 disks and 4 cards"),
+            sockets,
+            balloon: sockets + 2,
         }
     }
 }

@@ -23,15 +23,17 @@ fn devices_have_the_configurations_order_and_the_sockets_are_found() {
         let what: Vec<_> = plan.devices.iter().map(|d| &d.what).collect();
         let expected: Vec<What<'_>> = (config.disks.iter().map(What::Disk))
             .chain(config.networks.iter().map(What::Card))
-            .chain([What::Sockets(77), What::Entropy])
+            .chain([What::Sockets(77), What::Entropy, What::Balloon])
             .collect();
         assert_eq!(what, expected.iter().collect::<Vec<_>>());
         let sockets = &plan.devices[usize::from(plan.sockets)];
         assert_eq!(sockets.what, What::Sockets(77), "{disks} {cards}");
+        let balloon = &plan.devices[usize::from(plan.balloon)];
+        assert_eq!(balloon.what, What::Balloon, "{disks} {cards}");
         let named: Vec<String> = (0..disks)
             .map(|n| format!("disk{n}"))
             .chain((0..cards).map(|n| format!("card{n}")))
-            .chain(["sockets".to_owned(), "entropy".to_owned()])
+            .chain(["sockets", "entropy", "balloon"].map(str::to_owned))
             .collect();
         assert_eq!(plan.names, named);
     }
@@ -41,7 +43,7 @@ fn devices_have_the_configurations_order_and_the_sockets_are_found() {
 fn the_largest_machine_has_a_place_and_a_line_for_each_device() {
     let config = config(8, 4);
     let plan = Plan::new(&config);
-    assert_eq!(plan.devices.len(), 14);
+    assert_eq!(plan.devices.len(), 15);
     for (n, device) in plan.devices.iter().enumerate() {
         assert_eq!(usize::from(device.number), n);
         assert_eq!(arch::device_at(device.registers), Some((n, 0)));

@@ -7,6 +7,7 @@ use racklet_api::vmm::metrics::FaultCounts;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::devices::balloon::{Account, Balloon};
 use crate::devices::block::Block;
 use crate::devices::net::Net;
 use crate::devices::rng::Rng;
@@ -188,6 +189,7 @@ fn device_of_kind(kind: u8) -> Box<dyn Device> {
         0 => Box::new(Rng),
         1 => Box::new(Net::new(tap, Mac([2; 6]), 1500)),
         2 => Box::new(Vsock::new(host, 3)),
+        5 => Box::new(Balloon::new(Account::of(1))),
         _ => {
             let file = tempfile::tempfile().unwrap();
             file.set_len(4096).unwrap();
@@ -200,7 +202,7 @@ proptest! {
     /// As the fuzz target `virtio_devices` does it, without a memory of what was interesting.
     #[test]
     fn no_registers_and_no_memory_of_a_guest_keep_a_device_busy_or_panic(
-        kind in 0u8..5,
+        kind in 0u8..6,
         features in any::<u32>(),
         steps in prop::collection::vec((0u8..6, 0u64..0x120, 0u64..0x1000, any::<u32>(), prop::collection::vec(any::<u8>(), 0..60)), 0..60)
     ) {
@@ -275,7 +277,7 @@ fn a_guest_that_keeps_a_queue_busy_is_left_after_a_turn_and_can_be_reset() {
     };
     let card = || Box::new(Net::new(TestTap::default(), Mac([2; 6]), 1500));
     // A read of the disk's first sector is all zeros; so is a frame, and a packet from nobody.
-    let cases: [(Box<dyn Device>, usize, &[_]); 4] = [
+    let cases: [(Box<dyn Device>, usize, &[_]); 5] = [
         (disk(), 0, &[(0x9000, 16, false), (0xa000, 513, true)]),
         (card(), 1, &[(0x9000, 60, false)]),
         (
@@ -284,6 +286,12 @@ fn a_guest_that_keeps_a_queue_busy_is_left_after_a_turn_and_can_be_reset() {
             &[(0x9000, 44, false)],
         ),
         (Box::new(Rng), 0, &[(0xa000, 64, true)]),
+        // Out of the balloon, so that it goes on for ever: page 0 would be one of its rings otherwise.
+        (
+            Box::new(Balloon::new(Account::of(1))),
+            1,
+            &[(0x9000, 4, false)],
+        ),
     ];
     for (device, queue, request) in cases {
         let memory = test_memory();
@@ -291,7 +299,7 @@ fn a_guest_that_keeps_a_queue_busy_is_left_after_a_turn_and_can_be_reset() {
         let id = t.get(8);
         let mut drivers = [0x1000, 0x5000].map(|at| Driver::at(&memory, 128, at));
         let rings = drivers[queue].rings();
-        let size: u16 = if id == 4 { 64 } else { 128 };
+        let size: u16 = if matches!(id, 4 | 5) { 64 } else { 128 };
         crate::testing::start(0, &[&drivers[0], &drivers[1]], |offset, value| {
             let size = u32::from(size);
             t.set(offset, if offset == 0x38 { size } else { value });

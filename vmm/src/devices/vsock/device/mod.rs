@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The vsock device: packets of the guest to connections, and back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::connection::{BUFFER, Connection};
+use super::connection::Connection;
 use super::packet::{
     CREDIT_REQUEST, CREDIT_UPDATE, DATA, HEADER, Header, REQUEST, RESET, SHUTDOWN, STREAM,
 };
@@ -11,15 +11,22 @@ use super::{Dialer, Stream};
 use crate::memory::Memory;
 use crate::virtio::{Budget, Chain, Device, Fault, Queue, Turn};
 
-/// Token of a host event that concerns no single connection: look at all of them.
+/// Token of a host event that concerns no single connection: look at all whose streams tell nobody when they are ready.
 pub const PUMP: u32 = u32::MAX;
 
 const RX: usize = 0;
 const TX: usize = 1;
 const HOST_CID: u64 = 2;
-const MOST_CONNECTIONS: usize = 128;
-/// Resets that wait for the guest to offer buffers; more are dropped, the guest's connects then time out.
-const MOST_RESETS: usize = 256;
+/// Each is a descriptor where its host's end is a socket: `confine::limit` leaves room for them.
+pub(crate) const MOST_CONNECTIONS: usize = 1024;
+/// Resets that wait for the guest to offer buffers; more are dropped, the guest's connects then time out. All connections may end at
+/// once.
+const MOST_RESETS: usize = 2 * MOST_CONNECTIONS;
+/// Bytes that the guest may send on a connection before its stream has taken them…
+const BUFFER: u32 = 64 * 1024;
+/// …for so many connections at a time. The others have less, so that a guest whose streams take nothing keeps at most 6 MiB here.
+const MOST_LARGE: usize = 32;
+const SMALL_BUFFER: u32 = 4096;
 /// Largest data in one packet towards the guest: what Linux offers per buffer.
 const MOST_DATA: usize = 4096;
 
@@ -34,13 +41,17 @@ struct Ports {
     host: u32,
 }
 
-/// At most 128 connections of the guest, each under its pair of ports and under a token for the host's events.
+/// At most [`MOST_CONNECTIONS`] of the guest, each under its pair of ports and under a token for the host's events.
 pub struct Vsock<D> {
     dialer: D,
     config: [u8; 8],
     cid: u64,
     connections: BTreeMap<u32, (Ports, Connection)>,
     by_ports: BTreeMap<Ports, u32>,
+    /// Connections that may have something to say. The others are not asked: with a thousand, asking costs as many system calls.
+    ready: BTreeSet<u32>,
+    /// How many have the larger buffer.
+    large: usize,
     resets: VecDeque<Ports>,
     /// A buffer of the guest that was taken from the queue and holds nothing yet.
     taken: Option<Chain>,
@@ -61,6 +72,8 @@ impl<D: Dialer> Vsock<D> {
             cid,
             connections: BTreeMap::new(),
             by_ports: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            large: 0,
             resets: VecDeque::new(),
             taken: None,
             untaken: false,
@@ -119,6 +132,7 @@ impl<D: Dialer> Vsock<D> {
             .get_mut(&token)
             .expect("both maps have the same entries");
         connection.credit(&header);
+        self.ready.insert(token);
         match header.operation {
             DATA => {
                 let mut data = vec![0; header.len as usize];
@@ -154,9 +168,16 @@ impl<D: Dialer> Vsock<D> {
         };
         match opened {
             Ok(stream) => {
-                self.connections
-                    .insert(token, (ports, Connection::new(stream, header)));
+                let buffer = if self.large < MOST_LARGE {
+                    self.large += 1;
+                    BUFFER
+                } else {
+                    SMALL_BUFFER
+                };
+                let connection = Connection::new(stream, header, buffer);
+                self.connections.insert(token, (ports, connection));
                 self.by_ports.insert(ports, token);
+                self.ready.insert(token);
             }
             Err(_) => {
                 self.untaken = true;
@@ -181,8 +202,10 @@ impl<D: Dialer> Vsock<D> {
     }
 
     fn forget(&mut self, token: u32) {
-        if let Some((ports, _)) = self.connections.remove(&token) {
+        if let Some((ports, connection)) = self.connections.remove(&token) {
             self.by_ports.remove(&ports);
+            self.ready.remove(&token);
+            self.large -= usize::from(connection.buffer() == BUFFER);
         }
     }
 
@@ -236,20 +259,21 @@ impl<D: Dialer> Vsock<D> {
                 ..Header::default()
             });
         }
-        let turn = self.turn;
-        let after: Vec<u32> = self
-            .connections
-            .range(turn..)
-            .chain(self.connections.range(..turn))
-            .map(|(t, _)| *t)
-            .collect();
-        for token in after {
-            let (ports, connection) = self.connections.get_mut(&token)?;
+        loop {
+            let next = self.ready.range(self.turn..).next();
+            let Some(token) = next.or(self.ready.first()).copied() else {
+                break;
+            };
+            let (ports, connection) = self
+                .connections
+                .get_mut(&token)
+                .expect("those that are ready are there");
             if let Some(mut header) = connection.next(data) {
                 (header.source_port, header.target_port) = (ports.host, ports.guest);
                 self.turn = token.wrapping_add(1);
                 return Some(header);
             }
+            self.ready.remove(&token);
             self.bury(token);
         }
         if self.resets.is_empty() {
@@ -276,6 +300,8 @@ impl<D: Dialer> Device for Vsock<D> {
     fn reset(&mut self) {
         self.connections.clear();
         self.by_ports.clear();
+        self.ready.clear();
+        self.large = 0;
         self.resets.clear();
         self.taken = None;
     }
@@ -305,13 +331,15 @@ impl<D: Dialer> Device for Vsock<D> {
         memory: &Memory,
     ) -> Result<Turn, Fault> {
         let tokens: Vec<u32> = if token == PUMP {
-            self.connections.keys().copied().collect()
+            let untold = self.connections.iter().filter(|(_, (_, c))| !c.tells());
+            untold.map(|(token, _)| *token).collect()
         } else {
             vec![token]
         };
         for token in tokens {
             if let Some((_, connection)) = self.connections.get_mut(&token) {
                 connection.flush();
+                self.ready.insert(token);
                 self.bury(token);
             }
         }
@@ -334,5 +362,7 @@ impl Dialer for Box<dyn Dialer> {
     }
 }
 
+#[cfg(test)]
+mod crowd;
 #[cfg(test)]
 mod tests;
