@@ -15,6 +15,8 @@ use crate::memory::Memory;
 use crate::rate::{self, Knob, Meter};
 use crate::virtio::{Budget, Chain, Device, Fault, Queue, Turn};
 
+mod header;
+
 const QUEUE: u16 = 256;
 const RX: usize = 0;
 const TX: usize = 1;
@@ -115,6 +117,12 @@ impl<T: Tap> Net<T> {
                 queue.refuse(memory, chain)?; // no frame at all, or longer than any
                 continue;
             }
+            let mut header = [0; HEADER];
+            chain.read(memory, 0, &mut header);
+            let Some(header) = header::sent(header, len - HEADER, self.features) else {
+                queue.refuse(memory, chain)?; // it asks for what its driver did not agree on
+                continue;
+            };
             if let Err(wait) = self.sent.take((len - HEADER) as u64, 1) {
                 if wait.first {
                     queue.count_throttled();
@@ -124,6 +132,8 @@ impl<T: Tap> Net<T> {
             }
             let frame = &mut self.outgoing[..len];
             chain.read(memory, 0, frame);
+            // The one that was judged: the guest may have written another one meanwhile.
+            frame[..HEADER].copy_from_slice(&header);
             // A frame that the tap does not take (device down, header it refuses) is lost, as on a wire.
             if self.tap.write(frame).is_err() {
                 queue.count_failed();
@@ -144,7 +154,17 @@ impl<T: Tap> Net<T> {
                     return Ok(Turn::More);
                 }
                 match self.tap.read(&mut self.buffer) {
-                    Ok(len) if len > HEADER => self.held = len,
+                    Ok(len) if len > HEADER => {
+                        let (header, _) = self.buffer.split_first_chunk_mut().expect("FRAME");
+                        match header::received(*header, len - HEADER, self.features) {
+                            Some(passed) => *header = passed,
+                            None => {
+                                queue.count_failed();
+                                continue;
+                            }
+                        }
+                        self.held = len;
+                    }
                     Ok(_) => continue,
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                     // Nothing waits, or the tap is gone: either way nothing comes.

@@ -80,6 +80,46 @@ fn a_frame_goes_out_whole() {
 }
 
 #[test]
+fn a_frame_that_asks_for_what_was_not_agreed_on_goes_back_and_the_next_is_sent() {
+    let mut rig = rig(F_CSUM);
+    // Its checksum, which was agreed on; to be cut, which was not; whole, with a header full of what means nothing.
+    for (at, header) in [
+        (0x10000, [1, 0, 0, 0, 0, 0, 14, 0, 16, 0, 0, 0]),
+        (0x11000, [1, 1, 54, 0, 100, 0, 14, 0, 16, 0, 0, 0]),
+        (0x12000, [6, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+    ] {
+        rig.memory.write_slice(&header, GuestAddress(at)).unwrap();
+        rig.tx.offer(&rig.memory, &[(at, 72, false)]);
+    }
+    rig.send();
+    for head in 0..3 {
+        assert_eq!(rig.tx.collect(&rig.memory), Some((head, 0)));
+    }
+    let wire = rig.wire.0.lock().unwrap();
+    let headers: Vec<_> = wire.sent.iter().map(|frame| &frame[..HEADER]).collect();
+    let checksum = [1, 0, 0, 0, 0, 0, 14, 0, 16, 0, 0, 0];
+    assert_eq!(headers, [checksum, [0; HEADER]]);
+    assert!(format!("{:?}", rig.queues[TX]).contains("refused: 1"));
+}
+
+#[test]
+fn a_frame_that_the_tap_kept_for_another_driver_is_lost() {
+    let mut rig = rig(0);
+    let mut large = frame(3000);
+    large[..HEADER].copy_from_slice(&[1, 1, 54, 0, 100, 0, 34, 0, 16, 0, 0, 0]);
+    rig.wire
+        .0
+        .lock()
+        .unwrap()
+        .incoming
+        .extend([large, frame(50)]);
+    rig.rx.offer(&rig.memory, &[(0x10000, 4000, true)]);
+    rig.look();
+    assert_eq!(rig.rx.collect(&rig.memory), Some((0, 62)));
+    assert!(format!("{:?}", rig.queues[RX]).contains("failed: 1"));
+}
+
+#[test]
 fn a_frame_waits_for_room_and_is_spread_over_buffers() {
     let mut rig = rig(F_MRG_RXBUF | F_GUEST_CSUM);
     let push = |rig: &Rig, len| rig.wire.0.lock().unwrap().incoming.push_back(frame(len));
