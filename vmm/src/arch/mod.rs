@@ -7,7 +7,7 @@
 //! | name | what it does |
 //! | --- | --- |
 //! | `missing` | says what this host's KVM lacks, or nothing |
-//! | `ram`, `device_place`, `device_at`, `CONSOLE_IRQ` | the map: ranges of memory, registers and line of the n-th virtio device, and back |
+//! | `ram`, `device_place`, `device_at`, `CONSOLE_IRQ`, `MOST_DEVICES` | the map: ranges of memory, how many virtio devices have a line, registers and line of the n-th virtio device, and back |
 //! | `set_up` | makes interrupt controllers, timers **and** all vCPUs, in the order that this architecture needs: a PC's controllers come before the first vCPU, a GIC after the last. No line is connected before it has returned. Gives `Hardware` as well: what a kernel has to be told of it |
 //! | `Parts` | what the machine has beside virtio devices (console, clock, reset): `new` with the console's line, `write_at` and `read_at` for accesses to what is neither memory nor a virtio device's, `serve` for the exits of a vCPU that are no access to memory, `input` when something was typed on the console |
 //! | `load_kernel`, `initramfs_place` | put the kernel into memory and say where the archive goes |

@@ -30,7 +30,7 @@ pub use self::{
     cpu::Cpus,
     here::{missing, set_up},
     image::{Kernel, KernelError, load as load_kernel},
-    layout::{CONSOLE_IRQ, device_at, device_place, ram},
+    layout::{CONSOLE_IRQ, MOST_DEVICES, device_at, device_place, ram},
 };
 #[cfg(target_arch = "aarch64")]
 pub(crate) use parts::Parts;

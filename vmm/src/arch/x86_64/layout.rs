@@ -38,9 +38,11 @@ pub(super) const HIGH_START: u64 = 1 << 32;
 
 /// Interrupt line of the console.
 pub const CONSOLE_IRQ: u32 = 4;
+/// So many virtio devices have a line of their own; a machine's largest configuration must not come to more.
+pub const MOST_DEVICES: u32 = 17;
 /// Interrupt lines of the virtio devices. Those that a PC's own parts use and do not share are left out: 8 is the clock's, 13 the
 /// coprocessor's; 23 is the I/O APIC's last.
-const IRQS: [u32; 17] = [
+const IRQS: [u32; MOST_DEVICES as usize] = [
     5, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
 ];
 
@@ -58,7 +60,7 @@ pub fn ram(mib: u32) -> Vec<(u64, u64)> {
 /// First register address and interrupt line of the n-th virtio device.
 ///
 /// # Panics
-/// For more devices than a checked configuration can have: 8 disks, 4 cards, sockets, entropy, balloon.
+/// For more devices than [`MOST_DEVICES`].
 #[must_use]
 pub fn device_place(n: u32) -> (u64, u32) {
     (MMIO_START + u64::from(n) * MMIO_SIZE, IRQS[n as usize])
@@ -88,7 +90,7 @@ mod tests {
     #[test]
     fn every_device_has_its_own_place_and_line() {
         let mut lines = Vec::new();
-        for n in 0..15 {
+        for n in 0..MOST_DEVICES {
             let (address, irq) = device_place(n);
             assert!((5..=23).contains(&irq) && ![8, 13].contains(&irq));
             assert!(!lines.contains(&irq), "a line is one device's");

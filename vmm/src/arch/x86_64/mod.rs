@@ -19,7 +19,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 pub use boot::{Boot, BootError, SEED_BYTES, initramfs_place, prepare};
 pub use cpu::Cpus;
 pub use kernel::{Kernel, KernelError, load as load_kernel};
-pub use layout::{CONSOLE_IRQ, device_at, device_place, ram};
+pub use layout::{CONSOLE_IRQ, MOST_DEVICES, device_at, device_place, ram};
 pub(crate) use parts::Parts;
 
 /// What this host lacks, if anything.

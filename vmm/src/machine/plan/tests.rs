@@ -44,6 +44,7 @@ fn the_largest_machine_has_a_place_and_a_line_for_each_device() {
     let config = config(8, 4);
     let plan = Plan::new(&config);
     assert_eq!(plan.devices.len(), 15);
+    assert!(plan.devices.len() <= arch::MOST_DEVICES as usize);
     for (n, device) in plan.devices.iter().enumerate() {
         assert_eq!(usize::from(device.number), n);
         assert_eq!(arch::device_at(device.registers), Some((n, 0)));
