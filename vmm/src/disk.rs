@@ -137,6 +137,10 @@ mod tests {
             Ok(())
         }
 
+        fn size(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
         fn flush(&self) -> io::Result<()> {
             self.begun.send(()).map_err(io::Error::other)?;
             self.done.recv().map_err(io::Error::other)

@@ -19,6 +19,7 @@ use crate::agent::Agent;
 use crate::bus::Bus;
 use crate::control::{Answers, Control, History};
 use crate::devices::balloon::{ASK, Account};
+use crate::devices::block::Resize;
 use crate::devices::serial::Console;
 use crate::devices::vsock::PUMP;
 use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
@@ -43,12 +44,14 @@ pub(crate) struct EventLoop {
     pub(crate) engines: Vec<Option<Engine>>,
     /// What metrics call the devices, by number.
     pub(crate) names: Vec<String>,
-    /// Devices that are to have another turn: bit n for device n, of which there are at most 15.
+    /// Devices that are to have another turn: bit n for device n, of which there are at most 32 (`arch::MOST_DEVICES`).
     pub(crate) unfinished: u32,
     /// When devices whose rate is limited are to have another turn, by number: a time of `rate::now`.
     pub(crate) later: Vec<Option<u64>>,
     /// How fast disks and cards may be.
     pub(crate) knobs: Knobs,
+    /// How large disks are.
+    pub(crate) resizes: Vec<(u16, Arc<Resize>)>,
     pub(crate) console: Arc<Console>,
     pub(crate) agent: Agent,
     pub(crate) vsock: u16,
@@ -187,6 +190,12 @@ impl EventLoop {
                     self.stands(true);
                 }
             }
+            Token::Resized { disk } => {
+                let resize = self.resizes.get(usize::from(disk));
+                if let Some(outcome) = resize.and_then(|(_, resize)| resize.outcome()) {
+                    self.control.resized(disk, outcome);
+                }
+            }
             Token::Over => {
                 let how = self.bus.over()?;
                 return self
@@ -217,6 +226,17 @@ impl EventLoop {
         let answers = Answers {
             status: &self.status.status(self.life.state().clone()),
             history: &self.history,
+            resize: &|disk| {
+                let Some((device, resize)) = self.resizes.get(usize::from(disk)) else {
+                    return Err(format!(
+                        "there are {} disks, counted from 0",
+                        self.resizes.len()
+                    ));
+                };
+                resize.ask();
+                self.bus.wake(*device);
+                Ok(())
+            },
             rate: &|order| {
                 let device = self.knobs.turn(order)?;
                 self.bus.wake(device);
@@ -235,6 +255,7 @@ impl EventLoop {
             let ended = match action {
                 ControlAction::State
                 | ControlAction::Rate(_)
+                | ControlAction::Resize { .. }
                 | ControlAction::Console { .. }
                 | ControlAction::Input { .. } => None,
                 // For the next time somebody asks.

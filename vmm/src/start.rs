@@ -268,13 +268,15 @@ impl Ready {
     /// Gives everything up. Everything that can fail has been done before, and from here on stderr is silent. Gives what this host
     /// lacks for it.
     fn confine(&self, starter: Starter) -> Result<Vec<String>, StartError> {
-        // A file of a guest's disk keeps its size; block devices have no limit of this kind.
+        // A file of a guest's disk keeps its size, or what it may grow to; block devices have no limit of this kind.
         let largest = self
             .config
             .disks
             .iter()
-            .filter_map(|d| fs::metadata(&d.path).ok())
-            .map(|m| m.len())
+            .filter_map(|d| {
+                let now = fs::metadata(&d.path).ok()?.len();
+                Some(now.max(d.grows_to.unwrap_or(0)))
+            })
             .max();
         let file_bytes = largest.unwrap_or(0).max(self.config.log_bytes + (1 << 20));
         host("set resource limits", confine::limit(file_bytes))?;
@@ -336,6 +338,7 @@ impl Ready {
             unfinished: 0,
             later,
             knobs: machine.knobs,
+            resizes: machine.resizes,
             console: machine.console,
             agent: machine.agent,
             vsock: machine.vsock,

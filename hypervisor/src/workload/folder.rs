@@ -92,6 +92,7 @@ pub(crate) fn root_disk(rootfs: &Path, sealed: Option<Digest>) -> VmDisk {
         read_only: true,
         serial: "rootfs".to_owned(),
         rate: DiskRate::default(),
+        grows_to: None,
         verity: sealed,
     }
 }

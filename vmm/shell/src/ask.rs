@@ -27,6 +27,9 @@ pub(crate) struct Ask {
     /// MiB that the guest is to do without, for `balloon`; without it, how it stands is answered
     #[arg(long, value_name = "MIB")]
     mib: Option<u32>,
+    /// Which one, from 0, for `resize`
+    #[arg(long, value_name = "NUMBER", required_if_eq("what", "resize"))]
+    disk: Option<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,6 +50,8 @@ enum What {
     Metrics,
     /// Memory that the guest is to do without, and how much of that it does
     Balloon,
+    /// Look how large a disk's file is now, and let the guest know
+    Resize,
 }
 
 impl Ask {
@@ -62,11 +67,15 @@ impl Ask {
             What::Kill => ControlAction::Kill,
             What::Metrics => ControlAction::Metrics,
             What::Balloon => ControlAction::Balloon { mib: self.mib },
+            What::Resize => ControlAction::Resize {
+                disk: self.disk.unwrap_or_default(),
+            },
         };
         let text = match ask(&self.folder, action)? {
             ControlReply::Status(status) => serde_json::to_string_pretty(&status)?,
             ControlReply::Metrics(metrics) => serde_json::to_string_pretty(&metrics)?,
             ControlReply::Balloon(state) => serde_json::to_string_pretty(&state)?,
+            resized @ ControlReply::Resized { .. } => serde_json::to_string_pretty(&resized)?,
             other => bail!("the monitor answers something else: {other:?}"),
         };
         crate::print(&format!("{text}\n"))

@@ -67,6 +67,9 @@ pub(crate) struct Disk {
     /// How fast it may be.
     #[serde(default)]
     pub(crate) rate: DiskRate,
+    /// Most bytes that its file may have later (`racklet-vmm ask VM resize --disk N`); what it has at the start where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) grows_to: Option<u64>,
 }
 
 /// A network card on a tap device that exists.

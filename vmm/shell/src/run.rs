@@ -187,6 +187,7 @@ fn disk(text: &str) -> Disk {
         read_only,
         serial: String::new(),
         rate: DiskRate::default(),
+        grows_to: None,
     }
 }
 
@@ -318,7 +319,10 @@ impl Session<'_> {
                 Ok(())
             }
             ControlReply::Error { reason } => bail!("the monitor refuses: {reason}"),
-            ControlReply::Status(_) | ControlReply::Metrics(_) | ControlReply::Balloon(_) => Ok(()),
+            ControlReply::Status(_)
+            | ControlReply::Metrics(_)
+            | ControlReply::Balloon(_)
+            | ControlReply::Resized { .. } => Ok(()),
         }
     }
 

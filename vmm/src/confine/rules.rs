@@ -81,6 +81,7 @@ const DISK: &[Allow] = &[
     any(libc::SYS_preadv),      // its file, straight into guest memory
     any(libc::SYS_pwritev),     // its file, straight out of it
     any(libc::SYS_fdatasync),   // a guest's flush
+    any(libc::SYS_lseek),       // how large its file is
     any(libc::SYS_fallocate),   // what it discards and zeroes
     // The same of a block device.
     when(

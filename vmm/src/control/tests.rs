@@ -72,6 +72,10 @@ impl Scene {
             history: &self.history,
             listens: self.listens,
             metrics: &nothing,
+            resize: &|disk| match disk {
+                0 => Ok(()),
+                _ => Err("no such disk".to_owned()),
+            },
             rate: &|order| match order {
                 RateOrder::Disk { number: 0, .. } => Ok(()),
                 _ => Err("no such device".to_owned()),
@@ -103,6 +107,26 @@ impl Scene {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn who_resizes_a_disk_is_answered_when_that_disk_has_said_how_large_it_is() {
+    let mut scene = Scene::new();
+    let resize = |disk: u8| format!(r#"{{"resize":{{"disk":{disk}}}}}"#);
+    let error = |reason: &str| ControlReply::Error {
+        reason: reason.to_owned(),
+    };
+    scene.ask(&[&resize(1), &resize(0), &resize(0)]);
+    assert_eq!(scene.reply(), error("no such disk"));
+    let busy = "a disk is being resized for this connection";
+    assert_eq!(scene.reply(), error(busy));
+    scene.control.resized(1, Ok(512));
+    scene.control.resized(0, Ok(1024));
+    scene.control.resized(0, Ok(2048));
+    assert_eq!(scene.reply(), ControlReply::Resized { bytes: 1024 });
+    scene.ask(&[&resize(0)]);
+    scene.control.resized(0, Err("why".to_owned()));
+    assert_eq!(scene.reply(), error("why"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
@@ -19,7 +20,7 @@ use crate::agent::Agent;
 use crate::arch;
 use crate::bus::Bus;
 use crate::devices::balloon::{Account, Balloon};
-use crate::devices::block::Block;
+use crate::devices::block::{Block, Resize};
 use crate::devices::net::{Net, TAP_READY};
 use crate::devices::rng::{self, Rng};
 use crate::devices::serial::Console;
@@ -111,6 +112,8 @@ pub(crate) struct Machine {
     pub(crate) notifications: Vec<EventFd>,
     /// How fast disks and cards may be.
     pub(crate) knobs: Knobs,
+    /// How large disks are, by their order, each with the number of its device.
+    pub(crate) resizes: Vec<(u16, Arc<Resize>)>,
 }
 
 /// Opens everything that the plan names.
@@ -144,6 +147,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         disks: Vec::new(),
         notifications: Vec::new(),
         knobs: Knobs::default(),
+        resizes: Vec::new(),
     };
     let wake = opening.event("watch the console", Token::Console)?;
     let console = Console::new(wake);
@@ -180,6 +184,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         disks: opening.disks,
         notifications: opening.notifications,
         knobs: opening.knobs,
+        resizes: opening.resizes,
     })
 }
 
@@ -194,6 +199,7 @@ struct Opening {
     disks: Vec<Disk>,
     notifications: Vec<EventFd>,
     knobs: Knobs,
+    resizes: Vec<(u16, Arc<Resize>)>,
 }
 
 impl Opening {
@@ -256,8 +262,14 @@ impl Opening {
 
     /// A disk's thread waits for one event only: its queue's notification and an order are both written to it.
     fn disk(&mut self, place: &Place<'_>, disk: &VmDisk) -> Result<Window, OpenError> {
-        let device = Box::new(open_disk(disk)?);
+        let (mut device, most) = open_disk(disk)?;
         self.knobs.disks.push((place.number, device.knob()));
+        let number = u16::try_from(self.resizes.len()).expect("at most 8");
+        let done = self.event("watch a disk's size", Token::Resized { disk: number })?;
+        let resize = Arc::new(Resize::new(done));
+        device.grows(most, resize.clone());
+        self.resizes.push((place.number, resize));
+        let device = Box::new(device);
         let wake = host(
             "make a disk's event descriptor",
             EventFd::new(libc::EFD_CLOEXEC),
@@ -335,7 +347,8 @@ fn give_memory(vm: &VmFd, memory: &Memory) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn open_disk(disk: &VmDisk) -> Result<Block<File>, OpenError> {
+/// The disk, and how many bytes it may come to have.
+fn open_disk(disk: &VmDisk) -> Result<(Block<File>, u64), OpenError> {
     let wrong = |source| OpenError::Open {
         what: "disk",
         path: disk.path.clone(),
@@ -383,7 +396,12 @@ fn open_disk(disk: &VmDisk) -> Result<Block<File>, OpenError> {
     }
     let mut device = Block::new(file, size, disk.read_only, &disk.serial);
     device.limit(&disk.rate);
-    Ok(device)
+    let most = if kind.is_block_device() {
+        u64::MAX
+    } else {
+        disk.grows_to.map_or(size, |most| most.max(size))
+    };
+    Ok((device, most))
 }
 
 /// Whether the file system verifies what was opened, and against this digest, which covers the size, too.

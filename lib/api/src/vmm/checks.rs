@@ -128,6 +128,14 @@ impl TryFrom<wire::VmConfig> for VmConfig {
                 format!("disks[{i}].verity"),
                 "of a disk that is written",
             )?;
+            let most = disk
+                .grows_to
+                .is_none_or(|most| (512..=1 << 60).contains(&most));
+            ensure(
+                most && (disk.grows_to.is_none() || disk.verity.is_none()),
+                format!("disks[{i}].grows_to"),
+                "not within 512 to 2^60, or of a file whose digest is known",
+            )?;
         }
         ensure(w.networks.len() <= 4, "networks", "more than 4")?;
         for (i, network) in w.networks.iter().enumerate() {

@@ -114,6 +114,10 @@ pub struct VmDisk {
     /// How fast it may be.
     #[serde(default)]
     pub rate: rate::DiskRate,
+    /// Most bytes that its file may have later, for [`ControlAction::Resize`]; what it has at the start where absent. A block device
+    /// has no such bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grows_to: Option<u64>,
 }
 
 /// A network card of a microVM.
@@ -303,6 +307,12 @@ pub enum ControlAction {
     /// first, with one that does not). Devices finish what they were given and take what comes, as far as the guest has made room
     /// for it. No time passes for a guest that stands still: neither its watchdog's nor that of a stop.
     Pause,
+    /// Look how large a disk's file is now, and let the guest know; answered with [`ControlReply::Resized`] when the disk has done so,
+    /// which is after the step of a request that is under way.
+    Resize {
+        /// From 0, as in `disks`.
+        disk: u8,
+    },
     /// Let a disk or card be only so fast from now on; answered with the status when the device has been told.
     Rate(rate::RateOrder),
     /// Let them go on. A stop does so, too: who stands still cannot end in order.
@@ -344,6 +354,11 @@ pub enum ControlReply {
     Input {
         /// From its first on.
         taken: usize,
+    },
+    /// The guest has been told that the disk has so many bytes.
+    Resized {
+        /// Whole sectors of 512.
+        bytes: u64,
     },
     /// The request was not understood, or asks for what cannot be.
     Error {

@@ -50,6 +50,12 @@ fn a_vm_outside_the_bounds_is_refused_naming_the_field() {
             "expected 64 lower-case hexadecimal digits",
         ),
         (r#""read_only":true"#, &written, "disks[0].verity"),
+        (r#""/d""#, r#""/d","grows_to":511"#, "disks[0].grows_to"),
+        (
+            r#""/d""#,
+            r#""/d","rate":{"bytes":{"per_second":0}}"#,
+            "per_second: 0",
+        ),
         ("vm0", "vm/0", "networks[0].tap"),
         ("vm0", "a-name-of-16-char", "networks[0].tap"),
         ("02:52", "03:52", "unicast"),

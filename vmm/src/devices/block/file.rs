@@ -5,7 +5,7 @@
 //! without holes, a disk without a command for it, blocks larger than what is asked for.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsFd;
 
 use racklet_linux::block;
@@ -27,6 +27,11 @@ impl Backend for File {
 
     fn flush(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    /// Also of a block device. Nothing else here depends on where the file's position is.
+    fn size(&self) -> io::Result<u64> {
+        (&*self).seek(SeekFrom::End(0))
     }
 
     /// A block device is asked for just that; a file gets a hole.

@@ -12,9 +12,13 @@
 //! empties gigabytes. A reset forgets what is left of it, as a power cut does.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use racklet_api::vmm::rate::DiskRate;
+use vmm_sys_util::eventfd::EventFd;
 
+use crate::lock::lock;
 use crate::memory::Memory;
 use crate::rate::{self, Knob, Meter, Wait};
 use crate::virtio::{Budget, Chain, Device, Fault, Parts, Queue, Turn};
@@ -67,6 +71,8 @@ pub trait Backend: Send {
     fn discard(&self, offset: u64, length: u64) -> io::Result<()>;
     /// They read as zeros from now on. Room for them is kept, unless it may be given up.
     fn zero(&self, offset: u64, length: u64, give_up: bool) -> io::Result<()>;
+    /// How many bytes there are now.
+    fn size(&self) -> io::Result<u64>;
 }
 
 /// A request of which steps are left.
@@ -92,6 +98,46 @@ pub struct Block<B> {
     job: Option<Job>,
     meter: Meter,
     knob: Knob<DiskRate>,
+    /// Most bytes that the file may have.
+    most: u64,
+    resize: Option<Arc<Resize>>,
+}
+
+/// Asks a disk for its size and hears what it says, from another thread.
+#[derive(Debug)]
+pub struct Resize {
+    asked: AtomicBool,
+    outcome: Mutex<Option<Result<u64, String>>>,
+    /// Written when there is an outcome.
+    pub done: EventFd,
+}
+
+impl Resize {
+    /// `done` is written when there is an outcome.
+    #[must_use]
+    pub fn new(done: EventFd) -> Resize {
+        Resize {
+            asked: AtomicBool::new(false),
+            outcome: Mutex::new(None),
+            done,
+        }
+    }
+
+    /// Asks. The disk's thread is to be woken behind this.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
+    /// What came of it: how many bytes the guest knows of now.
+    pub fn outcome(&self) -> Option<Result<u64, String>> {
+        lock(&self.outcome).take()
+    }
+
+    fn answer(&self, outcome: Result<u64, String>) {
+        *lock(&self.outcome) = Some(outcome);
+        // Fails only when 2^64 - 2 wake-ups wait.
+        let _ = self.done.write(1);
+    }
 }
 
 impl<B: Backend> Block<B> {
@@ -134,7 +180,31 @@ impl<B: Backend> Block<B> {
             job: None,
             meter: Meter::unlimited(rate::now),
             knob: Knob::default(),
+            most: size,
+            resize: None,
         }
+    }
+
+    /// Its file may come to have this many bytes; whoever asks for its size hears it by `resize`.
+    pub fn grows(&mut self, most: u64, resize: Arc<Resize>) {
+        (self.most, self.resize) = (most, Some(resize));
+    }
+
+    /// Looks how large the file is now.
+    fn look(&mut self) -> Result<u64, String> {
+        let size = self
+            .backend
+            .size()
+            .map_err(|e| format!("ask its size: {e}"))?;
+        if size > self.most {
+            let most = self.most;
+            return Err(format!(
+                "its file has {size} bytes, and may have {most}: start the guest with a larger `grows_to`"
+            ));
+        }
+        self.sectors = size / SECTOR;
+        self.config[..8].copy_from_slice(&self.sectors.to_le_bytes());
+        Ok(self.sectors * SECTOR)
     }
 
     /// From now on it is only so fast.
@@ -186,6 +256,9 @@ impl<B: Backend> Block<B> {
             return Ok(());
         };
         let (chain, done, at) = (&job.chain, job.done, range.offset + job.done);
+        if at + length > self.sectors * SECTOR {
+            return Err(io::ErrorKind::UnexpectedEof.into()); // it has become smaller since
+        }
         match job.work.kind {
             Kind::Read => self
                 .backend
@@ -316,6 +389,13 @@ impl<B: Backend> Device for Block<B> {
     fn refresh(&mut self) {
         if let Some(rate) = self.knob.take() {
             self.limit(&rate);
+        }
+        let asked = self
+            .resize
+            .take_if(|resize| resize.asked.swap(false, Ordering::Acquire));
+        if let Some(resize) = asked {
+            resize.answer(self.look());
+            self.resize = Some(resize);
         }
     }
 

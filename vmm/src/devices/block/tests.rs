@@ -466,6 +466,10 @@ impl Backend for Told {
     fn zero(&self, offset: u64, length: u64, _: bool) -> io::Result<()> {
         self.add('z', offset, length)
     }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(0)
+    }
 }
 
 #[test]
@@ -619,6 +623,55 @@ fn every_request_is_an_operation_whatever_it_is_and_however_many_parts_it_has() 
     set_clock(1_000_000_000);
     let turn = rig.disk.notify(0, &mut rig.queues, &rig.memory);
     assert_eq!(turn, Ok(Turn::More));
+}
+
+#[test]
+fn a_disks_capacity_follows_its_file_as_far_as_that_may_grow() {
+    let mut rig = on(test_memory(), full(), false);
+    let resize = Arc::new(Resize::new(EventFd::new(0).unwrap()));
+    rig.disk.grows(2 << 20, resize.clone());
+    let file = rig.disk.backend.try_clone().unwrap();
+    let look = |rig: &mut Rig, size: u64| {
+        file.set_len(size).unwrap();
+        rig.disk.refresh();
+        assert_eq!(resize.outcome(), None, "nobody asked");
+        resize.ask();
+        rig.disk.refresh();
+        resize.done.read().unwrap();
+        let capacity = rig.disk.config()[..8].try_into().unwrap();
+        (resize.outcome().unwrap(), u64::from_le_bytes(capacity))
+    };
+    assert_eq!(look(&mut rig, (2 << 20) - 1), (Ok((2 << 20) - 512), 4095));
+    assert_eq!(rig.request(WRITE, 4094, 512, false).0, OK);
+    assert_eq!(rig.request(WRITE, 4095, 512, false).0, IO_ERROR);
+    let (refused, capacity) = look(&mut rig, (2 << 20) + 1);
+    assert!(refused.unwrap_err().contains("may have 2097152"));
+    assert_eq!(capacity, 4095, "as it was");
+    // It becomes smaller while a request is under way: the rest of that fails and makes no file larger.
+    let most = rig.disk.meter.most();
+    assert_eq!(most, u64::MAX);
+    let slow = r#"{"bytes":{"per_second":1000000000000}}"#;
+    rig.disk
+        .limit(&rate(&slow.replace("}}", r#","burst":131072}}"#)));
+    rig.memory.write_obj(WRITE, GuestAddress(HEAD)).unwrap();
+    rig.memory.write_obj(0_u64, GuestAddress(HEAD + 8)).unwrap();
+    let write = [
+        (HEAD, 16, false),
+        (0x1_0000, 512 << 10, false),
+        (STATUS, 1, true),
+    ];
+    rig.driver.offer(&rig.memory, &write);
+    let turn = |rig: &mut Rig| rig.disk.notify(0, &mut rig.queues, &rig.memory).unwrap();
+    assert_eq!(turn(&mut rig), Turn::More);
+    assert_eq!(rig.driver.collect(&rig.memory), None);
+    assert_eq!(look(&mut rig, 131_072), (Ok(131_072), 256));
+    while turn(&mut rig) != Turn::Done {}
+    assert!(rig.driver.collect(&rig.memory).is_some());
+    let status: u8 = rig.memory.read_obj(GuestAddress(STATUS)).unwrap();
+    assert_eq!(
+        (status, file.metadata().unwrap().len()),
+        (IO_ERROR, 131_072)
+    );
 }
 
 #[test]
