@@ -160,6 +160,42 @@ fn what_is_written_to_a_disk_is_in_the_file_and_nowhere_else() {
 }
 
 #[test]
+fn what_a_guest_removes_or_zeroes_is_room_for_the_host_again() {
+    let case = outcome("disk_room");
+    exited(&case["ended"], 0);
+    has(&case["ended"], "zeroes true");
+    let kib = |when: &str| case[when].as_u64().unwrap();
+    // A file of 4 MiB was removed from a file system mounted with `discard`; a MiB zeroed after that may have been its.
+    assert!(kib("before_kib") >= 16 << 10, "{case:#}");
+    assert!(
+        kib("after_kib") + (2 << 10) <= kib("before_kib"),
+        "{case:#}"
+    );
+}
+
+#[test]
+fn a_disk_with_a_limit_is_as_slow_for_its_guest() {
+    let case = outcome("disk_room");
+    let text = lines(&case["ended"])
+        .into_iter()
+        .find_map(|line| line.strip_prefix("read_ms "))
+        .expect("it said how long it took");
+    // 4 MiB at 1 MiB a second, of which at most 1 MiB was saved.
+    assert!(text.parse::<u64>().unwrap() >= 2900, "{text}");
+    let disk = &case["metrics"]["metrics"]["devices"][1];
+    assert!(disk["throttled"].as_u64() > Some(2), "{disk}");
+}
+
+#[test]
+fn a_running_guest_sees_how_large_its_disk_has_become() {
+    let case = outcome("disk_room");
+    let refused = case["too_large"]["error"]["reason"].as_str().unwrap();
+    assert!(refused.contains("grows_to"), "{refused}");
+    assert_eq!(case["resized"]["resized"]["bytes"], 17 << 20, "{case:#}");
+    has(&case["ended"], "sectors 34816");
+}
+
+#[test]
 fn an_overlay_on_a_disk_outlives_its_vm() {
     let both = outcome("overlay_on_disk");
     has(&both["first"], "count 1");

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use racklet_linux::clock;
 use racklet_linux::rtnl::Rtnl;
+use rustix::fs::{FallocateFlags, fallocate};
 use serde_json::{Value, json};
 
 use crate::bench;
@@ -27,6 +28,7 @@ const CASES: &[Case] = &[
     ("read_only", read_only),
     ("network", network),
     ("disk", disk),
+    ("disk_room", disk_room),
     ("overlay_on_disk", overlay_on_disk),
     ("not_found", not_found),
     ("signal", || Vm::new("signal", &["abort"]).run()),
@@ -189,6 +191,40 @@ fn look_at_the_disk(ended: &mut Value) {
             .all(|b| *b == 0xa5)
     );
     ended["rest_is_zero"] = json!(bytes[..1 << 20].iter().all(|b| *b == 0));
+}
+
+/// A disk with a file system, of which all is taken on the host, that is slow on purpose and becomes larger while the guest runs.
+fn disk_room() -> Value {
+    let path = "/run/room";
+    fs::copy("/guest/empty.ext4", path).expect("it is in the initramfs");
+    let disk = File::options().write(true).open(path);
+    let disk = disk.expect("it was made");
+    let length = disk.metadata().expect("it is open").len();
+    let taken = fallocate(&disk, FallocateFlags::empty(), 0, length);
+    taken.expect("/run is large enough");
+    let kib = || disk.metadata().map_or(0, |m| m.blocks() / 2);
+    let before = kib();
+    let mut vm = Vm::new("room", &["room", "/dev/vdb"]);
+    vm.config["disks"]
+        .as_array_mut()
+        .expect("a list")
+        .push(json!({
+            "path": path, "read_only": false, "grows_to": length + (1 << 20),
+            "rate": {"bytes": {"per_second": 1 << 20, "burst": 1 << 20}},
+        }));
+    vm.start();
+    let ready = vm.wait_text("workload.log", "ready");
+    let metrics = vm.control(&json!("metrics"));
+    let after = kib();
+    let resize = json!({"resize": {"disk": 1}});
+    disk.set_len(length + (2 << 20)).expect("/run is writable");
+    let too_large = vm.control(&resize);
+    disk.set_len(length + (1 << 20)).expect("/run is writable");
+    let resized = vm.control(&resize);
+    json!({
+        "ready": ready, "metrics": metrics, "before_kib": before, "after_kib": after, "too_large": too_large, "resized": resized,
+        "ended": vm.end(),
+    })
 }
 
 /// Network, disk and a service of the host in one guest, where a start is slow.
@@ -460,7 +496,6 @@ fn confined() -> Value {
 }
 
 fn owner(path: &Path) -> Value {
-    use std::os::unix::fs::MetadataExt;
     fs::metadata(path).map_or(Value::Null, |m| json!(m.uid()))
 }
 

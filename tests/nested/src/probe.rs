@@ -5,14 +5,17 @@ use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use racklet_linux::power::{self, Leave};
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::{clock, module, vsock};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::net::{Shutdown as Half, shutdown};
 
 /// Bytes sent and expected back: more than any buffer on the way.
@@ -34,6 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
         ["use", mib, port] => use_memory(mib, port),
         ["be-agent"] => be_agent(),
         ["disk", path] => disk(path),
+        ["room", path] => room(path),
         ["count", path] => count(path),
         ["flood", lines] => flood(lines.parse().unwrap_or(0)),
         ["leave", how] => leave(how),
@@ -277,6 +281,47 @@ fn disk(path: &str) -> io::Result<i32> {
             .and_then(|mut f| f.write_all(b"x"))
             .is_err()
     );
+    Ok(0)
+}
+
+/// What a disk gives back and takes: room of a removed file, zeroes, how long reading takes, and a capacity that changes.
+fn room(path: &str) -> io::Result<i32> {
+    const MIB: usize = 1 << 20;
+    let inside = Path::new("/tmp/room");
+    fs::create_dir(inside)?;
+    let none = MountFlags::empty();
+    mount(path, inside, "ext4", none, Some(c"discard"))?;
+    let file = inside.join("file");
+    fs::write(&file, vec![0xa5; 4 * MIB])?;
+    rustix::fs::sync();
+    fs::remove_file(&file)?;
+    rustix::fs::sync();
+    unmount(inside, UnmountFlags::empty())?;
+
+    let disk = OpenOptions::new().read(true).write(true).open(path)?;
+    let at = 8 * MIB as u64;
+    disk.write_all_at(&vec![0xa5; MIB], at)?;
+    disk.sync_all()?;
+    let way = FallocateFlags::ZERO_RANGE.union(FallocateFlags::KEEP_SIZE);
+    fallocate(&disk, way, at, MIB as u64)?;
+    disk.sync_all()?;
+    fs::write("/proc/sys/vm/drop_caches", "3")?;
+    let mut back = vec![1; MIB];
+    disk.read_exact_at(&mut back, at)?;
+    println!("zeroes {}", back.iter().all(|byte| *byte == 0));
+
+    fs::write("/proc/sys/vm/drop_caches", "3")?;
+    let start = Instant::now();
+    disk.read_exact_at(&mut vec![0; 4 * MIB], 0)?;
+    println!("read_ms {}", start.elapsed().as_millis());
+
+    let sectors = || fs::read_to_string("/sys/block/vdb/size");
+    let before = sectors()?;
+    println!("ready");
+    while sectors()? == before {
+        thread::sleep(Duration::from_millis(10));
+    }
+    println!("sectors {}", sectors()?.trim());
     Ok(0)
 }
 

@@ -107,6 +107,7 @@ impl Rules {
 }
 
 /// What this chain, which has a place for a status, asks for, or the status that refuses it. Each byte that counts is read once.
+// untrusted: virtio_devices
 pub(super) fn judge(chain: &Chain, memory: &Memory, rules: &Rules) -> Result<Work, u8> {
     let mut header = [0; HEADER];
     if chain.read(memory, 0, &mut header) != header.len() {
