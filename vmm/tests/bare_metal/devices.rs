@@ -11,6 +11,7 @@ use std::process::{Child, Stdio};
 
 use racklet_api::vmm::metrics::VmMetrics;
 use racklet_api::vmm::{ControlReply, VmState, exit};
+use racklet_linux::{netns, tap};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -19,7 +20,7 @@ use super::{Monitor, code, crashed, possible, start_as, state};
 // Entered as those of the file above are, with the first device's registers at 0x3fe00000.
 global_asm!(
     ".pushsection .rodata",
-    ".global racklet_sockets, racklet_hog, racklet_flush, racklet_devices_end",
+    ".global racklet_sockets, racklet_hog, racklet_flush, racklet_frames, racklet_devices_end",
     // What a driver does first (virtio 1.2, 3.1.1), with rbx at the device's registers.
     ".macro racklet_features",
     "mov rax, 0xd0000083",
@@ -136,6 +137,22 @@ global_asm!(
     "jnz 4b",
     "racklet_say '.'",
     "jmp 2b",
+    // One frame of 60 bytes after the other, and a line for each that was taken. The card is device 0.
+    "racklet_frames: mov rbx, 0x3fe00000",
+    "racklet_features",
+    "racklet_queue 0, 8, 0x200000",
+    "racklet_queue 1, 8, 0x210000",
+    "mov dword ptr [rbx + 0x70], 15",
+    "mov qword ptr [0x210000], 0x213000",
+    "mov dword ptr [0x210008], 72",
+    "2: inc word ptr [0x211002]",
+    "mov dword ptr [rbx + 0x50], 1",
+    "3: pause",
+    "mov ax, [0x212002]",
+    "cmp ax, [0x211002]",
+    "jne 3b",
+    "racklet_say '.'",
+    "jmp 2b",
     "racklet_devices_end:",
     ".popsection",
 );
@@ -144,6 +161,7 @@ unsafe extern "C" {
     static racklet_sockets: u8;
     static racklet_hog: u8;
     static racklet_flush: u8;
+    static racklet_frames: u8;
     static racklet_devices_end: u8;
 }
 
@@ -274,7 +292,7 @@ fn a_disk_that_stands_still_holds_up_neither_registers_nor_the_control_socket() 
         return;
     }
     // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_flush, &racklet_devices_end) };
+    let code = unsafe { code(&racklet_flush, &racklet_frames) };
     let (folder, mut monitor, _listener) = start(code, true);
     let vm = folder.path().join("vm");
     says(&vm, &mut monitor, ".\n.\n");
@@ -291,6 +309,41 @@ fn a_disk_that_stands_still_holds_up_neither_registers_nor_the_control_socket() 
     while wait_for(thread) {}
     drop(asked);
     assert_eq!(monitor.wait().unwrap().code(), Some(exit::KILLED));
+}
+
+#[test]
+fn a_card_with_a_limit_sends_in_time_stands_still_meanwhile_and_hears_of_a_new_one() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_frames, &racklet_devices_end) };
+    // The tap is in a network of this thread and of what it starts.
+    netns::unshare().expect("root may");
+    tap::create("slow", 7001).expect("nothing is there yet");
+    let rate = json!({"sent": {"packets": {"per_second": 1, "burst": 3}}});
+    let card = json!({"tap": "slow", "mac": "02:00:00:00:00:01", "rate": rate});
+    let (folder, mut monitor) = start_as(code, Stdio::null(), |config| {
+        config["networks"] = json!([card]);
+    });
+    let vm = folder.path().join("vm");
+    // Three at once, and two that waited.
+    says(&vm, &mut monitor, ".\n.\n.\n.\n.\n");
+    let card = metrics(&vm).devices.remove(0);
+    assert_eq!((&*card.device, card.refused), ("card0", 0));
+    assert!(card.throttled >= 2, "{card:?}");
+    for (order, paused) in [("pause", true), ("resume", false)] {
+        let mut answer = String::new();
+        let mut control = BufReader::new(ask(&vm, order));
+        control.read_line(&mut answer).expect("it answers");
+        assert_eq!(answer.contains(r#""paused":true"#), paused, "{answer}");
+    }
+    let mut control = UnixStream::connect(vm.join("control.sock")).expect("it listens");
+    let order = json!({"v": 1, "do": {"rate": {"card": {"number": 0}}}});
+    writeln!(control, "{order}").expect("it reads");
+    // In time these would take a thousand seconds.
+    says(&vm, &mut monitor, &".\n".repeat(1000));
+    end(&vm, &mut monitor);
 }
 
 /// Stops one thread of a process where it is, as a disk that does not answer does, until the process ends.
