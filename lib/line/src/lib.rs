@@ -15,12 +15,15 @@ use std::io::{self, BufRead, Read, Write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use ask::{AskError, ask, connect};
+pub use ask::{AskError, ask, ask_with, connect};
 pub use limited::{Limited, Socket};
 pub use serve::{Bounds, Caller, Gone, Server, Unreadable};
 
 /// Longest line either side has to read, in bytes with its newline.
 pub const MAX_LINE: usize = 64 * 1024;
+
+/// Most descriptors that come with one message.
+pub const MOST_FILES: usize = 2;
 
 /// Why a message could not be read.
 #[derive(Debug, thiserror::Error)]

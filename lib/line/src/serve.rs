@@ -7,17 +7,19 @@
 //! waited for.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::MAX_LINE;
+use crate::{MAX_LINE, MOST_FILES};
 
 /// Most bytes that are read from a caller in one turn.
 const TURN: usize = 4096;
@@ -138,6 +140,10 @@ pub struct Caller {
     longest: usize,
     /// The rest of what was pushed, for when the socket takes it: at most [`MAX_LINE`] bytes.
     unsent: Vec<u8>,
+    /// Whether descriptors that come with its bytes are taken; for anybody else the system closes them.
+    takes_files: bool,
+    /// Those of the last turn.
+    files: Vec<OwnedFd>,
 }
 
 impl Caller {
@@ -152,7 +158,25 @@ impl Caller {
             unread: Vec::new(),
             longest,
             unsent: Vec::new(),
+            takes_files: false,
+            files: Vec::new(),
         })
+    }
+
+    /// The same for who may send descriptors along with a request (unix(7), `SCM_RIGHTS`), at most [`MOST_FILES`].
+    ///
+    /// # Errors
+    /// When the stream cannot be made non-blocking.
+    pub fn with_files(stream: UnixStream, longest: usize) -> io::Result<Self> {
+        Ok(Self {
+            takes_files: true,
+            ..Self::new(stream, longest)?
+        })
+    }
+
+    /// The descriptors that came with the requests of the last turn. What nobody takes is closed with the next one.
+    pub fn take_files(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.files)
     }
 
     /// Reads once and answers the requests that are whole by then. Does not wait.
@@ -175,7 +199,7 @@ impl Caller {
         mut answer: impl FnMut(Result<Q, Unreadable>) -> Option<R>,
     ) -> Result<(), Gone> {
         let mut bytes = [0; TURN];
-        let count = match self.stream.read(&mut bytes) {
+        let count = match self.receive(&mut bytes) {
             Ok(0) => return Err(Gone),
             Ok(count) => count,
             Err(error)
@@ -205,6 +229,26 @@ impl Caller {
             return self.refuse_length(answer);
         }
         Ok(())
+    }
+
+    fn receive(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.files.clear();
+        if !self.takes_files {
+            return self.stream.read(bytes);
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let parts = &mut [IoSliceMut::new(bytes)];
+        // What has no room in `space` the system closes.
+        let received = recvmsg(&self.stream, parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(files) = message {
+                // The space is rounded up; what is too many is closed here.
+                let room = MOST_FILES - self.files.len();
+                self.files.extend(files.take(room));
+            }
+        }
+        Ok(received.bytes)
     }
 
     fn refuse_length<Q, R: Serialize>(
