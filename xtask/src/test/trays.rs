@@ -33,7 +33,7 @@ use crate::{
 const AT_A_TIME: usize = 2;
 
 /// Programs whose functions look at one machine, and so run, pass and fail together.
-const TOGETHER: [&str; 2] = ["microvm", "microvm_arm64"];
+const TOGETHER: [&str; 3] = ["microvm", "microvm_arm64", "tray_life"];
 
 /// Boots nothing and takes a second, but reads every file: always run.
 const DOCUMENTS: &str = "documents";
