@@ -6,7 +6,10 @@ use racklet_bootloader::baked::Baked;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(baked) = Baked::from_image(bytes) {
-        assert_eq!(racklet_trust::arguments::check(&baked.board.arguments), Ok(()));
+        assert_eq!(
+            racklet_trust::arguments::check(&baked.board.arguments),
+            Ok(())
+        );
         assert_eq!(baked.root.to_canonical(), baked.root_json);
     }
 });

@@ -9,7 +9,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         assert_eq!(manifest.to_canonical(), bytes);
         assert!(!manifest.arguments.contains(['"', '\'', '\\', '\n', '\0']));
         for file in &manifest.files {
-            let total: u64 = file.chunks.iter().map(|chunk| u64::from(chunk.length)).sum();
+            let total: u64 = file
+                .chunks
+                .iter()
+                .map(|chunk| u64::from(chunk.length))
+                .sum();
             assert!(file.chunks.is_empty() || total == file.size);
         }
     }

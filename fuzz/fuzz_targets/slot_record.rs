@@ -5,7 +5,9 @@
 use racklet_trust::slot::{SIZE, SlotRecord};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let Some(bytes) = bytes.first_chunk::<SIZE>() else { return };
+    let Some(bytes) = bytes.first_chunk::<SIZE>() else {
+        return;
+    };
     if let Ok((generation, record)) = SlotRecord::decode(bytes) {
         assert_eq!(&record.encode(generation), bytes);
     }

@@ -24,7 +24,9 @@ fuzz_target!(|data: &[u8]| {
     let Ok(chain) = Chain::walk(memory, 0, 128, u16::from(*first)) else {
         return;
     };
-    let segments = chain.readable(0, u64::MAX).chain(chain.writable(0, u64::MAX));
+    let segments = chain
+        .readable(0, u64::MAX)
+        .chain(chain.writable(0, u64::MAX));
     assert!(segments.clone().count() <= 128);
     for segment in segments {
         assert!(

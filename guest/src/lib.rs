@@ -14,6 +14,7 @@ mod event;
 mod exec;
 pub mod lines;
 mod network;
+mod restored;
 mod root;
 mod start;
 mod supervise;

@@ -20,6 +20,7 @@ use crate::console::say;
 use crate::event::Event;
 use crate::exec::{self, Sessions};
 use crate::lines::Lines;
+use crate::restored;
 
 /// How often a lost monitor is looked for.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -348,6 +349,16 @@ impl Running {
                 self.sessions.call(call, &self.send);
             }
             Event::Exec(request) if self.end.is_none() => self.sessions.start(*request),
+            Event::Order(
+                generation,
+                AgentOrder::Restored {
+                    seed,
+                    time_ms,
+                    cards,
+                },
+            ) if agent.is_current(generation) => {
+                restored::settle(&seed.0, Duration::from_millis(time_ms), &cards);
+            }
             Event::Terminate => self.stop(self.grace),
             Event::Child => self.reap(),
             Event::Broken(_) | Event::Order(..) | Event::Exec(_) => {}

@@ -28,7 +28,7 @@ fn main() {
         .initramfs
         .iter()
         .chain(config.disks.iter().map(|d| &d.path))
-        .chain([&config.kernel])
+        .chain(&config.kernel)
     {
         assert!(file.exists(), "{} is not there", file.display());
     }

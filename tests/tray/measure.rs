@@ -314,7 +314,13 @@ pub(crate) fn microvm(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let binary = size(&artifacts.tray_program("vmm"))?;
     found.is("microvm-binary", binary, Value::Null);
-    let cases = ["bench_start", "bench_entry", "bench_second", nested::PEER];
+    let cases = [
+        "bench_start",
+        "bench_entry",
+        "bench_restore",
+        "bench_second",
+        nested::PEER,
+    ];
     let results = nested::run(&folder, artifacts, &cases, nested::Time::Counted)?;
     let all = |case: &str, what: &str| -> Result<Vec<f64>> {
         let runs = results[case].as_array().context("it gave no runs")?;
@@ -336,6 +342,21 @@ pub(crate) fn microvm(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
     found.is("microvm-start", start, results["bench_start"].clone());
     let entry = median("bench_entry", "entry_us")?;
     found.is("microvm-entry", entry, results["bench_entry"].clone());
+    let restored = |mib: &str| -> Result<f64> {
+        let runs = results["bench_restore"][mib]["runs"].as_array();
+        let runs = runs.with_context(|| format!("no restore of {mib} MiB"))?;
+        let mut values: Vec<f64> = runs
+            .iter()
+            .filter_map(|run| run["restore_us"].as_f64())
+            .collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.get(values.len() / 2);
+        Ok(middle.context("no runs")? / 1000.0)
+    };
+    let (small, large) = (restored("128")?, restored("1024")?);
+    let parts = results["bench_restore"].clone();
+    found.is("microvm-restore", small, parts.clone());
+    found.is("microvm-restore-flat", 100.0 * (large / small - 1.0), parts);
     let own = all("bench_start", "own_kib")?;
     found.is("microvm-memory", own[own.len() - 1], json!(own));
     let second = &results["bench_second"];

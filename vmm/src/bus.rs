@@ -10,7 +10,7 @@ use crate::exits::Exits;
 use crate::gate::Gate;
 use crate::lifecycle::Event;
 use crate::lock::lock;
-use crate::virtio::{Counters, Window};
+use crate::virtio::{Counters, DeviceState, Window};
 
 /// Everything the vCPU threads share with the event loop. The devices are not here: only their registers are, and a write to one
 /// waits for the device's thread where it asks something of the device.
@@ -47,6 +47,16 @@ impl Bus {
         if let Some(window) = self.windows.get(usize::from(device)) {
             window.wake();
         }
+    }
+
+    /// Lets every device stand still, and gives what there is to save of each, by number. No vCPU may run.
+    pub(crate) fn hold(&self) -> Vec<DeviceState> {
+        self.windows.iter().map(Window::hold).collect()
+    }
+
+    /// Lets them go on.
+    pub(crate) fn go(&self) {
+        self.windows.iter().for_each(Window::go);
     }
 
     /// How often vCPUs came out of the guest.

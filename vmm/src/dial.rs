@@ -2,7 +2,7 @@
 //! What stands behind the guest's vsock ports: 1024 is the agent channel, port P is the Unix socket `vsock.sock_P` in the VM's
 //! folder, which the monitor is in, made by whoever offers a service to the guest.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
@@ -47,7 +47,8 @@ pub(crate) struct UnixEnd(pub(crate) UnixStream);
 
 impl Stream for UnixEnd {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        self.0.read(to)
+        // Not std's: that is `recvfrom`, which nothing else needs.
+        Ok(rustix::io::read(&self.0, to)?)
     }
 
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
@@ -70,6 +71,7 @@ pub(crate) fn connect_to(path: &str) -> io::Result<UnixStream> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::os::unix::net::UnixListener;
 
     use super::*;

@@ -4,28 +4,33 @@
 //! It is the thread of every device but the disks, whose files may make them wait. A device that has more to do than a turn's budget
 //! gets its next turn when everything else has been looked at.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use racklet_api::V1;
 use racklet_api::guest::{AgentOrder, AgentReport};
 use racklet_api::vmm::balloon::BalloonState;
+use racklet_api::vmm::console::Bytes;
 use racklet_api::vmm::metrics::{DeviceMetrics, VmMetrics};
-use racklet_api::vmm::{ControlAction, VmState, exit};
+use racklet_api::vmm::{AfterSnapshot, ControlAction, ControlReply, Mac, VmState, exit};
 use racklet_linux::signal::StopRequests;
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::agent::Agent;
+use crate::arch;
 use crate::bus::Bus;
 use crate::control::{Answers, Control, History};
 use crate::devices::balloon::{ASK, Account};
 use crate::devices::block::Resize;
+use crate::devices::rng;
 use crate::devices::serial::Console;
 use crate::devices::vsock::PUMP;
 use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
 use crate::log::Log;
 use crate::poll::{Poll, Token};
 use crate::rate::{self, Knobs};
+use crate::snapshot::Desk;
 use crate::status::StatusFile;
 use crate::virtio::{Counters, Engine, Turn};
 
@@ -35,6 +40,19 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Turns that the sockets get when the guest is over: 8 times what a queue holds. Another vCPU may still make requests available.
 const LAST_TURNS: usize = 8;
+
+/// A snapshot on its way.
+pub(crate) struct Saving {
+    /// Who asked.
+    client: u32,
+    then: AfterSnapshot,
+    /// Until they are given to the saver, when all vCPUs stand.
+    files: Option<[OwnedFd; 2]>,
+    /// The guest ran when it was asked for, and is to run again.
+    resumes: bool,
+    /// Somebody let the guest go on meanwhile: it does so when it is saved.
+    go: bool,
+}
 
 /// Everything the loop works with.
 pub(crate) struct EventLoop {
@@ -71,6 +89,11 @@ pub(crate) struct EventLoop {
     pub(crate) flush: TimerFd,
     pub(crate) flushing: bool,
     pub(crate) signals: StopRequests,
+    pub(crate) desk: Arc<Desk>,
+    /// A snapshot that is being made.
+    pub(crate) saving: Option<Saving>,
+    /// The guest goes on from a snapshot, and its cards are called so now.
+    pub(crate) restored: Option<Vec<Mac>>,
     pub(crate) life: Lifecycle,
     pub(crate) words: Words,
 }
@@ -188,6 +211,7 @@ impl EventLoop {
             Token::Still => {
                 if self.bus.gate.is_still() {
                     self.stands(true);
+                    self.save_if_still();
                 }
             }
             Token::Resized { disk } => {
@@ -196,6 +220,7 @@ impl EventLoop {
                     self.control.resized(disk, outcome);
                 }
             }
+            Token::Saved => return self.saved(),
             Token::Over => {
                 let how = self.bus.over()?;
                 return self
@@ -251,7 +276,9 @@ impl EventLoop {
                 taken
             },
         };
-        for action in self.control.serve(number, &answers) {
+        let served = self.control.serve(number, &answers);
+        let mut files = served.files;
+        for action in served.actions {
             let ended = match action {
                 ControlAction::State
                 | ControlAction::Rate(_)
@@ -266,7 +293,15 @@ impl EventLoop {
                     engine.refresh();
                     Turn::Done
                 }),
-                ControlAction::Pause => self.happen(Event::Pause),
+                ControlAction::Pause => {
+                    if let Some(saving) = &mut self.saving {
+                        saving.resumes = false;
+                    }
+                    self.happen(Event::Pause)
+                }
+                ControlAction::Snapshot { then } => {
+                    self.snapshot(number, then, std::mem::take(&mut files))
+                }
                 ControlAction::Resume => self.happen(Event::Resume),
                 ControlAction::Stop { grace_s } => self.happen(Event::Stop {
                     grace_s,
@@ -285,6 +320,73 @@ impl EventLoop {
             }
         }
         None
+    }
+
+    /// Begins a snapshot: its files are written when all vCPUs stand.
+    fn snapshot(&mut self, client: u32, then: AfterSnapshot, files: Vec<OwnedFd>) -> Option<i32> {
+        let refused = if let Some(why) = arch::NO_SNAPSHOTS {
+            why
+        } else if self.saving.is_some() {
+            "a snapshot is being made: ask again when it is there"
+        } else if let Ok(files) = <[OwnedFd; 2]>::try_from(files) {
+            self.saving = Some(Saving {
+                client,
+                then,
+                files: Some(files),
+                resumes: !self.life.is_paused(),
+                go: false,
+            });
+            let ended = self.happen(Event::Pause);
+            self.save_if_still();
+            return ended;
+        } else {
+            "a snapshot takes two files along with the request: for its state and its memory"
+        };
+        let reason = refused.to_owned();
+        self.control.answer(client, &ControlReply::Error { reason });
+        None
+    }
+
+    fn save_if_still(&mut self) {
+        if let Some(saving) = &mut self.saving
+            && self.bus.gate.is_still()
+            && let Some(files) = saving.files.take()
+        {
+            self.desk.order(files);
+        }
+    }
+
+    /// The saver is done, and devices go on: answers, and lets the guest go on or ends it.
+    fn saved(&mut self) -> Option<i32> {
+        let outcome = self.desk.outcome()?;
+        let saving = self.saving.take()?;
+        let ends = outcome.is_ok() && saving.then == AfterSnapshot::End;
+        let reply = match outcome {
+            Ok(bytes) => ControlReply::Snapshot(bytes),
+            Err(reason) => ControlReply::Error { reason },
+        };
+        self.control.answer(saving.client, &reply);
+        if ends {
+            return self.happen(Event::Kill);
+        }
+        // Sockets that had room or news while the device stood still said so once, and then to nobody.
+        self.pump();
+        if saving.go {
+            self.go();
+        }
+        if saving.resumes {
+            return self.happen(Event::Resume);
+        }
+        None
+    }
+
+    fn go(&mut self) {
+        if let Some(saving) = &mut self.saving {
+            saving.go = true;
+            return;
+        }
+        self.bus.gate.open();
+        self.stands(false);
     }
 
     /// What guest-init sent before the guest was over.
@@ -312,7 +414,12 @@ impl EventLoop {
                     // A full `/run` costs log lines, never the workload.
                     let _ = self.workload_log.append(&bytes);
                     self.life.on(Event::Output);
-                } else if let Some(status) = self.happen(Event::Report(report)) {
+                    continue;
+                }
+                if let (AgentReport::Hello { .. }, Some(cards)) = (&report, &self.restored) {
+                    self.agent.order(&restored(cards));
+                }
+                if let Some(status) = self.happen(Event::Report(report)) {
                     return Some(status);
                 }
             }
@@ -357,10 +464,7 @@ impl EventLoop {
                     let _ = self.timer.reset(SECOND, Some(SECOND));
                 }
                 Action::Hold => self.bus.gate.close(),
-                Action::Go => {
-                    self.bus.gate.open();
-                    self.stands(false);
-                }
+                Action::Go => self.go(),
                 Action::Finish(state, status) => return Some(self.finish(state, status)),
             }
         }
@@ -400,6 +504,20 @@ fn want(account: &Account, mib: Option<u32>, most: u32) -> Result<BalloonState, 
         None => {}
     }
     Ok(account.state())
+}
+
+/// What a guest is told that goes on from a snapshot. Without fresh random numbers it still learns the time and its cards.
+fn restored(cards: &[Mac]) -> AgentOrder {
+    let mut seed = vec![0; 32];
+    let _ = rng::fill(&mut seed);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    AgentOrder::Restored {
+        seed: Bytes(seed),
+        time_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        cards: cards.to_vec(),
+    }
 }
 
 /// What has been counted so far.

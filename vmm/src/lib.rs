@@ -3,7 +3,7 @@
 //!
 //! Reads its folder's `config.json`, opens everything, gives up every privilege, runs the guest and leaves `status.json`. It
 //! keeps no connection to the hypervisor: either can end without the other. It does not fetch, verify or choose anything,
-//! makes no tap devices and no cgroups, and has no migration, snapshots, hotplug or PCI.
+//! makes no tap devices and no cgroups, and has no migration, hotplug or PCI.
 //!
 //! ```text
 //! vCPU threads ── registers ──┬─> event loop ── cards, sockets, entropy, balloon, console, control, timer
@@ -31,6 +31,7 @@ mod machine;
 pub mod memory;
 mod poll;
 pub mod rate;
+pub mod snapshot;
 mod start;
 mod status;
 mod tap;

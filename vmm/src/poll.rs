@@ -25,6 +25,8 @@ pub(crate) enum Token {
     Over,
     /// All vCPUs stand still.
     Still,
+    /// A snapshot was made, or could not be.
+    Saved,
     /// A second is over.
     Timer,
     /// Output that waits for the rest of its line has waited long enough.
@@ -52,6 +54,7 @@ impl Token {
             Token::Order { device } => (9, device, 0),
             Token::Still => (10, 0, 0),
             Token::Resized { disk } => (11, disk, 0),
+            Token::Saved => (12, 0, 0),
         };
         kind << 48 | u64::from(a) << 32 | u64::from(b)
     }
@@ -72,6 +75,7 @@ impl Token {
             9 => Token::Order { device },
             10 => Token::Still,
             11 => Token::Resized { disk: device },
+            12 => Token::Saved,
             _ => return None,
         })
     }
@@ -167,6 +171,7 @@ mod tests {
             Token::Order { device: 18 },
             Token::Still,
             Token::Resized { disk: 7 },
+            Token::Saved,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

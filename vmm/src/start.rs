@@ -24,6 +24,7 @@ use crate::lifecycle::{Lifecycle, Words};
 use crate::log::Log;
 use crate::machine::{self, OpenError, Plan};
 use crate::poll::Token;
+use crate::snapshot;
 use crate::status::StatusFile;
 use crate::vcpu;
 
@@ -152,7 +153,7 @@ struct Ready {
     logs: [Log; 2],
     timers: [TimerFd; 2],
     signals: StopRequests,
-    filters: [seccompiler::BpfProgram; 3],
+    filters: [seccompiler::BpfProgram; 4],
     _lock: File,
 }
 
@@ -221,6 +222,7 @@ fn prepare(folder: &Path, starter: Starter, status: &mut StatusFile) -> Result<R
     let filters = [
         seccomp::filter(Kind::Vcpu)?,
         seccomp::filter(Kind::Disk)?,
+        seccomp::filter(Kind::Saver)?,
         seccomp::filter(Kind::EventLoop)?,
     ];
     let folder = folder.to_owned();
@@ -278,7 +280,10 @@ impl Ready {
                 Some(now.max(d.grows_to.unwrap_or(0)))
             })
             .max();
-        let file_bytes = largest.unwrap_or(0).max(self.config.log_bytes + (1 << 20));
+        // A snapshot's memory, and a page behind it.
+        let memory = (u64::from(self.config.memory_mib) + 1) << 20;
+        let file_bytes = largest.unwrap_or(0).max(memory);
+        let file_bytes = file_bytes.max(self.config.log_bytes + (1 << 20));
         host("set resource limits", confine::limit(file_bytes))?;
         // Fails harmlessly when the process leads its group already.
         let _ = rustix::process::setsid();
@@ -303,10 +308,10 @@ impl Ready {
     }
 
     fn run(self, status: StatusFile) -> i32 {
-        let [vcpu_filter, disk_filter, loop_filter] = self.filters;
+        let [vcpu_filter, disk_filter, saver_filter, loop_filter] = self.filters;
         let machine = self.machine;
         let bus = Arc::new(machine.bus);
-        let start = Arc::new(Barrier::new(machine.vcpus.len() + machine.disks.len() + 1));
+        let start = Arc::new(Barrier::new(machine.vcpus.len() + machine.disks.len() + 2));
         for disk in machine.disks {
             let started = disk.spawn(bus.clone(), disk_filter.clone(), start.clone());
             if let Err(e) = started {
@@ -314,7 +319,29 @@ impl Ready {
             }
         }
         drop(disk_filter);
-        for (number, vcpu) in machine.vcpus.into_iter().enumerate() {
+        let desk = Arc::new(machine.desk);
+        let vcpus = machine.vcpus.clone();
+        let sources = snapshot::Sources {
+            vm: machine.vm.clone(),
+            vcpus: machine.vcpus,
+            memory: machine.memory,
+            saver: machine.saver,
+            shown: machine.shown,
+        };
+        let started = snapshot::spawn(
+            desk.clone(),
+            sources,
+            bus.clone(),
+            saver_filter,
+            start.clone(),
+        );
+        if let Err(e) = started {
+            return failed(
+                &status,
+                format!("the saver's thread cannot be started: {e}"),
+            );
+        }
+        for (number, vcpu) in vcpus.into_iter().enumerate() {
             let number = u8::try_from(number).expect("at most 32");
             if let Err(e) = vcpu::spawn(
                 number,
@@ -335,7 +362,7 @@ impl Ready {
             bus,
             engines: machine.engines,
             names: self.names,
-            unfinished: 0,
+            unfinished: machine.unfinished,
             later,
             knobs: machine.knobs,
             resizes: machine.resizes,
@@ -353,6 +380,12 @@ impl Ready {
             flush,
             flushing: false,
             signals: self.signals,
+            desk,
+            saving: None,
+            restored: self.config.restore.as_ref().map(|_| {
+                let cards = self.config.networks.iter();
+                cards.map(|network| network.mac).collect()
+            }),
             life: Lifecycle::new(self.config.watchdog_s),
             words: Words::default(),
         };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A vCPU's thread: runs the guest, serves what it reaches for, and ends only with the process.
 
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard};
 use std::thread;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -11,6 +11,7 @@ use crate::bus::Bus;
 use crate::confine::seccomp;
 use crate::kick::Thread;
 use crate::lifecycle::Event;
+use crate::lock::lock;
 
 /// Deep enough for every path below; a fault beyond it hits the guard page.
 const STACK: usize = 256 * 1024;
@@ -18,7 +19,7 @@ const STACK: usize = 256 * 1024;
 /// Starts the thread. It waits at the barrier, confined, before the guest's first instruction.
 pub(crate) fn spawn(
     number: u8,
-    mut vcpu: VcpuFd,
+    vcpu: Arc<Mutex<VcpuFd>>,
     bus: Arc<Bus>,
     filter: BpfProgram,
     start: Arc<Barrier>,
@@ -27,12 +28,12 @@ pub(crate) fn spawn(
         .name(format!("vcpu{number}"))
         .stack_size(STACK)
         .spawn(move || {
-            let ready = Thread::of_vcpu(&mut vcpu).map(|thread| bus.gate.join(thread));
+            let ready = Thread::of_vcpu(&mut lock(&vcpu)).map(|thread| bus.gate.join(thread));
             let confined = seccomp::apply(&filter);
             drop(filter);
             start.wait();
             match (ready, confined) {
-                (Ok(()), Ok(())) => bus.end(run(&mut vcpu, &bus)),
+                (Ok(()), Ok(())) => bus.end(run(&vcpu, &bus)),
                 (Err(e), _) => bus.end(Event::VcpuFailed(format!(
                     "vCPU {number} cannot be interrupted: {e}"
                 ))),
@@ -61,13 +62,23 @@ fn internal(vcpu: &mut VcpuFd) -> Event {
 }
 
 /// Interrupted: stands still where it has to. Whoever closes the gate while this is on its way has asked for another exit by then,
-/// and asks for it behind closing: the flag is cleared before the gate is looked at.
-fn stand(vcpu: &mut VcpuFd, bus: &Bus) {
-    vcpu.set_kvm_immediate_exit(0);
+/// and asks for it behind closing: the flag is cleared before the gate is looked at. What the guest's last exit was about is done by
+/// then: KVM completes it before it looks at the flag.
+///
+/// Its lock is free while it stands, for who saves it.
+fn stand<'a>(
+    vcpu: &'a Mutex<VcpuFd>,
+    mut held: MutexGuard<'a, VcpuFd>,
+    bus: &Bus,
+) -> MutexGuard<'a, VcpuFd> {
+    held.set_kvm_immediate_exit(0);
+    drop(held);
     bus.gate.pass();
+    lock(vcpu)
 }
 
-fn run(vcpu: &mut VcpuFd, bus: &Bus) -> Event {
+fn run(shared: &Mutex<VcpuFd>, bus: &Bus) -> Event {
+    let mut vcpu = lock(shared);
     loop {
         let exit = vcpu.run();
         bus.exits().count(&exit);
@@ -80,16 +91,18 @@ fn run(vcpu: &mut VcpuFd, bus: &Bus) -> Event {
                     "the processor refused the guest's state ({reason:#x} on {cpu})"
                 ));
             }
-            Ok(VcpuExit::InternalError) => return internal(vcpu),
+            Ok(VcpuExit::InternalError) => return internal(&mut vcpu),
             // Nothing to do for these: interrupts and halts are served in the kernel.
             Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => {}
-            Ok(VcpuExit::Intr) => stand(vcpu, bus),
+            Ok(VcpuExit::Intr) => vcpu = stand(shared, vcpu, bus),
             Ok(other) => {
                 if let Some(end) = bus.parts.serve(other) {
                     return end;
                 }
             }
-            Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => stand(vcpu, bus),
+            Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => {
+                vcpu = stand(shared, vcpu, bus);
+            }
             Err(e) => return Event::VcpuFailed(format!("the guest cannot be run: {e}")),
         }
     }

@@ -113,7 +113,8 @@ fn vm_config(
         cpus: u8::try_from(workload.cpus).unwrap_or(u8::MAX),
         memory_mib: u32::try_from(workload.memory.mib()).unwrap_or(u32::MAX),
         balloon_mib: 0,
-        kernel: options.guest_kernel(),
+        kernel: Some(options.guest_kernel()),
+        restore: None,
         initramfs: vec![
             options.guest_initramfs(),
             options.vm(name.as_str()).join("guest.cpio"),

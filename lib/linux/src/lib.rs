@@ -15,6 +15,7 @@ pub mod nft;
 pub mod packet;
 pub mod power;
 pub mod pty;
+pub mod random;
 pub mod rtnl;
 pub mod sealed;
 pub mod session;

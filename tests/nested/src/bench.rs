@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -45,17 +46,24 @@ pub(crate) fn start() -> Value {
     (0..3).map(run).collect()
 }
 
-/// From the start of the monitor's process to the guest's first instruction, three times: the kernel as it is, but that its first
-/// instructions write to the console and wait.
-pub(crate) fn entry() -> Value {
-    // mov $'!', %al; mov $0x3f8, %dx; out %al, %dx; mov $10, %al; out %al, %dx; hlt; jmp to the hlt.
-    const CODE: &[u8] = b"\xb0!\x66\xba\xf8\x03\xee\xb0\x0a\xee\xf4\xeb\xfd";
+/// The kernel, but that it begins with this code.
+fn entered_at(code: &[u8], path: &str) {
     let mut kernel = fs::read(KERNEL).expect("the guest kernel is there");
     let long = |at: usize| u64::from_le_bytes(kernel[at..at + 8].try_into().expect("8 bytes"));
     // Entry point, then offset and address of the first program header.
     let at = usize::try_from(long(24) - long(64 + 24) + long(64 + 8)).expect("within the file");
-    kernel[at..at + CODE.len()].copy_from_slice(CODE);
-    fs::write("/guest/entry", &kernel).expect("the initramfs is writable");
+    kernel[at..at + code.len()].copy_from_slice(code);
+    fs::write(path, &kernel).expect("the initramfs is writable");
+}
+
+/// From the start of the monitor's process to the guest's first instruction, three times: the kernel as it is, but that its first
+/// instructions write to the console and wait.
+pub(crate) fn entry() -> Value {
+    // mov $'!', %al; mov $0x3f8, %dx; out %al, %dx; mov $10, %al; out %al, %dx; hlt; jmp to the hlt.
+    entered_at(
+        b"\xb0!\x66\xba\xf8\x03\xee\xb0\x0a\xee\xf4\xeb\xfd",
+        "/guest/entry",
+    );
     let run = |n: u32| {
         let mut vm = vm(&format!("bench-entry-{n}"));
         vm.config["kernel"] = json!("/guest/entry");
@@ -68,6 +76,50 @@ pub(crate) fn entry() -> Value {
         json!({"entry_us": micros(entered)})
     };
     (0..3).map(run).collect()
+}
+
+/// From the start of the monitor's process to the first instruction of a guest that goes on from a snapshot, three times for a small
+/// memory and three times for a large one. It writes lines to the console all the time.
+pub(crate) fn restore() -> Value {
+    // mov $0x3f8, %dx; then mov $'!', %al; out %al, %dx; mov $10, %al; out %al, %dx; jmp to the first mov into al.
+    entered_at(
+        b"\x66\xba\xf8\x03\xb0!\xee\xb0\x0a\xee\xeb\xf8",
+        "/guest/restore",
+    );
+    let mut seen = json!({});
+    for mib in [128, 1024] {
+        let saved = format!("/run/saved-{mib}");
+        let mut vm = vm(&format!("bench-saved-{mib}"));
+        vm.config["kernel"] = json!("/guest/restore");
+        vm.config["memory_mib"] = json!(mib);
+        vm.start();
+        vm.wait_text("console.log", "!");
+        let answer = vm.save(Path::new(&saved));
+        vm.end();
+        let run = |n: u32| {
+            let mut vm = self::vm(&format!("bench-restore-{mib}-{n}"));
+            let config = vm.config.as_object_mut().expect("an object");
+            for begins in ["kernel", "initramfs", "arguments"] {
+                config.remove(begins);
+            }
+            config.insert("memory_mib".to_owned(), json!(mib));
+            config.insert("restore".to_owned(), json!(saved));
+            let console = vm.folder.join("console.log");
+            let start = Instant::now();
+            vm.start();
+            // More often than other cases: a millisecond would be a tenth of what is measured.
+            while !said(&console, "!") && start.elapsed() < Duration::from_secs(60) {
+                thread::sleep(Duration::from_micros(20));
+            }
+            let restored = start.elapsed();
+            vm.control(&json!("kill"));
+            vm.end();
+            json!({"restore_us": micros(restored)})
+        };
+        seen[format!("{mib}")] =
+            json!({"answer": answer, "runs": (0..3).map(run).collect::<Value>()});
+    }
+    seen
 }
 
 /// Two guests of the same files: what the second one has of its kernel for itself alone.

@@ -54,6 +54,7 @@ const CASES: &[Case] = &[
     ("paused", paused),
     ("exec", exec),
     ("from_a_shell", from_a_shell),
+    ("restored", restored),
     ("monitor_killed", monitor_killed),
     ("guest_panic", guest_panic),
     ("guest_hangs", guest_hangs),
@@ -68,6 +69,7 @@ const CASES: &[Case] = &[
     }),
     ("bench_start", bench::start),
     ("bench_entry", bench::entry),
+    ("bench_restore", bench::restore),
     ("bench_second", bench::second),
     ("bench_peer", bench::peer),
 ];
@@ -654,6 +656,57 @@ fn power_off() -> Value {
     let ready = vm.wait_text("workload.log", "ready");
     let answer = vm.control(&json!("power-off"));
     json!({"early": early, "ready": ready, "answer": answer, "ended": vm.end()})
+}
+
+/// A guest that is busy is saved and ends; a while later two go on from where it was, at once.
+fn restored() -> Value {
+    const SAVED: &str = "/run/saved";
+    let card = |n: u8| {
+        let tap = format!("snap{n}");
+        racklet_linux::tap::create(&tap, 7001).expect("the host kernel has taps");
+        json!([{"tap": tap, "mac": format!("02:52:4b:00:01:0{n}")}])
+    };
+    let mut vm = Vm::new("saved", &["live"]);
+    vm.config["cpus"] = json!(2);
+    vm.config["networks"] = card(0);
+    vm.start();
+    vm.wait_text("workload.log", "tick 20 ");
+    let answer = vm.save(Path::new(SAVED));
+    let first = vm.end();
+    thread::sleep(Duration::from_secs(3));
+    let mut both = [1, 2].map(|n| {
+        let mut vm = Vm::new(&format!("restored-{n}"), &["live"]);
+        let config = vm.config.as_object_mut().expect("an object");
+        for begins in ["kernel", "initramfs", "arguments"] {
+            config.remove(begins);
+        }
+        config.insert("cpus".to_owned(), json!(2));
+        config.insert("restore".to_owned(), json!(SAVED));
+        config.insert("vsock_cid".to_owned(), json!(70 + n));
+        config.insert("networks".to_owned(), card(n));
+        vm
+    });
+    let from = clock::wall().as_millis();
+    both.iter_mut().for_each(Vm::start);
+    let up = both.each_ref().map(|vm| vm.wait_state("up"));
+    let told = both
+        .each_ref()
+        .map(|vm| vm.wait_text("console.log", "goes on from a snapshot"));
+    let named = [1, 2].map(|n| {
+        let mac = format!("02:52:4b:00:01:0{n}");
+        both[n - 1].wait_text("workload.log", &mac)
+    });
+    // Some that are certainly each one's own.
+    thread::sleep(Duration::from_secs(2));
+    let ended = both.map(|mut vm| {
+        vm.control(&json!({"stop": {"grace_s": 30}}));
+        vm.end()
+    });
+    let to = clock::wall().as_millis();
+    json!({
+        "answer": answer, "first": first, "up": up, "told": told, "named": named, "ended": ended,
+        "from_ms": u64::try_from(from).unwrap_or(0), "to_ms": u64::try_from(to).unwrap_or(0),
+    })
 }
 
 fn kill_request() -> Value {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -212,6 +213,18 @@ impl Vm {
         done.map_or(json!("broken"), |_| {
             serde_json::from_str(&line).unwrap_or(Value::Null)
         })
+    }
+
+    /// Saves the guest, which ends with it, into a new folder; the answer.
+    pub(crate) fn save(&self, to: &Path) -> Value {
+        fs::create_dir_all(to).expect("/run is writable");
+        let file = |name| fs::File::create(to.join(name)).expect("/run is writable");
+        let (state, memory) = (file("state"), file("memory"));
+        let request = json!({"v": 1, "do": {"snapshot": {"then": "end"}}});
+        let socket = self.folder.join("control.sock");
+        let answer =
+            racklet_line::ask_with(&socket, &request, &[state.as_fd(), memory.as_fd()], BOUND);
+        answer.unwrap_or_else(|error| json!({"error": format!("{error:?}")}))
     }
 
     /// Stops the monitor, and with it its guest, for a while.

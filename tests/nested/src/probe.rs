@@ -49,6 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
         ["say-back"] => io::copy(&mut io::stdin(), &mut io::stdout()).map(|_| 7),
         ["terminal"] => terminal(),
         ["count-probes"] => count_probes(),
+        ["live"] => live(),
         ["obey"] => wait(true),
         ["deaf"] => wait(false),
         _ => Err(io::Error::other("unknown arguments")),
@@ -238,6 +239,23 @@ fn use_memory(mib: &str, port: &str) -> io::Result<i32> {
     );
     drop(used);
     wait(true)
+}
+
+/// Goes on and on: a line with its number, eight random bytes, the time and what the card is called.
+fn live() -> io::Result<i32> {
+    for n in 0_u64.. {
+        let mut random = [0; 8];
+        File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let card = fs::read_to_string("/sys/class/net/eth0/address").unwrap_or_default();
+        println!(
+            "tick {n} {:016x} {} {}",
+            u64::from_le_bytes(random),
+            clock::wall().as_millis(),
+            card.trim()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(0)
 }
 
 /// Says to the monitor what only guest-init may say.

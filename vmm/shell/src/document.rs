@@ -17,8 +17,13 @@ use crate::rate::{CardRate, DiskRate};
 #[serde(deny_unknown_fields)]
 #[schemars(title = "A guest of racklet-vmm")]
 pub(crate) struct Document {
-    /// Kernel: ELF `vmlinux`, the same compressed with zstd, or a bzImage.
-    pub(crate) kernel: PathBuf,
+    /// Kernel: ELF `vmlinux`, the same compressed with zstd, or a bzImage. Left out where the guest is restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// A snapshot's folder, from which the guest goes on; without `kernel`, `initramfs` and `arguments`, and with processors, memory,
+    /// disks and cards as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restore: Option<PathBuf>,
     /// Archives given to the kernel one behind the other as its initramfs, at most 8.
     #[serde(default)]
     pub(crate) initramfs: Vec<PathBuf>,
@@ -112,7 +117,26 @@ impl Document {
     /// One that has no more than a kernel.
     pub(crate) fn of(kernel: PathBuf) -> Document {
         Document {
-            kernel,
+            kernel: Some(kernel),
+            ..Document::empty()
+        }
+    }
+
+    /// One that goes on from a snapshot, whose machine is like that one's as far as the snapshot says it.
+    pub(crate) fn restored(folder: PathBuf) -> anyhow::Result<Document> {
+        let machine = racklet_vmm::snapshot::look(&folder)?;
+        Ok(Document {
+            restore: Some(folder),
+            cpus: machine.cpus,
+            memory_mib: machine.memory_mib,
+            ..Document::empty()
+        })
+    }
+
+    fn empty() -> Document {
+        Document {
+            kernel: None,
+            restore: None,
             initramfs: Vec::new(),
             arguments: String::new(),
             cpus: one(),
@@ -142,10 +166,15 @@ impl Document {
             .collect();
         let mut config = json!({
             "v": 1, "name": self.name, "cpus": self.cpus, "memory_mib": self.memory_mib,
-            "balloon_mib": self.balloon_mib, "kernel": found(&self.kernel)?,
+            "balloon_mib": self.balloon_mib,
             "initramfs": initramfs?, "arguments": self.arguments, "disks": disks?, "networks": self.networks,
             "vsock_cid": self.vsock_cid, "confinement": {"uid": uid, "gid": gid},
         });
+        for (field, path) in [("kernel", &self.kernel), ("restore", &self.restore)] {
+            if let Some(path) = path {
+                config[field] = json!(found(path)?);
+            }
+        }
         if let Some(seconds) = self.watchdog_s {
             config["watchdog_s"] = json!(seconds);
         }
@@ -200,7 +229,9 @@ mod tests {
         };
         wrong(|d| d.cpus = 0, "cpus");
         wrong(|d| d.balloon_mib = 225, "balloon_mib");
-        wrong(|d| d.kernel = "/nowhere".into(), "find /nowhere");
+        wrong(|d| d.kernel = Some("/nowhere".into()), "find /nowhere");
+        wrong(|d| d.kernel = None, "kernel: missing");
+        wrong(|d| d.restore.clone_from(&d.kernel), "restore");
         wrong(|d| d.name = "../x".into(), "name");
         let limited = |rate: &str| {
             let disk = format!(r#"{{"path":{path:?},"rate":{rate}}}"#);

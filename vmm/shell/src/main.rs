@@ -13,6 +13,7 @@ mod keys;
 mod manual;
 mod rate;
 mod run;
+mod snapshot;
 mod terminal;
 
 use std::io::Write;
@@ -32,6 +33,9 @@ While it runs, with --folder vm:
   racklet-vmm exec -t vm /bin/sh
   racklet-vmm metrics vm
   racklet-vmm rate vm disk0 --bytes 10000000
+  racklet-vmm snapshot vm saved --end
+And later, as often as is wanted:
+  racklet-vmm run --restore saved --disk root.erofs,ro
 
 Exit status of `run`: the guest's command's, where guest-init reported one (128 and the signal's number where one ended it, 127 where
 it could not be started); 0 where the guest switched itself off or restarted; 10 where it crashed, 11 where it was ended by force,
@@ -52,6 +56,7 @@ enum Command {
     Exec(exec::Exec),
     Metrics(ask::Metrics),
     Rate(rate::Rate),
+    Snapshot(snapshot::Snapshot),
     /// Write the JSON Schema of what `run --config` reads
     Schema,
     /// Write the completion script for a shell
@@ -90,6 +95,7 @@ fn act(command: Command) -> anyhow::Result<u8> {
         Command::Ask(ask) => ask.run()?,
         Command::Metrics(metrics) => metrics.run()?,
         Command::Rate(rate) => rate.run()?,
+        Command::Snapshot(snapshot) => snapshot.run()?,
         Command::Schema => print(&document::schema_text()?)?,
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -49,8 +49,11 @@ const AGAIN: Timespec = Timespec {
 #[derive(Args)]
 pub(crate) struct Run {
     /// Kernel: ELF vmlinux, the same compressed with zstd, or a bzImage
-    #[arg(long, short, value_name = "FILE", required_unless_present = "config")]
+    #[arg(long, short, value_name = "FILE", required_unless_present_any = ["config", "restore"])]
     kernel: Option<PathBuf>,
+    /// Go on from a snapshot, which has the kernel, what it was started with, processors and memory; disks and cards as they were
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kernel", "config", "initramfs", "append"])]
+    restore: Option<PathBuf>,
     /// An initramfs; several are put one behind the other
     #[arg(long, short, value_name = "FILE")]
     initramfs: Vec<PathBuf>,
@@ -114,17 +117,18 @@ impl Folder {
 
 impl Run {
     fn document(&self) -> anyhow::Result<Document> {
-        let mut document = match (&self.config, &self.kernel) {
-            (Some(path), _) => {
+        let mut document = match (&self.config, &self.kernel, &self.restore) {
+            (_, _, Some(folder)) => Document::restored(folder.clone())?,
+            (Some(path), ..) => {
                 let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
                 serde_json::from_slice(&text)
                     .with_context(|| format!("{} describes no guest", path.display()))?
             }
-            (None, Some(kernel)) => Document::of(kernel.clone()),
-            (None, None) => bail!("a kernel is needed: --kernel or --config"),
+            (None, Some(kernel), None) => Document::of(kernel.clone()),
+            (None, None, None) => bail!("a kernel is needed: --kernel, --config or --restore"),
         };
         if let Some(kernel) = &self.kernel {
-            document.kernel.clone_from(kernel);
+            document.kernel = Some(kernel.clone());
         }
         document.initramfs.extend(self.initramfs.iter().cloned());
         document
@@ -322,6 +326,7 @@ impl Session<'_> {
             ControlReply::Status(_)
             | ControlReply::Metrics(_)
             | ControlReply::Balloon(_)
+            | ControlReply::Snapshot(_)
             | ControlReply::Resized { .. } => Ok(()),
         }
     }

@@ -328,6 +328,51 @@ fn a_running_guest_is_paused_and_counted_from_another_shell() {
 }
 
 #[test]
+fn a_guest_is_saved_from_another_shell_and_goes_on_as_often_as_is_wanted() {
+    let Some(scene) = Scene::new() else { return };
+    let folder = scene.path("run/web");
+    let more = ["--memory", "64", "--folder", folder.to_str().unwrap()];
+    let (mut child, _stdin) = begun(scene.command(&more));
+    let save = |to: &Path| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("snapshot").arg(&folder).arg(to).arg("--end");
+        command.output().expect("it runs")
+    };
+    let there = save(&scene.path("run"));
+    let errors = String::from_utf8_lossy(&there.stderr);
+    assert!(
+        !there.status.success() && errors.contains("exists"),
+        "{errors}"
+    );
+    let saved = scene.path("saved");
+    let output = save(&saved);
+    let said: Value = serde_json::from_slice(&output.stdout).expect("it says how large it is");
+    let state = fs::metadata(saved.join("state")).unwrap().len();
+    assert_eq!(said["state"], state);
+    assert_eq!(child.wait().unwrap().code(), Some(11), "ended by force");
+    for typed in ["oneq", "twoq"] {
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "--restore"]).arg(&saved);
+        let mut child = scene.prepared(command).spawn().expect("it starts");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        stdin.write_all(typed.as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.starts_with(typed), "{text:?}");
+        assert_eq!(output.status.code(), Some(0), "{text:?}");
+        drop(stdin);
+    }
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["run", "--memory", "32", "--restore"])
+        .arg(&saved);
+    let output = scene.prepared(command).output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("64 MiB of memory"), "{errors}");
+    assert_eq!(output.status.code(), Some(12), "nothing was started");
+}
+
+#[test]
 fn completions_and_manual_pages_are_written_for_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {

@@ -16,10 +16,15 @@
 //!
 //! # State
 //!
-//! A snapshot is taken and put back part by part, and what a part would write is kept apart from its descriptors and memory: a
-//! virtio device's registers and queues (`virtio`), what a device holds for its driver (`devices`), the registers of the `Parts`, and
-//! behind this contract the interrupt controllers and vCPUs. No part has a type for the wire yet: nothing saves or restores, and such
-//! a type comes together with the first reader of it, versioned and apart from the one that works.
+//! A snapshot (`snapshot`) is taken and put back part by part, each with a type of the file apart from the one that works: a virtio
+//! device's registers and queues (`virtio`), what a device holds for its driver (`devices`), and behind this contract vCPUs,
+//! interrupt controllers, clocks and the registers of the `Parts`:
+//!
+//! | name | what it does |
+//! | --- | --- |
+//! | `NO_SNAPSHOTS` | why this architecture has none, where it has none |
+//! | `State`, `Saver`, `save` | what there is of a machine whose vCPUs stand still; `Saver::new` asks the host what that is before the confinement |
+//! | `restore`, `Parts::restore` | makes a new machine the saved one before anything raises an interrupt, then its parts, which may |
 
 // Its layout, tree and loader are tested on every host.
 #[cfg(any(target_arch = "aarch64", test))]

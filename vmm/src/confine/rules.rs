@@ -105,7 +105,7 @@ const EVENT_LOOP: &[Allow] = &[
     any(libc::SYS_close),       // connections and rotated logs
     any(libc::SYS_shutdown),    // a guest's end of a vsock stream
     any(libc::SYS_sendto),      // std writes to Unix sockets with it (MSG_NOSIGNAL)
-    any(libc::SYS_recvfrom),    // std reads from Unix sockets with it
+    any(libc::SYS_recvmsg),     // control requests, and the files of a snapshot with one
     any(libc::SYS_connect),     // a guest's vsock port: a Unix socket in the VM's folder
     // …and only Unix sockets.
     when(
@@ -158,6 +158,48 @@ const EVENT_LOOP: &[Allow] = &[
     any(libc::SYS_rt_sigprocmask), // …and masks signals around it
 ];
 
+/// `_IOR(0xAE, number, size)` and its like: a request that reads KVM's state (linux/kvm.h).
+const fn kvm(direction: u64, number: u64, size: u64) -> u64 {
+    direction << 30 | size << 16 | 0xae << 8 | number
+}
+
+macro_rules! kvm_reads {
+    ($($request:expr),+ $(,)?) => {
+        [$(when(libc::SYS_ioctl, &[Test::Equal { argument: 1, value: $request }])),+]
+    };
+}
+
+/// What is asked of a machine that is saved, and nothing that changes it.
+#[cfg(target_arch = "x86_64")]
+const SAVE: &[Allow] = &kvm_reads![
+    kvm(3, 0x62, 520),  // KVM_GET_IRQCHIP
+    kvm(2, 0x7c, 48),   // KVM_GET_CLOCK
+    kvm(2, 0x81, 144),  // KVM_GET_REGS
+    kvm(2, 0x83, 312),  // KVM_GET_SREGS
+    kvm(3, 0x88, 8),    // KVM_GET_MSRS
+    kvm(2, 0x8e, 1024), // KVM_GET_LAPIC
+    kvm(2, 0x98, 4),    // KVM_GET_MP_STATE
+    kvm(2, 0x9f, 64),   // KVM_GET_VCPU_EVENTS
+    kvm(2, 0x9f, 112),  // KVM_GET_PIT2
+    kvm(2, 0xa1, 128),  // KVM_GET_DEBUGREGS
+    kvm(0, 0xa3, 0),    // KVM_GET_TSC_KHZ
+    kvm(2, 0xa4, 4096), // KVM_GET_XSAVE
+    kvm(2, 0xa6, 392),  // KVM_GET_XCRS
+];
+#[cfg(not(target_arch = "x86_64"))]
+const SAVE: &[Allow] = &[];
+
+const SAVER: &[Allow] = &[
+    any(libc::SYS_read), // whether an interrupt was acknowledged: its event descriptor
+    any(libc::SYS_fstat), // whether it was given plain files
+    any(libc::SYS_getrandom), // what binds the two, and hash seeds
+    any(libc::SYS_ftruncate), // both files, which begin empty
+    any(libc::SYS_pwrite64), // into them
+    any(libc::SYS_fdatasync), // a snapshot that was answered for is kept when the power goes
+    any(libc::SYS_close), // both
+    any(libc::SYS_fcntl), // std looks at what it closes, in debug builds
+];
+
 /// Which thread a filter is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -165,15 +207,18 @@ pub enum Kind {
     Vcpu,
     /// Serves one disk.
     Disk,
+    /// Saves the machine.
+    Saver,
     /// Serves the other devices, sockets and logs.
     EventLoop,
 }
 
 pub(super) fn rules(kind: Kind) -> impl Iterator<Item = &'static Allow> {
-    let own = match kind {
-        Kind::Vcpu => VCPU,
-        Kind::Disk => DISK,
-        Kind::EventLoop => EVENT_LOOP,
+    let (own, kvm): (_, &[Allow]) = match kind {
+        Kind::Vcpu => (VCPU, &[]),
+        Kind::Disk => (DISK, &[]),
+        Kind::Saver => (SAVER, SAVE),
+        Kind::EventLoop => (EVENT_LOOP, &[]),
     };
-    SHARED.iter().chain(own)
+    SHARED.iter().chain(own).chain(kvm)
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
 use racklet_api::vmm::balloon::BalloonState;
@@ -50,6 +51,13 @@ pub(crate) struct Control {
     next: u32,
 }
 
+/// What a client's turn asks for.
+#[derive(Default)]
+pub(crate) struct Served {
+    pub(crate) actions: Vec<ControlAction>,
+    pub(crate) files: Vec<OwnedFd>,
+}
+
 struct Client {
     caller: Caller,
     /// Offset in the console's output from which on it is to get what there is.
@@ -82,7 +90,7 @@ impl Control {
         if self.clients.len() >= MOST_CLIENTS {
             return;
         }
-        let Ok(caller) = Caller::new(stream, MAX_REQUEST) else {
+        let Ok(caller) = Caller::with_files(stream, MAX_REQUEST) else {
             return;
         };
         let number = self.next;
@@ -100,16 +108,25 @@ impl Control {
     }
 
     /// Goes on with a client whose socket can be read or written: answers its requests and gives those that ask for something to be
-    /// done.
-    pub(crate) fn serve(&mut self, number: u32, answers: &Answers<'_>) -> Vec<ControlAction> {
+    /// done, with the files that came along.
+    pub(crate) fn serve(&mut self, number: u32, answers: &Answers<'_>) -> Served {
         let Some(client) = self.clients.get_mut(&number) else {
-            return Vec::new();
+            return Served::default();
         };
         let mut actions = Vec::new();
         let served = client.turn(answers, &mut actions);
+        let files = client.caller.take_files();
         let served = served.and_then(|()| client.feed(answers.history));
         self.settle(number, served);
-        actions
+        Served { actions, files }
+    }
+
+    /// Answers a request that was not answered at once, if who asked is still there.
+    pub(crate) fn answer(&mut self, number: u32, reply: &ControlReply) {
+        if let Some(client) = self.clients.get_mut(&number) {
+            let done = client.caller.push(reply);
+            self.settle(number, done);
+        }
     }
 
     /// There is more output, or room for it.
@@ -227,6 +244,11 @@ impl Client {
                     },
                     ControlAction::Pause if !answers.status.paused => {
                         *awaits += 1;
+                        actions.push(request.action);
+                        return None;
+                    }
+                    // Answered when it is made: [`Control::answer`].
+                    ControlAction::Snapshot { .. } => {
                         actions.push(request.action);
                         return None;
                     }

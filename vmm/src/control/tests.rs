@@ -93,7 +93,7 @@ impl Scene {
                 taken
             },
         };
-        self.control.serve(0, &answers)
+        self.control.serve(0, &answers).actions
     }
 
     fn reply(&mut self) -> ControlReply {

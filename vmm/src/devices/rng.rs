@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
+use serde_json::Value;
 
 use crate::memory::Memory;
 use crate::virtio::{Budget, Device, Fault, Queue, Turn};
@@ -62,6 +63,14 @@ impl Device for Rng {
             queues[0].push(memory, chain, u32::try_from(written).expect("at most 4096"))?;
         }
         Ok(budget.turn())
+    }
+
+    fn save(&mut self, _queues: &mut [Queue]) -> Value {
+        Value::Null
+    }
+
+    fn restore(&mut self, _saved: &Value) -> Result<(), String> {
+        Ok(())
     }
 
     fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {

@@ -13,8 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 
 use racklet_api::vmm::console::MAX_INPUT;
 
+use serde::{Deserialize, Serialize};
 use vm_superio::Trigger;
-use vm_superio::serial::{NoEvents, Serial};
+use vm_superio::serial::{NoEvents, Serial, SerialState};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::lock::lock;
@@ -88,6 +89,7 @@ impl Console {
 }
 
 /// The write end, for the UART.
+#[derive(Clone)]
 pub struct ConsoleWriter(Arc<Console>);
 
 impl Write for ConsoleWriter {
@@ -114,7 +116,8 @@ impl Write for ConsoleWriter {
 }
 
 /// An interrupt line of the guest: each write is one edge.
-pub struct Line(pub EventFd);
+#[derive(Clone)]
+pub struct Line(Arc<EventFd>);
 
 impl Trigger for Line {
     type E = Infallible;
@@ -128,6 +131,64 @@ impl Trigger for Line {
 
 /// A 16550.
 pub type Uart = Serial<Line, NoEvents, ConsoleWriter>;
+
+/// A UART's registers and the input that it holds: a type of the snapshot's file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct State {
+    divisor: [u8; 2],
+    interrupt_enable: u8,
+    interrupt_identification: u8,
+    line_control: u8,
+    line_status: u8,
+    modem_control: u8,
+    modem_status: u8,
+    scratch: u8,
+    input: Vec<u8>,
+}
+
+/// What a UART holds. Input that waits before it is the host's, and so is output behind it.
+pub(crate) fn save(uart: &Uart) -> State {
+    let state = uart.state();
+    State {
+        divisor: [state.baud_divisor_low, state.baud_divisor_high],
+        interrupt_enable: state.interrupt_enable,
+        interrupt_identification: state.interrupt_identification,
+        line_control: state.line_control,
+        line_status: state.line_status,
+        modem_control: state.modem_control,
+        modem_status: state.modem_status,
+        scratch: state.scratch,
+        input: state.in_buffer,
+    }
+}
+
+/// Puts it into a UART that no guest has seen, and raises its interrupt where one is pending; false where it cannot be a UART's.
+pub(crate) fn restore(uart: &Mutex<Uart>, state: &State) -> bool {
+    let mut uart = lock(uart);
+    let [low, high] = state.divisor;
+    let restored = SerialState {
+        baud_divisor_low: low,
+        baud_divisor_high: high,
+        interrupt_enable: state.interrupt_enable,
+        interrupt_identification: state.interrupt_identification,
+        line_control: state.line_control,
+        line_status: state.line_status,
+        modem_control: state.modem_control,
+        modem_status: state.modem_status,
+        scratch: state.scratch,
+        in_buffer: state.input.clone(),
+    };
+    let line = uart.interrupt_evt().clone();
+    let console = uart.writer().clone();
+    match Serial::from_state(&restored, line, NoEvents, console) {
+        Ok(as_it_was) => {
+            *uart = as_it_was;
+            true
+        }
+        Err(_) => false,
+    }
+}
 
 /// Gives the UART the input that waits for it, as far as it takes it. To be called after input was entered and, on a vCPU, after each
 /// access to the UART, without its lock: so one of both is always there to move what comes in meanwhile.
@@ -147,7 +208,7 @@ pub fn type_on(uart: &Mutex<Uart>, console: &Console) {
 /// A UART that writes to `console`.
 #[must_use]
 pub fn uart(console: Arc<Console>, line: EventFd) -> Uart {
-    Serial::new(Line(line), ConsoleWriter(console))
+    Serial::new(Line(Arc::new(line)), ConsoleWriter(console))
 }
 
 #[cfg(test)]

@@ -156,6 +156,12 @@ impl Lifecycle {
         self.connected
     }
 
+    /// Whether the vCPUs stand still, or are about to.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Takes an event; gives what follows from it.
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         if let (Event::Report(_) | Event::Output, Some(watchdog)) = (&event, &mut self.watchdog) {

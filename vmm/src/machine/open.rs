@@ -6,7 +6,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
@@ -31,9 +31,10 @@ use crate::gate::Gate;
 use crate::memory::{self, Memory};
 use crate::poll::{Poll, Token};
 use crate::rate::Knobs;
+use crate::snapshot::{Desk, Snapshot, SnapshotError};
 use crate::tap::HostTap;
 use crate::virtio::{
-    Device, Engine, INTERRUPT_ACK, QUEUE_NOTIFY, USED_BUFFER, Window, Wires, connect,
+    Device, Engine, INTERRUPT_ACK, Misfit, QUEUE_NOTIFY, USED_BUFFER, Window, Wires, connect,
 };
 
 /// Most bytes of one initramfs archive. Its length must fit into a segment's 32 bits; a guest's memory is the tighter bound.
@@ -68,6 +69,12 @@ pub(crate) enum OpenError {
     Initramfs { path: PathBuf, source: io::Error },
     #[error("prepare the guest's memory")]
     Boot(#[from] arch::BootError),
+    #[error("restore the machine")]
+    Snapshot(#[from] SnapshotError),
+    #[error("restore the machine's processors")]
+    Processors(#[from] arch::RestoreError),
+    #[error("restore device {number}")]
+    Device { number: u16, source: Misfit },
     #[error("attach to tap {name}: does netd have it?")]
     Tap { name: String, source: TapError },
     #[error("{step}")]
@@ -95,8 +102,9 @@ fn event() -> Result<EventFd, OpenError> {
 /// A machine that is ready to run.
 pub(crate) struct Machine {
     /// Keeps the VM; the vCPUs and the events refer to it.
-    pub(crate) vm: VmFd,
-    pub(crate) vcpus: Vec<VcpuFd>,
+    pub(crate) vm: Arc<VmFd>,
+    pub(crate) vcpus: Vec<Arc<Mutex<VcpuFd>>>,
+    pub(crate) memory: Memory,
     pub(crate) bus: Bus,
     pub(crate) console: std::sync::Arc<Console>,
     pub(crate) agent: Agent,
@@ -114,6 +122,12 @@ pub(crate) struct Machine {
     pub(crate) knobs: Knobs,
     /// How large disks are, by their order, each with the number of its device.
     pub(crate) resizes: Vec<(u16, Arc<Resize>)>,
+    /// Devices of the event loop that go on where they were: bit n for device n.
+    pub(crate) unfinished: u32,
+    /// For who saves the machine.
+    pub(crate) desk: Desk,
+    pub(crate) saver: arch::Saver,
+    pub(crate) shown: arch::Cpus,
 }
 
 /// Opens everything that the plan names.
@@ -128,8 +142,12 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
     if let Some(what) = arch::missing(&hypervisor) {
         return Err(OpenError::Lacking(what));
     }
+    let snapshot = config.restore.as_deref().map(Snapshot::open).transpose()?;
     let vm = kvm("create it", hypervisor.create_vm())?;
-    let memory = host("map the guest's memory", memory::map(&plan.ram))?;
+    let memory = match &snapshot {
+        Some(snapshot) => snapshot.map(&plan.ram, config.cpus, plan.devices.len())?,
+        None => host("map the guest's memory", memory::map(&plan.ram))?,
+    };
     give_memory(&vm, &memory)?;
     let (vcpus, hardware) = kvm(
         "interrupt controllers, timer and vCPUs",
@@ -148,6 +166,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         notifications: Vec::new(),
         knobs: Knobs::default(),
         resizes: Vec::new(),
+        snapshot,
     };
     let wake = opening.event("watch the console", Token::Console)?;
     let console = Console::new(wake);
@@ -160,20 +179,36 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
     let windows = plan.devices.iter().map(|place| opening.device(place));
     let windows = windows.collect::<Result<Vec<_>, _>>()?;
 
-    let count = u32::try_from(windows.len()).expect("at most 15");
-    let entry = load(config, &opening.memory, count, &hardware)?;
-    let cpus = kvm(
+    let shown = kvm(
         "what the processors show",
         arch::Cpus::new(&hypervisor, config.cpus),
     )?;
-    for (number, vcpu) in (0..).zip(&vcpus) {
-        kvm("set up a vCPU", cpus.set_up(vcpu, number, entry))?;
+    if let Some(snapshot) = &opening.snapshot {
+        arch::restore(&snapshot.machine, &opening.vm, &vcpus, &shown)?;
+        // Only now is there what takes interrupts.
+        parts.restore(&snapshot.machine)?;
+        windows.iter().for_each(Window::raise_again);
+    } else if let Some(kernel) = &config.kernel {
+        let count = u32::try_from(windows.len()).expect("at most 14");
+        let entry = load(config, kernel, &opening.memory, count, &hardware)?;
+        for (number, vcpu) in (0..).zip(&vcpus) {
+            kvm("set up a vCPU", shown.set_up(vcpu, number, entry))?;
+        }
     }
+    let saver = kvm("what there is to save", arch::Saver::new(&hypervisor))?;
+    let desk = Desk::new(opening.event("watch for snapshots", Token::Saved)?);
+    let active = |(n, engine): (usize, &Option<Engine>)| match engine {
+        Some(engine) if engine.active() => 1 << n,
+        _ => 0,
+    };
+    let unfinished = opening.engines.iter().enumerate().map(active).sum();
     let over = opening.event("watch the vCPUs", Token::Over)?;
     let gate = Gate::new(opening.event("watch vCPUs that stand still", Token::Still)?);
+    let share = |vcpu| Arc::new(Mutex::new(vcpu));
     Ok(Machine {
-        vm: opening.vm,
-        vcpus,
+        vm: Arc::new(opening.vm),
+        vcpus: vcpus.into_iter().map(share).collect(),
+        memory: opening.memory,
         bus: Bus::new(parts, windows, gate, over),
         console,
         agent: opening.agent,
@@ -185,6 +220,10 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         notifications: opening.notifications,
         knobs: opening.knobs,
         resizes: opening.resizes,
+        unfinished,
+        desk,
+        saver,
+        shown,
     })
 }
 
@@ -200,6 +239,8 @@ struct Opening {
     notifications: Vec<EventFd>,
     knobs: Knobs,
     resizes: Vec<(u16, Arc<Resize>)>,
+    /// From which the machine goes on.
+    snapshot: Option<Snapshot>,
 }
 
 impl Opening {
@@ -255,7 +296,8 @@ impl Opening {
         }
         let wake = self.event("watch for orders", Token::Order { device: number })?;
         let wires = self.wires(place, wake)?;
-        let (window, engine) = connect(device, self.memory.clone(), wires);
+        let (window, mut engine) = connect(device, self.memory.clone(), wires);
+        self.restore(place, &window, &mut engine)?;
         self.engines.push(Some(engine));
         Ok(window)
     }
@@ -276,8 +318,13 @@ impl Opening {
         )?;
         self.notified(place, 0, &wake)?;
         let heard = host("share a disk's event descriptor", wake.try_clone())?;
+        let again = host("share a disk's event descriptor", wake.try_clone())?;
         let wires = self.wires(place, wake)?;
-        let (window, engine) = connect(device, self.memory.clone(), wires);
+        let (window, mut engine) = connect(device, self.memory.clone(), wires);
+        if self.restore(place, &window, &mut engine)? {
+            // What its driver offered before is served without another word of it.
+            host("wake a disk", again.write(1))?;
+        }
         self.engines.push(None);
         self.disks.push(Disk {
             number: place.number,
@@ -285,6 +332,26 @@ impl Opening {
             wake: heard,
         });
         Ok(window)
+    }
+
+    /// Puts a saved device's state into the one that stands in its place, if the machine is restored; says whether.
+    fn restore(
+        &self,
+        place: &Place<'_>,
+        window: &Window,
+        engine: &mut Engine,
+    ) -> Result<bool, OpenError> {
+        let saved = self.snapshot.as_ref().map(Snapshot::devices);
+        let Some(saved) = saved.and_then(|all| all.get(usize::from(place.number))) else {
+            return Ok(false);
+        };
+        window
+            .restore(engine, saved)
+            .map_err(|source| OpenError::Device {
+                number: place.number,
+                source,
+            })?;
+        Ok(true)
     }
 
     /// The guest's writes to the device's notification register, for this queue, become `event`.
@@ -439,17 +506,17 @@ fn open_file(what: &'static str, path: &Path) -> Result<File, OpenError> {
 /// Puts kernel, initramfs and boot tables into memory; gives where the first vCPU begins.
 fn load(
     config: &VmConfig,
+    kernel: &Path,
     memory: &Memory,
     devices: u32,
     hardware: &arch::Hardware,
 ) -> Result<u64, OpenError> {
-    let kernel =
-        arch::load_kernel(memory, open_file("kernel", &config.kernel)?).map_err(|source| {
-            OpenError::Kernel {
-                path: config.kernel.clone(),
-                source,
-            }
-        })?;
+    let kernel = arch::load_kernel(memory, open_file("kernel", kernel)?).map_err(|source| {
+        OpenError::Kernel {
+            path: kernel.to_owned(),
+            source,
+        }
+    })?;
     let mut files = Vec::new();
     for path in &config.initramfs {
         let file = open_file("initramfs", path)?;

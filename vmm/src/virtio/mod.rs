@@ -12,12 +12,14 @@ mod queue;
 pub use budget::{Budget, Turn};
 pub use chain::{Chain, Parts};
 pub use mmio::{
-    Counters, Engine, INTERRUPT_ACK, MMIO_SIZE, Order, QUEUE_NOTIFY, USED_BUFFER, Window, Wires,
-    connect,
+    Counters, DeviceState, Engine, INTERRUPT_ACK, MMIO_SIZE, Misfit, Order, QUEUE_NOTIFY,
+    USED_BUFFER, Window, Wires, connect,
 };
 pub use queue::Queue;
 
 use std::ops::Range;
+
+use serde_json::Value;
 
 use crate::memory::Memory;
 
@@ -139,6 +141,15 @@ pub trait Device: Send {
     ) -> Result<Turn, Fault> {
         Ok(Turn::Done)
     }
+
+    /// What the device holds for its driver beside its queues, for a snapshot: a value of the device's own, which another one of the
+    /// same kind takes with [`restore`](Device::restore). What it has taken from a queue and not used yet it puts back
+    /// ([`Queue::put_back`], the last one first). It may go on afterwards.
+    fn save(&mut self, queues: &mut [Queue]) -> Value;
+
+    /// Takes what was saved, which is a claim until it was looked at: on a device that no driver has seen, after
+    /// [`activate`](Device::activate) where the saved one was active. The error says what does not fit.
+    fn restore(&mut self, saved: &Value) -> Result<(), String>;
 
     /// Looks at everything: the last turn's budget was spent, or the driver has just started the device.
     fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault>;

@@ -191,6 +191,21 @@ impl Queue {
         Ok(Some(head))
     }
 
+    /// How far it has come: the next request to take, the next to give back, and where the driver was last considered for an
+    /// interrupt, if it was.
+    pub(super) fn progress(&self) -> (u16, u16, Option<u16>) {
+        let signalled = self.signalled_valid.then_some(self.signalled.0);
+        (self.next_available.0, self.next_used.0, signalled)
+    }
+
+    /// A queue that was just set up goes on from there. Any three numbers are a place in it.
+    pub(super) fn go_on_from(&mut self, (available, used, signalled): (u16, u16, Option<u16>)) {
+        self.next_available = Wrapping(available);
+        self.next_used = Wrapping(used);
+        self.signalled = Wrapping(signalled.unwrap_or(0));
+        self.signalled_valid = signalled.is_some();
+    }
+
     /// How many requests the driver has made available that were not taken.
     pub fn available(&self, memory: &Memory) -> Result<u16, Fault> {
         if !self.ready {

@@ -104,11 +104,12 @@ fn a_guest_that_never_leaves_its_loop_stands_still_and_goes_on() {
         assert!(text.contains(r#""paused":true"#), "{text}");
         assert!(!control.status("resume").paused);
     }
-    // Both vCPUs came out each time, the second of which was never started.
+    // Both vCPUs came out, the second of which was never started. Not each time: a pause that comes before they have gone on finds
+    // them standing.
     let ControlReply::Metrics(metrics) = control.ask(&json!("metrics")) else {
         panic!("these are no metrics");
     };
-    assert!(metrics.exits.interrupted >= 6, "{:?}", metrics.exits);
+    assert!(metrics.exits.interrupted >= 2, "{:?}", metrics.exits);
     control.status("pause");
     kill(folder.path(), &mut monitor);
     assert!(matches!(state(folder.path()), VmState::Killed { .. }));

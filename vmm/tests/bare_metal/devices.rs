@@ -21,36 +21,7 @@ use super::{Monitor, code, crashed, possible, start_as, state};
 global_asm!(
     ".pushsection .rodata",
     ".global racklet_sockets, racklet_hog, racklet_flush, racklet_frames, racklet_devices_end",
-    // What a driver does first (virtio 1.2, 3.1.1), with rbx at the device's registers.
-    ".macro racklet_features",
-    "mov rax, 0xd0000083",
-    "mov [0xbff8], rax",
-    "mov rax, cr3",
-    "mov cr3, rax",
-    "mov dword ptr [rbx + 0x70], 0",
-    "mov dword ptr [rbx + 0x70], 1",
-    "mov dword ptr [rbx + 0x70], 3",
-    "mov dword ptr [rbx + 0x24], 1", // of the features 32 to 63
-    "mov dword ptr [rbx + 0x20], 1", // VERSION_1
-    "mov dword ptr [rbx + 0x70], 11",
-    ".endm",
-    // Switches on a queue whose rings are in three pages from an address on.
-    ".macro racklet_queue number, size, rings",
-    "mov dword ptr [rbx + 0x30], \\number",
-    "mov dword ptr [rbx + 0x38], \\size",
-    "mov dword ptr [rbx + 0x80], \\rings",
-    "mov dword ptr [rbx + 0x90], \\rings + 0x1000",
-    "mov dword ptr [rbx + 0xa0], \\rings + 0x2000",
-    "mov dword ptr [rbx + 0x44], 1",
-    ".endm",
-    // A line of one letter on COM1.
-    ".macro racklet_say letter",
-    "mov dx, 0x3f8",
-    "mov al, \\letter",
-    "out dx, al",
-    "mov al, 10",
-    "out dx, al",
-    ".endm",
+    driver!(),
     // A connection to port 5000, and the reset that a kernel's reboot begins with while it is open. The sockets are device 0.
     "racklet_sockets: mov rbx, 0x3fe00000",
     "racklet_features",
@@ -154,6 +125,7 @@ global_asm!(
     "racklet_say '.'",
     "jmp 2b",
     "racklet_devices_end:",
+    driver_end!(),
     ".popsection",
 );
 

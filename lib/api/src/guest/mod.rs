@@ -13,6 +13,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::V1;
+use crate::vmm::Mac;
+use crate::vmm::console::Bytes;
 
 mod checks;
 pub mod exec;
@@ -212,6 +214,15 @@ pub enum AgentOrder {
     Release,
     /// Start another process, for somebody on the host who listens.
     Exec(exec::Call),
+    /// This guest was saved, and goes on in another monitor: the first order of each connection there.
+    Restored {
+        /// Fresh random bytes: another guest may go on from the same snapshot, with the same random numbers.
+        seed: Bytes,
+        /// The tray's clock, Unix milliseconds.
+        time_ms: u64,
+        /// What the cards are called from now on; `cards[0]` is `eth0`.
+        cards: Vec<Mac>,
+    },
 }
 
 /// A line of `workload.log`.

@@ -62,6 +62,27 @@ pub(crate) fn watchdog(seconds: Option<u32>) -> Result<(), InvalidVm> {
     )
 }
 
+/// A guest begins with its kernel or goes on from a snapshot.
+fn origin(w: &wire::VmConfig) -> Result<(), InvalidVm> {
+    match (&w.kernel, &w.restore) {
+        (Some(kernel), None) => absolute(kernel, "kernel"),
+        (None, Some(folder)) => {
+            let begins = !w.initramfs.is_empty() || !w.arguments.is_empty();
+            ensure(
+                !begins,
+                "restore",
+                "a guest that goes on has its initramfs and arguments already: leave them out",
+            )?;
+            absolute(folder, "restore")
+        }
+        (Some(_), Some(_)) => refuse(
+            "restore",
+            "a guest that goes on has its kernel already: leave out `kernel`",
+        ),
+        (None, None) => refuse("kernel", "missing, and there is no `restore`"),
+    }
+}
+
 impl TryFrom<wire::VmConfig> for VmConfig {
     type Error = InvalidVm;
 
@@ -98,7 +119,7 @@ impl TryFrom<wire::VmConfig> for VmConfig {
                 MEMORY_MIB.start()
             ),
         )?;
-        absolute(&w.kernel, "kernel")?;
+        origin(&w)?;
         ensure(w.initramfs.len() <= 8, "initramfs", "more than 8 archives")?;
         for (i, path) in w.initramfs.iter().enumerate() {
             absolute(path, format!("initramfs[{i}]"))?;
@@ -188,6 +209,7 @@ impl TryFrom<wire::VmConfig> for VmConfig {
             memory_mib: w.memory_mib,
             balloon_mib: w.balloon_mib,
             kernel: w.kernel,
+            restore: w.restore,
             initramfs: w.initramfs,
             arguments: w.arguments,
             disks: w.disks,

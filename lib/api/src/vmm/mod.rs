@@ -69,8 +69,13 @@ pub struct VmConfig {
     /// [`balloon::most`].
     #[serde(skip_serializing_if = "is_zero")]
     pub balloon_mib: u32,
-    /// Kernel: ELF `vmlinux`, the same compressed with zstd, or a bzImage. Absolute path.
-    pub kernel: PathBuf,
+    /// Kernel: ELF `vmlinux`, the same compressed with zstd, or a bzImage. Absolute path. Absent where the guest is restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<PathBuf>,
+    /// A snapshot's folder, from which the guest goes on: it has its kernel, initramfs and arguments already, and processors, memory,
+    /// disks and cards are to be as they were. Absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<PathBuf>,
     /// Archives given to the kernel one behind the other as its initramfs: guest-init's, then `guest.cpio`. Absolute paths, at most 8; a guest without
     /// any begins at its disk.
     pub initramfs: Vec<PathBuf>,
@@ -317,6 +322,13 @@ pub enum ControlAction {
     Rate(rate::RateOrder),
     /// Let them go on. A stop does so, too: who stands still cannot end in order.
     Resume,
+    /// Save the machine into two files, whose descriptors come with the request (`SCM_RIGHTS`): its state, then its memory, both plain
+    /// and open for writing. The guest stands still meanwhile. Answered when both are stable on their disk; a snapshot is what has been
+    /// put in its place whole, which is for who asks: files that somebody may read are never written into.
+    Snapshot {
+        /// What becomes of the guest.
+        then: AfterSnapshot,
+    },
     /// Answer with console output from this offset on, in pieces, then with what comes, until the connection ends. Other requests
     /// may be sent meanwhile.
     Console {
@@ -338,6 +350,25 @@ pub enum ControlAction {
     Exec(guest_exec::Call),
 }
 
+/// What becomes of a guest that was saved. One that could not be goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AfterSnapshot {
+    /// It does what it did before: a guest that stood still goes on doing so.
+    GoOn,
+    /// It is ended, as by [`ControlAction::Kill`], with no instruction after the saved ones.
+    End,
+}
+
+/// How large a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotBytes {
+    /// Of its state.
+    pub state: u64,
+    /// Of its memory, as far as it is no hole: pages of zeroes are.
+    pub memory: u64,
+}
+
 /// The answer on `control.sock`: one line per request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -346,6 +377,8 @@ pub enum ControlReply {
     Status(VmStatus),
     /// What was counted.
     Metrics(metrics::VmMetrics),
+    /// The machine was saved.
+    Snapshot(SnapshotBytes),
     /// A piece of the console.
     Console(console::ConsolePiece),
     /// The guest's balloon.

@@ -37,6 +37,17 @@ fn a_vm_outside_the_bounds_is_refused_naming_the_field() {
             "unknown field `memory`",
         ),
         (r#""/k""#, r#""k""#, "kernel"),
+        (r#""kernel":"/k","#, "", "kernel: missing"),
+        (
+            r#""kernel":"/k""#,
+            r#""kernel":"/k","restore":"/s""#,
+            "leave out `kernel`",
+        ),
+        (
+            r#""kernel":"/k""#,
+            r#""restore":"/s""#,
+            "restore: a guest that goes on has its initramfs",
+        ),
         (r#""/g""#, r#""/a/../g""#, "initramfs[1]"),
         (
             r#"["/i","/g"]"#,
@@ -67,6 +78,19 @@ fn a_vm_outside_the_bounds_is_refused_naming_the_field() {
         let error = vm(from, to).unwrap_err();
         assert!(error.contains(field), "{to}: {error}");
     }
+}
+
+#[test]
+fn a_guest_that_goes_on_from_a_snapshot_has_no_kernel_of_its_own() {
+    let begins = r#""kernel":"/k","initramfs":["/i","/g"]"#;
+    let config = vm(begins, r#""restore":"/s""#).unwrap();
+    assert_eq!(config.restore.as_deref(), Some(std::path::Path::new("/s")));
+    assert_eq!((config.kernel, config.initramfs.len()), (None, 0));
+    let error = vm(begins, r#""restore":"s""#).unwrap_err();
+    assert!(
+        error.contains("restore: s is not an absolute path"),
+        "{error}"
+    );
 }
 
 #[test]

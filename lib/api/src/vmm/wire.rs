@@ -17,7 +17,11 @@ pub(super) struct VmConfig {
     pub(super) memory_mib: u32,
     #[serde(default)]
     pub(super) balloon_mib: u32,
-    pub(super) kernel: PathBuf,
+    #[serde(default)]
+    pub(super) kernel: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) restore: Option<PathBuf>,
+    #[serde(default)]
     pub(super) initramfs: Vec<PathBuf>,
     #[serde(default)]
     pub(super) arguments: String,

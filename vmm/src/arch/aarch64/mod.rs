@@ -11,6 +11,8 @@ mod gic;
 mod image;
 mod layout;
 mod parts;
+#[cfg(target_arch = "aarch64")]
+mod state;
 mod tree;
 
 pub use self::gic::Gic;
@@ -31,9 +33,13 @@ pub use self::{
     here::{missing, set_up},
     image::{Kernel, KernelError, load as load_kernel},
     layout::{CONSOLE_IRQ, MOST_DEVICES, device_at, device_place, ram},
+    state::{NO_SNAPSHOTS, RestoreError, SaveError, Saver, State},
 };
 #[cfg(target_arch = "aarch64")]
-pub(crate) use parts::Parts;
+pub(crate) use {
+    parts::Parts,
+    state::{restore, save},
+};
 
 #[cfg(target_arch = "aarch64")]
 mod here {

@@ -53,6 +53,15 @@ impl Parts {
         }
     }
 
+    /// Cannot be called: there is no such state.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn restore(
+        &self,
+        state: &super::state::State,
+    ) -> Result<(), super::state::RestoreError> {
+        match *state {}
+    }
+
     /// Input was entered at the console: gives the guest what its UART takes, without waiting.
     pub(crate) fn input(&self) {
         serial::type_on(&self.uart, &self.console);

@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use racklet_trust::date::civil;
 
+use super::state::CmosState;
+
 /// The chip's only state is which register the next read is of.
 #[derive(Debug, Default)]
 pub(super) struct Cmos {
@@ -18,6 +20,17 @@ impl Cmos {
     pub(super) fn write(&mut self, port: u16, value: u8) {
         if port == 0x70 {
             self.index = value & 0x7f;
+        }
+    }
+
+    pub(super) fn save(&self) -> CmosState {
+        CmosState { index: self.index }
+    }
+
+    /// Any index is a register's.
+    pub(super) fn restored(state: &CmosState) -> Cmos {
+        Cmos {
+            index: state.index & 0x7f,
         }
     }
 

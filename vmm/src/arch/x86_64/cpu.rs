@@ -62,15 +62,25 @@ impl Cpus {
         Ok(Cpus(shown(supported.as_slice(), count, deadline)))
     }
 
-    /// Gives a vCPU its first state; the first one begins at `entry`, the others wait for it.
-    pub fn set_up(&self, vcpu: &VcpuFd, index: u8, entry: u64) -> Result<(), kvm_ioctls::Error> {
+    /// What all of them show, apart from their numbers.
+    pub(super) fn entries(&self) -> &[kvm_cpuid_entry2] {
+        &self.0
+    }
+
+    /// Lets the vCPU with this number show what it is to show.
+    pub(super) fn show(&self, vcpu: &VcpuFd, index: u8) -> Result<(), kvm_ioctls::Error> {
         let entries: Vec<_> = self.0.iter().map(|e| numbered(*e, index)).collect();
         let cpuid =
             CpuId::from_entries(&entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))?;
         // 0 is "as this processor". Without it KVM uses what was measured when it was initialised; if the host has since
         // measured again and differs by more than 250 ppm, the guest's timers stand still.
         vcpu.set_tsc_khz(0)?;
-        vcpu.set_cpuid2(&cpuid)?;
+        vcpu.set_cpuid2(&cpuid)
+    }
+
+    /// Gives a vCPU its first state; the first one begins at `entry`, the others wait for it.
+    pub fn set_up(&self, vcpu: &VcpuFd, index: u8, entry: u64) -> Result<(), kvm_ioctls::Error> {
+        self.show(vcpu, index)?;
         vcpu.set_fpu(&kvm_fpu {
             fcw: 0x37f,
             mxcsr: 0x1f80,

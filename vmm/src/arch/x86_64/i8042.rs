@@ -4,6 +4,8 @@
 //! A controller that never answers costs a guest half a second of polling at boot; that is why the commands of the
 //! probe are here.
 
+use super::state::I8042State;
+
 const OUTPUT_FULL: u8 = 1;
 const SYSTEM: u8 = 4;
 
@@ -37,6 +39,22 @@ impl Default for I8042 {
 }
 
 impl I8042 {
+    pub(super) fn save(&self) -> I8042State {
+        I8042State {
+            output: self.output,
+            configuration: self.configuration,
+            pending: self.pending,
+        }
+    }
+
+    pub(super) fn restored(state: &I8042State) -> I8042 {
+        I8042 {
+            output: state.output,
+            configuration: state.configuration,
+            pending: state.pending,
+        }
+    }
+
     /// A read of port 0x60 or 0x64.
     pub(super) fn read(&mut self, port: u16) -> u8 {
         match port {

@@ -9,6 +9,7 @@ mod kernel;
 mod layout;
 mod mptable;
 mod parts;
+mod state;
 
 use kvm_bindings::{
     KVM_CAP_PMU_CAPABILITY, KVM_PIT_SPEAKER_DUMMY, KVM_PMU_CAP_DISABLE, kvm_enable_cap,
@@ -21,6 +22,13 @@ pub use cpu::Cpus;
 pub use kernel::{Kernel, KernelError, load as load_kernel};
 pub use layout::{CONSOLE_IRQ, MOST_DEVICES, device_at, device_place, ram};
 pub(crate) use parts::Parts;
+#[cfg(test)]
+pub(crate) use state::example;
+pub use state::{RestoreError, SaveError, Saver, State};
+pub(crate) use state::{restore, save};
+
+/// Why this architecture's machines cannot be saved; nothing where they can.
+pub const NO_SNAPSHOTS: Option<&str> = None;
 
 /// What this host lacks, if anything.
 #[must_use]

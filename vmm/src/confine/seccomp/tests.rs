@@ -117,7 +117,7 @@ const TUN: u64 = racklet_linux::tap::TUNSETOFFLOAD as u64;
 #[test]
 fn everything_else_kills() {
     let killed = -libc::SIGSYS;
-    for kind in [Kind::Vcpu, Kind::Disk, Kind::EventLoop] {
+    for kind in [Kind::Vcpu, Kind::Disk, Kind::Saver, Kind::EventLoop] {
         assert_eq!(under(kind, || call(libc::SYS_execve, 0, 0, 0)), killed);
         assert_eq!(under(kind, || call(libc::SYS_clone, 0, 0, 0)), killed);
         assert_eq!(under(kind, || call(libc::SYS_kill, 0, 0, 0)), killed);
@@ -152,7 +152,19 @@ fn everything_else_kills() {
         under(Kind::Vcpu, || call(libc::SYS_ioctl, 1000, TUN, 0)),
         killed
     );
-    for kind in [Kind::Disk, Kind::EventLoop] {
+    // KVM_GET_REGS is the saver's, KVM_SET_REGS nobody's.
+    let kvm = |kind, request| under(kind, || call(libc::SYS_ioctl, 1000, request, 0));
+    for kind in [Kind::Vcpu, Kind::Disk, Kind::EventLoop] {
+        assert_eq!(kvm(kind, 0x8090_ae81), killed);
+    }
+    #[cfg(target_arch = "x86_64")]
+    assert_eq!(kvm(Kind::Saver, 0x8090_ae81), 0);
+    assert_eq!(kvm(Kind::Saver, 0x4090_ae82), killed);
+    assert_eq!(
+        under(Kind::Saver, || call(libc::SYS_openat, 0, 0, 0)),
+        killed
+    );
+    for kind in [Kind::Disk, Kind::Saver, Kind::EventLoop] {
         assert_eq!(
             under(kind, || call(libc::SYS_ioctl, 1000, 0xae80, 0)),
             killed
@@ -181,7 +193,13 @@ fn everything_else_kills() {
 #[test]
 fn the_lists_are_as_short_as_they_are_said_to_be() {
     let calls = |kind| rules::rules(kind).map(|a| a.call).collect::<BTreeSet<_>>();
-    for (kind, most) in [(Kind::Vcpu, 16), (Kind::Disk, 23), (Kind::EventLoop, 35)] {
+    let kinds = [
+        (Kind::Vcpu, 16),
+        (Kind::Disk, 23),
+        (Kind::Saver, 22),
+        (Kind::EventLoop, 35),
+    ];
+    for (kind, most) in kinds {
         let calls = calls(kind);
         assert!(calls.len() <= most, "{kind:?}: {}", calls.len());
     }

@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 pub use account::{Account, Statistics};
@@ -57,6 +59,13 @@ const TURN: u64 = 32 << 20;
 const CALL: u64 = 128 << 10;
 const REQUESTS: u32 = 64;
 
+/// What the driver has said of its balloon. How large it is to be is the new machine's.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    actual: u32,
+}
+
 /// The device.
 pub struct Balloon {
     account: Account,
@@ -84,6 +93,12 @@ impl Balloon {
         };
         balloon.refresh();
         balloon
+    }
+
+    /// What the driver says it has reached.
+    fn actual(&self) -> u32 {
+        let [_, _, _, _, a0, a1, a2, a3] = self.config;
+        u32::from_le_bytes([a0, a1, a2, a3])
     }
 
     /// Takes requests of page numbers: the pages are to be in the balloon, or out of it again.
@@ -248,8 +263,7 @@ impl Device for Balloon {
 
     fn configure(&mut self, at: usize, bytes: &[u8]) {
         self.config[at..at + bytes.len()].copy_from_slice(bytes);
-        let [_, _, _, _, a0, a1, a2, a3] = self.config;
-        self.account.reach(u32::from_le_bytes([a0, a1, a2, a3]));
+        self.account.reach(self.actual());
     }
 
     fn refresh(&mut self) {
@@ -291,6 +305,26 @@ impl Device for Balloon {
             queues[STATISTICS].push(memory, buffer, 0)?;
         }
         Ok(Turn::Done)
+    }
+
+    /// A report of which a part has gone back is the next one again, and so is the buffer for statistics.
+    fn save(&mut self, queues: &mut [Queue]) -> Value {
+        if let Some((of, chain, _)) = self.report.take() {
+            queues[of].put_back(chain);
+        }
+        if let Some(chain) = self.buffer.take() {
+            queues[STATISTICS].put_back(chain);
+        }
+        json!(Saved {
+            actual: self.actual(),
+        })
+    }
+
+    fn restore(&mut self, saved: &Value) -> Result<(), String> {
+        let saved = Saved::deserialize(saved).map_err(|e| format!("no balloon was saved: {e}"))?;
+        self.config[4..].copy_from_slice(&saved.actual.to_le_bytes());
+        self.account.reach(saved.actual);
+        Ok(())
     }
 
     fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {

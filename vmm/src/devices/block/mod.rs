@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use racklet_api::vmm::rate::DiskRate;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::lock::lock;
@@ -73,6 +75,14 @@ pub trait Backend: Send {
     fn zero(&self, offset: u64, length: u64, give_up: bool) -> io::Result<()>;
     /// How many bytes there are now.
     fn size(&self) -> io::Result<u64>;
+}
+
+/// What the driver knows of a disk.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    sectors: u64,
+    read_only: bool,
 }
 
 /// A request of which steps are left.
@@ -440,6 +450,35 @@ impl<B: Backend> Device for Block<B> {
             done = self.settle(job.work.kind);
         }
         self.end(queue, memory, job, done)
+    }
+
+    /// A request of which steps are done is the next one again: to do them twice is to do them once.
+    fn save(&mut self, queues: &mut [Queue]) -> Value {
+        if let Some(job) = self.job.take() {
+            queues[0].put_back(job.chain);
+        }
+        json!(Saved {
+            sectors: self.sectors,
+            read_only: self.read_only,
+        })
+    }
+
+    fn restore(&mut self, saved: &Value) -> Result<(), String> {
+        let saved = Saved::deserialize(saved).map_err(|e| format!("no disk was saved: {e}"))?;
+        if saved.read_only != self.read_only {
+            return Err(
+                "a disk that is written and one that is only read are not the same: \
+                        give the machine its disks as they were"
+                    .to_owned(),
+            );
+        }
+        if saved.sectors > self.sectors {
+            return Err(format!(
+                "its disk has {} sectors, and the guest knows {}: give it a disk as large as it was",
+                self.sectors, saved.sectors
+            ));
+        }
+        Ok(())
     }
 
     fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {

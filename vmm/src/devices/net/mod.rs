@@ -10,6 +10,8 @@ use std::io;
 use racklet_api::vmm::Mac;
 use racklet_api::vmm::rate::CardRate;
 use racklet_linux::tap::Offloads;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::memory::Memory;
 use crate::rate::{self, Knob, Meter};
@@ -50,6 +52,13 @@ pub trait Tap: Send {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize>;
     /// Says what may be given.
     fn set_offloads(&mut self, offloads: Offloads) -> io::Result<()>;
+}
+
+/// What the driver knows of a card. Its address is the new machine's: two that were restored from one snapshot are two on the network.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    mtu: u16,
 }
 
 /// A card with one pair of queues. A frame that has come and has no room in the guest is held: one at most.
@@ -107,6 +116,10 @@ impl<T: Tap> Net<T> {
     #[must_use]
     pub fn knob(&self) -> Knob<CardRate> {
         self.knob.clone()
+    }
+
+    fn mtu(&self) -> u16 {
+        u16::from_le_bytes([self.config[10], self.config[11]])
     }
 
     fn transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Turn, Fault> {
@@ -306,6 +319,26 @@ impl<T: Tap> Device for Net<T> {
         memory: &Memory,
     ) -> Result<Turn, Fault> {
         self.receive(&mut queues[RX], memory)
+    }
+
+    /// A frame that waits for room is lost, as on a wire.
+    fn save(&mut self, queues: &mut [Queue]) -> Value {
+        for chain in self.taken.drain(..).rev() {
+            queues[RX].put_back(chain);
+        }
+        json!(Saved { mtu: self.mtu() })
+    }
+
+    fn restore(&mut self, saved: &Value) -> Result<(), String> {
+        let saved = Saved::deserialize(saved).map_err(|e| format!("no card was saved: {e}"))?;
+        if saved.mtu > self.mtu() {
+            return Err(format!(
+                "its card carries packets of {} bytes, and the guest sends up to {}",
+                self.mtu(),
+                saved.mtu
+            ));
+        }
+        Ok(())
     }
 
     fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {

@@ -4,10 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use serde_json::Value;
+
 use super::super::queue::Seen;
 use super::super::{Device, Fault, Queue, Turn};
-use super::shared::{Order, Shared};
+use super::shared::{Held, Order, Shared};
 use super::{DRIVER_OK, FAILED, NEEDS_RESET};
+use crate::lock::lock;
 use crate::memory::Memory;
 
 /// A device with its queues. One thread has it; whatever touches the device, its host ends included, happens there.
@@ -19,6 +22,8 @@ pub struct Engine {
     last_fault: Option<Fault>,
     /// The configuration has changed since the last reset while no driver was ready to be told: it may have read what was before.
     untold: bool,
+    /// Stands still: no turn is given.
+    held: bool,
 }
 
 impl Engine {
@@ -30,6 +35,7 @@ impl Engine {
             shared,
             last_fault: None,
             untold: false,
+            held: false,
         };
         engine.queues_off();
         engine
@@ -47,7 +53,26 @@ impl Engine {
         self.last_fault
     }
 
-    fn active(&self) -> bool {
+    /// A restored driver's device goes on, before its thread runs. Says whether its configuration is another one than `config`, which
+    /// the driver has seen.
+    pub(super) fn resume(
+        &mut self,
+        active: Option<(u64, Vec<Queue>)>,
+        saved: &Value,
+        config: &[u8],
+    ) -> Result<bool, String> {
+        if let Some((features, queues)) = active {
+            self.device.activate(features);
+            self.queues = queues;
+        }
+        self.device.restore(saved)?;
+        self.show_config();
+        Ok(self.device.config() != config)
+    }
+
+    /// Whether a driver runs it.
+    #[must_use]
+    pub fn active(&self) -> bool {
         let status = self.shared.status.load(Ordering::SeqCst);
         status & (DRIVER_OK | FAILED | NEEDS_RESET) == DRIVER_OK
     }
@@ -91,6 +116,20 @@ impl Engine {
                     *queue = Queue::off();
                 }
                 self.device.queue_off(queue);
+            }
+            Order::Hold(to) => {
+                let device = self.device.save(&mut self.queues);
+                let queues = self.queues.iter().map(Queue::progress).collect();
+                *lock(&to) = Some(Held {
+                    device,
+                    config: self.device.config().to_vec(),
+                    queues,
+                });
+                self.held = true;
+            }
+            Order::Go => {
+                self.held = false;
+                return Turn::More;
             }
         }
         Turn::Done
@@ -140,7 +179,7 @@ impl Engine {
         &mut self,
         act: impl FnOnce(&mut dyn Device, &mut [Queue], &Memory) -> Result<Turn, Fault>,
     ) -> Turn {
-        if !self.active() {
+        if self.held || !self.active() {
             return Turn::Done;
         }
         let done = act(&mut *self.device, &mut self.queues, &self.memory);

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use config::Config;
 pub use engine::Engine;
+pub use saved::{DeviceState, Misfit};
 use shared::Shared;
 pub use shared::{Counters, Order, Wires};
 
@@ -28,6 +29,7 @@ use crate::memory::Memory;
 
 mod config;
 mod engine;
+mod saved;
 mod shared;
 
 /// Bytes of one device's registers.

@@ -3,9 +3,10 @@
 //! one order at a time that goes from a vCPU to the device's thread.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use racklet_api::vmm::metrics::FaultCounts;
+use serde_json::Value;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::super::queue::Seen;
@@ -34,6 +35,21 @@ pub enum Order {
         /// As many as a processor writes at once: 1 to 8.
         bytes: Box<[u8]>,
     },
+    /// Stand still from now on, and put what the driver does not see here: [`Held`]. Nothing is under way then.
+    Hold(Arc<Mutex<Option<Held>>>),
+    /// Go on: whatever happened meanwhile is to be looked at.
+    Go,
+}
+
+/// What an engine has beside its window's registers.
+#[derive(Debug)]
+pub struct Held {
+    /// The device's own value.
+    pub(super) device: Value,
+    /// The configuration space.
+    pub(super) config: Vec<u8>,
+    /// How far each queue has come.
+    pub(super) queues: Vec<(u16, u16, Option<u16>)>,
 }
 
 /// What has happened at a device since the start, resets included: `racklet_api::vmm::metrics` says what each is.
@@ -259,6 +275,38 @@ impl Shared {
                 setup: get(&tally.setup),
                 outside_memory: get(&tally.outside_memory),
             },
+        }
+    }
+
+    /// Interrupts beyond those that the driver has acknowledged: raised, and seen by it. And whether the configuration has changed.
+    pub(super) fn unacknowledged(&self) -> (u64, u64, bool) {
+        let mut interrupts = lock(&self.interrupts);
+        if self.acknowledged.read().is_ok() {
+            interrupts.acknowledged = interrupts.seen;
+        }
+        let raised = self.raised.load(Ordering::SeqCst);
+        (
+            raised.wrapping_sub(interrupts.acknowledged),
+            interrupts.seen.wrapping_sub(interrupts.acknowledged),
+            self.config_changed.load(Ordering::SeqCst),
+        )
+    }
+
+    /// Of a device that no driver has seen: from now on it has raised and shown so many.
+    pub(super) fn resume_interrupts(&self, raised: u64, seen: u64, changed: bool) {
+        let mut interrupts = lock(&self.interrupts);
+        self.raised.store(raised, Ordering::SeqCst);
+        interrupts.seen = seen;
+        interrupts.acknowledged = 0;
+        self.config_changed.store(changed, Ordering::SeqCst);
+    }
+
+    /// Raises the interrupt again, if one waits for the driver: what an interrupt controller has of it may have been lost on its way
+    /// there. A driver that has seen it already finds nothing in the status.
+    pub(super) fn raise_again(&self) {
+        let (raised, _, changed) = self.unacknowledged();
+        if raised > 0 || changed {
+            self.raise();
         }
     }
 

@@ -10,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::cmos::Cmos;
 use super::i8042::{Effect, I8042};
+use super::state::{PartsState, RestoreError, State};
 use crate::devices::serial::{self, Console, Uart};
 use crate::lifecycle::Event;
 use crate::lock::lock;
@@ -33,6 +34,27 @@ impl Parts {
             i8042: Mutex::default(),
             cmos: Mutex::default(),
         }
+    }
+
+    /// What the registers hold.
+    pub(super) fn save(&self) -> PartsState {
+        PartsState {
+            com1: serial::save(&lock(&self.uart)),
+            i8042: lock(&self.i8042).save(),
+            cmos: lock(&self.cmos).save(),
+        }
+    }
+
+    /// Puts them back. Raises the console's interrupt where the guest waits for one: the interrupt controllers have to be as they were
+    /// already.
+    pub(crate) fn restore(&self, state: &State) -> Result<(), RestoreError> {
+        let state = &state.parts;
+        if !serial::restore(&self.uart, &state.com1) {
+            return Err(RestoreError::Wrong("more input than a UART takes"));
+        }
+        *lock(&self.i8042) = I8042::restored(&state.i8042);
+        *lock(&self.cmos) = Cmos::restored(&state.cmos);
+        Ok(())
     }
 
     /// Input was entered at the console: gives the guest what its UART takes, without waiting.

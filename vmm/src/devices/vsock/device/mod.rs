@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde_json::Value;
+
 use super::connection::Connection;
 use super::packet::{
     CREDIT_REQUEST, CREDIT_UPDATE, DATA, HEADER, Header, REQUEST, RESET, SHUTDOWN, STREAM,
@@ -16,6 +18,9 @@ pub const PUMP: u32 = u32::MAX;
 
 const RX: usize = 0;
 const TX: usize = 1;
+const EVENTS: usize = 2;
+/// The one event there is: connections are gone, and the guest's address may be another.
+const TRANSPORT_RESET: u32 = 0;
 const HOST_CID: u64 = 2;
 /// Each is a descriptor where its host's end is a socket: `confine::limit` leaves room for them.
 pub(crate) const MOST_CONNECTIONS: usize = 1024;
@@ -58,6 +63,8 @@ pub struct Vsock<D> {
     /// The packet at hand asked for a connection that nobody took.
     untaken: bool,
     next_token: u32,
+    /// The guest was restored and does not know yet.
+    moved: bool,
     /// Whose turn it is: the token after the one served last.
     turn: u32,
 }
@@ -78,6 +85,7 @@ impl<D: Dialer> Vsock<D> {
             taken: None,
             untaken: false,
             next_token: 0,
+            moved: false,
             turn: 0,
         }
     }
@@ -97,6 +105,20 @@ impl<D: Dialer> Vsock<D> {
             }
         }
         Ok(budget.turn())
+    }
+
+    /// Says that the guest has been moved, once it has room for that.
+    fn announce(&mut self, queue: &mut Queue, memory: &Memory) -> Result<(), Fault> {
+        if !self.moved {
+            return Ok(());
+        }
+        let mut budget = Budget::new(1, 1);
+        if let Some(chain) = queue.pop(memory, &mut budget)? {
+            let written = chain.write(memory, 0, &TRANSPORT_RESET.to_le_bytes());
+            self.moved = written < size_of::<u32>();
+            queue.push(memory, chain, u32::try_from(written).expect("at most 4"))?;
+        }
+        Ok(())
     }
 
     /// Takes a packet; false when it is not one.
@@ -304,6 +326,7 @@ impl<D: Dialer> Device for Vsock<D> {
         self.large = 0;
         self.resets.clear();
         self.taken = None;
+        self.moved = false;
     }
 
     fn queue_off(&mut self, queue: usize) {
@@ -319,7 +342,7 @@ impl<D: Dialer> Device for Vsock<D> {
         memory: &Memory,
     ) -> Result<Turn, Fault> {
         match queue {
-            TX => self.more(queues, memory),
+            TX | EVENTS => self.more(queues, memory),
             _ => self.receive(&mut queues[RX], memory),
         }
     }
@@ -346,7 +369,22 @@ impl<D: Dialer> Device for Vsock<D> {
         self.receive(&mut queues[RX], memory)
     }
 
+    /// No connection is saved: its host's end is not the guest's to take along.
+    fn save(&mut self, queues: &mut [Queue]) -> Value {
+        if let Some(chain) = self.taken.take() {
+            queues[RX].put_back(chain);
+        }
+        Value::Null
+    }
+
+    /// The driver is told that its connections are gone, and reads its address again (virtio 1.2, 5.10.6.7).
+    fn restore(&mut self, _saved: &Value) -> Result<(), String> {
+        self.moved = true;
+        Ok(())
+    }
+
     fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {
+        self.announce(&mut queues[EVENTS], memory)?;
         let sent = self.transmit(&mut queues[TX], memory)?;
         Ok(sent.and(self.receive(&mut queues[RX], memory)?))
     }

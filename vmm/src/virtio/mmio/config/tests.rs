@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
+use serde_json::Value;
+
 use crate::memory::Memory;
 use crate::testing::{Both, Driver, start, test_memory};
 use crate::virtio::{Device, Fault, Queue, Turn};
@@ -47,6 +49,14 @@ impl Device for Gauge {
 
     fn notify(&mut self, _: usize, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {
         self.more(queues, memory)
+    }
+
+    fn save(&mut self, _: &mut [Queue]) -> Value {
+        Value::Null
+    }
+
+    fn restore(&mut self, _: &Value) -> Result<(), String> {
+        Ok(())
     }
 
     fn more(&mut self, _: &mut [Queue], _: &Memory) -> Result<Turn, Fault> {

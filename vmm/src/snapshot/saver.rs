@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The thread that saves: files may make it wait, as a disk's thread, and it is the only one that asks KVM for a machine's state. It
+//! waits for an order, carries it out while all vCPUs stand still, and says so; it ends only with the process.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Barrier, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use kvm_ioctls::{VcpuFd, VmFd};
+use racklet_api::vmm::SnapshotBytes;
+use racklet_tell::error::chain;
+use racklet_trust::digest::Hex;
+use rustix::fs::{FileType, fstat};
+use seccompiler::BpfProgram;
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::file::{MAX_STATE, State};
+use super::memory;
+use crate::arch;
+use crate::bus::Bus;
+use crate::confine::seccomp;
+use crate::devices::rng;
+use crate::lifecycle::Event;
+use crate::lock::lock;
+use crate::memory::Memory;
+use crate::virtio::DeviceState;
+
+/// Deep enough for every path below; a fault beyond it hits the guard page. JSON is written level by level, and has some ten.
+const STACK: usize = 256 * 1024;
+
+/// What a machine is saved from.
+pub(crate) struct Sources {
+    pub(crate) vm: Arc<VmFd>,
+    pub(crate) vcpus: Vec<Arc<Mutex<VcpuFd>>>,
+    pub(crate) memory: Memory,
+    pub(crate) saver: arch::Saver,
+    pub(crate) shown: arch::Cpus,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+enum SaveError {
+    #[error("a snapshot takes two files that can be written, for its state and its memory")]
+    Files,
+    #[error(transparent)]
+    Machine(#[from] arch::SaveError),
+    #[error("write {0}")]
+    Write(&'static str, #[source] io::Error),
+    #[error("write down the state")]
+    Json(#[from] serde_json::Error),
+    #[error("the state has {0} bytes, more than is read again")]
+    Large(usize),
+    #[error("read random numbers")]
+    Random(#[source] io::Error),
+}
+
+/// Between the event loop and the thread: one order at a time, and its outcome.
+pub(crate) struct Desk {
+    order: Mutex<Option<[OwnedFd; 2]>>,
+    ordered: Condvar,
+    outcome: Mutex<Option<Result<SnapshotBytes, String>>>,
+    /// Written with an outcome.
+    done: EventFd,
+}
+
+impl Desk {
+    /// `done` is written when an order was carried out.
+    pub(crate) fn new(done: EventFd) -> Desk {
+        Desk {
+            order: Mutex::default(),
+            ordered: Condvar::new(),
+            outcome: Mutex::default(),
+            done,
+        }
+    }
+
+    /// Orders a snapshot into these files, state and memory. All vCPUs have to stand until the [`outcome`](Desk::outcome) is there.
+    pub(crate) fn order(&self, files: [OwnedFd; 2]) {
+        *lock(&self.order) = Some(files);
+        self.ordered.notify_one();
+    }
+
+    /// What came of the order, once.
+    pub(crate) fn outcome(&self) -> Option<Result<SnapshotBytes, String>> {
+        lock(&self.outcome).take()
+    }
+
+    fn wait(&self) -> [OwnedFd; 2] {
+        let mut order = lock(&self.order);
+        loop {
+            if let Some(files) = order.take() {
+                return files;
+            }
+            order = self
+                .ordered
+                .wait(order)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn tell(&self, outcome: Result<SnapshotBytes, String>) {
+        *lock(&self.outcome) = Some(outcome);
+        // Fails only when 2^64 - 2 wake-ups wait.
+        let _ = self.done.write(1);
+    }
+}
+
+/// Starts the thread. It waits at the barrier, confined, before the guest's first instruction.
+pub(crate) fn spawn(
+    desk: Arc<Desk>,
+    sources: Sources,
+    bus: Arc<Bus>,
+    filter: BpfProgram,
+    start: Arc<Barrier>,
+) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new()
+        .name("saver".to_owned())
+        .stack_size(STACK)
+        .spawn(move || {
+            let confined = seccomp::apply(&filter);
+            drop(filter);
+            start.wait();
+            if let Err(e) = confined {
+                bus.end(Event::VcpuFailed(format!(
+                    "the saver cannot be confined: {e}"
+                )));
+                loop {
+                    thread::park();
+                }
+            }
+            loop {
+                let files = desk.wait().map(File::from);
+                let devices = bus.hold();
+                let saved = save(&sources, &bus, devices, &files);
+                bus.go();
+                drop(files);
+                desk.tell(saved.map_err(|error| chain(&error)));
+            }
+        })
+}
+
+/// Everything stands still.
+fn save(
+    sources: &Sources,
+    bus: &Bus,
+    devices: Vec<DeviceState>,
+    [state, memory]: &[File; 2],
+) -> Result<SnapshotBytes, SaveError> {
+    for file in [state, memory] {
+        let what = fstat(file).map_err(|error| SaveError::Write("a file", error.into()))?;
+        if !FileType::from_raw_mode(what.st_mode).is_file() {
+            return Err(SaveError::Files);
+        }
+    }
+    let guards: Vec<_> = sources.vcpus.iter().map(|vcpu| lock(vcpu)).collect();
+    let vcpus: Vec<&VcpuFd> = guards.iter().map(|guard| &**guard).collect();
+    let Sources {
+        vm, saver, shown, ..
+    } = sources;
+    let machine = arch::save(saver, vm, &vcpus, &bus.parts, shown)?;
+    let mut id = Hex([0; 16]);
+    rng::fill(&mut id.0).map_err(SaveError::Random)?;
+    let regions = sources.memory.iter();
+    let bytes = State {
+        architecture: std::env::consts::ARCH.to_owned(),
+        id,
+        ram: regions
+            .map(|region| (region.start_addr().0, region.len()))
+            .collect(),
+        devices,
+        machine: serde_json::to_value(machine)?,
+    }
+    .bytes()?;
+    if bytes.len() as u64 > MAX_STATE {
+        return Err(SaveError::Large(bytes.len()));
+    }
+    let written = memory::write(&sources.memory, &id, memory);
+    let memory = written.map_err(|error| SaveError::Write("the memory", error))?;
+    // The state last: without it there is no snapshot.
+    write_state(state, &bytes).map_err(|error| SaveError::Write("the state", error))?;
+    Ok(SnapshotBytes {
+        state: bytes.len() as u64,
+        memory,
+    })
+}
+
+fn write_state(file: &File, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    file.set_len(0)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_data()
+}
