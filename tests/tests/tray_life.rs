@@ -10,7 +10,11 @@ use std::{
     fs,
     path::Path,
     process::Command,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Sender, channel},
+    },
+    thread,
     time::Duration,
 };
 
@@ -36,9 +40,35 @@ struct Life {
 }
 
 /// A test's part of it.
-fn live(part: impl FnOnce(&mut Life) -> Result<()>) -> Result<()> {
-    static LIFE: Mutex<Option<Life>> = Mutex::new(None);
-    let mut place = LIFE.lock().unwrap_or_else(PoisonError::into_inner);
+type Part = fn(&mut Life) -> Result<()>;
+
+/// Has the tray live through this. One thread of its own does so for all tests: QEMU ends with the thread that started it
+/// (`PR_SET_PDEATHSIG`), and each test has another.
+fn live(part: Part) -> Result<()> {
+    type Wish = (Part, Sender<Result<()>>);
+    static WISHES: Mutex<Option<Sender<Wish>>> = Mutex::new(None);
+    let mut wishes = WISHES.lock().unwrap_or_else(PoisonError::into_inner);
+    let to = wishes.get_or_insert_with(|| {
+        let (to, wishes) = channel::<Wish>();
+        thread::spawn(move || {
+            let mut life = None;
+            for (part, answer) in wishes {
+                // Nobody listens only when the tests are over.
+                let _ = answer.send(go_on(&mut life, part));
+            }
+        });
+        to
+    });
+    let (answer, done) = channel();
+    to.send((part, answer)).context("the tray's thread ended")?;
+    let done = done.recv();
+    if done.is_err() {
+        *wishes = None; // it panicked; whoever comes next begins anew
+    }
+    done.context("the tray's thread ended")?
+}
+
+fn go_on(place: &mut Option<Life>, part: Part) -> Result<()> {
     let mut life = match place.take() {
         Some(life) => life,
         None => Life::begin()?,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `racklet-vmm exec` before a monitor and a guest that are played here. With the real ones it is tried in `tests/tests/microvm.rs`.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
