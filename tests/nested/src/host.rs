@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// Nothing here takes longer. Emulated beside five compilers on two processors, 20,000 lines of a guest took more than 120 s.
-const BOUND: Duration = Duration::from_secs(400);
+pub(crate) const BOUND: Duration = Duration::from_secs(400);
 /// Where the hypervisor keeps the folders, too.
 const FOLDERS: &str = "/run/racklet/vm";
 /// …and the locks.
