@@ -58,9 +58,9 @@ impl Pty {
         let begin = || {
             rustix::process::setsid()?;
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-            signal::unblock_all()
+            signal::begin_anew()
         };
-        // SAFETY: between fork and exec only async-signal-safe work is allowed: these are three system calls, their errors are
+        // SAFETY: between fork and exec only async-signal-safe work is allowed: these are some system calls, their errors are
         // numbers, and nothing is allocated.
         unsafe { command.pre_exec(begin) };
         Ok(self.controller)
@@ -126,7 +126,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args([
             "-c",
-            "trap 'stty size; echo out' INT; echo ready; read x; echo $?",
+            "trap 'stty size; echo out; exit' INT; echo ready; while :; do sleep 1; done",
         ]);
         let mut controller = pty.give(&mut command).expect("gives");
         let mut child = command.spawn().expect("sh starts");
@@ -143,7 +143,6 @@ mod tests {
             said.push_str(&String::from_utf8_lossy(&bytes[..count]));
         }
         assert!(said.contains("50 132"), "{said}");
-        child.kill().expect("ours");
-        child.wait().expect("it ends");
+        assert!(child.wait().expect("it ends").success());
     }
 }

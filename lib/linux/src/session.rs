@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Programs that begin anew: a session of their own (no controlling terminal, and one number to signal all of it) and no
-//! signal blocked, whatever the starter waits for.
+//! signal blocked or ignored, whatever the starter does about them.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -12,9 +12,9 @@ use crate::signal;
 pub fn own(command: &mut Command) {
     let begin = || {
         rustix::process::setsid()?;
-        signal::unblock_all()
+        signal::begin_anew()
     };
-    // SAFETY: between fork and exec only async-signal-safe work is allowed: these are two system calls, their errors
+    // SAFETY: between fork and exec only async-signal-safe work is allowed: these are some system calls, their errors
     // are numbers, and nothing is allocated.
     unsafe { command.pre_exec(begin) };
 }
@@ -30,6 +30,28 @@ mod tests {
         // Not by way of a shell: some empty the mask themselves.
         let mut command = Command::new("grep");
         command.args(["-qx", "SigBlk:\t0*", "/proc/self/status"]);
+        own(&mut command);
+        assert!(command.status().expect("grep runs").success());
+    }
+
+    #[test]
+    fn a_program_is_ended_by_signals_that_its_starter_ignores() {
+        // The starter: a shell that ignores SIGHUP, as `nohup` does, and starts this very test again.
+        if std::env::var_os("RACKLET_IGNORES").is_none() {
+            let own = std::env::current_exe().expect("this program");
+            let mut shell = Command::new("sh");
+            shell
+                .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
+                .arg(own);
+            shell.args([
+                "--exact",
+                "session::tests::a_program_is_ended_by_signals_that_its_starter_ignores",
+            ]);
+            let status = shell.env("RACKLET_IGNORES", "1").status();
+            return assert!(status.expect("sh runs").success());
+        }
+        let mut command = Command::new("grep");
+        command.args(["-qx", "SigIgn:\t0*", "/proc/self/status"]);
         own(&mut command);
         assert!(command.status().expect("grep runs").success());
     }

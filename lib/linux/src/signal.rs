@@ -31,8 +31,13 @@ const WAITED: [libc::c_int; 5] = [
     libc::SIGPWR,
 ];
 
-/// Gives the calling thread an empty mask. Async-signal-safe.
-pub(crate) fn unblock_all() -> io::Result<()> {
+/// Gives the calling thread an empty mask and each signal its usual effect: both outlive `execve`, and a starter may have been told to
+/// ignore some (as `nohup` does). Async-signal-safe.
+pub(crate) fn begin_anew() -> io::Result<()> {
+    for number in 1..32 {
+        // SAFETY: takes numbers and runs no handler; those that cannot be changed (SIGKILL, SIGSTOP) are refused, which is as well.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set it is given; pthread_sigmask reads it and is allowed a null pointer for the
     // old mask.

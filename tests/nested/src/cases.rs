@@ -557,9 +557,12 @@ fn shell(words: &[&str], input: &str) -> Value {
         .stderr(Stdio::piped());
     let done = command.spawn().and_then(|mut child| {
         let mut stdin = child.stdin.take().expect("it is a pipe");
-        stdin.write_all(input.as_bytes())?;
-        drop(stdin);
-        child.wait_with_output()
+        let input = input.as_bytes().to_vec();
+        // Beside the reading: what it says may be more than a pipe holds, and it says it while it reads.
+        let typist = thread::spawn(move || stdin.write_all(&input));
+        let out = child.wait_with_output();
+        let _ = typist.join();
+        out
     });
     match done {
         Ok(out) => json!({

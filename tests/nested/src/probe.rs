@@ -230,7 +230,7 @@ fn echo(
 /// Uses memory until the host says a byte; then it is free, and there is no other work until the end.
 fn use_memory(mib: &str, port: &str) -> io::Result<i32> {
     let mib: usize = mib.parse().map_err(io::Error::other)?;
-    let used = vec![1; mib << 20];
+    let used = vec![1_u8; mib << 20];
     let mut host = vsock::connect(vsock::HOST, port.parse().map_err(io::Error::other)?)?;
     host.read_exact(&mut [0])?;
     println!(

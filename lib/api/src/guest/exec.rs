@@ -326,6 +326,23 @@ mod tests {
     }
 
     #[test]
+    fn an_order_for_guest_init_is_read_as_it_was_written() {
+        let call = Call {
+            port: 5000,
+            secret: Secret::new([7; 16]),
+        };
+        let order = crate::guest::AgentOrder::Exec(call);
+        let text = serde_json::to_string(&order).unwrap();
+        let secret = "07".repeat(16);
+        let expected = format!(r#"{{"order":"exec","port":5000,"secret":"{secret}"}}"#);
+        assert_eq!(text, expected);
+        assert_eq!(
+            serde_json::from_str::<crate::guest::AgentOrder>(&text).unwrap(),
+            order
+        );
+    }
+
+    #[test]
     fn a_secret_is_compared_whole_and_shown_to_nobody() {
         let secret = Secret::new([7; 16]);
         assert!(secret.is(&Secret::new([7; 16])));
