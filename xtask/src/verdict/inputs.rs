@@ -33,7 +33,7 @@ const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
-const TOOLS: [&str; 42] = [
+const TOOLS: [&str; 43] = [
     "bash",
     "cpio",
     "date",
@@ -49,6 +49,7 @@ const TOOLS: [&str; 42] = [
     "fsverity",
     "git",
     "kicad-cli",
+    "losetup",
     "mcopy",
     "mdel",
     "mdir",
