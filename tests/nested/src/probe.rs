@@ -80,8 +80,11 @@ fn terminal() -> io::Result<i32> {
 fn count_probes() -> io::Result<i32> {
     let mut count = 0;
     for entry in fs::read_dir("/proc")? {
-        let line = fs::read(entry?.path().join("cmdline")).unwrap_or_default();
-        count += u32::from(line.starts_with(b"/bin/probe\0"));
+        let entry = entry?;
+        // `self` and `thread-self` are this one again.
+        let process = entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        count += u32::from(process && line.starts_with(b"/bin/probe\0"));
     }
     println!("{count}");
     Ok(0)
