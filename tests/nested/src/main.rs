@@ -20,6 +20,8 @@ fn main() {
     }
     if racklet_linux::power::is_pid_one() {
         cases::all();
+        // The last results are still on their way through the console where the machine is slow.
+        let _ = rustix::termios::tcdrain(std::io::stdout());
         racklet_linux::power::leave(racklet_linux::power::Leave::Poweroff);
     }
     std::process::exit(probe::run(&std::env::args().skip(1).collect::<Vec<_>>()));
