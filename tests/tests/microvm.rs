@@ -385,8 +385,8 @@ fn the_monitor_has_no_privileges_and_sees_only_its_folder() {
     let seen = &outcome("confined")["seen"];
     assert_eq!(seen["up"], true, "{seen:#}");
     let threads = seen["threads"].as_array().unwrap();
-    // The event loop, one vCPU, one disk, and on newer kernels a worker of KVM's own in the monitor's name.
-    assert!((3..=4).contains(&threads.len()), "{seen:#}");
+    // The event loop, one vCPU, one disk, the saver, and on newer kernels a worker of KVM's own in the monitor's name.
+    assert!((4..=5).contains(&threads.len()), "{seen:#}");
     for thread in threads {
         let expected = json!({
             "uid": "7001 7001 7001 7001", "gid": "7001 7001 7001 7001", "groups": "", "seccomp": "2",
@@ -585,7 +585,7 @@ fn a_linux_guests_devices_count_what_they_did_and_refused_nothing() {
         .iter()
         .map(|device| device["device"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["disk0", "sockets", "entropy"]);
+    assert_eq!(names, ["disk0", "sockets", "entropy", "balloon"]);
     for device in devices {
         let none = [&device["refused"], &device["failed"]].map(|count| count == &json!(0));
         assert_eq!(none, [true; 2], "{device}");
