@@ -589,7 +589,9 @@ fn a_linux_guests_devices_count_what_they_did_and_refused_nothing() {
     for device in devices {
         let none = [&device["refused"], &device["failed"]].map(|count| count == &json!(0));
         assert_eq!(none, [true; 2], "{device}");
-        assert!(device["returned"].as_u64() > Some(0), "{device}");
+        // A balloon has its first report after some seconds, and may have none yet.
+        let worked = device["returned"].as_u64() > Some(0);
+        assert!(worked || device["device"] == "balloon", "{device}");
         assert!(
             device["faults"]
                 .as_object()
