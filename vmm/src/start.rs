@@ -270,7 +270,8 @@ impl Ready {
     /// Gives everything up. Everything that can fail has been done before, and from here on stderr is silent. Gives what this host
     /// lacks for it.
     fn confine(&self, starter: Starter) -> Result<Vec<String>, StartError> {
-        // A file of a guest's disk keeps its size, or what it may grow to; block devices have no limit of this kind.
+        // One limit for all files that are written: no larger than the largest disk, what one may grow to, or a snapshot. Block devices
+        // have no limit of this kind.
         let largest = self
             .config
             .disks
