@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt;
 
-use racklet_api::guest::{AgentOrder, AgentReport, CommandEnd, GuestConfig, OutputStream};
+use racklet_api::guest::{
+    AgentOrder, AgentReport, CommandEnd, GuestConfig, GuestUser, OutputStream,
+};
 use racklet_linux::child::{self, Ended, Kill};
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::{clock, session};
@@ -118,7 +120,7 @@ fn forward_signals(signals: Signals, events: &SyncSender<Event>) {
 }
 
 /// The environment with the usual values where the configuration has none.
-pub(crate) fn environment(config: &GuestConfig) -> Vec<(String, String)> {
+fn environment(config: &GuestConfig) -> Vec<(String, String)> {
     let home = if config.user.uid == 0 { "/root" } else { "/" };
     let usual = [
         (
@@ -142,12 +144,18 @@ pub(crate) fn environment(config: &GuestConfig) -> Vec<(String, String)> {
     all
 }
 
-fn start(config: &GuestConfig, events: &SyncSender<Event>) -> Result<u32, String> {
-    let (program, arguments) = config.command.split_first().ok_or("the command is empty")?;
-    if !Path::new(&config.working_directory).is_dir() {
+/// A program of the guest, in its command's environment: not started, and without streams.
+pub(crate) fn program(
+    config: &GuestConfig,
+    words: &[String],
+    folder: &Path,
+    user: GuestUser,
+) -> Result<Command, String> {
+    let (program, arguments) = words.split_first().ok_or("the command is empty")?;
+    if !folder.is_dir() {
         return Err(format!(
             "working directory {} does not exist",
-            config.working_directory.display()
+            folder.display()
         ));
     }
     let mut command = Command::new(program);
@@ -155,16 +163,23 @@ fn start(config: &GuestConfig, events: &SyncSender<Event>) -> Result<u32, String
         .args(arguments)
         .env_clear()
         .envs(environment(config))
-        .current_dir(&config.working_directory)
-        .uid(config.user.uid)
-        .gid(config.user.gid)
+        .current_dir(folder)
+        .uid(user.uid)
+        .gid(user.gid);
+    Ok(command)
+}
+
+fn start(config: &GuestConfig, events: &SyncSender<Event>) -> Result<u32, String> {
+    let words = &config.command;
+    let mut command = program(config, words, &config.working_directory, config.user)?;
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     session::own(&mut command);
     let mut child = command
         .spawn()
-        .map_err(|e| format!("start {program:?}: {e}"))?;
+        .map_err(|e| format!("start {:?}: {e}", words[0]))?;
     for (stream, pipe) in [
         (
             OutputStream::Stdout,
@@ -190,7 +205,7 @@ fn start(config: &GuestConfig, events: &SyncSender<Event>) -> Result<u32, String
             let _ = events.send(Event::OutputEnded);
         });
     }
-    say(&format!("started {program:?} as process {}", child.id()));
+    say(&format!("started {:?} as process {}", words[0], child.id()));
     // Reaped with all others: the handle is not waited for.
     Ok(child.id())
 }

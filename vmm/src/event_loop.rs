@@ -6,7 +6,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use racklet_api::V1;
 use racklet_api::guest::{AgentOrder, AgentReport};
@@ -14,6 +14,7 @@ use racklet_api::vmm::balloon::BalloonState;
 use racklet_api::vmm::console::Bytes;
 use racklet_api::vmm::metrics::{DeviceMetrics, VmMetrics};
 use racklet_api::vmm::{AfterSnapshot, ControlAction, ControlReply, Mac, VmState, exit};
+use racklet_linux::clock;
 use racklet_linux::signal::StopRequests;
 use vmm_sys_util::timerfd::TimerFd;
 
@@ -510,12 +511,9 @@ fn want(account: &Account, mib: Option<u32>, most: u32) -> Result<BalloonState, 
 fn restored(cards: &[Mac]) -> AgentOrder {
     let mut seed = vec![0; 32];
     let _ = rng::fill(&mut seed);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     AgentOrder::Restored {
         seed: Bytes(seed),
-        time_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        time_ms: u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX),
         cards: cards.to_vec(),
     }
 }

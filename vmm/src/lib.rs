@@ -8,6 +8,7 @@
 //! ```text
 //! vCPU threads ── registers ──┬─> event loop ── cards, sockets, entropy, balloon, console, control, timer
 //!                             └─> a thread per disk
+//! saver: writes a snapshot while all of these stand still
 //! ```
 //!
 //! A library so that tests and fuzz targets can reach the parts; the program is `vmm`.

@@ -13,9 +13,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +29,7 @@ use rustix::net::Shutdown;
 
 use crate::console::say;
 use crate::event::Event;
-use crate::supervise::environment;
+use crate::supervise::program;
 
 /// SIGHUP: whoever looked on has gone.
 const HANGUP: u8 = 1;
@@ -150,25 +148,12 @@ impl Drop for Place {
 }
 
 fn spawn(config: &GuestConfig, exec: &Exec) -> Result<Begun, String> {
-    let (program, arguments) = exec.command.split_first().ok_or("the command is empty")?;
     let folder = exec.working_directory.as_ref();
-    let folder: &Path = folder.unwrap_or(&config.working_directory);
-    if !folder.is_dir() {
-        return Err(format!(
-            "working directory {} does not exist",
-            folder.display()
-        ));
-    }
+    let folder = folder.unwrap_or(&config.working_directory);
     let user = exec.user.unwrap_or(config.user);
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(environment(config))
-        .envs(&exec.environment)
-        .current_dir(folder)
-        .uid(user.uid)
-        .gid(user.gid);
+    let mut command = program(config, &exec.command, folder, user)?;
+    command.envs(&exec.environment);
+    let name = &exec.command[0];
     let (leave, turns) = channel();
     let failed = |what: &str, error: &io::Error| format!("{what}: {error}");
     let begun = |pid, input, terminal, output, errors| Begun {
@@ -191,7 +176,7 @@ fn spawn(config: &GuestConfig, exec: &Exec) -> Result<Begun, String> {
         };
         let (input, output) = (copy()?, copy()?);
         let child = command.spawn();
-        let child = child.map_err(|e| failed(&format!("start {program:?}"), &e))?;
+        let child = child.map_err(|e| failed(&format!("start {name:?}"), &e))?;
         return Ok(begun(child.id(), input, Some(terminal), output, None));
     }
     command
@@ -200,7 +185,7 @@ fn spawn(config: &GuestConfig, exec: &Exec) -> Result<Begun, String> {
         .stderr(Stdio::piped());
     session::own(&mut command);
     let child = command.spawn();
-    let mut child = child.map_err(|e| failed(&format!("start {program:?}"), &e))?;
+    let mut child = child.map_err(|e| failed(&format!("start {name:?}"), &e))?;
     let pid = child.id();
     let (Some(input), Some(output), Some(errors)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())

@@ -70,18 +70,19 @@ pub fn kill_group(leader: u32, how: Kill) {
         Kill::Terminate => rustix::process::Signal::TERM,
         Kill::Kill => rustix::process::Signal::KILL,
     };
-    if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
-        // ESRCH is the only thing that can go wrong for a root process: it has ended meanwhile.
-        let _ = rustix::process::kill_process_group(pid, signal);
-    }
+    send(leader, signal);
 }
 
 /// Sends the signal with this number to a process group, if there is one with it that has a name (1 to 31).
 pub fn signal_group(leader: u32, number: u8) {
-    let signal = rustix::process::Signal::from_named_raw(number.into());
-    let group = i32::try_from(leader).ok().and_then(Pid::from_raw);
-    if let (Some(signal), Some(group)) = (signal, group) {
-        // A group that is gone needs none.
+    if let Some(signal) = rustix::process::Signal::from_named_raw(number.into()) {
+        send(leader, signal);
+    }
+}
+
+fn send(leader: u32, signal: rustix::process::Signal) {
+    if let Some(group) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        // ESRCH is the only thing that can go wrong for a root process: it has ended meanwhile.
         let _ = rustix::process::kill_process_group(group, signal);
     }
 }

@@ -27,10 +27,12 @@ use racklet_api::guest::{CommandEnd, GuestUser};
 use racklet_api::vmm::console::Bytes;
 use racklet_api::vmm::{ControlAction, ControlReply};
 use racklet_linux::signal::{StopRequests, WindowChanges};
+use racklet_tell::text;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{isatty, tcgetwinsize};
 
 use crate::keys::{Keys, Wish};
+use crate::run::{note, status_of};
 use crate::terminal::Raw;
 
 /// How long guest-init may take to call: a guest can be slow, and none that hears the order takes as long.
@@ -125,16 +127,11 @@ impl Exec {
         });
         let end = show(&mut from);
         drop(raw);
-        Ok(match end? {
-            CommandEnd::Code { code } => code,
-            CommandEnd::Signal { signal } => 128_u8.saturating_add(signal),
-            CommandEnd::NotStarted { reason } => {
-                let reason = racklet_tell::text::line(&reason);
-                // The reader of stderr may be gone; that is no reason for another end.
-                let _ = writeln!(io::stderr(), "racklet-vmm: {reason}");
-                127
-            }
-        })
+        let (status, said) = status_of(&end?);
+        if let Some(said) = said {
+            note(&text::line(&said));
+        }
+        Ok(status)
     }
 }
 

@@ -402,7 +402,7 @@ impl Session<'_> {
     }
 }
 
-fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     // The reader of stderr may be gone; that is no reason for an end.
     let _ = writeln!(io::stderr(), "racklet-vmm: {text}");
 }
@@ -432,15 +432,20 @@ fn over(folder: &Path, ended: ExitStatus, json: bool) -> anyhow::Result<u8> {
     Ok(code)
 }
 
+/// This program's exit status for how a command or process of the guest ended, and what there is to say about it.
+pub(crate) fn status_of(end: &CommandEnd) -> (u8, Option<String>) {
+    match end {
+        CommandEnd::Code { code } => (*code, None),
+        CommandEnd::Signal { signal } => (128_u8.saturating_add(*signal), None),
+        CommandEnd::NotStarted { reason } => (127, Some(reason.clone())),
+    }
+}
+
 /// The exit status for a state, and what there is to say about it.
 fn judge(state: &VmState) -> (u8, Option<String>) {
     let code = |status: i32| u8::try_from(status).unwrap_or(1);
     match state {
-        VmState::Exited { end, .. } => match end {
-            CommandEnd::Code { code } => (*code, None),
-            CommandEnd::Signal { signal } => (128_u8.saturating_add(*signal), None),
-            CommandEnd::NotStarted { reason } => (127, Some(reason.clone())),
-        },
+        VmState::Exited { end, .. } => status_of(end),
         VmState::PoweredOff | VmState::Rebooted => (0, None),
         VmState::Crashed { reason } => (code(exit::CRASHED), Some(format!("crashed: {reason}"))),
         VmState::Killed { reason } => (code(exit::KILLED), Some(format!("ended: {reason}"))),

@@ -47,7 +47,6 @@ fn dial(folder: &Path, call: &Call) -> UnixStream {
 }
 
 fn hello(to: &mut UnixStream, secret: &Secret) {
-    let secret = String::from(secret.clone());
     writeln!(to, "{}", json!({"hello": {"v": 1, "secret": secret}})).unwrap();
 }
 

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
-use std::str::FromStr;
 
+use racklet_trust::digest::Hex;
 use serde::{Deserialize, Serialize};
 
 use super::{CommandEnd, GuestUser};
@@ -32,22 +32,22 @@ pub const MAX_PIECE: usize = 4096;
 /// Lowest port that a caller may choose: those below are guest-init's and the agent's.
 pub const LOWEST_PORT: u32 = 1025;
 
-/// What guest-init shows to be known by: 32 hexadecimal digits, which the caller has drawn.
+/// What guest-init shows to be known by: 16 bytes, which the caller has drawn. It is shown to nobody else.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Secret([u8; 16]);
+#[serde(transparent)]
+pub struct Secret(Hex<16>);
 
 impl Secret {
     /// Of these bytes, which nobody can guess.
     #[must_use]
     pub fn new(bytes: [u8; 16]) -> Secret {
-        Secret(bytes)
+        Secret(Hex(bytes))
     }
 
     /// Compares in a time that does not tell where they differ.
     #[must_use]
     pub fn is(&self, other: &Secret) -> bool {
-        let pairs = self.0.iter().zip(&other.0);
+        let pairs = self.0.0.iter().zip(&other.0.0);
         pairs.fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
     }
 }
@@ -55,37 +55,6 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
-    }
-}
-
-impl From<Secret> for String {
-    fn from(secret: Secret) -> String {
-        secret.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-impl FromStr for Secret {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Secret, &'static str> {
-        let wrong = "not 32 hexadecimal digits";
-        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(wrong);
-        }
-        let mut bytes = [0; 16];
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| wrong)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong)?;
-        }
-        Ok(Secret(bytes))
-    }
-}
-
-impl TryFrom<String> for Secret {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Secret, &'static str> {
-        text.parse()
     }
 }
 
@@ -321,7 +290,8 @@ mod tests {
             &"ü".repeat(16),
             &"+f".repeat(16),
         ] {
-            assert!(secret.parse::<Secret>().is_err(), "{secret}");
+            let text = format!("{secret:?}");
+            assert!(serde_json::from_str::<Secret>(&text).is_err(), "{secret}");
         }
     }
 
@@ -352,7 +322,8 @@ mod tests {
             assert!(!secret.is(&Secret::new(other)), "{place}");
         }
         assert!(!format!("{secret:?}").contains('7'));
-        assert_eq!(String::from(secret), "07".repeat(16));
+        let text = serde_json::to_string(&secret).unwrap();
+        assert_eq!(text, format!("{:?}", "07".repeat(16)));
     }
 
     proptest! {
