@@ -196,6 +196,26 @@ fn a_running_guest_sees_how_large_its_disk_has_become() {
 }
 
 #[test]
+fn a_running_guest_gets_a_disk_gives_it_back_whole_and_gets_another_in_its_place() {
+    let case = outcome("disk_added");
+    exited(&case["ended"], 0);
+    assert_eq!(case["first"]["attached"]["disk"], 1, "{case:#}");
+    assert_eq!(case["detached"]["detached"]["disk"], 1, "{case:#}");
+    assert_eq!(case["second"]["attached"]["disk"], 1, "{case:#}");
+    assert_eq!(case["clean"], true, "{case:#}");
+    for said in [
+        "sectors 0",
+        "sectors 32768",
+        "serial late",
+        "nothing 0",
+        "program true",
+        "written false",
+    ] {
+        has(&case["ended"], said);
+    }
+}
+
+#[test]
 fn an_overlay_on_a_disk_outlives_its_vm() {
     let both = outcome("overlay_on_disk");
     has(&both["first"], "count 1");

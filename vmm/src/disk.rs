@@ -109,7 +109,7 @@ mod tests {
     use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
-    use crate::devices::block::{Backend, Block};
+    use crate::devices::block::{Backend, Block, Claim};
     use crate::memory::Memory;
     use crate::testing::{Driver, start, test_memory};
     use crate::virtio::{Parts, Wires, connect};
@@ -140,6 +140,12 @@ mod tests {
         fn size(&self) -> io::Result<u64> {
             Ok(0)
         }
+
+        fn claim(&self, _: bool) -> io::Result<Claim> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn release(&self) {}
 
         fn flush(&self) -> io::Result<()> {
             self.begun.send(()).map_err(io::Error::other)?;

@@ -23,12 +23,12 @@ use crate::arch;
 use crate::bus::Bus;
 use crate::control::{Answers, Control, History};
 use crate::devices::balloon::{ASK, Account};
-use crate::devices::block::Resize;
 use crate::devices::rng;
 use crate::devices::serial::Console;
 use crate::devices::vsock::PUMP;
 use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
 use crate::log::Log;
+use crate::places::Places;
 use crate::poll::{Poll, Token};
 use crate::rate::{self, Knobs};
 use crate::snapshot::Desk;
@@ -69,8 +69,7 @@ pub(crate) struct EventLoop {
     pub(crate) later: Vec<Option<u64>>,
     /// How fast disks and cards may be.
     pub(crate) knobs: Knobs,
-    /// How large disks are.
-    pub(crate) resizes: Vec<(u16, Arc<Resize>)>,
+    pub(crate) places: Places,
     pub(crate) console: Arc<Console>,
     pub(crate) agent: Agent,
     pub(crate) vsock: u16,
@@ -215,10 +214,9 @@ impl EventLoop {
                     self.save_if_still();
                 }
             }
-            Token::Resized { disk } => {
-                let resize = self.resizes.get(usize::from(disk));
-                if let Some(outcome) = resize.and_then(|(_, resize)| resize.outcome()) {
-                    self.control.resized(disk, outcome);
+            Token::Disk { disk } => {
+                if let Some((client, reply)) = self.places.answer(disk) {
+                    self.control.answer(client, &reply);
                 }
             }
             Token::Saved => return self.saved(),
@@ -252,17 +250,6 @@ impl EventLoop {
         let answers = Answers {
             status: &self.status.status(self.life.state().clone()),
             history: &self.history,
-            resize: &|disk| {
-                let Some((device, resize)) = self.resizes.get(usize::from(disk)) else {
-                    return Err(format!(
-                        "there are {} disks, counted from 0",
-                        self.resizes.len()
-                    ));
-                };
-                resize.ask();
-                self.bus.wake(*device);
-                Ok(())
-            },
             rate: &|order| {
                 let device = self.knobs.turn(order)?;
                 self.bus.wake(device);
@@ -283,7 +270,6 @@ impl EventLoop {
             let ended = match action {
                 ControlAction::State
                 | ControlAction::Rate(_)
-                | ControlAction::Resize { .. }
                 | ControlAction::Console { .. }
                 | ControlAction::Input { .. } => None,
                 // For the next time somebody asks.
@@ -303,6 +289,19 @@ impl EventLoop {
                 ControlAction::Snapshot { then } => {
                     self.snapshot(number, then, std::mem::take(&mut files))
                 }
+                ControlAction::Resize { disk } => {
+                    let asked = self.places.look(number, disk);
+                    self.disk(number, asked)
+                }
+                ControlAction::Attach(says) => {
+                    let files = std::mem::take(&mut files);
+                    let asked = self.places.attach(number, says, files);
+                    self.disk(number, asked)
+                }
+                ControlAction::Detach { disk } => {
+                    let asked = self.places.detach(number, disk);
+                    self.disk(number, asked)
+                }
                 ControlAction::Resume => self.happen(Event::Resume),
                 ControlAction::Stop { grace_s } => self.happen(Event::Stop {
                     grace_s,
@@ -319,6 +318,15 @@ impl EventLoop {
             if ended.is_some() {
                 return ended;
             }
+        }
+        None
+    }
+
+    /// Wakes a disk that has an order, or says why it has none.
+    fn disk(&mut self, client: u32, asked: Result<u16, String>) -> Option<i32> {
+        match asked {
+            Ok(device) => self.bus.wake(device),
+            Err(reason) => self.control.answer(client, &ControlReply::Error { reason }),
         }
         None
     }

@@ -30,6 +30,7 @@ mod lock;
 pub mod log;
 mod machine;
 pub mod memory;
+mod places;
 mod poll;
 pub mod rate;
 pub mod snapshot;

@@ -15,8 +15,8 @@ pub(crate) enum Token {
     Queue { device: u16, queue: u32 },
     /// A vCPU waits for a device to carry out an order.
     Order { device: u16 },
-    /// A disk says how large it is.
-    Resized { disk: u16 },
+    /// A disk says what came of an order.
+    Disk { disk: u16 },
     /// The host side of a device; the number is the device's own.
     Host { device: u16, token: u32 },
     /// A line of console output, or 512 bytes of one, wait to be taken.
@@ -53,7 +53,7 @@ impl Token {
             Token::Flush => (8, 0, 0),
             Token::Order { device } => (9, device, 0),
             Token::Still => (10, 0, 0),
-            Token::Resized { disk } => (11, disk, 0),
+            Token::Disk { disk } => (11, disk, 0),
             Token::Saved => (12, 0, 0),
         };
         kind << 48 | u64::from(a) << 32 | u64::from(b)
@@ -74,7 +74,7 @@ impl Token {
             8 => Token::Flush,
             9 => Token::Order { device },
             10 => Token::Still,
-            11 => Token::Resized { disk: device },
+            11 => Token::Disk { disk: device },
             12 => Token::Saved,
             _ => return None,
         })
@@ -170,7 +170,7 @@ mod tests {
             Token::Flush,
             Token::Order { device: 18 },
             Token::Still,
-            Token::Resized { disk: 7 },
+            Token::Disk { disk: 7 },
             Token::Saved,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));

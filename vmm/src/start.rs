@@ -204,7 +204,8 @@ fn prepare(folder: &Path, starter: Starter, status: &mut StatusFile) -> Result<R
     ];
     let plan = Plan::new(&config);
     let names = plan.names.clone();
-    let machine = machine::open(&plan)?;
+    let mut machine = machine::open(&plan)?;
+    machine.places.largest = largest_file(&config);
     let control = listen(folder, machine.poll.clone())?;
     let timers = [Token::Timer, Token::Flush].map(|token| -> io::Result<TimerFd> {
         let timer = TimerFd::new().map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
@@ -243,6 +244,20 @@ fn prepare(folder: &Path, starter: Starter, status: &mut StatusFile) -> Result<R
     Ok(ready)
 }
 
+/// One limit for all files that are written: no larger than the largest disk, what one may grow to or come with later, or a snapshot.
+/// Block devices have no limit of this kind.
+fn largest_file(config: &VmConfig) -> u64 {
+    let disks = config.disks.iter().filter_map(|disk| {
+        let now = fs::metadata(&disk.path).ok()?.len();
+        Some(now.max(disk.grows_to.unwrap_or(0)))
+    });
+    // A snapshot's memory, and a page behind it.
+    let memory = (u64::from(config.memory_mib) + 1) << 20;
+    let log = config.log_bytes + (1 << 20);
+    let spare = config.spare_disk_bytes.unwrap_or(0);
+    disks.chain([memory, log, spare]).max().unwrap_or(memory)
+}
+
 fn open_log(folder: &Path, name: &str, config: &VmConfig) -> io::Result<Log> {
     let mut log = Log::open(&folder.join(name), config.log_bytes)?;
     log.give(config.confinement.uid, config.confinement.gid)?;
@@ -270,22 +285,10 @@ impl Ready {
     /// Gives everything up. Everything that can fail has been done before, and from here on stderr is silent. Gives what this host
     /// lacks for it.
     fn confine(&self, starter: Starter) -> Result<Vec<String>, StartError> {
-        // One limit for all files that are written: no larger than the largest disk, what one may grow to, or a snapshot. Block devices
-        // have no limit of this kind.
-        let largest = self
-            .config
-            .disks
-            .iter()
-            .filter_map(|d| {
-                let now = fs::metadata(&d.path).ok()?.len();
-                Some(now.max(d.grows_to.unwrap_or(0)))
-            })
-            .max();
-        // A snapshot's memory, and a page behind it.
-        let memory = (u64::from(self.config.memory_mib) + 1) << 20;
-        let file_bytes = largest.unwrap_or(0).max(memory);
-        let file_bytes = file_bytes.max(self.config.log_bytes + (1 << 20));
-        host("set resource limits", confine::limit(file_bytes))?;
+        host(
+            "set resource limits",
+            confine::limit(self.machine.places.largest),
+        )?;
         // Fails harmlessly when the process leads its group already.
         let _ = rustix::process::setsid();
         let null = File::options().read(true).write(true).open("/dev/null");
@@ -366,7 +369,7 @@ impl Ready {
             unfinished: machine.unfinished,
             later,
             knobs: machine.knobs,
-            resizes: machine.resizes,
+            places: machine.places,
             console: machine.console,
             agent: machine.agent,
             vsock: machine.vsock,

@@ -93,6 +93,7 @@ pub(crate) fn root_disk(rootfs: &Path, sealed: Option<Digest>) -> VmDisk {
         serial: "rootfs".to_owned(),
         rate: DiskRate::default(),
         grows_to: None,
+        spare: false,
         verity: sealed,
     }
 }
@@ -121,6 +122,8 @@ fn vm_config(
         ],
         arguments: String::new(),
         disks: vec![rootfs],
+        spare_disks: 0,
+        spare_disk_bytes: None,
         networks: link
             .map(|link| VmNetwork {
                 tap: link.tap.clone(),

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -29,6 +30,7 @@ const CASES: &[Case] = &[
     ("network", network),
     ("disk", disk),
     ("disk_room", disk_room),
+    ("disk_added", disk_added),
     ("overlay_on_disk", overlay_on_disk),
     ("not_found", not_found),
     ("signal", || Vm::new("signal", &["abort"]).run()),
@@ -226,6 +228,30 @@ fn disk_room() -> Value {
     json!({
         "ready": ready, "metrics": metrics, "before_kib": before, "after_kib": after, "too_large": too_large, "resized": resized,
         "ended": vm.end(),
+    })
+}
+
+/// A guest that gets a file system, gives it back and gets another one, which it cannot write to, in the same place.
+fn disk_added() -> Value {
+    let path = "/run/late";
+    fs::copy("/guest/empty.ext4", path).expect("it is in the initramfs");
+    let late = File::options().read(true).write(true).open(path);
+    let late = late.expect("it was made");
+    let mut vm = Vm::new("added", &["added", "/dev/vdb"]);
+    vm.config["spare_disks"] = json!(1);
+    vm.start();
+    let ready = vm.wait_text("workload.log", "ready");
+    let first = vm.control_with(&json!({"attach": {"serial": "late"}}), &[late.as_fd()]);
+    let kept = vm.wait_text("workload.log", "kept");
+    let detached = vm.control(&json!({"detach": {"disk": 1}}));
+    let gone = vm.wait_text("workload.log", "gone");
+    let root = File::open("/guest/root.erofs").expect("it is in the initramfs");
+    let second = vm.control_with(&json!({"attach": {"read_only": true}}), &[root.as_fd()]);
+    let ended = vm.end();
+    let clean = fs::read(path).is_ok_and(|disk| is_clean(&disk));
+    json!({
+        "ready": ready, "first": first, "kept": kept, "detached": detached, "gone": gone, "second": second, "clean": clean,
+        "ended": ended,
     })
 }
 

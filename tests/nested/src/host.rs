@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -220,10 +220,15 @@ impl Vm {
         fs::create_dir_all(to).expect("/run is writable");
         let file = |name| fs::File::create(to.join(name)).expect("/run is writable");
         let (state, memory) = (file("state"), file("memory"));
-        let request = json!({"v": 1, "do": {"snapshot": {"then": "end"}}});
+        let files = [state.as_fd(), memory.as_fd()];
+        self.control_with(&json!({"snapshot": {"then": "end"}}), &files)
+    }
+
+    /// One request on the control socket, and files with it; the answer.
+    pub(crate) fn control_with(&self, action: &Value, files: &[BorrowedFd<'_>]) -> Value {
+        let request = json!({"v": 1, "do": action});
         let socket = self.folder.join("control.sock");
-        let answer =
-            racklet_line::ask_with(&socket, &request, &[state.as_fd(), memory.as_fd()], BOUND);
+        let answer = racklet_line::ask_with(&socket, &request, files, BOUND);
         answer.unwrap_or_else(|error| json!({"error": format!("{error:?}")}))
     }
 

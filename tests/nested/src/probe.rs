@@ -38,6 +38,7 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
         ["be-agent"] => be_agent(),
         ["disk", path] => disk(path),
         ["room", path] => room(path),
+        ["added", path] => added(path),
         ["count", path] => count(path),
         ["flood", lines] => flood(lines.parse().unwrap_or(0)),
         ["leave", how] => leave(how),
@@ -343,6 +344,42 @@ fn room(path: &str) -> io::Result<i32> {
         thread::sleep(Duration::from_millis(10));
     }
     println!("sectors {}", sectors()?.trim());
+    Ok(0)
+}
+
+/// Uses a disk that comes, goes, and comes as another one.
+fn added(path: &str) -> io::Result<i32> {
+    let sectors = || -> io::Result<u64> {
+        let size = fs::read_to_string("/sys/block/vdb/size")?;
+        size.trim().parse().map_err(io::Error::other)
+    };
+    let until = |there: bool| -> io::Result<u64> {
+        while (sectors()? > 0) != there {
+            thread::sleep(Duration::from_millis(10));
+        }
+        sectors()
+    };
+    let inside = Path::new("/tmp/added");
+    fs::create_dir(inside)?;
+    println!("sectors {}", sectors()?);
+    println!("ready");
+    println!("sectors {}", until(true)?);
+    let serial = fs::read_to_string("/sys/block/vdb/serial")?;
+    println!("serial {}", serial.trim());
+    mount(path, inside, "ext4", MountFlags::empty(), None)?;
+    fs::write(inside.join("file"), vec![0xa5; 1 << 20])?;
+    unmount(inside, UnmountFlags::empty())?;
+    println!("kept");
+    until(false)?;
+    println!("nothing {}", File::open(path)?.read(&mut [0; 512])?);
+    println!("gone");
+    println!("sectors {}", until(true)?);
+    mount(path, inside, "erofs", MountFlags::RDONLY, None)?;
+    println!("program {}", inside.join("bin/probe").exists());
+    unmount(inside, UnmountFlags::empty())?;
+    let mut disk = OpenOptions::new().write(true).open(path)?;
+    let written = disk.write_all(&[0; 4096]).and_then(|()| disk.sync_all());
+    println!("written {}", written.is_ok());
     Ok(0)
 }
 

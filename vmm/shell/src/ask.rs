@@ -104,9 +104,18 @@ impl Metrics {
 
 pub(crate) fn ask(folder: &Path, action: ControlAction) -> anyhow::Result<ControlReply> {
     let request = ControlRequest { v: V1, action };
-    let reply: ControlReply = racklet_line::ask(&folder.join("control.sock"), &request, ANSWER)
-        .context("is there a monitor in this folder?")?;
-    match reply {
+    answered(racklet_line::ask(
+        &folder.join("control.sock"),
+        &request,
+        ANSWER,
+    ))
+}
+
+/// What the monitor answers, if it does not refuse.
+pub(crate) fn answered(
+    reply: Result<ControlReply, racklet_line::AskError>,
+) -> anyhow::Result<ControlReply> {
+    match reply.context("is there a monitor in this folder?")? {
         ControlReply::Error { reason } => bail!("the monitor refuses: {reason}"),
         reply => Ok(reply),
     }

@@ -43,6 +43,13 @@ pub(crate) struct Document {
     /// `/dev/vda`, `/dev/vdb`, … in this order; at most 8.
     #[serde(default)]
     pub(crate) disks: Vec<Disk>,
+    /// Places behind them for disks that come while the guest runs (`racklet-vmm attach`); with `disks` at most 8.
+    #[serde(default)]
+    pub(crate) spare_disks: u8,
+    /// Most bytes of a file that is written to in a spare place. Where absent: as many as the largest of the other disks, of what they may
+    /// grow to, and of the guest's memory. A block device has no such bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spare_disk_bytes: Option<u64>,
     /// `eth0`, … in this order; at most 4.
     #[serde(default)]
     pub(crate) networks: Vec<Network>,
@@ -75,6 +82,9 @@ pub(crate) struct Disk {
     /// Most bytes that its file may have later (`racklet-vmm ask VM resize --disk N`); what it has at the start where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) grows_to: Option<u64>,
+    /// It can be detached while the guest runs. Of a guest that is restored: it was attached while it ran.
+    #[serde(default)]
+    pub(crate) spare: bool,
 }
 
 /// A network card on a tap device that exists.
@@ -143,6 +153,8 @@ impl Document {
             memory_mib: memory(),
             balloon_mib: 0,
             disks: Vec::new(),
+            spare_disks: 0,
+            spare_disk_bytes: None,
             networks: Vec::new(),
             name: name(),
             vsock_cid: three(),
@@ -166,7 +178,7 @@ impl Document {
             .collect();
         let mut config = json!({
             "v": 1, "name": self.name, "cpus": self.cpus, "memory_mib": self.memory_mib,
-            "balloon_mib": self.balloon_mib,
+            "balloon_mib": self.balloon_mib, "spare_disks": self.spare_disks,
             "initramfs": initramfs?, "arguments": self.arguments, "disks": disks?, "networks": self.networks,
             "vsock_cid": self.vsock_cid, "confinement": {"uid": uid, "gid": gid},
         });
@@ -174,6 +186,9 @@ impl Document {
             if let Some(path) = path {
                 config[field] = json!(found(path)?);
             }
+        }
+        if let Some(bytes) = self.spare_disk_bytes {
+            config["spare_disk_bytes"] = json!(bytes);
         }
         if let Some(seconds) = self.watchdog_s {
             config["watchdog_s"] = json!(seconds);
@@ -229,6 +244,8 @@ mod tests {
         };
         wrong(|d| d.cpus = 0, "cpus");
         wrong(|d| d.balloon_mib = 225, "balloon_mib");
+        wrong(|d| d.spare_disks = 9, "spare_disks");
+        wrong(|d| d.spare_disk_bytes = Some(4096), "spare_disk_bytes");
         wrong(|d| d.kernel = Some("/nowhere".into()), "find /nowhere");
         wrong(|d| d.kernel = None, "kernel: missing");
         wrong(|d| d.restore.clone_from(&d.kernel), "restore");

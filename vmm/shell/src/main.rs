@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod disk;
 mod document;
 mod exec;
 mod keys;
@@ -33,6 +34,7 @@ While it runs, with --folder vm:
   racklet-vmm exec -t vm /bin/sh
   racklet-vmm metrics vm
   racklet-vmm rate vm disk0 --bytes 10000000
+  racklet-vmm attach vm data.img --serial data
   racklet-vmm snapshot vm saved --end
 And later, as often as is wanted:
   racklet-vmm run --restore saved --disk root.erofs,ro
@@ -53,6 +55,8 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Ask(ask::Ask),
+    Attach(disk::Attach),
+    Detach(disk::Detach),
     Exec(exec::Exec),
     Metrics(ask::Metrics),
     Rate(rate::Rate),
@@ -93,6 +97,8 @@ fn act(command: Command) -> anyhow::Result<u8> {
         Command::Run(run) => return run.run(),
         Command::Exec(exec) => return exec.run(),
         Command::Ask(ask) => ask.run()?,
+        Command::Attach(attach) => attach.run()?,
+        Command::Detach(detach) => detach.run()?,
         Command::Metrics(metrics) => metrics.run()?,
         Command::Rate(rate) => rate.run()?,
         Command::Snapshot(snapshot) => snapshot.run()?,

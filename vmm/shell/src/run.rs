@@ -60,6 +60,9 @@ pub(crate) struct Run {
     /// A disk, a file or block device: /dev/vda, /dev/vdb, … in this order; `,ro` behind it for one that the guest cannot write
     #[arg(long, short, value_name = "PATH[,ro]")]
     disk: Vec<String>,
+    /// Places for disks that come while the guest runs (`racklet-vmm attach`)
+    #[arg(long, value_name = "COUNT")]
+    spare_disks: Option<u8>,
     /// Memory in MiB
     #[arg(long, short, value_name = "MIB")]
     memory: Option<u32>,
@@ -136,6 +139,7 @@ impl Run {
             .extend(self.disk.iter().map(|text| disk(text)));
         document.memory_mib = self.memory.unwrap_or(document.memory_mib);
         document.cpus = self.cpus.unwrap_or(document.cpus);
+        document.spare_disks = self.spare_disks.unwrap_or(document.spare_disks);
         if let Some(words) = &self.append {
             let both = [document.arguments.as_str(), words].map(str::trim);
             document.arguments = both.join(" ").trim().to_owned();
@@ -181,17 +185,23 @@ impl Run {
     }
 }
 
-fn disk(text: &str) -> Disk {
-    let (path, read_only) = match text.strip_suffix(",ro") {
+/// The path, and whether `,ro` is behind it.
+pub(crate) fn path_of(disk: &str) -> (&str, bool) {
+    match disk.strip_suffix(",ro") {
         Some(path) => (path, true),
-        None => (text, false),
-    };
+        None => (disk, false),
+    }
+}
+
+fn disk(text: &str) -> Disk {
+    let (path, read_only) = path_of(text);
     Disk {
         path: path.into(),
         read_only,
         serial: String::new(),
         rate: DiskRate::default(),
         grows_to: None,
+        spare: false,
     }
 }
 
@@ -327,6 +337,8 @@ impl Session<'_> {
             | ControlReply::Metrics(_)
             | ControlReply::Balloon(_)
             | ControlReply::Snapshot(_)
+            | ControlReply::Attached { .. }
+            | ControlReply::Detached { .. }
             | ControlReply::Resized { .. } => Ok(()),
         }
     }

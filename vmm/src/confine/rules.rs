@@ -83,6 +83,9 @@ const DISK: &[Allow] = &[
     any(libc::SYS_fdatasync),   // a guest's flush
     any(libc::SYS_lseek),       // how large its file is
     any(libc::SYS_fallocate),   // what it discards and zeroes
+    any(libc::SYS_fstat),       // a disk that is attached: what it is,
+    any(libc::SYS_fcntl),       // …how it was opened,
+    any(libc::SYS_flock),       // …and whose it is
     // The same of a block device.
     when(
         libc::SYS_ioctl,

@@ -33,8 +33,6 @@ pub(crate) struct Answers<'a> {
     /// Somebody in the guest takes orders.
     pub(crate) listens: bool,
     pub(crate) metrics: &'a dyn Fn() -> VmMetrics,
-    /// Asks a disk how large it is; it will say so ([`Control::resized`]).
-    pub(crate) resize: &'a dyn Fn(u8) -> Result<(), String>,
     /// Tells a device how fast it may be.
     pub(crate) rate: &'a dyn Fn(&RateOrder) -> Result<(), String>,
     /// Has the guest do without so much from now on, where it is said; gives how it stands, or why that cannot be.
@@ -64,8 +62,6 @@ struct Client {
     follows: Option<u64>,
     /// Requests to pause that are not answered yet.
     awaits: u32,
-    /// The disk whose size it waits for.
-    resizes: Option<u8>,
     /// The poll says when the socket can be written, too.
     watched: bool,
 }
@@ -100,7 +96,6 @@ impl Control {
                 caller,
                 follows: None,
                 awaits: 0,
-                resizes: None,
                 watched: false,
             };
             self.clients.insert(number, client);
@@ -139,18 +134,6 @@ impl Control {
         let reply = ControlReply::Status(status.clone());
         self.each(|client| {
             (0..std::mem::take(&mut client.awaits)).try_for_each(|_| client.caller.push(&reply))
-        });
-    }
-
-    /// A disk has said how large it is: answers those who waited for it.
-    pub(crate) fn resized(&mut self, disk: u16, outcome: Result<u64, String>) {
-        let reply = match outcome {
-            Ok(bytes) => ControlReply::Resized { bytes },
-            Err(reason) => ControlReply::Error { reason },
-        };
-        self.each(|client| {
-            let waited = client.resizes.take_if(|waits| u16::from(*waits) == disk);
-            waited.map_or(Ok(()), |_| client.caller.push(&reply))
         });
     }
 
@@ -200,7 +183,6 @@ impl Client {
     ) -> Result<(), Gone> {
         self.caller.flush()?;
         let (follows, awaits) = (&mut self.follows, &mut self.awaits);
-        let resizes = &mut self.resizes;
         self.caller
             .listen(|request: Result<ControlRequest, Unreadable>| {
                 let request = match request {
@@ -213,16 +195,6 @@ impl Client {
                 };
                 let reply = match &request.action {
                     ControlAction::Metrics => ControlReply::Metrics((answers.metrics)()),
-                    ControlAction::Resize { .. } if resizes.is_some() => ControlReply::Error {
-                        reason: "a disk is being resized for this connection".to_owned(),
-                    },
-                    ControlAction::Resize { disk } => match (answers.resize)(*disk) {
-                        Ok(()) => {
-                            *resizes = Some(*disk);
-                            return None;
-                        }
-                        Err(reason) => ControlReply::Error { reason },
-                    },
                     ControlAction::Rate(order) => match (answers.rate)(order) {
                         Ok(()) => ControlReply::Status(answers.status.clone()),
                         Err(reason) => ControlReply::Error { reason },
@@ -247,8 +219,11 @@ impl Client {
                         actions.push(request.action);
                         return None;
                     }
-                    // Answered when it is made: [`Control::answer`].
-                    ControlAction::Snapshot { .. } => {
+                    // Answered when it is done: [`Control::answer`].
+                    ControlAction::Snapshot { .. }
+                    | ControlAction::Resize { .. }
+                    | ControlAction::Attach(_)
+                    | ControlAction::Detach { .. } => {
                         actions.push(request.action);
                         return None;
                     }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use racklet_api::V1;
 use racklet_api::vmm::VmState;
 use racklet_api::vmm::console::{ConsolePiece, KEPT, MAX_PIECE};
+use racklet_api::vmm::disk::DiskAttach;
 use racklet_api::vmm::metrics::{BalloonMetrics, ExitCounts};
 
 use super::*;
@@ -72,10 +73,6 @@ impl Scene {
             history: &self.history,
             listens: self.listens,
             metrics: &nothing,
-            resize: &|disk| match disk {
-                0 => Ok(()),
-                _ => Err("no such disk".to_owned()),
-            },
             rate: &|order| match order {
                 RateOrder::Disk { number: 0, .. } => Ok(()),
                 _ => Err("no such device".to_owned()),
@@ -110,23 +107,38 @@ impl Scene {
 }
 
 #[test]
-fn who_resizes_a_disk_is_answered_when_that_disk_has_said_how_large_it_is() {
+fn what_takes_a_disks_time_is_answered_when_it_is_done() {
     let mut scene = Scene::new();
-    let resize = |disk: u8| format!(r#"{{"resize":{{"disk":{disk}}}}}"#);
-    let error = |reason: &str| ControlReply::Error {
-        reason: reason.to_owned(),
+    let requests = [
+        r#"{"resize":{"disk":1}}"#,
+        r#"{"attach":{"read_only":true}}"#,
+        r#"{"attach":{"serial":"a b"}}"#,
+        r#"{"detach":{"disk":2}}"#,
+    ];
+    let actions = scene.ask(&requests);
+    let says = DiskAttach {
+        read_only: true,
+        ..DiskAttach::default()
     };
-    scene.ask(&[&resize(1), &resize(0), &resize(0)]);
-    assert_eq!(scene.reply(), error("no such disk"));
-    let busy = "a disk is being resized for this connection";
-    assert_eq!(scene.reply(), error(busy));
-    scene.control.resized(1, Ok(512));
-    scene.control.resized(0, Ok(1024));
-    scene.control.resized(0, Ok(2048));
-    assert_eq!(scene.reply(), ControlReply::Resized { bytes: 1024 });
-    scene.ask(&[&resize(0)]);
-    scene.control.resized(0, Err("why".to_owned()));
-    assert_eq!(scene.reply(), error("why"));
+    assert_eq!(
+        actions,
+        [
+            ControlAction::Resize { disk: 1 },
+            ControlAction::Attach(says),
+            ControlAction::Detach { disk: 2 },
+        ]
+    );
+    // Only what cannot be has an answer yet.
+    match scene.reply() {
+        ControlReply::Error { reason } => assert!(reason.contains("serial"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    let done = ControlReply::Detached { disk: 2 };
+    scene
+        .control
+        .answer(1, &ControlReply::Resized { bytes: 512 });
+    scene.control.answer(0, &done);
+    assert_eq!(scene.reply(), done, "and nobody else's");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opens a planned machine: memory, vCPUs, devices, kernel.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Seek, SeekFrom};
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,7 @@ use crate::agent::Agent;
 use crate::arch;
 use crate::bus::Bus;
 use crate::devices::balloon::{Account, Balloon};
-use crate::devices::block::{Block, Resize};
+use crate::devices::block::{Backend, Block, Orders};
 use crate::devices::net::{Net, TAP_READY};
 use crate::devices::rng::{self, Rng};
 use crate::devices::serial::Console;
@@ -29,6 +29,7 @@ use crate::dial::HostDialer;
 use crate::disk::Disk;
 use crate::gate::Gate;
 use crate::memory::{self, Memory};
+use crate::places::Places;
 use crate::poll::{Poll, Token};
 use crate::rate::Knobs;
 use crate::snapshot::{Desk, Snapshot, SnapshotError};
@@ -120,8 +121,7 @@ pub(crate) struct Machine {
     pub(crate) notifications: Vec<EventFd>,
     /// How fast disks and cards may be.
     pub(crate) knobs: Knobs,
-    /// How large disks are, by their order, each with the number of its device.
-    pub(crate) resizes: Vec<(u16, Arc<Resize>)>,
+    pub(crate) places: Places,
     /// Devices of the event loop that go on where they were: bit n for device n.
     pub(crate) unfinished: u32,
     /// For who saves the machine.
@@ -165,7 +165,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         disks: Vec::new(),
         notifications: Vec::new(),
         knobs: Knobs::default(),
-        resizes: Vec::new(),
+        places: Places::default(),
         snapshot,
     };
     let wake = opening.event("watch the console", Token::Console)?;
@@ -219,7 +219,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         disks: opening.disks,
         notifications: opening.notifications,
         knobs: opening.knobs,
-        resizes: opening.resizes,
+        places: opening.places,
         unfinished,
         desk,
         saver,
@@ -238,7 +238,7 @@ struct Opening {
     disks: Vec<Disk>,
     notifications: Vec<EventFd>,
     knobs: Knobs,
-    resizes: Vec<(u16, Arc<Resize>)>,
+    places: Places,
     /// From which the machine goes on.
     snapshot: Option<Snapshot>,
 }
@@ -255,7 +255,8 @@ impl Opening {
     fn device(&mut self, place: &Place<'_>) -> Result<Window, OpenError> {
         let number = place.number;
         match place.what {
-            What::Disk(disk) => self.disk(place, disk),
+            What::Disk(disk) => self.disk(place, Some(disk)),
+            What::Spare => self.disk(place, None),
             What::Card(network) => {
                 let tap = self.tap(number, network)?;
                 let mut card = Net::new(tap, network.mac, network.mtu);
@@ -303,14 +304,19 @@ impl Opening {
     }
 
     /// A disk's thread waits for one event only: its queue's notification and an order are both written to it.
-    fn disk(&mut self, place: &Place<'_>, disk: &VmDisk) -> Result<Window, OpenError> {
-        let (mut device, most) = open_disk(disk)?;
+    fn disk(&mut self, place: &Place<'_>, disk: Option<&VmDisk>) -> Result<Window, OpenError> {
+        let mut device = match disk {
+            Some(disk) => open_disk(disk)?,
+            None => Block::spare(),
+        };
         self.knobs.disks.push((place.number, device.knob()));
-        let number = u16::try_from(self.resizes.len()).expect("at most 8");
-        let done = self.event("watch a disk's size", Token::Resized { disk: number })?;
-        let resize = Arc::new(Resize::new(done));
-        device.grows(most, resize.clone());
-        self.resizes.push((place.number, resize));
+        let number = u16::try_from(self.places.count()).expect("at most 8");
+        let done = self.event("watch a disk", Token::Disk { disk: number })?;
+        let orders = Arc::new(Orders::new(done));
+        device.obeys(orders.clone());
+        let spare = disk.is_none_or(|disk| disk.spare);
+        self.places
+            .push(place.number, orders, spare, disk.is_some());
         let device = Box::new(device);
         let wake = host(
             "make a disk's event descriptor",
@@ -414,61 +420,29 @@ fn give_memory(vm: &VmFd, memory: &Memory) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The disk, and how many bytes it may come to have.
-fn open_disk(disk: &VmDisk) -> Result<(Block<File>, u64), OpenError> {
+fn open_disk(disk: &VmDisk) -> Result<Block<File>, OpenError> {
     let wrong = |source| OpenError::Open {
         what: "disk",
         path: disk.path.clone(),
         source,
     };
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(!disk.read_only)
         .open(&disk.path)
         .map_err(wrong)?;
-    let kind = file.metadata().map_err(wrong)?.file_type();
-    if !kind.is_file() && !kind.is_block_device() {
-        return Err(wrong(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "neither a file nor a block device",
-        )));
-    }
+    let claim = file.claim(disk.read_only).map_err(wrong)?;
     if let Some(expected) = disk.verity {
         let measured = racklet_linux::verity::measure(&file).map_err(wrong)?;
         sealed(expected.0, measured).map_err(wrong)?;
     }
-    // For as long as it is open here. Read by many or written by one: two guests that write one file system destroy it.
-    let locked = if disk.read_only {
-        file.try_lock_shared()
-    } else {
-        file.try_lock()
-    };
-    locked.map_err(|error| {
-        wrong(match error {
-            TryLockError::WouldBlock => io::Error::other(if disk.read_only {
-                "another microVM writes to it"
-            } else {
-                "another microVM uses it: a disk that is written belongs to one"
-            }),
-            TryLockError::Error(error) => error,
-        })
-    })?;
-    // A block device's size is where its end is.
-    let size = file.seek(SeekFrom::End(0)).map_err(wrong)?;
-    if size < 512 {
-        return Err(wrong(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "smaller than a sector",
-        )));
+    let mut device = Block::new(file, claim.bytes, disk.read_only, &disk.serial);
+    if disk.spare {
+        device = device.into_spare();
     }
-    let mut device = Block::new(file, size, disk.read_only, &disk.serial);
     device.limit(&disk.rate);
-    let most = if kind.is_block_device() {
-        u64::MAX
-    } else {
-        disk.grows_to.map_or(size, |most| most.max(size))
-    };
-    Ok((device, most))
+    device.grows(claim.most(disk.grows_to));
+    Ok(device)
 }
 
 /// Whether the file system verifies what was opened, and against this digest, which covers the size, too.

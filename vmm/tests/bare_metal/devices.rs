@@ -158,7 +158,7 @@ fn start(code: &[u8], disk: bool) -> (TempDir, Monitor, UnixListener) {
 
 /// Waits until the console says this.
 #[track_caller]
-fn says(vm: &Path, monitor: &mut Child, text: &str) {
+pub(super) fn says(vm: &Path, monitor: &mut Child, text: &str) {
     while !fs::read_to_string(vm.join("console.log")).is_ok_and(|said| said.contains(text)) {
         assert_eq!(
             monitor.try_wait().expect("it is ours"),
@@ -187,7 +187,7 @@ fn answers(vm: &Path) {
 }
 
 /// What the monitor has counted.
-fn metrics(vm: &Path) -> VmMetrics {
+pub(super) fn metrics(vm: &Path) -> VmMetrics {
     let mut answer = String::new();
     BufReader::new(ask(vm, "metrics"))
         .read_line(&mut answer)
@@ -200,7 +200,7 @@ fn metrics(vm: &Path) -> VmMetrics {
 
 /// The guest is killed by request.
 #[track_caller]
-fn end(vm: &Path, monitor: &mut Child) {
+pub(super) fn end(vm: &Path, monitor: &mut Child) {
     let _asked = ask(vm, "kill");
     assert_eq!(
         monitor.wait().expect("it is ours").code(),

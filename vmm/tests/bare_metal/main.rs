@@ -52,6 +52,7 @@ macro_rules! driver_end {
 mod balloon;
 mod control;
 mod devices;
+mod disks;
 mod snapshot;
 
 use std::arch::global_asm;

@@ -53,6 +53,23 @@ pub(crate) fn absolute(path: &Path, field: impl Into<String>) -> Result<(), Inva
     )
 }
 
+/// Spare places included. With 4 cards, sockets, entropy and balloon that is 15 devices of the 17 that a PC's interrupt controller has
+/// lines for.
+const MOST_DISKS: usize = 8;
+
+/// From a sector to what no offset of a file comes near.
+pub(super) fn can_be_a_disk(bytes: u64) -> bool {
+    (512..=1 << 60).contains(&bytes)
+}
+
+pub(super) fn serial(text: &str, field: impl Into<String>) -> Result<(), InvalidVm> {
+    ensure(
+        text.len() <= 20 && text.bytes().all(|b| b.is_ascii_graphic()),
+        field,
+        "not at most 20 printable ASCII characters",
+    )
+}
+
 /// The same in both files of a microVM.
 pub(crate) fn watchdog(seconds: Option<u32>) -> Result<(), InvalidVm> {
     ensure(
@@ -134,24 +151,27 @@ impl TryFrom<wire::VmConfig> for VmConfig {
             "arguments",
             "holds a character that is not printable ASCII",
         )?;
-        ensure(w.disks.len() <= 8, "disks", "more than 8")?;
+        ensure(w.disks.len() <= MOST_DISKS, "disks", "more than 8")?;
+        ensure(
+            w.disks.len() + usize::from(w.spare_disks) <= MOST_DISKS,
+            "spare_disks",
+            "with `disks` more than 8",
+        )?;
+        ensure(
+            w.spare_disk_bytes.is_none_or(can_be_a_disk)
+                && (w.spare_disk_bytes.is_none() || w.spare_disks > 0),
+            "spare_disk_bytes",
+            "not within 512 to 2^60, or without `spare_disks`",
+        )?;
         for (i, disk) in w.disks.iter().enumerate() {
             absolute(&disk.path, format!("disks[{i}].path"))?;
-            let serial =
-                disk.serial.len() <= 20 && disk.serial.bytes().all(|b| b.is_ascii_graphic());
-            ensure(
-                serial,
-                format!("disks[{i}].serial"),
-                "not at most 20 printable ASCII characters",
-            )?;
+            serial(&disk.serial, format!("disks[{i}].serial"))?;
             ensure(
                 disk.read_only || disk.verity.is_none(),
                 format!("disks[{i}].verity"),
                 "of a disk that is written",
             )?;
-            let most = disk
-                .grows_to
-                .is_none_or(|most| (512..=1 << 60).contains(&most));
+            let most = disk.grows_to.is_none_or(can_be_a_disk);
             ensure(
                 most && (disk.grows_to.is_none() || disk.verity.is_none()),
                 format!("disks[{i}].grows_to"),
@@ -213,6 +233,8 @@ impl TryFrom<wire::VmConfig> for VmConfig {
             initramfs: w.initramfs,
             arguments: w.arguments,
             disks: w.disks,
+            spare_disks: w.spare_disks,
+            spare_disk_bytes: w.spare_disk_bytes,
             networks: w.networks,
             vsock_cid: w.vsock_cid,
             confinement: w.confinement,

@@ -18,6 +18,7 @@ use crate::guest::{CommandEnd, exec as guest_exec};
 pub mod balloon;
 mod checks;
 pub mod console;
+pub mod disk;
 pub mod metrics;
 pub mod rate;
 mod wire;
@@ -83,6 +84,14 @@ pub struct VmConfig {
     pub arguments: String,
     /// `/dev/vda`, `/dev/vdb`, … in this order; at most 8.
     pub disks: Vec<VmDisk>,
+    /// Places behind them for disks that come later ([`ControlAction::Attach`]); with `disks` at most 8. A guest sees each from its start
+    /// on, as a disk without a sector.
+    #[serde(skip_serializing_if = "is_none")]
+    pub spare_disks: u8,
+    /// Most bytes of a file that is written to in a spare place; where absent, what the monitor writes to already decides (the largest of
+    /// its disks, of what they may grow to, and of the guest's memory). A block device has no such bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spare_disk_bytes: Option<u64>,
     /// `eth0`, … in this order; at most 4.
     pub networks: Vec<VmNetwork>,
     /// The guest's vsock address; 3 or more, distinct among the VMs of a host by convention only (no kernel vhost is used).
@@ -95,6 +104,10 @@ pub struct VmConfig {
     pub watchdog_s: Option<u32>,
     /// Bound of `console.log` and of `workload.log`, each kept twice (`.1` is the older part), in bytes; 4 KiB to 1 GiB.
     pub log_bytes: u64,
+}
+
+fn is_none(number: &u8) -> bool {
+    *number == 0
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -123,6 +136,10 @@ pub struct VmDisk {
     /// has no such bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grows_to: Option<u64>,
+    /// It is in a spare place from the start on: it can be [detached](ControlAction::Detach), and a guest that is restored finds it where
+    /// one was attached when it was saved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
 }
 
 /// A network card of a microVM.
@@ -318,6 +335,17 @@ pub enum ControlAction {
         /// From 0, as in `disks`.
         disk: u8,
     },
+    /// Put a disk into the first spare place that is free. Its open file or block device comes with the request (`SCM_RIGHTS`): open for
+    /// reading alone where it is `read_only`, else for both, and locked by nobody else (flock). Answered with
+    /// [`ControlReply::Attached`] when the guest is told.
+    Attach(disk::DiskAttach),
+    /// Take the disk out of a spare place. The request that is under way is finished and what was written is stable when this is answered,
+    /// with [`ControlReply::Detached`]; what the guest asks of the disk from then on fails, and lock and descriptor are given back. The
+    /// guest is not asked: it is to have unmounted it.
+    Detach {
+        /// From 0, as in `disks`, behind which spare places count on.
+        disk: u8,
+    },
     /// Let a disk or card be only so fast from now on; answered with the status when the device has been told.
     Rate(rate::RateOrder),
     /// Let them go on. A stop does so, too: who stands still cannot end in order.
@@ -392,6 +420,18 @@ pub enum ControlReply {
     Resized {
         /// Whole sectors of 512.
         bytes: u64,
+    },
+    /// The guest has been told of a disk.
+    Attached {
+        /// Its number: 0 is `/dev/vda` to Linux.
+        disk: u8,
+        /// Whole sectors of 512.
+        bytes: u64,
+    },
+    /// The guest has been told that the disk has no sector any more.
+    Detached {
+        /// Its number.
+        disk: u8,
     },
     /// The request was not understood, or asks for what cannot be.
     Error {

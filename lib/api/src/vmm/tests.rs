@@ -62,6 +62,17 @@ fn a_vm_outside_the_bounds_is_refused_naming_the_field() {
         ),
         (r#""read_only":true"#, &written, "disks[0].verity"),
         (r#""/d""#, r#""/d","grows_to":511"#, "disks[0].grows_to"),
+        (r#""v":1"#, r#""v":1,"spare_disks":8"#, "spare_disks"),
+        (
+            r#""v":1"#,
+            r#""v":1,"spare_disk_bytes":512"#,
+            "spare_disk_bytes",
+        ),
+        (
+            r#""v":1"#,
+            r#""v":1,"spare_disks":7,"spare_disk_bytes":511"#,
+            "spare_disk_bytes",
+        ),
         (
             r#""/d""#,
             r#""/d","rate":{"bytes":{"per_second":0}}"#,
@@ -77,6 +88,33 @@ fn a_vm_outside_the_bounds_is_refused_naming_the_field() {
     ] {
         let error = vm(from, to).unwrap_err();
         assert!(error.contains(field), "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_disk_for_a_running_guest_is_judged_as_one_of_the_configuration() {
+    let attach = |says: &str| {
+        let request = format!(r#"{{"v":1,"do":{{"attach":{says}}}}}"#);
+        serde_json::from_str::<ControlRequest>(&request)
+            .map(|request| request.action)
+            .map_err(|e| e.to_string())
+    };
+    let says = disk::DiskAttach {
+        serial: "a".to_owned(),
+        grows_to: Some(512),
+        ..disk::DiskAttach::default()
+    };
+    let text = r#"{"serial":"a","grows_to":512}"#;
+    assert_eq!(attach(text), Ok(ControlAction::Attach(says)));
+    for (says, why) in [
+        (r#"{"serial":"a b"}"#, "serial"),
+        (r#"{"serial":"123456789012345678901"}"#, "serial"),
+        (r#"{"grows_to":511}"#, "grows_to"),
+        (r#"{"rate":{"bytes":{"per_second":0}}}"#, "per_second"),
+        (r#"{"path":"/d"}"#, "path"),
+    ] {
+        let refused = attach(says).unwrap_err();
+        assert!(refused.contains(why), "{says}: {refused}");
     }
 }
 

@@ -28,6 +28,10 @@ pub(super) struct VmConfig {
     #[serde(default)]
     pub(super) disks: Vec<VmDisk>,
     #[serde(default)]
+    pub(super) spare_disks: u8,
+    #[serde(default)]
+    pub(super) spare_disk_bytes: Option<u64>,
+    #[serde(default)]
     pub(super) networks: Vec<VmNetwork>,
     pub(super) vsock_cid: u32,
     pub(super) confinement: VmConfinement,

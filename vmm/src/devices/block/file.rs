@@ -9,10 +9,12 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsFd;
 
 use racklet_linux::block;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{
+    FallocateFlags, FileType, FlockOperation, OFlags, fallocate, fcntl_getfl, flock, fstat,
+};
 use rustix::io::Errno;
 
-use super::Backend;
+use super::{Backend, Claim, SECTOR};
 use crate::memory::{self, Memory};
 use crate::virtio::Parts;
 
@@ -32,6 +34,56 @@ impl Backend for File {
     /// Also of a block device. Nothing else here depends on where the file's position is.
     fn size(&self) -> io::Result<u64> {
         (&*self).seek(SeekFrom::End(0))
+    }
+
+    /// For as long as it is open, or until it is released. Whoever opened it may be anybody that the owner of the microVM trusts with it,
+    /// so that it is taken only as it was said to be.
+    fn claim(&self, read_only: bool) -> io::Result<Claim> {
+        let is_device = match FileType::from_raw_mode(fstat(self)?.st_mode) {
+            FileType::RegularFile => false,
+            FileType::BlockDevice => true,
+            _ => return Err(io::Error::other("neither a file nor a block device")),
+        };
+        let flags = fcntl_getfl(self)?;
+        let wanted = if read_only {
+            OFlags::RDONLY
+        } else {
+            OFlags::RDWR
+        };
+        // O_APPEND writes behind the end wherever a write is to go (pwrite(2), BUGS); O_DIRECT wants memory that a guest need not give.
+        if flags & OFlags::RWMODE != wanted
+            || flags.intersects(OFlags::PATH | OFlags::APPEND | OFlags::DIRECT)
+        {
+            return Err(io::Error::other(if read_only {
+                "not opened plainly and for reading alone, as a disk is that is only read"
+            } else {
+                "not opened plainly and for both reading and writing, as a disk is that is written"
+            }));
+        }
+        // Read by many or written by one: two guests that write one file system destroy it.
+        let (lock, held) = if read_only {
+            let held = "another microVM writes to it";
+            (FlockOperation::NonBlockingLockShared, held)
+        } else {
+            let held = "another microVM uses it: a disk that is written belongs to one";
+            (FlockOperation::NonBlockingLockExclusive, held)
+        };
+        flock(self, lock).map_err(|error| match error {
+            Errno::WOULDBLOCK => io::Error::other(held),
+            error => error.into(),
+        })?;
+        let bytes = self.size()?;
+        if bytes < SECTOR {
+            self.release();
+            return Err(io::Error::other("smaller than a sector"));
+        }
+        Ok(Claim { bytes, is_device })
+    }
+
+    /// Also where somebody else has it open, who gave it.
+    fn release(&self) {
+        // Fails only for what cannot be locked, and this is.
+        let _ = flock(self, FlockOperation::Unlock);
     }
 
     /// A block device is asked for just that; a file gets a hole.

@@ -12,22 +12,22 @@
 //! empties gigabytes. A reset forgets what is left of it, as a power cut does.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use racklet_api::vmm::rate::DiskRate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vmm_sys_util::eventfd::EventFd;
 
-use crate::lock::lock;
 use crate::memory::Memory;
 use crate::rate::{self, Knob, Meter, Wait};
 use crate::virtio::{Budget, Chain, Device, Fault, Parts, Queue, Turn};
 
+pub use place::{Claim, Order, Orders, Said};
+use place::{Medium, gone};
 use request::{Kind, Work};
 
 mod file;
+mod place;
 mod request;
 
 const QUEUE: u16 = 128;
@@ -75,6 +75,11 @@ pub trait Backend: Send {
     fn zero(&self, offset: u64, length: u64, give_up: bool) -> io::Result<()>;
     /// How many bytes there are now.
     fn size(&self) -> io::Result<u64>;
+    /// Takes it for one guest, if it can be a disk: one that is written to belongs to that guest alone, one that is read to those who
+    /// read. In force until [`release`](Backend::release).
+    fn claim(&self, read_only: bool) -> io::Result<Claim>;
+    /// Others may have it.
+    fn release(&self);
 }
 
 /// What the driver knows of a disk.
@@ -94,13 +99,16 @@ struct Job {
     done: u64,
     /// It was paid for as one request.
     begun: bool,
+    /// Its disk was taken out meanwhile.
+    lost: bool,
 }
 
-/// A disk of whole sectors of 512 bytes; what the file has beyond them is not shown.
+/// A disk of whole sectors of 512 bytes; what the file has beyond them is not shown. Or a place for one.
 pub struct Block<B> {
-    backend: B,
+    medium: Option<Medium<B>>,
     sectors: u64,
-    read_only: bool,
+    /// The driver was offered what is for disks that are written. A spare place offers it whatever comes.
+    writes: bool,
     /// What the driver accepted.
     features: u64,
     id: [u8; 20],
@@ -108,57 +116,40 @@ pub struct Block<B> {
     job: Option<Job>,
     meter: Meter,
     knob: Knob<DiskRate>,
-    /// Most bytes that the file may have.
-    most: u64,
-    resize: Option<Arc<Resize>>,
-}
-
-/// Asks a disk for its size and hears what it says, from another thread.
-#[derive(Debug)]
-pub struct Resize {
-    asked: AtomicBool,
-    outcome: Mutex<Option<Result<u64, String>>>,
-    /// Written when there is an outcome.
-    pub done: EventFd,
-}
-
-impl Resize {
-    /// `done` is written when there is an outcome.
-    #[must_use]
-    pub fn new(done: EventFd) -> Resize {
-        Resize {
-            asked: AtomicBool::new(false),
-            outcome: Mutex::new(None),
-            done,
-        }
-    }
-
-    /// Asks. The disk's thread is to be woken behind this.
-    pub fn ask(&self) {
-        self.asked.store(true, Ordering::Release);
-    }
-
-    /// What came of it: how many bytes the guest knows of now.
-    pub fn outcome(&self) -> Option<Result<u64, String>> {
-        lock(&self.outcome).take()
-    }
-
-    fn answer(&self, outcome: Result<u64, String>) {
-        *lock(&self.outcome) = Some(outcome);
-        // Fails only when 2^64 - 2 wake-ups wait.
-        let _ = self.done.write(1);
-    }
+    orders: Option<Arc<Orders<B>>>,
 }
 
 impl<B: Backend> Block<B> {
     /// A disk of `size` bytes.
     #[must_use]
     pub fn new(backend: B, size: u64, read_only: bool, serial: &str) -> Block<B> {
-        let sectors = size / SECTOR;
-        let mut id = [0; 20];
-        for (to, from) in id.iter_mut().zip(serial.bytes()) {
-            *to = from;
+        let medium = Medium {
+            backend,
+            read_only,
+            most: size,
+        };
+        let mut disk = Block::place(Some(medium), size / SECTOR, !read_only);
+        disk.name(serial);
+        disk
+    }
+
+    /// A place without a disk.
+    #[must_use]
+    pub fn spare() -> Block<B> {
+        Block::place(None, 0, true)
+    }
+
+    /// The same place with a disk in it from the start on: its driver is offered what it would be without.
+    #[must_use]
+    pub fn into_spare(self) -> Block<B> {
+        let id = self.id;
+        Block {
+            id,
+            ..Block::place(self.medium, self.sectors, true)
         }
+    }
+
+    fn place(medium: Option<Medium<B>>, sectors: u64, writes: bool) -> Block<B> {
         let mut config = [0; CONFIG];
         config[..8].copy_from_slice(&sectors.to_le_bytes());
         let mut put = |at: usize, value: u32| {
@@ -167,7 +158,7 @@ impl<B: Backend> Block<B> {
         put(8, SEGMENT);
         // A request adds its header and its status to the data segments.
         put(12, u32::from(QUEUE - 2));
-        if !read_only {
+        if writes {
             let ranges = u32::try_from(RANGES).expect("16");
             for (at, value) in [
                 (36, RANGE_SECTORS), // to discard
@@ -181,40 +172,42 @@ impl<B: Backend> Block<B> {
             }
         }
         Block {
-            backend,
+            medium,
             sectors,
-            read_only,
+            writes,
             features: 0,
-            id,
+            id: [0; 20],
             config,
             job: None,
             meter: Meter::unlimited(rate::now),
             knob: Knob::default(),
-            most: size,
-            resize: None,
+            orders: None,
         }
     }
 
-    /// Its file may come to have this many bytes; whoever asks for its size hears it by `resize`.
-    pub fn grows(&mut self, most: u64, resize: Arc<Resize>) {
-        (self.most, self.resize) = (most, Some(resize));
+    /// From now on it is called so.
+    fn name(&mut self, serial: &str) {
+        self.id = [0; 20];
+        for (to, from) in self.id.iter_mut().zip(serial.bytes()) {
+            *to = from;
+        }
     }
 
-    /// Looks how large the file is now.
-    fn look(&mut self) -> Result<u64, String> {
-        let size = self
-            .backend
-            .size()
-            .map_err(|e| format!("ask its size: {e}"))?;
-        if size > self.most {
-            let most = self.most;
-            return Err(format!(
-                "its file has {size} bytes, and may have {most}: start the guest with a larger `grows_to`"
-            ));
+    /// Its file may come to have this many bytes.
+    pub fn grows(&mut self, most: u64) {
+        if let Some(medium) = &mut self.medium {
+            medium.most = most;
         }
-        self.sectors = size / SECTOR;
-        self.config[..8].copy_from_slice(&self.sectors.to_le_bytes());
-        Ok(self.sectors * SECTOR)
+    }
+
+    /// Whoever orders something of it does so by these.
+    pub fn obeys(&mut self, orders: Arc<Orders<B>>) {
+        self.orders = Some(orders);
+    }
+
+    /// What is there is only read, or there is nothing.
+    fn read_only(&self) -> bool {
+        self.medium.as_ref().is_none_or(|medium| medium.read_only)
     }
 
     /// From now on it is only so fast.
@@ -232,7 +225,7 @@ impl<B: Backend> Block<B> {
     fn judge(&self, chain: &Chain, memory: &Memory) -> Result<Work, u8> {
         let rules = request::Rules {
             sectors: self.sectors,
-            read_only: self.read_only,
+            read_only: self.read_only(),
             discard: self.features & F_DISCARD != 0,
             write_zeroes: self.features & F_WRITE_ZEROES != 0,
         };
@@ -269,16 +262,15 @@ impl<B: Backend> Block<B> {
         if at + length > self.sectors * SECTOR {
             return Err(io::ErrorKind::UnexpectedEof.into()); // it has become smaller since
         }
+        let backend = &self.medium.as_ref().ok_or_else(gone)?.backend;
         match job.work.kind {
-            Kind::Read => self
-                .backend
-                .read(memory, chain.writable(done, length), at)?,
+            Kind::Read => backend.read(memory, chain.writable(done, length), at)?,
             Kind::Write => {
                 let from = chain.readable(request::HEADER as u64 + done, length);
-                self.backend.write(memory, from, at)?;
+                backend.write(memory, from, at)?;
             }
-            Kind::Discard => self.backend.discard(at, length)?,
-            Kind::WriteZeroes => self.backend.zero(at, length, range.give_up)?,
+            Kind::Discard => backend.discard(at, length)?,
+            Kind::WriteZeroes => backend.zero(at, length, range.give_up)?,
             Kind::Flush | Kind::Identity => {}
         }
         job.done += length;
@@ -292,11 +284,16 @@ impl<B: Backend> Block<B> {
     /// 5.2.6.2).
     fn settle(&self, kind: Kind) -> io::Result<()> {
         let keep = match kind {
-            Kind::Read | Kind::Identity => false,
-            Kind::Flush => !self.read_only,
+            Kind::Read | Kind::Identity => return Ok(()),
+            Kind::Flush => true,
             Kind::Write | Kind::Discard | Kind::WriteZeroes => self.features & F_FLUSH == 0,
         };
-        if keep { self.backend.flush() } else { Ok(()) }
+        let medium = self.medium.as_ref().ok_or_else(gone)?;
+        if keep && !medium.read_only {
+            medium.backend.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives a request back with its status and the bytes written before it. There is at least one writable byte: the status is the
@@ -331,6 +328,7 @@ impl<B: Backend> Block<B> {
                 current: 0,
                 done: 0,
                 begun: false,
+                lost: false,
             })),
             Err(status) => {
                 queue.count_refused();
@@ -372,10 +370,10 @@ impl<B: Backend> Device for Block<B> {
     }
 
     fn features(&self) -> u64 {
-        let own = if self.read_only {
-            F_READ_ONLY
-        } else {
+        let own = if self.writes {
             F_DISCARD | F_WRITE_ZEROES
+        } else {
+            F_READ_ONLY
         };
         F_SIZE_MAX | F_SEG_MAX | F_FLUSH | own
     }
@@ -400,13 +398,7 @@ impl<B: Backend> Device for Block<B> {
         if let Some(rate) = self.knob.take() {
             self.limit(&rate);
         }
-        let asked = self
-            .resize
-            .take_if(|resize| resize.asked.swap(false, Ordering::Acquire));
-        if let Some(resize) = asked {
-            resize.answer(self.look());
-            self.resize = Some(resize);
-        }
+        self.obey();
     }
 
     fn reset(&mut self) {
@@ -428,11 +420,18 @@ impl<B: Backend> Device for Block<B> {
         let queue = &mut queues[0];
         let mut job = match self.job.take() {
             Some(job) => job,
-            None => match self.begin(queue, memory)? {
-                Ok(job) => job,
-                Err(turn) => return Ok(turn),
-            },
+            None => {
+                // A guest that never lets its queue become empty puts off no order: between two requests there is always time.
+                self.refresh();
+                match self.begin(queue, memory)? {
+                    Ok(job) => job,
+                    Err(turn) => return Ok(turn),
+                }
+            }
         };
+        if job.lost {
+            return self.end(queue, memory, job, Err(gone()));
+        }
         let length = self.next(&job);
         if let Err(wait) = self.pay(&mut job, length) {
             if wait.first {
@@ -459,13 +458,20 @@ impl<B: Backend> Device for Block<B> {
         }
         json!(Saved {
             sectors: self.sectors,
-            read_only: self.read_only,
+            read_only: self.read_only(),
         })
     }
 
     fn restore(&mut self, saved: &Value) -> Result<(), String> {
         let saved = Saved::deserialize(saved).map_err(|e| format!("no disk was saved: {e}"))?;
-        if saved.read_only != self.read_only {
+        if self.medium.is_none() && saved.sectors > 0 {
+            return Err(
+                "a disk was attached in this place when the guest was saved: give the machine that disk there, among `disks`, with `spare`"
+                    .to_owned(),
+            );
+        }
+        // Where there is neither a sector nor a disk, nothing is written and nothing read.
+        if saved.read_only != self.read_only() && saved.sectors > 0 {
             return Err(
                 "a disk that is written and one that is only read are not the same: \
                         give the machine its disks as they were"

@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::request::{DISCARD, FLUSH, GET_ID, READ, WRITE, WRITE_ZEROES};
 use super::*;
@@ -45,6 +46,10 @@ fn on(memory: Memory, file: File, read_only: bool) -> Rig {
 }
 
 impl Rig {
+    fn file(&self) -> &File {
+        &self.disk.medium.as_ref().unwrap().backend
+    }
+
     /// Runs a request; gives its status byte and length.
     fn request(&mut self, kind: u32, sector: u64, data: u32, write: bool) -> (u8, u32) {
         let mut header = kind.to_le_bytes().to_vec();
@@ -92,16 +97,15 @@ impl Rig {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut bytes =
-            vec![0; usize::try_from(self.disk.backend.metadata().unwrap().len()).unwrap()];
-        self.disk.backend.read_exact_at(&mut bytes, 0).unwrap();
+        let mut bytes = vec![0; usize::try_from(self.file().metadata().unwrap().len()).unwrap()];
+        self.file().read_exact_at(&mut bytes, 0).unwrap();
         bytes
     }
 
     /// KiB of the host's file system.
     fn kib(&self) -> u64 {
-        self.disk.backend.sync_all().unwrap();
-        self.disk.backend.metadata().unwrap().blocks() / 2
+        self.file().sync_all().unwrap();
+        self.file().metadata().unwrap().blocks() / 2
     }
 }
 
@@ -184,7 +188,7 @@ fn a_block_device_gives_up_its_room_too() {
     let disk = File::options().read(true).write(true).open(&device.0);
     let mut rig = on(test_memory(), disk.unwrap(), false);
     let kib = |rig: &Rig| {
-        rig.disk.backend.flush().unwrap();
+        rig.file().flush().unwrap();
         under.as_file().sync_all().unwrap();
         under.as_file().metadata().unwrap().blocks() / 2
     };
@@ -199,7 +203,7 @@ fn a_block_device_gives_up_its_room_too() {
     assert_eq!(rig.ranges(WRITE_ZEROES, &[(512, 512, 1)]), OK);
     assert_eq!(kib(&rig), before - 512, "given up");
     let mut bytes = vec![1; 1 << 20];
-    rig.disk.backend.read_exact_at(&mut bytes, 0).unwrap();
+    rig.file().read_exact_at(&mut bytes, 0).unwrap();
     let zero = |at: &usize| (512..1536).contains(at) || (1701..1704).contains(at);
     for at in 512..2048 {
         let sector = &bytes[at * 512..][..512];
@@ -311,8 +315,8 @@ fn what_was_written_is_read_back_and_is_in_the_file() {
         (7, 9, 9, 7)
     );
     let mut file = Vec::new();
-    rig.disk.backend.rewind().unwrap();
-    rig.disk.backend.read_to_end(&mut file).unwrap();
+    rig.file().rewind().unwrap();
+    rig.file().read_to_end(&mut file).unwrap();
     assert_eq!(file[..2048], bytes);
 }
 
@@ -468,7 +472,20 @@ impl Backend for Told {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(0)
+        Ok(4096)
+    }
+
+    fn claim(&self, _: bool) -> io::Result<Claim> {
+        self.add('c', 0, 0)?;
+        let bytes = self.size()?;
+        Ok(Claim {
+            bytes,
+            is_device: true,
+        })
+    }
+
+    fn release(&self) {
+        self.add('u', 0, 0).unwrap();
     }
 }
 
@@ -628,18 +645,19 @@ fn every_request_is_an_operation_whatever_it_is_and_however_many_parts_it_has() 
 #[test]
 fn a_disks_capacity_follows_its_file_as_far_as_that_may_grow() {
     let mut rig = on(test_memory(), full(), false);
-    let resize = Arc::new(Resize::new(EventFd::new(0).unwrap()));
-    rig.disk.grows(2 << 20, resize.clone());
-    let file = rig.disk.backend.try_clone().unwrap();
+    let orders = Arc::new(Orders::new(EventFd::new(0).unwrap()));
+    rig.disk.grows(2 << 20);
+    rig.disk.obeys(orders.clone());
+    let file = rig.file().try_clone().unwrap();
     let look = |rig: &mut Rig, size: u64| {
         file.set_len(size).unwrap();
         rig.disk.refresh();
-        assert_eq!(resize.outcome(), None, "nobody asked");
-        resize.ask();
+        assert!(orders.outcome().is_none(), "nobody asked");
+        orders.ask(Order::Look).unwrap();
+        assert!(orders.ask(Order::Detach).is_err(), "one at a time");
         rig.disk.refresh();
-        resize.done.read().unwrap();
         let capacity = rig.disk.config()[..8].try_into().unwrap();
-        (resize.outcome().unwrap(), u64::from_le_bytes(capacity))
+        (orders.wait().outcome, u64::from_le_bytes(capacity))
     };
     assert_eq!(look(&mut rig, (2 << 20) - 1), (Ok((2 << 20) - 512), 4095));
     assert_eq!(rig.request(WRITE, 4094, 512, false).0, OK);
@@ -709,7 +727,7 @@ proptest! {
         parts.sort_by_key(|p| p.2);
         rig.driver.offer(&rig.memory, &parts);
         let _ = rig.disk.notify(0, &mut rig.queues, &rig.memory);
-        prop_assert_eq!(rig.disk.backend.metadata().unwrap().len(), 4 * 512 + 100);
+        prop_assert_eq!(rig.file().metadata().unwrap().len(), 4 * 512 + 100);
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub(crate) struct Plan<'a> {
     pub(super) config: &'a VmConfig,
     /// Ranges of guest memory: first address, bytes.
     pub(super) ram: Vec<(u64, u64)>,
-    /// By number. A guest names its disks and cards in this order (`vda`, `eth0`), which is that of the configuration.
+    /// By number. A guest names its disks and cards in this order (`vda`, `eth0`), which is that of the configuration; spare
+    /// places are behind the disks.
     pub(super) devices: Vec<Place<'a>>,
     /// Number of the device behind which the agent is.
     pub(super) sockets: u16,
@@ -36,6 +37,8 @@ pub(super) struct Place<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum What<'a> {
     Disk(&'a VmDisk),
+    /// Of a disk that may come later.
+    Spare,
     Card(&'a VmNetwork),
     /// With the guest's address (CID), 3 or more.
     Sockets(u32),
@@ -46,7 +49,9 @@ pub(super) enum What<'a> {
 impl Plan<'_> {
     /// Decides. Cannot fail: what a machine cannot have, a [`VmConfig`] does not say.
     pub(crate) fn new(config: &VmConfig) -> Plan<'_> {
-        let disks = config.disks.iter().map(What::Disk);
+        let spare = (0..config.spare_disks).map(|_| What::Spare);
+        let disks = config.disks.iter().map(What::Disk).chain(spare);
+        let places = config.disks.len() + usize::from(config.spare_disks);
         let cards = config.networks.iter().map(What::Card);
         let rest = [
             What::Sockets(config.vsock_cid),
@@ -63,10 +68,10 @@ impl Plan<'_> {
             }
         };
         let number = |kind, count| (0..count).map(move |n| format!("{kind}{n}"));
-        let names = number("disk", config.disks.len());
+        let names = number("disk", places);
         let names = names.chain(number("card", config.networks.len()));
         let names = names.chain(["sockets", "entropy", "balloon"].map(str::to_owned));
-        let sockets = config.disks.len() + config.networks.len();
+        let sockets = places + config.networks.len();
         let sockets = u16::try_from(sockets).expect("at most 8 disks and 4 cards");
         Plan {
             names: names.collect(),

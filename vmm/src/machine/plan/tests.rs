@@ -55,6 +55,20 @@ fn the_largest_machine_has_a_place_and_a_line_for_each_device() {
 }
 
 #[test]
+fn spare_places_are_behind_the_disks_and_before_the_cards() {
+    let mut config = config(2, 1);
+    config.spare_disks = 6;
+    let plan = Plan::new(&config);
+    assert_eq!(plan.devices.len(), 12);
+    assert_eq!(plan.names[7..9], ["disk7", "card0"]);
+    for (n, device) in plan.devices.iter().enumerate() {
+        assert_eq!(device.what == What::Spare, (2..8).contains(&n), "{n}");
+    }
+    assert_eq!(usize::from(plan.sockets), 9);
+    assert_eq!(plan.devices[9].what, What::Sockets(77));
+}
+
+#[test]
 fn archives_begin_where_a_kernel_looks_for_them() {
     for (lengths, places, total) in [
         (&[][..], &[][..], 0),
