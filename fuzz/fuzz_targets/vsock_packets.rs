@@ -22,6 +22,12 @@ impl Dialer for Echo {
             _ => Err(io::ErrorKind::ConnectionRefused.into()),
         }
     }
+
+    /// The host wants a connection as often as it is asked whether it does, to a few ports.
+    fn call(&mut self, token: u32) -> Option<(u32, Box<dyn Stream>)> {
+        let wanted = self.0.pop()?;
+        Some((u32::from(wanted) + token % 2, Box::new(Echo(vec![1; 8]))))
+    }
 }
 
 const SIZE: u16 = 64;
@@ -101,7 +107,7 @@ libfuzzer_sys::fuzz_target!(|packets: Vec<Packet<'_>>| {
         wake: event(),
         acknowledged: event(),
     };
-    let sockets = Box::new(Vsock::new(Echo(Vec::new()), 3));
+    let sockets = Box::new(Vsock::new(Echo(vec![1; 16]), 3));
     let (window, engine) = connect(sockets, memory.clone(), wires);
     let mut device = Device { window, engine };
     switch_on(&mut device);
@@ -126,7 +132,9 @@ libfuzzer_sys::fuzz_target!(|packets: Vec<Packet<'_>>| {
         raw.extend(if lie & 1 == 0 { 3_u64 } else { 4 }.to_le_bytes());
         raw.extend(2_u64.to_le_bytes());
         raw.extend(u32::from(source % 4).to_le_bytes());
-        raw.extend(u32::from(target % 3).to_le_bytes());
+        // The host's ports of the connections that it wants itself begin here.
+        let own_port = u32::from(lie & 8 != 0) << 30;
+        raw.extend((own_port + u32::from(target % 3)).to_le_bytes());
         raw.extend((own + u32::from(lie >> 6)).to_le_bytes());
         raw.extend(u16::from(lie & 6 != 6).to_le_bytes());
         raw.extend((operation % 9).to_le_bytes());

@@ -12,7 +12,7 @@
 
 use racklet_api::V1;
 use racklet_api::guest::{CommandEnd, GuestConfig};
-use racklet_api::vmm::metrics::{BalloonMetrics, ExitCounts, VmMetrics};
+use racklet_api::vmm::metrics::{BalloonMetrics, CallCounts, ExitCounts, VmMetrics};
 use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmConfig, VmState, VmStatus};
 use std::io::BufReader;
 use std::os::unix::net::UnixListener;
@@ -103,6 +103,7 @@ fn counted() -> VmMetrics {
             ..ExitCounts::default()
         },
         balloon: BalloonMetrics::default(),
+        calls: CallCounts::default(),
     }
 }
 

@@ -237,6 +237,21 @@ fn a_thousand_connections_of_a_guest_are_open_at_once_and_end_by_halves() {
 }
 
 #[test]
+fn the_host_opens_connections_to_a_guest_that_end_by_halves_and_hears_at_once_where_nobody_listens()
+{
+    let outcome = outcome("host_calls");
+    exited(&outcome["ended"], 0);
+    has(&outcome["ended"], "taken 200");
+    assert_eq!(outcome["good"], 200, "{outcome:#}");
+    assert_eq!(outcome["nobody"], "unexpected end of file");
+    // Well before the monitor gives up: the guest's own refusal.
+    let refused = outcome["refused_ms"].as_u64();
+    assert!(refused.is_some_and(|ms| ms < 5000), "{outcome:#}");
+    let calls = &outcome["metrics"]["metrics"]["calls"];
+    assert_eq!(*calls, json!({"taken": 200, "refused": 1}), "{outcome:#}");
+}
+
+#[test]
 fn memory_that_a_guest_used_and_freed_is_the_hosts_again() {
     let outcome = outcome("memory");
     exited(&outcome["ended"], 0);
@@ -426,6 +441,7 @@ fn the_monitor_has_no_privileges_and_sees_only_its_folder() {
         "lock",
         "status.json",
         "stderr",
+        "vsock.sock",
         "workload.log",
     ];
     assert_eq!(seen["root"], json!(folder));

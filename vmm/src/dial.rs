@@ -10,6 +10,7 @@ use racklet_api::guest::AGENT_PORT;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::agent::Agent;
+use crate::calls::Waiting;
 use crate::devices::vsock::{Dialer, Stream};
 use crate::poll::{Poll, Token};
 
@@ -19,6 +20,17 @@ pub(crate) struct HostDialer {
     pub(crate) poll: Poll,
     /// Number of the vsock device, for its events.
     pub(crate) device: u16,
+    /// Those that want to reach the guest.
+    pub(crate) calls: Waiting,
+}
+
+impl HostDialer {
+    fn token(&self, token: u32) -> Token {
+        Token::Host {
+            device: self.device,
+            token,
+        }
+    }
 }
 
 impl Dialer for HostDialer {
@@ -31,14 +43,16 @@ impl Dialer for HostDialer {
             return Ok(self.agent.connect());
         }
         let stream = connect_to(&format!("vsock.sock_{port}"))?;
-        self.poll.edges(
-            &stream,
-            Token::Host {
-                device: self.device,
-                token,
-            },
-        )?;
+        self.poll.edges(&stream, self.token(token))?;
         Ok(Box::new(UnixEnd(stream)))
+    }
+
+    fn call(&mut self, token: u32) -> Option<(u32, Box<dyn Stream>)> {
+        self.calls.take(&self.poll, self.token(token))
+    }
+
+    fn called(&mut self, taken: bool) {
+        self.calls.count(taken);
     }
 }
 
@@ -82,6 +96,7 @@ mod tests {
             agent: Agent::default(),
             poll: Poll::new().unwrap(),
             device: 0,
+            calls: Waiting::default(),
         };
         for (port, from, admitted) in [
             (AGENT_PORT, 1, true),

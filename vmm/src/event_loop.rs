@@ -12,7 +12,7 @@ use racklet_api::V1;
 use racklet_api::guest::{AgentOrder, AgentReport};
 use racklet_api::vmm::balloon::BalloonState;
 use racklet_api::vmm::console::Bytes;
-use racklet_api::vmm::metrics::{DeviceMetrics, VmMetrics};
+use racklet_api::vmm::metrics::{CallCounts, DeviceMetrics, VmMetrics};
 use racklet_api::vmm::{AfterSnapshot, ControlAction, ControlReply, Mac, VmState, exit};
 use racklet_linux::clock;
 use racklet_linux::signal::StopRequests;
@@ -21,11 +21,12 @@ use vmm_sys_util::timerfd::TimerFd;
 use crate::agent::Agent;
 use crate::arch;
 use crate::bus::Bus;
+use crate::calls::{Calls, Waiting};
 use crate::control::{Answers, Control, History};
 use crate::devices::balloon::{ASK, Account};
 use crate::devices::rng;
 use crate::devices::serial::Console;
-use crate::devices::vsock::PUMP;
+use crate::devices::vsock::{CALL, PUMP};
 use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
 use crate::log::Log;
 use crate::places::Places;
@@ -78,6 +79,9 @@ pub(crate) struct EventLoop {
     /// Most MiB that it may be asked to have.
     pub(crate) balloon_most: u32,
     pub(crate) control: Control,
+    pub(crate) calls: Calls,
+    /// Those that the sockets' device has not looked at yet, and how many were taken.
+    pub(crate) waiting: Waiting,
     /// The end of the console's output.
     pub(crate) history: History,
     pub(crate) status: StatusFile,
@@ -133,16 +137,18 @@ impl EventLoop {
         if self.unfinished != 0 {
             return Some(Duration::ZERO);
         }
-        let first = self.later.iter().flatten().min()?;
+        let calls = self.calls.until();
+        let first = self.later.iter().flatten().chain(&calls).min()?;
         Some(Duration::from_nanos(first.saturating_sub(rate::now())))
     }
 
     /// Devices whose time has come, as bits.
     fn due(&mut self) -> u32 {
-        if self.later.iter().all(Option::is_none) {
+        if self.later.iter().all(Option::is_none) && self.calls.until().is_none() {
             return 0; // mostly, and then nobody asks what time it is
         }
         let now = rate::now();
+        self.calls.expire(now);
         let mut due = 0;
         for (device, later) in self.later.iter_mut().enumerate() {
             if later.is_some_and(|at| at <= now) {
@@ -242,6 +248,14 @@ impl EventLoop {
             }
             Token::Control => self.control.accept(),
             Token::Client(number) => return self.client(number),
+            Token::Calls => self.calls.accept(),
+            Token::Caller(number) => {
+                let sockets = self.engines.get(usize::from(self.vsock));
+                let listens = sockets.is_some_and(|s| s.as_ref().is_some_and(Engine::active));
+                if self.calls.serve(number, listens) {
+                    return self.device(self.vsock, |engine| engine.host_event(CALL));
+                }
+            }
         }
         None
     }
@@ -256,7 +270,10 @@ impl EventLoop {
                 Ok(())
             },
             listens: self.life.listens(),
-            metrics: &|| metrics(&self.bus, &self.names, &self.balloon.1),
+            metrics: &|| VmMetrics {
+                calls: self.waiting.counts(),
+                ..metrics(&self.bus, &self.names, &self.balloon.1)
+            },
             balloon: &|mib| want(&self.balloon.1, mib, self.balloon_most),
             enter: &|bytes| {
                 let taken = self.console.enter(bytes);
@@ -544,5 +561,6 @@ fn metrics(bus: &Bus, names: &[String], account: &Account) -> VmMetrics {
         devices: names.iter().zip(bus.counters()).map(device).collect(),
         exits: bus.exits().counts(),
         balloon: account.metrics(),
+        calls: CallCounts::default(),
     }
 }

@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod arch;
 mod bus;
+mod calls;
 pub mod confine;
 mod control;
 pub mod devices;

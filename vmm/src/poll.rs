@@ -37,6 +37,10 @@ pub(crate) enum Token {
     Control,
     /// A connection to the control socket.
     Client(u32),
+    /// Somebody wants a connection to the guest.
+    Calls,
+    /// …and says which.
+    Caller(u32),
 }
 
 impl Token {
@@ -55,6 +59,8 @@ impl Token {
             Token::Still => (10, 0, 0),
             Token::Disk { disk } => (11, disk, 0),
             Token::Saved => (12, 0, 0),
+            Token::Calls => (13, 0, 0),
+            Token::Caller(n) => (14, 0, n),
         };
         kind << 48 | u64::from(a) << 32 | u64::from(b)
     }
@@ -76,6 +82,8 @@ impl Token {
             10 => Token::Still,
             11 => Token::Disk { disk: device },
             12 => Token::Saved,
+            13 => Token::Calls,
+            14 => Token::Caller(b),
             _ => return None,
         })
     }
@@ -116,6 +124,12 @@ impl Poll {
         };
         let event = EpollEvent::new(set, token.pack());
         self.0.ctl(ControlOperation::Modify, fd.as_raw_fd(), event)
+    }
+
+    /// Says nothing of it any more.
+    pub(crate) fn forget(&self, fd: &impl AsRawFd) -> io::Result<()> {
+        let none = EpollEvent::default();
+        self.0.ctl(ControlOperation::Delete, fd.as_raw_fd(), none)
     }
 
     fn add(&self, fd: &impl AsRawFd, set: EventSet, token: Token) -> io::Result<()> {
@@ -172,6 +186,8 @@ mod tests {
             Token::Still,
             Token::Disk { disk: 7 },
             Token::Saved,
+            Token::Calls,
+            Token::Caller(7),
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

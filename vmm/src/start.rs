@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, getegid, geteuid, set_parent_process_death_signal};
 use vmm_sys_util::timerfd::TimerFd;
 
+use crate::calls::Calls;
 use crate::confine::seccomp::{self, Kind};
 use crate::confine::{self, JailError};
 use crate::control::{Control, History};
@@ -49,6 +50,8 @@ enum StartError {
         step: &'static str,
         source: io::Error,
     },
+    #[error("listen at {path}", path = path.display())]
+    Listen { path: PathBuf, source: io::Error },
     #[error("enter the cgroup {path}: does it exist?", path = path.display())]
     Cgroup { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -150,6 +153,7 @@ struct Ready {
     machine: machine::Machine,
     names: Vec<String>,
     control: Control,
+    calls: Calls,
     logs: [Log; 2],
     timers: [TimerFd; 2],
     signals: StopRequests,
@@ -206,7 +210,14 @@ fn prepare(folder: &Path, starter: Starter, status: &mut StatusFile) -> Result<R
     let names = plan.names.clone();
     let mut machine = machine::open(&plan)?;
     machine.places.largest = largest_file(&config);
-    let control = listen(folder, machine.poll.clone())?;
+    let control = listen(folder, "control.sock")?;
+    let control = host(
+        "watch control.sock",
+        Control::new(control, machine.poll.clone()),
+    )?;
+    let calls = listen(folder, "vsock.sock")?;
+    let calls = Calls::new(calls, machine.poll.clone(), machine.calls.clone());
+    let calls = host("watch vsock.sock", calls)?;
     let timers = [Token::Timer, Token::Flush].map(|token| -> io::Result<TimerFd> {
         let timer = TimerFd::new().map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
         machine.poll.readable(&timer, token)?;
@@ -233,6 +244,7 @@ fn prepare(folder: &Path, starter: Starter, status: &mut StatusFile) -> Result<R
         machine,
         names,
         control,
+        calls,
         logs,
         timers,
         signals,
@@ -265,20 +277,20 @@ fn open_log(folder: &Path, name: &str, config: &VmConfig) -> io::Result<Log> {
     Ok(log)
 }
 
-fn listen(folder: &Path, poll: crate::poll::Poll) -> Result<Control, StartError> {
-    let path = folder.join("control.sock");
+/// A socket in the folder to which only the owner can connect.
+fn listen(folder: &Path, name: &str) -> Result<UnixListener, StartError> {
+    let path = folder.join(name);
+    let failed = |source| StartError::Listen {
+        path: path.clone(),
+        source,
+    };
     match fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return host("remove the old control.sock", Err(e));
-        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
         _ => {}
     }
-    let listener = host("make control.sock", UnixListener::bind(&path))?;
-    host(
-        "protect control.sock",
-        fs::set_permissions(&path, Permissions::from_mode(0o600)),
-    )?;
-    host("watch control.sock", Control::new(listener, poll))
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
 }
 
 impl Ready {
@@ -376,6 +388,8 @@ impl Ready {
             balloon: machine.balloon,
             balloon_most: balloon::most(self.config.memory_mib),
             control: self.control,
+            calls: self.calls,
+            waiting: machine.calls,
             history: History::default(),
             status,
             console_log,

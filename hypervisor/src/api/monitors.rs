@@ -41,7 +41,7 @@ fn one(options: &Options, name: &str) -> Option<VmMetrics> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use racklet_api::vmm::metrics::{BalloonMetrics, ExitCounts};
+    use racklet_api::vmm::metrics::{BalloonMetrics, CallCounts, ExitCounts};
     use std::io::BufReader;
     use std::os::unix::net::UnixListener;
 
@@ -66,6 +66,7 @@ mod tests {
                 ..ExitCounts::default()
             },
             balloon: BalloonMetrics::default(),
+            calls: CallCounts::default(),
         };
         let answer = ControlReply::Metrics(counted.clone());
         let monitor = std::thread::spawn(move || {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Stream sockets between a virtual machine and its host (`AF_VSOCK`), client side.
+//! Stream sockets between a virtual machine and its host (`AF_VSOCK`).
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,8 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, connect as connect_to, socket_with,
+    AddressFamily, SocketFlags, SocketType, accept_with, bind, connect as connect_to,
+    listen as listen_at, socket_with,
 };
 
 use crate::socket::length_of;
@@ -81,9 +82,52 @@ pub fn connect_reserved(cid: u32, port: u32) -> io::Result<File> {
     Ok(File::from(socket))
 }
 
+/// Takes connections at a port.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+/// Listens at a port, for whoever connects to it, the host included.
+///
+/// # Errors
+/// When the port is taken, or reserved.
+pub fn listen(port: u32) -> io::Result<Listener> {
+    let socket = socket()?;
+    bind(&socket, &Address::new(ANY, port))?;
+    // As many as Linux keeps for anybody by default (`net.core.somaxconn`).
+    listen_at(&socket, 4096)?;
+    Ok(Listener(socket))
+}
+
+impl Listener {
+    /// Waits for the next one; it reads and writes like a file.
+    ///
+    /// # Errors
+    /// What accept(2) says.
+    pub fn accept(&self) -> io::Result<File> {
+        Ok(accept_with(&self.0, SocketFlags::CLOEXEC)?.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_listened_at_once() {
+        match listen(0x7ace_0001) {
+            Ok(first) => {
+                let again = listen(0x7ace_0001).expect_err("it is taken");
+                assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+                drop(first);
+                assert!(listen(0x7ace_0001).is_ok());
+            }
+            // A kernel without such sockets.
+            Err(error) => assert_eq!(
+                error.raw_os_error(),
+                Some(Errno::AFNOSUPPORT.raw_os_error())
+            ),
+        }
+    }
 
     #[test]
     fn nobody_listens_at_an_unlikely_port_of_ourselves() {

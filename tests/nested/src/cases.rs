@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use racklet_linux::clock;
 use racklet_linux::rtnl::Rtnl;
@@ -47,6 +47,7 @@ const CASES: &[Case] = &[
     ("flood_slow", flood_slow),
     ("vsock", vsock),
     ("crowd", crowd),
+    ("host_calls", host_calls),
     ("memory", memory),
     ("confined", confined),
     ("stop", || stopped("stop", "obey", 30)),
@@ -253,6 +254,53 @@ fn disk_added() -> Value {
         "ready": ready, "first": first, "kept": kept, "detached": detached, "gone": gone, "second": second, "clean": clean,
         "ended": ended,
     })
+}
+
+/// The host wants connections to a guest: to a port at which nobody listens, then so many at once that each carry their own bytes and
+/// end by halves.
+fn host_calls() -> Value {
+    const COUNT: usize = 200;
+    let count = COUNT.to_string();
+    let mut vm = Vm::new("host-calls", &["answer", "7000", &count]);
+    vm.start();
+    let ready = vm.wait_text("workload.log", "ready");
+    let start = Instant::now();
+    let nobody = call(&vm, 7001).map_or_else(|e| e.kind().to_string(), |_| "taken".to_owned());
+    let refused_ms = start.elapsed().as_millis();
+    let calls: io::Result<Vec<UnixStream>> = (0..COUNT).map(|_| call(&vm, 7000)).collect();
+    let metrics = vm.control(&json!("metrics"));
+    // Each with its own bytes, and more of them than a buffer on the way holds for most.
+    let text = |n: usize| n.to_string().repeat(3000).into_bytes();
+    let mut good = 0;
+    for (n, mut stream) in calls.into_iter().flatten().enumerate() {
+        let whole = stream
+            .write_all(&text(n))
+            .and_then(|()| stream.shutdown(Shutdown::Write))
+            .and_then(|()| {
+                let mut back = Vec::new();
+                stream.read_to_end(&mut back).map(|_| back)
+            });
+        good += usize::from(whole.is_ok_and(|back| back == [&text(n), &b"behind"[..]].concat()));
+    }
+    json!({
+        "ready": ready, "nobody": nobody, "refused_ms": refused_ms, "good": good, "metrics": metrics, "ended": vm.end(),
+    })
+}
+
+/// A connection to a port of the guest, once it has taken it.
+fn call(vm: &Vm, port: u32) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(vm.folder.join("vsock.sock"))?;
+    writeln!(stream, "CONNECT {port}")?;
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        stream.read_exact(&mut byte)?;
+        line.extend(byte);
+    }
+    match line.starts_with(b"OK ") {
+        true => Ok(stream),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// Network, disk and a service of the host in one guest, where a start is slow.

@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
             .and_then(|_| echo_vsock(port))
             .and_then(|_| disk(path)),
         ["crowd", count, port] => crowd(count, port),
+        ["answer", port, count] => answer(port, count),
         ["use", mib, port] => use_memory(mib, port),
         ["be-agent"] => be_agent(),
         ["disk", path] => disk(path),
@@ -228,6 +229,24 @@ fn echo(
     })?;
     finish()?;
     println!("echo {}", sent == back);
+    Ok(0)
+}
+
+/// Takes so many connections, all of them before it speaks, gives back what comes on each until that ends, and says a word behind it.
+fn answer(port: &str, count: &str) -> io::Result<i32> {
+    let port = port.parse().map_err(io::Error::other)?;
+    let count: usize = count.parse().map_err(io::Error::other)?;
+    let listener = vsock::listen(port)?;
+    println!("ready");
+    let taken: io::Result<Vec<File>> = (0..count).map(|_| listener.accept()).collect();
+    let taken = taken?;
+    println!("taken {}", taken.len());
+    for mut stream in taken {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all)?;
+        stream.write_all(&all)?;
+        stream.write_all(b"behind")?;
+    }
     Ok(0)
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod connect;
 mod disk;
 mod document;
 mod exec;
@@ -32,6 +33,7 @@ The same from one JSON document, whose fields `racklet-vmm schema` describes:
 While it runs, with --folder vm:
   racklet-vmm ask vm pause
   racklet-vmm exec -t vm /bin/sh
+  racklet-vmm connect vm 5000
   racklet-vmm metrics vm
   racklet-vmm rate vm disk0 --bytes 10000000
   racklet-vmm attach vm data.img --serial data
@@ -57,6 +59,7 @@ enum Command {
     Ask(ask::Ask),
     Attach(disk::Attach),
     Detach(disk::Detach),
+    Connect(connect::Connect),
     Exec(exec::Exec),
     Metrics(ask::Metrics),
     Rate(rate::Rate),
@@ -99,6 +102,7 @@ fn act(command: Command) -> anyhow::Result<u8> {
         Command::Ask(ask) => ask.run()?,
         Command::Attach(attach) => attach.run()?,
         Command::Detach(detach) => detach.run()?,
+        Command::Connect(connect) => connect.run()?,
         Command::Metrics(metrics) => metrics.run()?,
         Command::Rate(rate) => rate.run()?,
         Command::Snapshot(snapshot) => snapshot.run()?,

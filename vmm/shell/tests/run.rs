@@ -248,6 +248,7 @@ fn the_monitor_of_an_ordinary_user_is_confined() {
         "control.sock",
         "lock",
         "status.json",
+        "vsock.sock",
         "workload.log",
     ];
     assert_eq!(inside, files, "its root is its folder");

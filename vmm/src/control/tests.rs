@@ -7,7 +7,7 @@ use racklet_api::V1;
 use racklet_api::vmm::VmState;
 use racklet_api::vmm::console::{ConsolePiece, KEPT, MAX_PIECE};
 use racklet_api::vmm::disk::DiskAttach;
-use racklet_api::vmm::metrics::{BalloonMetrics, ExitCounts};
+use racklet_api::vmm::metrics::{BalloonMetrics, CallCounts, ExitCounts};
 
 use super::*;
 
@@ -17,6 +17,7 @@ fn nothing() -> VmMetrics {
         devices: Vec::new(),
         exits: ExitCounts::default(),
         balloon: BalloonMetrics::default(),
+        calls: CallCounts::default(),
     }
 }
 

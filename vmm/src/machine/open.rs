@@ -19,6 +19,7 @@ use super::plan::{Place, Plan, What, archives};
 use crate::agent::Agent;
 use crate::arch;
 use crate::bus::Bus;
+use crate::calls::Waiting;
 use crate::devices::balloon::{Account, Balloon};
 use crate::devices::block::{Backend, Block, Orders};
 use crate::devices::net::{Net, TAP_READY};
@@ -109,6 +110,8 @@ pub(crate) struct Machine {
     pub(crate) bus: Bus,
     pub(crate) console: std::sync::Arc<Console>,
     pub(crate) agent: Agent,
+    /// Those that want to reach the guest.
+    pub(crate) calls: Waiting,
     pub(crate) vsock: u16,
     /// Number of the balloon, and what it is to have and has.
     pub(crate) balloon: (u16, Account),
@@ -160,6 +163,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         memory,
         poll,
         agent: Agent::default(),
+        calls: Waiting::default(),
         account: Account::of(config.balloon_mib),
         engines: Vec::new(),
         disks: Vec::new(),
@@ -212,6 +216,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         bus: Bus::new(parts, windows, gate, over),
         console,
         agent: opening.agent,
+        calls: opening.calls,
         vsock: plan.sockets,
         balloon: (plan.balloon, opening.account),
         poll: opening.poll,
@@ -233,6 +238,7 @@ struct Opening {
     memory: Memory,
     poll: Poll,
     agent: Agent,
+    calls: Waiting,
     account: Account,
     engines: Vec<Option<Engine>>,
     disks: Vec<Disk>,
@@ -269,6 +275,7 @@ impl Opening {
                     agent: self.agent.clone(),
                     poll: self.poll.clone(),
                     device: number,
+                    calls: self.calls.clone(),
                 };
                 self.served_by_the_loop(place, Box::new(Vsock::new(dialer, cid)))
             }

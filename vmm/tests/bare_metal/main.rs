@@ -50,6 +50,7 @@ macro_rules! driver_end {
 }
 
 mod balloon;
+mod calls;
 mod control;
 mod devices;
 mod disks;

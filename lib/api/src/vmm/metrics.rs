@@ -17,6 +17,18 @@ pub struct VmMetrics {
     pub exits: ExitCounts,
     /// Memory that the guest does without.
     pub balloon: BalloonMetrics,
+    /// Connections that the host wanted to the guest, by `vsock.sock`.
+    #[serde(default)]
+    pub calls: CallCounts,
+}
+
+/// What came of the connections that the host wanted to a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CallCounts {
+    /// The guest took them.
+    pub taken: u64,
+    /// It did not, or not in time; or there were too many, or what was said was not understood.
+    pub refused: u64,
 }
 
 /// Memory that a guest does without, and what it says of the rest.
@@ -207,6 +219,18 @@ pub fn write(page: &mut Page, label: &str, vms: &[(&str, &VmMetrics)]) {
             page.sample("racklet_vm_exits_total", &labels, count);
         }
     }
+    page.family(
+        "racklet_vm_calls",
+        "counter",
+        "Connections that the host wanted to a guest by vsock, by what came of them.",
+    );
+    for (name, metrics) in vms {
+        let CallCounts { taken, refused } = metrics.calls;
+        for (end, count) in [("taken", taken), ("refused", refused)] {
+            let labels = [(label, *name), ("end", end)];
+            page.sample("racklet_vm_calls_total", &labels, count);
+        }
+    }
     write_memory(page, label, vms);
 }
 
@@ -276,6 +300,10 @@ mod tests {
                     available: u64::MAX,
                 }),
             },
+            calls: CallCounts {
+                taken: 4,
+                refused: u64::MAX,
+            },
         }
     }
 
@@ -310,6 +338,7 @@ mod tests {
             r#"racklet_vm_device_refused_total{workload="b",device="disk0"} 3"#,
             r#"racklet_vm_device_faults_total{workload="a",device="sockets",fault="runaway"} 2"#,
             r#"racklet_vm_exits_total{workload="a",exit="mmio-read"} 5"#,
+            r#"racklet_vm_calls_total{workload="a",end="taken"} 4"#,
             r#"racklet_vm_balloon_bytes{workload="a"} 66060288"#,
         ] {
             assert!(text.lines().any(|had| had == line), "{line}\n{text}");

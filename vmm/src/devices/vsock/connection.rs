@@ -2,6 +2,8 @@
 //! One connection: credit in both directions, and what is to be said to the guest next.
 //!
 //! ```text
+//! the host's REQUEST -> asked --RESPONSE--> open
+//!                        '--anything else, or nothing in time--> over
 //! REQUEST -> open --guest SHUTDOWN(both), all forwarded--> over (RESET)
 //!              |----stream fails, guest breaks credit----> over (RESET)
 //!              '----stream ends--> SHUTDOWN(no send) said, guest may go on sending
@@ -12,7 +14,9 @@ use std::io;
 use std::num::Wrapping;
 
 use super::Stream;
-use super::packet::{CREDIT_UPDATE, DATA, Header, NO_RECEIVE, NO_SEND, RESPONSE, SHUTDOWN};
+use super::packet::{
+    CREDIT_UPDATE, DATA, Header, NO_RECEIVE, NO_SEND, REQUEST, RESPONSE, SHUTDOWN,
+};
 
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
@@ -26,7 +30,10 @@ pub(super) struct Connection {
     sent: Wrapping<u32>,
     guest_buffer: u32,
     guest_forwarded: Wrapping<u32>,
-    answer: bool,
+    /// What is said first: [`RESPONSE`] to the guest's request, or the host's [`REQUEST`].
+    first: Option<u16>,
+    /// The guest was asked for it and has not answered.
+    asked: bool,
     update: bool,
     guest_ended: bool,
     guest_deaf: bool,
@@ -46,7 +53,8 @@ impl Connection {
             sent: Wrapping(0),
             guest_buffer: request.buffer,
             guest_forwarded: Wrapping(request.forwarded),
-            answer: true,
+            first: Some(RESPONSE),
+            asked: false,
             update: false,
             guest_ended: false,
             guest_deaf: false,
@@ -54,6 +62,26 @@ impl Connection {
             host_end_said: false,
             broken: false,
         }
+    }
+
+    /// One that the host wants.
+    pub(super) fn call(stream: Box<dyn Stream>, buffer: u32) -> Connection {
+        Connection {
+            first: Some(REQUEST),
+            asked: true,
+            ..Connection::new(stream, &Header::default(), buffer)
+        }
+    }
+
+    /// The guest was asked for it and has not answered.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// The guest has taken it; it sees it as one from this port.
+    pub(super) fn taken(&mut self, port: u32) {
+        self.asked = false;
+        self.broken |= self.stream.taken(port).is_err();
     }
 
     pub(super) fn buffer(&self) -> u32 {
@@ -124,9 +152,10 @@ impl Connection {
     /// The next packet for the guest, its data in `data` (as long as a packet's data may be).
     pub(super) fn next(&mut self, data: &mut [u8]) -> Option<Header> {
         let mut header = Header::default();
-        if self.answer {
-            self.answer = false;
-            header.operation = RESPONSE;
+        if let Some(operation) = self.first.take() {
+            header.operation = operation;
+        } else if self.asked {
+            return None;
         } else if let Some(len) = self.take(data) {
             header.operation = DATA;
             header.len = len;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Stream sockets between guest and host (virtio 1.2, 5.10).
 //!
-//! The guest connects to CID 2; what stands behind a port is the [`Dialer`]'s matter. The host opens no connections towards
-//! the guest. Nothing here knows files or the event loop.
+//! The guest connects to CID 2; what stands behind a port is the [`Dialer`]'s matter, and so is who wants to connect to a port of the
+//! guest. Nothing here knows files or the event loop.
 
 use std::io;
 
@@ -11,7 +11,8 @@ mod device;
 mod packet;
 
 pub(crate) use device::MOST_CONNECTIONS;
-pub use device::{PUMP, Vsock};
+pub(crate) use device::PATIENCE;
+pub use device::{CALL, PUMP, Vsock};
 pub use packet::{HEADER, Header};
 
 /// The host's end of a connection; never blocks.
@@ -26,6 +27,10 @@ pub trait Stream: Send {
     fn tells(&self) -> bool {
         true
     }
+    /// The guest has taken the connection, which the host wanted, and sees it as one from this port. Comes before anything else.
+    fn taken(&mut self, _port: u32) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Opens the host's ends.
@@ -37,4 +42,13 @@ pub trait Dialer: Send {
 
     /// Opens what stands behind `port`. When the stream becomes ready later, the device wants a host event with `token`.
     fn dial(&mut self, port: u32, token: u32) -> io::Result<Box<dyn Stream>>;
+
+    /// The next connection that the host wants, and to which port of the guest; the device has a host event with [`CALL`] when there is
+    /// one. Its stream's events are to have this token.
+    fn call(&mut self, _token: u32) -> Option<(u32, Box<dyn Stream>)> {
+        None
+    }
+
+    /// One of these was taken by the guest, or came to nothing.
+    fn called(&mut self, _taken: bool) {}
 }

@@ -7,14 +7,17 @@ use serde_json::Value;
 
 use super::connection::Connection;
 use super::packet::{
-    CREDIT_REQUEST, CREDIT_UPDATE, DATA, HEADER, Header, REQUEST, RESET, SHUTDOWN, STREAM,
+    CREDIT_REQUEST, CREDIT_UPDATE, DATA, HEADER, Header, REQUEST, RESET, RESPONSE, SHUTDOWN, STREAM,
 };
 use super::{Dialer, Stream};
 use crate::memory::Memory;
+use crate::rate;
 use crate::virtio::{Budget, Chain, Device, Fault, Queue, Turn};
 
 /// Token of a host event that concerns no single connection: look at all whose streams tell nobody when they are ready.
 pub const PUMP: u32 = u32::MAX;
+/// Token of a host event: somebody wants a connection to the guest ([`Dialer::call`]).
+pub const CALL: u32 = u32::MAX - 1;
 
 const RX: usize = 0;
 const TX: usize = 1;
@@ -32,6 +35,10 @@ const BUFFER: u32 = 64 * 1024;
 /// …for so many connections at a time. The others have less, so that a guest whose streams take nothing keeps at most 6 MiB here.
 const MOST_LARGE: usize = 32;
 const SMALL_BUFFER: u32 = 4096;
+/// Nanoseconds in which a guest is to take or refuse a connection that the host wants. One whose port nobody listens at says so at once.
+pub(crate) const PATIENCE: u64 = 10_000_000_000;
+/// The host's ports of such connections are from here on, as in Firecracker: twice as many as there can be of the usual kind.
+const FIRST_PORT: u32 = 1 << 30;
 /// Largest data in one packet towards the guest: what Linux offers per buffer.
 const MOST_DATA: usize = 4096;
 
@@ -46,7 +53,7 @@ struct Ports {
     host: u32,
 }
 
-/// At most [`MOST_CONNECTIONS`] of the guest, each under its pair of ports and under a token for the host's events.
+/// At most [`MOST_CONNECTIONS`] of both sides, each under its pair of ports and under a token for the host's events.
 pub struct Vsock<D> {
     dialer: D,
     config: [u8; 8],
@@ -63,6 +70,10 @@ pub struct Vsock<D> {
     /// The packet at hand asked for a connection that nobody took.
     untaken: bool,
     next_token: u32,
+    next_port: u32,
+    /// Connections that the guest was asked for, and until when it may answer; the oldest first.
+    asked: VecDeque<(u64, u32)>,
+    clock: fn() -> u64,
     /// The guest was restored and does not know yet.
     moved: bool,
     /// Whose turn it is: the token after the one served last.
@@ -85,6 +96,9 @@ impl<D: Dialer> Vsock<D> {
             taken: None,
             untaken: false,
             next_token: 0,
+            next_port: FIRST_PORT,
+            asked: VecDeque::new(),
+            clock: rate::now,
             moved: false,
             turn: 0,
         }
@@ -156,6 +170,16 @@ impl<D: Dialer> Vsock<D> {
         connection.credit(&header);
         self.ready.insert(token);
         match header.operation {
+            RESPONSE if connection.is_asked() => {
+                connection.taken(ports.host);
+                self.answered(token, true);
+            }
+            // It has not taken it, and a reset says so, too.
+            operation if connection.is_asked() => {
+                self.forget(token);
+                self.refuse(ports, operation);
+                return true;
+            }
             DATA => {
                 let mut data = vec![0; header.len as usize];
                 chain.read(memory, HEADER.into(), &mut data);
@@ -190,16 +214,8 @@ impl<D: Dialer> Vsock<D> {
         };
         match opened {
             Ok(stream) => {
-                let buffer = if self.large < MOST_LARGE {
-                    self.large += 1;
-                    BUFFER
-                } else {
-                    SMALL_BUFFER
-                };
-                let connection = Connection::new(stream, header, buffer);
-                self.connections.insert(token, (ports, connection));
-                self.by_ports.insert(ports, token);
-                self.ready.insert(token);
+                let connection = Connection::new(stream, header, self.buffer());
+                self.keep(token, ports, connection);
             }
             Err(_) => {
                 self.untaken = true;
@@ -208,8 +224,73 @@ impl<D: Dialer> Vsock<D> {
         }
     }
 
+    /// How much the next connection may have here.
+    fn buffer(&mut self) -> u32 {
+        if self.large < MOST_LARGE {
+            self.large += 1;
+            BUFFER
+        } else {
+            SMALL_BUFFER
+        }
+    }
+
+    fn keep(&mut self, token: u32, ports: Ports, connection: Connection) {
+        self.connections.insert(token, (ports, connection));
+        self.by_ports.insert(ports, token);
+        self.ready.insert(token);
+    }
+
+    /// Asks the guest for the connections that the host wants.
+    fn calls(&mut self) {
+        loop {
+            let token = self.free_token();
+            let Some((guest, stream)) = self.dialer.call(token) else {
+                return;
+            };
+            if self.connections.len() >= MOST_CONNECTIONS {
+                self.dialer.called(false);
+                continue;
+            }
+            let host = self.free_port(guest);
+            let connection = Connection::call(stream, self.buffer());
+            self.keep(token, Ports { guest, host }, connection);
+            let until = (self.clock)().saturating_add(PATIENCE);
+            self.asked.push_back((until, token));
+        }
+    }
+
+    /// A port of the host's that has no connection to this one of the guest's.
+    fn free_port(&mut self, guest: u32) -> u32 {
+        loop {
+            let host = self.next_port;
+            self.next_port = FIRST_PORT | (host + 1) & (FIRST_PORT - 1);
+            if !self.by_ports.contains_key(&Ports { guest, host }) {
+                return host;
+            }
+        }
+    }
+
+    /// The guest was asked for this connection, and it is known what came of it.
+    fn answered(&mut self, token: u32, taken: bool) {
+        self.asked.retain(|(_, asked)| *asked != token);
+        self.dialer.called(taken);
+    }
+
+    /// Gives up what the guest has not answered in time.
+    fn expire(&mut self) -> Turn {
+        while let Some((until, token)) = self.asked.front().copied() {
+            if until > (self.clock)() {
+                return Turn::At(until);
+            }
+            let (ports, _) = self.connections[&token];
+            self.forget(token);
+            self.refuse(ports, REQUEST);
+        }
+        Turn::Done
+    }
+
     fn free_token(&mut self) -> u32 {
-        while self.next_token == PUMP || self.connections.contains_key(&self.next_token) {
+        while self.next_token >= CALL || self.connections.contains_key(&self.next_token) {
             self.next_token = self.next_token.wrapping_add(1);
         }
         let token = self.next_token;
@@ -228,6 +309,9 @@ impl<D: Dialer> Vsock<D> {
             self.by_ports.remove(&ports);
             self.ready.remove(&token);
             self.large -= usize::from(connection.buffer() == BUFFER);
+            if connection.is_asked() {
+                self.answered(token, false);
+            }
         }
     }
 
@@ -320,6 +404,8 @@ impl<D: Dialer> Device for Vsock<D> {
     }
 
     fn reset(&mut self) {
+        let asked: Vec<u32> = self.asked.iter().map(|(_, token)| *token).collect();
+        asked.into_iter().for_each(|token| self.forget(token));
         self.connections.clear();
         self.by_ports.clear();
         self.ready.clear();
@@ -353,6 +439,9 @@ impl<D: Dialer> Device for Vsock<D> {
         queues: &mut [Queue],
         memory: &Memory,
     ) -> Result<Turn, Fault> {
+        if token == CALL {
+            self.calls();
+        }
         let tokens: Vec<u32> = if token == PUMP {
             let untold = self.connections.iter().filter(|(_, (_, c))| !c.tells());
             untold.map(|(token, _)| *token).collect()
@@ -366,7 +455,8 @@ impl<D: Dialer> Device for Vsock<D> {
                 self.bury(token);
             }
         }
-        self.receive(&mut queues[RX], memory)
+        let later = self.expire();
+        Ok(self.receive(&mut queues[RX], memory)?.and(later))
     }
 
     /// No connection is saved: its host's end is not the guest's to take along.
@@ -385,8 +475,12 @@ impl<D: Dialer> Device for Vsock<D> {
 
     fn more(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Turn, Fault> {
         self.announce(&mut queues[EVENTS], memory)?;
+        // Those that were made while it stood still.
+        self.calls();
         let sent = self.transmit(&mut queues[TX], memory)?;
-        Ok(sent.and(self.receive(&mut queues[RX], memory)?))
+        let later = self.expire();
+        let received = self.receive(&mut queues[RX], memory)?;
+        Ok(sent.and(received).and(later))
     }
 }
 
@@ -398,8 +492,18 @@ impl Dialer for Box<dyn Dialer> {
     fn dial(&mut self, port: u32, token: u32) -> std::io::Result<Box<dyn Stream>> {
         (**self).dial(port, token)
     }
+
+    fn call(&mut self, token: u32) -> Option<(u32, Box<dyn Stream>)> {
+        (**self).call(token)
+    }
+
+    fn called(&mut self, taken: bool) {
+        (**self).called(taken);
+    }
 }
 
+#[cfg(test)]
+mod calls;
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]
