@@ -12,7 +12,7 @@
 
 use racklet_api::V1;
 use racklet_api::guest::{CommandEnd, GuestConfig};
-use racklet_api::vmm::metrics::{BalloonMetrics, CallCounts, ExitCounts, VmMetrics};
+use racklet_api::vmm::metrics::{BalloonMetrics, BootTimes, CallCounts, ExitCounts, VmMetrics};
 use racklet_api::vmm::{ControlAction, ControlReply, ControlRequest, VmConfig, VmState, VmStatus};
 use std::io::BufReader;
 use std::os::unix::net::UnixListener;
@@ -104,6 +104,7 @@ fn counted() -> VmMetrics {
         },
         balloon: BalloonMetrics::default(),
         calls: CallCounts::default(),
+        boot: BootTimes::default(),
     }
 }
 

@@ -247,6 +247,9 @@ fn the_host_opens_connections_to_a_guest_that_end_by_halves_and_hears_at_once_wh
     // Well before the monitor gives up: the guest's own refusal.
     let refused = outcome["refused_ms"].as_u64();
     assert!(refused.is_some_and(|ms| ms < 5000), "{outcome:#}");
+    let boot = &outcome["metrics"]["metrics"]["boot"];
+    let stages = ["entered_us", "console_us", "guest_init_us"].map(|stage| boot[stage].as_u64());
+    assert!(stages[0].is_some() && stages.is_sorted(), "{boot}");
     let calls = &outcome["metrics"]["metrics"]["calls"];
     assert_eq!(*calls, json!({"taken": 200, "refused": 1}), "{outcome:#}");
 }

@@ -10,6 +10,7 @@ use crate::exits::Exits;
 use crate::gate::Gate;
 use crate::lifecycle::Event;
 use crate::lock::lock;
+use crate::mark::Mark;
 use crate::virtio::{Counters, DeviceState, Window};
 
 /// Everything the vCPU threads share with the event loop. The devices are not here: only their registers are, and a write to one
@@ -18,6 +19,8 @@ pub(crate) struct Bus {
     pub(crate) parts: Parts,
     windows: Vec<Window>,
     exits: Exits,
+    /// The first vCPU enters the guest.
+    pub(crate) entered: Mark,
     /// Where vCPUs stand still.
     pub(crate) gate: Gate,
     over: Mutex<Option<Event>>,
@@ -31,6 +34,7 @@ impl Bus {
             parts,
             windows,
             exits: Exits::default(),
+            entered: Mark::default(),
             gate,
             over: Mutex::default(),
             wake,

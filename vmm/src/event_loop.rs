@@ -12,7 +12,7 @@ use racklet_api::V1;
 use racklet_api::guest::{AgentOrder, AgentReport};
 use racklet_api::vmm::balloon::BalloonState;
 use racklet_api::vmm::console::Bytes;
-use racklet_api::vmm::metrics::{CallCounts, DeviceMetrics, VmMetrics};
+use racklet_api::vmm::metrics::{BootTimes, CallCounts, DeviceMetrics, VmMetrics};
 use racklet_api::vmm::{AfterSnapshot, ControlAction, ControlReply, Mac, VmState, exit};
 use racklet_linux::clock;
 use racklet_linux::signal::StopRequests;
@@ -29,6 +29,7 @@ use crate::devices::serial::Console;
 use crate::devices::vsock::{CALL, PUMP};
 use crate::lifecycle::{Action, Event, Lifecycle, Said, Words};
 use crate::log::Log;
+use crate::mark::Mark;
 use crate::places::Places;
 use crate::poll::{Poll, Token};
 use crate::rate::{self, Knobs};
@@ -98,6 +99,8 @@ pub(crate) struct EventLoop {
     pub(crate) saving: Option<Saving>,
     /// The guest goes on from a snapshot, and its cards are called so now.
     pub(crate) restored: Option<Vec<Mac>>,
+    /// guest-init has called.
+    pub(crate) called: Mark,
     pub(crate) life: Lifecycle,
     pub(crate) words: Words,
 }
@@ -272,6 +275,11 @@ impl EventLoop {
             listens: self.life.listens(),
             metrics: &|| VmMetrics {
                 calls: self.waiting.counts(),
+                boot: BootTimes {
+                    entered_us: self.bus.entered.micros(),
+                    console_us: self.console.spoke.micros(),
+                    guest_init_us: self.called.micros(),
+                },
                 ..metrics(&self.bus, &self.names, &self.balloon.1)
             },
             balloon: &|mib| want(&self.balloon.1, mib, self.balloon_most),
@@ -442,8 +450,11 @@ impl EventLoop {
                     self.life.on(Event::Output);
                     continue;
                 }
-                if let (AgentReport::Hello { .. }, Some(cards)) = (&report, &self.restored) {
-                    self.agent.order(&restored(cards));
+                if let AgentReport::Hello { .. } = &report {
+                    self.called.set();
+                    if let Some(cards) = &self.restored {
+                        self.agent.order(&restored(cards));
+                    }
                 }
                 if let Some(status) = self.happen(Event::Report(report)) {
                     return Some(status);
@@ -562,5 +573,6 @@ fn metrics(bus: &Bus, names: &[String], account: &Account) -> VmMetrics {
         exits: bus.exits().counts(),
         balloon: account.metrics(),
         calls: CallCounts::default(),
+        boot: BootTimes::default(),
     }
 }

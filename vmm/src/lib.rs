@@ -30,6 +30,7 @@ pub mod lifecycle;
 mod lock;
 pub mod log;
 mod machine;
+mod mark;
 pub mod memory;
 mod places;
 mod poll;

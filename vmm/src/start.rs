@@ -24,7 +24,9 @@ use crate::kick;
 use crate::lifecycle::{Lifecycle, Words};
 use crate::log::Log;
 use crate::machine::{self, OpenError, Plan};
+use crate::mark::Mark;
 use crate::poll::Token;
+use crate::rate;
 use crate::snapshot;
 use crate::status::StatusFile;
 use crate::vcpu;
@@ -78,6 +80,8 @@ pub enum Starter {
 /// Runs the microVM of this folder until it ends; gives the process's exit status.
 #[must_use]
 pub fn run(folder: &Path, starter: Starter) -> i32 {
+    // From here on, time is counted.
+    let _ = rate::now();
     confine::close_inherited();
     confine::one_heap();
     let folder = match fs::canonicalize(folder) {
@@ -404,6 +408,7 @@ impl Ready {
                 let cards = self.config.networks.iter();
                 cards.map(|network| network.mac).collect()
             }),
+            called: Mark::default(),
             life: Lifecycle::new(self.config.watchdog_s),
             words: Words::default(),
         };

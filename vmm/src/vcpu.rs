@@ -79,6 +79,7 @@ fn stand<'a>(
 
 fn run(shared: &Mutex<VcpuFd>, bus: &Bus) -> Event {
     let mut vcpu = lock(shared);
+    bus.entered.set();
     loop {
         let exit = vcpu.run();
         bus.exits().count(&exit);

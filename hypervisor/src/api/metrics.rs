@@ -204,7 +204,7 @@ fn state_families(out: &mut Page, state: &StateStatus) {
             "gauge",
             "How much of its life the card says it has used.",
         );
-        out.sample(name, &[], used.into());
+        out.sample(name, &[], u64::from(used));
     }
 }
 

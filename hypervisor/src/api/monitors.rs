@@ -41,7 +41,7 @@ fn one(options: &Options, name: &str) -> Option<VmMetrics> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use racklet_api::vmm::metrics::{BalloonMetrics, CallCounts, ExitCounts};
+    use racklet_api::vmm::metrics::{BalloonMetrics, BootTimes, CallCounts, ExitCounts};
     use std::io::BufReader;
     use std::os::unix::net::UnixListener;
 
@@ -67,6 +67,7 @@ mod tests {
             },
             balloon: BalloonMetrics::default(),
             calls: CallCounts::default(),
+            boot: BootTimes::default(),
         };
         let answer = ControlReply::Metrics(counted.clone());
         let monitor = std::thread::spawn(move || {

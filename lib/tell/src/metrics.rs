@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! OpenMetrics text (version 1.0.0 of the specification): families, their samples, the end.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 /// The text's media type.
 pub const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -16,8 +16,8 @@ impl Page {
         let _ = writeln!(self.0, "# TYPE {name} {kind}\n# HELP {name} {help}");
     }
 
-    /// A sample of the family declared last; a counter's name ends in `_total`, an info's in `_info`.
-    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    /// A sample of the family declared last; a counter's name ends in `_total`, an info's in `_info`. The value is a number.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (index, (key, text)) in labels.iter().enumerate() {
             self.0.push(if index == 0 { '{' } else { ',' });

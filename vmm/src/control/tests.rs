@@ -7,7 +7,7 @@ use racklet_api::V1;
 use racklet_api::vmm::VmState;
 use racklet_api::vmm::console::{ConsolePiece, KEPT, MAX_PIECE};
 use racklet_api::vmm::disk::DiskAttach;
-use racklet_api::vmm::metrics::{BalloonMetrics, CallCounts, ExitCounts};
+use racklet_api::vmm::metrics::{BalloonMetrics, BootTimes, CallCounts, ExitCounts};
 
 use super::*;
 
@@ -18,6 +18,7 @@ fn nothing() -> VmMetrics {
         exits: ExitCounts::default(),
         balloon: BalloonMetrics::default(),
         calls: CallCounts::default(),
+        boot: BootTimes::default(),
     }
 }
 

@@ -19,6 +19,7 @@ use vm_superio::serial::{NoEvents, Serial, SerialState};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::lock::lock;
+use crate::mark::Mark;
 
 /// Most bytes that wait for the event loop.
 const FULL: usize = 64 * 1024;
@@ -31,6 +32,8 @@ pub struct Console {
     typed: Mutex<VecDeque<u8>>,
     emptied: Condvar,
     wake: EventFd,
+    /// The guest has said something.
+    pub(crate) spoke: Mark,
 }
 
 impl Console {
@@ -42,6 +45,7 @@ impl Console {
             typed: Mutex::default(),
             emptied: Condvar::new(),
             wake,
+            spoke: Mark::default(),
         })
     }
 
@@ -102,6 +106,7 @@ impl Write for ConsoleWriter {
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        console.spoke.set();
         let first = waiting.is_empty();
         waiting.extend_from_slice(bytes);
         if first || bytes.contains(&b'\n') || waiting.len() >= ENOUGH {

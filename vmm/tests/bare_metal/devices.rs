@@ -249,6 +249,10 @@ fn a_guest_that_keeps_its_disk_busy_is_still_answered_for_reset_and_ended() {
     let disk = of("disk0").expect("it has a disk");
     assert!(disk.returned > 120 && disk.resets == 2, "{disk:?}");
     assert_eq!((disk.refused, disk.failed), (0, 0));
+    // It has spoken, and has no guest-init.
+    let boot = metrics.boot;
+    assert!(boot.entered_us.is_some() && boot.entered_us <= boot.console_us);
+    assert_eq!(boot.guest_init_us, None);
     let sockets = of("sockets").expect("it has sockets");
     assert_eq!((sockets.returned, sockets.resets), (0, 0));
     // The console's letters, and registers; a queue's notification never leaves the kernel.

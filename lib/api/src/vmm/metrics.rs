@@ -20,6 +20,23 @@ pub struct VmMetrics {
     /// Connections that the host wanted to the guest, by `vsock.sock`.
     #[serde(default)]
     pub calls: CallCounts,
+    /// How soon the guest came how far.
+    #[serde(default)]
+    pub boot: BootTimes,
+}
+
+/// Microseconds from the monitor's first instructions of its own until something happened; nothing where it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BootTimes {
+    /// A processor enters the guest (`KVM_RUN`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered_us: Option<u64>,
+    /// The guest's first byte on its console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_us: Option<u64>,
+    /// guest-init's first word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_init_us: Option<u64>,
 }
 
 /// What came of the connections that the host wanted to a guest.
@@ -231,6 +248,26 @@ pub fn write(page: &mut Page, label: &str, vms: &[(&str, &VmMetrics)]) {
             page.sample("racklet_vm_calls_total", &labels, count);
         }
     }
+    let family = "racklet_vm_boot_seconds";
+    let help = "Time from the monitor's start until the guest was entered, said its first byte, and had guest-init call.";
+    page.family(family, "gauge", help);
+    for (name, metrics) in vms {
+        let BootTimes {
+            entered_us,
+            console_us,
+            guest_init_us,
+        } = metrics.boot;
+        let stages = [
+            ("entered", entered_us),
+            ("console", console_us),
+            ("guest-init", guest_init_us),
+        ];
+        for (stage, us) in stages {
+            let Some(us) = us else { continue };
+            let seconds = format_args!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+            page.sample(family, &[(label, *name), ("stage", stage)], seconds);
+        }
+    }
     write_memory(page, label, vms);
 }
 
@@ -304,6 +341,11 @@ mod tests {
                 taken: 4,
                 refused: u64::MAX,
             },
+            boot: BootTimes {
+                entered_us: Some(7_000_042),
+                console_us: Some(u64::MAX),
+                guest_init_us: None,
+            },
         }
     }
 
@@ -338,6 +380,7 @@ mod tests {
             r#"racklet_vm_device_refused_total{workload="b",device="disk0"} 3"#,
             r#"racklet_vm_device_faults_total{workload="a",device="sockets",fault="runaway"} 2"#,
             r#"racklet_vm_exits_total{workload="a",exit="mmio-read"} 5"#,
+            r#"racklet_vm_boot_seconds{workload="b",stage="entered"} 7.000042"#,
             r#"racklet_vm_calls_total{workload="a",end="taken"} 4"#,
             r#"racklet_vm_balloon_bytes{workload="a"} 66060288"#,
         ] {
