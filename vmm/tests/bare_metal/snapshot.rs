@@ -4,6 +4,7 @@
 use std::arch::global_asm;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -330,7 +331,8 @@ fn an_interrupt_on_its_way_reaches_its_guest_behind_the_move() {
     // Here, and in the one that was moved.
     let (moved, mut other) = restore(&snapshot, |_| {});
     for (folder, monitor) in [(folder.path(), &mut monitor), (moved.path(), &mut other)] {
-        while !folder.join("vm/control.sock").exists() {
+        // A socket's name is there before somebody listens.
+        while UnixStream::connect(folder.join("vm/control.sock")).is_err() {
             assert_eq!(monitor.try_wait().expect("it is ours"), None);
             std::thread::yield_now();
         }
