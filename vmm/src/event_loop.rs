@@ -351,7 +351,9 @@ impl EventLoop {
     fn disk(&mut self, client: u32, asked: Result<u16, String>) -> Option<i32> {
         match asked {
             Ok(device) => self.bus.wake(device),
-            Err(reason) => self.control.answer(client, &ControlReply::Error { reason }),
+            Err(reason) => {
+                self.control.answer(client, &ControlReply::Error { reason });
+            }
         }
         None
     }
@@ -399,8 +401,9 @@ impl EventLoop {
             Ok(bytes) => ControlReply::Snapshot(bytes),
             Err(reason) => ControlReply::Error { reason },
         };
-        self.control.answer(saving.client, &reply);
-        if ends {
+        // Who asked keeps the files. Where nobody is there any more the snapshot may be gone as well, and the guest is all there is.
+        let heard = self.control.answer(saving.client, &reply);
+        if ends && heard {
             return self.happen(Event::Kill);
         }
         // Sockets that had room or news while the device stood still said so once, and then to nobody.
@@ -500,7 +503,13 @@ impl EventLoop {
                     // Fails for impossible times only.
                     let _ = self.timer.reset(SECOND, Some(SECOND));
                 }
-                Action::Hold => self.bus.gate.close(),
+                Action::Hold => {
+                    // Who let it go on while it was being saved, and then had it stand again, wants it to stand.
+                    if let Some(saving) = &mut self.saving {
+                        saving.go = false;
+                    }
+                    self.bus.gate.close();
+                }
                 Action::Go => self.go(),
                 Action::Finish(state, status) => return Some(self.finish(state, status)),
             }

@@ -194,13 +194,13 @@ const SAVE: &[Allow] = &[];
 
 const SAVER: &[Allow] = &[
     any(libc::SYS_read), // whether an interrupt was acknowledged: its event descriptor
-    any(libc::SYS_fstat), // whether it was given plain files
+    any(libc::SYS_fstat), // whether it was given plain files, two, and empty
     any(libc::SYS_getrandom), // what binds the two, and hash seeds
     any(libc::SYS_ftruncate), // both files, which begin empty
     any(libc::SYS_pwrite64), // into them
     any(libc::SYS_fdatasync), // a snapshot that was answered for is kept when the power goes
     any(libc::SYS_close), // both
-    any(libc::SYS_fcntl), // std looks at what it closes, in debug builds
+    any(libc::SYS_fcntl), // whether they are opened to append; std looks at what it closes, in debug builds
 ];
 
 /// Which thread a filter is for.

@@ -116,12 +116,13 @@ impl Control {
         Served { actions, files }
     }
 
-    /// Answers a request that was not answered at once, if who asked is still there.
-    pub(crate) fn answer(&mut self, number: u32, reply: &ControlReply) {
+    /// Answers a request that was not answered at once, if who asked is still there; says whether that is so.
+    pub(crate) fn answer(&mut self, number: u32, reply: &ControlReply) -> bool {
         if let Some(client) = self.clients.get_mut(&number) {
             let done = client.caller.push(reply);
             self.settle(number, done);
         }
+        self.clients.contains_key(&number)
     }
 
     /// There is more output, or room for it.

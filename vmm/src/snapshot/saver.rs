@@ -12,7 +12,7 @@ use kvm_ioctls::{VcpuFd, VmFd};
 use racklet_api::vmm::SnapshotBytes;
 use racklet_tell::error::chain;
 use racklet_trust::digest::Hex;
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use seccompiler::BpfProgram;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
@@ -43,7 +43,9 @@ pub(crate) struct Sources {
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
 enum SaveError {
-    #[error("a snapshot takes two files that can be written, for its state and its memory")]
+    #[error(
+        "a snapshot takes two plain files that are empty, not the same and not opened to append, for its state and its memory"
+    )]
     Files,
     #[error(transparent)]
     Machine(#[from] arch::SaveError),
@@ -149,12 +151,7 @@ fn save(
     devices: Vec<DeviceState>,
     [state, memory]: &[File; 2],
 ) -> Result<SnapshotBytes, SaveError> {
-    for file in [state, memory] {
-        let what = fstat(file).map_err(|error| SaveError::Write("a file", error.into()))?;
-        if !FileType::from_raw_mode(what.st_mode).is_file() {
-            return Err(SaveError::Files);
-        }
-    }
+    check([state, memory])?;
     let guards: Vec<_> = sources.vcpus.iter().map(|vcpu| lock(vcpu)).collect();
     let vcpus: Vec<&VcpuFd> = guards.iter().map(|guard| &**guard).collect();
     let Sources {
@@ -185,6 +182,26 @@ fn save(
         state: bytes.len() as u64,
         memory,
     })
+}
+
+/// Whether a snapshot may be written there. A file that is not empty is somebody's: a disk, another snapshot, or the very memory from
+/// which this guest goes on, whose pages would be gone (SIGBUS) with its first `ftruncate`. What is opened to append is written at
+/// its end, whatever the offset (pwrite(2), "BUGS").
+fn check(files: [&File; 2]) -> Result<(), SaveError> {
+    let mut places = [(0, 0); 2];
+    for (file, place) in files.iter().zip(&mut places) {
+        let look = |error: rustix::io::Errno| SaveError::Write("a file", error.into());
+        let what = fstat(file).map_err(look)?;
+        let empty = FileType::from_raw_mode(what.st_mode).is_file() && what.st_size == 0;
+        if !empty || fcntl_getfl(file).map_err(look)?.contains(OFlags::APPEND) {
+            return Err(SaveError::Files);
+        }
+        *place = (what.st_dev, what.st_ino);
+    }
+    if places[0] == places[1] {
+        return Err(SaveError::Files);
+    }
+    Ok(())
 }
 
 fn write_state(file: &File, bytes: &[u8]) -> io::Result<()> {

@@ -3,6 +3,8 @@
 
 use std::arch::global_asm;
 use std::fs::{self, File};
+use std::io::{BufReader, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use racklet_api::vmm::{AfterSnapshot, ControlReply, SnapshotBytes, VmState, exit};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -368,15 +371,20 @@ fn a_guest_that_could_not_be_saved_goes_on() {
         .write(true)
         .open("/dev/full")
         .expect("opens");
+    let appends = File::options().append(true).open(&path).expect("opens");
     let order = json!({"snapshot": {"then": "end"}});
     let (first, second) = (good(), good());
     for (files, why) in [
         (&[][..], "two files"),
         (&[&first], "two files"),
-        (&[&first, &directory], "two files that can be written"),
-        (&[&full, &second], "two files that can be written"),
+        (&[&first, &directory], "two plain files that are empty"),
+        (&[&full, &second], "two plain files that are empty"),
         (&[&first, &reads_only], "write the memory"),
         (&[&reads_only, &second], "write the state"),
+        // The memory is in it now.
+        (&[&first, &second], "two plain files that are empty"),
+        (&[&first, &first], "not the same"),
+        (&[&first, &appends], "not opened to append"),
     ] {
         let reply = ask(folder.path(), &order, files);
         let ControlReply::Error { reason } = reply else {
@@ -394,6 +402,74 @@ fn a_guest_that_could_not_be_saved_goes_on() {
     assert!(status.paused);
     ask(folder.path(), &json!("resume"), &[]);
     goes_on(folder.path(), &mut monitor, 3);
+    in_order(&said(folder.path()), b'a');
+    kill(folder.path(), &mut monitor);
+}
+
+/// Sends these requests, and the files with them, in one message.
+fn send(folder: &Path, requests: &[Value], files: &[&File]) -> UnixStream {
+    let stream = UnixStream::connect(folder.join("vm/control.sock")).expect("connects");
+    let lines = requests
+        .iter()
+        .map(|action| format!("{}\n", json!({"v": 1, "do": action})));
+    let text: String = lines.collect();
+    let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+    let parts = [IoSlice::new(text.as_bytes())];
+    let sent = sendmsg(&stream, &parts, &mut control, SendFlags::NOSIGNAL).expect("sends");
+    assert_eq!(sent, text.len());
+    stream
+}
+
+#[test]
+fn a_guest_that_is_to_stand_after_all_stands_when_it_is_saved() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_count, &racklet_write) };
+    let (folder, mut monitor) = start_as(code, Stdio::null(), |_| {});
+    runs(folder.path(), &mut monitor);
+    let [state, memory] = [(); 2].map(|()| tempfile::tempfile().expect("a scratch file"));
+    let order = json!({"snapshot": {"then": "go-on"}});
+    let requests = [order, json!("resume"), json!("pause")];
+    let stream = send(folder.path(), &requests, &[&state, &memory]);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut stream = BufReader::new(stream);
+    let mut saved = false;
+    while !saved {
+        let reply = racklet_line::read(&mut stream).expect("reads");
+        saved = matches!(reply, Some(ControlReply::Snapshot(_)));
+        assert!(reply.is_some(), "it ended");
+    }
+    let ControlReply::Status(status) = ask(folder.path(), &json!("state"), &[]) else {
+        panic!("this is no status");
+    };
+    assert!(status.paused);
+    ask(folder.path(), &json!("resume"), &[]);
+    goes_on(folder.path(), &mut monitor, 3);
+    kill(folder.path(), &mut monitor);
+}
+
+#[test]
+fn a_guest_whose_snapshot_nobody_waits_for_any_more_is_not_ended() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_count, &racklet_write) };
+    let (folder, mut monitor) = start_as(code, Stdio::null(), |_| {});
+    runs(folder.path(), &mut monitor);
+    let [state, memory] = [(); 2].map(|()| tempfile::tempfile().expect("a scratch file"));
+    let order = json!({"snapshot": {"then": "end"}});
+    drop(send(folder.path(), &[order], &[&state, &memory]));
+    while state.metadata().expect("looks").len() == 0 {
+        assert_eq!(monitor.try_wait().expect("it is ours"), None);
+        std::thread::yield_now();
+    }
+    goes_on(folder.path(), &mut monitor, 30);
     in_order(&said(folder.path()), b'a');
     kill(folder.path(), &mut monitor);
 }

@@ -350,8 +350,8 @@ pub enum ControlAction {
     Rate(rate::RateOrder),
     /// Let them go on. A stop does so, too: who stands still cannot end in order.
     Resume,
-    /// Save the machine into two files, whose descriptors come with the request (`SCM_RIGHTS`): its state, then its memory, both plain
-    /// and open for writing. The guest stands still meanwhile. Answered when both are stable on their disk; a snapshot is what has been
+    /// Save the machine into two files, whose descriptors come with the request (`SCM_RIGHTS`): its state, then its memory, both plain,
+    /// empty and open for writing. The guest stands still meanwhile. Answered when both are stable on their disk; a snapshot is what has been
     /// put in its place whole, which is for who asks: files that somebody may read are never written into.
     Snapshot {
         /// What becomes of the guest.
@@ -384,7 +384,8 @@ pub enum ControlAction {
 pub enum AfterSnapshot {
     /// It does what it did before: a guest that stood still goes on doing so.
     GoOn,
-    /// It is ended, as by [`ControlAction::Kill`], with no instruction after the saved ones.
+    /// It is ended, as by [`ControlAction::Kill`], with no instruction after the saved ones. Where nobody waits for the answer any more
+    /// it goes on: the snapshot may be gone with who asked.
     End,
 }
 
