@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use racklet_tests::artifacts::Artifacts;
-use racklet_tests::nested::{self, Time, exited, has, lines};
+use racklet_tests::nested::{self, Time, exited, has, lines, two_went_on};
 use racklet_tests::qemu::Accelerator;
 use serde_json::{Value, json};
 
@@ -571,48 +571,9 @@ fn a_guest_that_is_paused_stands_still_with_all_its_processors_and_goes_on() {
     assert_eq!(case["ended"]["status"]["stopped"], true);
 }
 
-/// What a busy guest said: number, random number, time and card of each line.
-fn ticks(ended: &Value) -> Vec<(u64, String, u64, String)> {
-    let tick = |line: &&str| {
-        let mut words = line.strip_prefix("tick ")?.split(' ').map(str::to_owned);
-        let mut next = || words.next();
-        let number = next()?.parse().ok()?;
-        Some((number, next()?, next()?.parse().ok()?, next()?))
-    };
-    lines(ended).iter().filter_map(tick).collect()
-}
-
 #[test]
 fn a_busy_guests_snapshot_restored_twice_goes_on_as_two_machines() {
-    let case = outcome("restored");
-    let bytes = &case["answer"]["snapshot"];
-    assert!(bytes["memory"].as_u64() > Some(1 << 20), "{case:#}");
-    let last = ticks(&case["first"]).last().expect("it was busy").0;
-    let [from, to] = ["from_ms", "to_ms"].map(|at| case[at].as_u64().expect("a time"));
-    let mut random = [const { Vec::new() }; 2];
-    for (n, random) in random.iter_mut().enumerate() {
-        let ended = &case["ended"][n];
-        for what in ["up", "told", "named"] {
-            assert_eq!(case[what][n], true, "{what}: {case:#}");
-        }
-        let said = ticks(ended);
-        // What was on its way over a connection is gone with it; nothing is said twice, and it went on from where it was.
-        assert!(said.is_sorted_by(|a, b| a.0 < b.0), "{said:?}");
-        assert!(
-            said.first().is_some_and(|tick| tick.0 > last),
-            "{last}: {said:?}"
-        );
-        let own = format!("02:52:4b:00:01:0{}", n + 1);
-        let settled: Vec<_> = said.iter().filter(|tick| tick.3 == own).collect();
-        assert!(settled.len() > 10, "{said:?}");
-        for tick in settled {
-            assert!((from..=to).contains(&tick.2), "{tick:?} {from} {to}");
-            random.push(tick.1.clone());
-        }
-        assert_eq!(ended["status"]["stopped"], true, "{ended:#}");
-    }
-    let [one, two] = &random;
-    assert!(one.iter().all(|number| !two.contains(number)), "{random:?}");
+    two_went_on(outcome("restored"));
 }
 
 #[test]

@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use racklet_tests::artifacts::Artifacts;
-use racklet_tests::nested::{arm64, exited, has, lines};
+use racklet_tests::nested::{arm64, exited, has, lines, two_went_on};
 use serde_json::{Value, json};
 
 type Outcomes = BTreeMap<String, Value>;
 
 /// Few, for an emulated machine inside an emulated machine needs ten seconds for a start.
-const CASES: [&str; 7] = [
+const CASES: [&str; 8] = [
     "hello",
     "compressed_two_cpus",
     "devices",
     "stop",
+    "restored",
     "quietly_off",
     "quietly_again",
     "guest_panic",
@@ -123,6 +124,13 @@ fn a_stop_lets_the_command_finish() {
         exited(&case["ended"], 0);
         assert_eq!(case["ended"]["status"]["stopped"], true);
         has(&case["ended"], "asked to end");
+    }
+}
+
+#[test]
+fn a_busy_guests_snapshot_restored_twice_goes_on_as_two_machines() {
+    for case in outcomes("restored") {
+        two_went_on(case);
     }
 }
 

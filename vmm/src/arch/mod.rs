@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `missing` | says what this host's KVM lacks, or nothing |
 //! | `ram`, `device_place`, `device_at`, `CONSOLE_IRQ`, `MOST_DEVICES` | the map: ranges of memory, how many virtio devices have a line, registers and line of the n-th virtio device, and back |
-//! | `set_up` | makes interrupt controllers, timers **and** all vCPUs, in the order that this architecture needs: a PC's controllers come before the first vCPU, a GIC after the last. No line is connected before it has returned. Gives `Hardware` as well: what a kernel has to be told of it |
+//! | `set_up` | makes interrupt controllers, timers **and** all vCPUs, in the order that this architecture needs: a PC's controllers come before the first vCPU, a GIC after the last. No line is connected before it has returned. Gives `Hardware` as well, what a kernel has to be told of it, and `Controller`, by which the interrupt controller is saved |
 //! | `Parts` | what the machine has beside virtio devices (console, clock, reset): `new` with the console's line, `write_at` and `read_at` for accesses to what is neither memory nor a virtio device's, `serve` for the exits of a vCPU that are no access to memory, `input` when something was typed on the console |
 //! | `load_kernel`, `initramfs_place` | put the kernel into memory and say where the archive goes |
 //! | `prepare` | writes what a kernel finds when it is entered. It comes after the devices have their places and gets their number: a device tree, or a PC's command line, lists each with its registers and line. `SEED_BYTES` is how many random bytes it takes |
@@ -22,8 +22,7 @@
 //!
 //! | name | what it does |
 //! | --- | --- |
-//! | `NO_SNAPSHOTS` | why this architecture has none, where it has none |
-//! | `State`, `Saver`, `save` | what there is of a machine whose vCPUs stand still; `Saver::new` asks the host what that is before the confinement |
+//! | `State`, `Saver`, `save` | what there is of a machine whose vCPUs stand still; `Saver::new` asks the host what that is before the confinement, and gets what `set_up` gave for it (`Controller`) |
 //! | `restore`, `Parts::restore` | makes a new machine the saved one before anything raises an interrupt, then its parts, which may |
 
 // Its layout, tree and loader are tested on every host.

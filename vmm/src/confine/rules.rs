@@ -189,8 +189,15 @@ const SAVE: &[Allow] = &kvm_reads![
     kvm(2, 0xa4, 4096), // KVM_GET_XSAVE
     kvm(2, 0xa6, 392),  // KVM_GET_XCRS
 ];
-#[cfg(not(target_arch = "x86_64"))]
-const SAVE: &[Allow] = &[];
+/// The same of an arm64 machine.
+#[cfg(target_arch = "aarch64")]
+const SAVE: &[Allow] = &kvm_reads![
+    kvm(2, 0x98, 4),  // KVM_GET_MP_STATE
+    kvm(2, 0x9f, 64), // KVM_GET_VCPU_EVENTS
+    kvm(1, 0xab, 16), // KVM_GET_ONE_REG
+    kvm(3, 0xb0, 8),  // KVM_GET_REG_LIST
+    kvm(1, 0xe2, 24), // KVM_GET_DEVICE_ATTR: the interrupt controller's registers
+];
 
 const SAVER: &[Allow] = &[
     any(libc::SYS_read), // whether an interrupt was acknowledged: its event descriptor

@@ -152,7 +152,7 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         None => host("map the guest's memory", memory::map(&plan.ram))?,
     };
     give_memory(&vm, &memory)?;
-    let (vcpus, hardware) = kvm(
+    let (vcpus, hardware, controller) = kvm(
         "interrupt controllers, timer and vCPUs",
         arch::set_up(&vm, config.cpus),
     )?;
@@ -187,8 +187,12 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
         "what the processors show",
         arch::Cpus::new(&hypervisor, config.cpus),
     )?;
+    let saver = kvm(
+        "what there is to save",
+        arch::Saver::new(&hypervisor, controller),
+    )?;
     if let Some(snapshot) = &opening.snapshot {
-        arch::restore(&snapshot.machine, &opening.vm, &vcpus, &shown)?;
+        arch::restore(&snapshot.machine, &opening.vm, &vcpus, &shown, &saver)?;
         // Only now is there what takes interrupts.
         parts.restore(&snapshot.machine)?;
         windows.iter().for_each(Window::raise_again);
@@ -199,7 +203,6 @@ pub(crate) fn open(plan: &Plan<'_>) -> Result<Machine, OpenError> {
             kvm("set up a vCPU", shown.set_up(vcpu, number, entry))?;
         }
     }
-    let saver = kvm("what there is to save", arch::Saver::new(&hypervisor))?;
     let desk = Desk::new(opening.event("watch for snapshots", Token::Saved)?);
     let active = |(n, engine): (usize, &Option<Engine>)| match engine {
         Some(engine) if engine.active() => 1 << n,

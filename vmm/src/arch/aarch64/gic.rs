@@ -35,8 +35,9 @@ mod kvm {
         })
     }
 
-    /// Makes the controller of all vCPUs that there are, the newest version first. Its descriptor may go: the controller is the VM's.
-    pub(in super::super) fn make(vm: &VmFd) -> Result<Gic, Error> {
+    /// Makes the controller of all vCPUs that there are, the newest version first. The controller is the VM's; by its descriptor the
+    /// registers are saved.
+    pub(in super::super) fn make(vm: &VmFd) -> Result<(Gic, DeviceFd), Error> {
         let (device, gic, places) = match create(vm, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3) {
             Ok(device) => (
                 device,
@@ -70,6 +71,6 @@ mod kvm {
             addr: 0,
             flags: 0,
         })?;
-        Ok(gic)
+        Ok((gic, device))
     }
 }

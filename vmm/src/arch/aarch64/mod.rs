@@ -11,7 +11,6 @@ mod gic;
 mod image;
 mod layout;
 mod parts;
-#[cfg(target_arch = "aarch64")]
 mod state;
 mod tree;
 
@@ -26,6 +25,8 @@ pub struct Hardware {
     pub affinities: Vec<u64>,
 }
 
+#[cfg(all(test, target_arch = "aarch64"))]
+pub(crate) use self::state::example;
 #[cfg(target_arch = "aarch64")]
 pub use self::{
     boot::{Boot, BootError, SEED_BYTES, initramfs_place, prepare},
@@ -33,7 +34,7 @@ pub use self::{
     here::{missing, set_up},
     image::{Kernel, KernelError, load as load_kernel},
     layout::{CONSOLE_IRQ, MOST_DEVICES, device_at, device_place, ram},
-    state::{NO_SNAPSHOTS, RestoreError, SaveError, Saver, State},
+    state::{Controller, RestoreError, SaveError, Saver, State},
 };
 #[cfg(target_arch = "aarch64")]
 pub(crate) use {
@@ -46,7 +47,7 @@ mod here {
     use kvm_bindings::{KVM_CAP_ARM_NISV_TO_USER, kvm_enable_cap};
     use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
-    use super::{Hardware, cpu, gic};
+    use super::{Controller, Hardware, cpu, gic};
 
     /// What this host lacks, if anything.
     #[must_use]
@@ -71,7 +72,10 @@ mod here {
 
     /// Gives the VM its processors, then its interrupt controller: it is made for as many as there are by then. The timers are the
     /// processors' own.
-    pub fn set_up(vm: &VmFd, cpus: u8) -> Result<(Vec<VcpuFd>, Hardware), kvm_ioctls::Error> {
+    pub fn set_up(
+        vm: &VmFd,
+        cpus: u8,
+    ) -> Result<(Vec<VcpuFd>, Hardware, Controller), kvm_ioctls::Error> {
         // Where KVM can, what it cannot follow is an exit, which names a guest's fault, and not an error of the run.
         let unclear = kvm_enable_cap {
             cap: KVM_CAP_ARM_NISV_TO_USER,
@@ -81,7 +85,8 @@ mod here {
             vm.enable_cap(&unclear)?;
         }
         let (vcpus, affinities) = cpu::make(vm, cpus)?;
-        let gic = gic::make(vm)?;
-        Ok((vcpus, Hardware { gic, affinities }))
+        let (gic, device) = gic::make(vm)?;
+        let controller = Controller::new(gic, device, &affinities)?;
+        Ok((vcpus, Hardware { gic, affinities }, controller))
     }
 }

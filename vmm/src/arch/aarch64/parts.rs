@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use kvm_ioctls::VcpuExit;
 use vm_superio::Rtc;
+use vm_superio::rtc_pl031::NoEvents;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::layout::{RTC, RTC_SIZE, UART, UART_SIZE};
+use super::state::{PartsState, RestoreError, RtcState, State};
 use crate::devices::serial::{self, Console, Uart};
 use crate::lifecycle::Event;
 use crate::lock::lock;
@@ -26,7 +28,7 @@ pub(crate) struct Parts {
     uart: Mutex<Uart>,
     console: Arc<Console>,
     /// PL031: gives the host's time. What a guest sets it to is the guest's alone.
-    rtc: Mutex<Rtc<vm_superio::rtc_pl031::NoEvents>>,
+    rtc: Mutex<Rtc<NoEvents>>,
 }
 
 /// The part at an address, and the offset in its registers.
@@ -53,13 +55,37 @@ impl Parts {
         }
     }
 
-    /// Cannot be called: there is no such state.
-    #[cfg(target_arch = "aarch64")]
-    pub(crate) fn restore(
-        &self,
-        state: &super::state::State,
-    ) -> Result<(), super::state::RestoreError> {
-        match *state {}
+    /// What the registers hold.
+    pub(super) fn save(&self) -> PartsState {
+        let rtc = lock(&self.rtc).state();
+        PartsState {
+            uart: serial::save(&lock(&self.uart)),
+            rtc: RtcState {
+                load: rtc.lr,
+                offset: rtc.offset,
+                alarm: rtc.mr,
+                mask: rtc.imsc,
+                raised: rtc.ris,
+            },
+        }
+    }
+
+    /// Puts them back. Raises the console's interrupt where the guest waits for one: the interrupt controller has to be as it was
+    /// already.
+    pub(crate) fn restore(&self, state: &State) -> Result<(), RestoreError> {
+        let PartsState { uart, rtc } = &state.parts;
+        if !serial::restore(&self.uart, uart) {
+            return Err(RestoreError::Wrong("more input than a UART takes"));
+        }
+        let rtc = vm_superio::RtcState {
+            lr: rtc.load,
+            offset: rtc.offset,
+            mr: rtc.alarm,
+            imsc: rtc.mask,
+            ris: rtc.raised,
+        };
+        *lock(&self.rtc) = Rtc::from_state(&rtc, NoEvents);
+        Ok(())
     }
 
     /// Input was entered at the console: gives the guest what its UART takes, without waiting.
@@ -158,6 +184,43 @@ mod tests {
             (read(UART + 8), read(RTC + 0x1000), read(0)),
             (u32::MAX, u32::MAX, u32::MAX)
         );
+    }
+
+    #[test]
+    fn what_the_parts_hold_is_put_into_others() {
+        let (console, old) = parts();
+        // The divisor (behind bit 7 of the line control), a scratch byte, and a clock that is set an hour early.
+        for (offset, value) in [(3, 0x83), (0, 12), (3, 3), (7, 0xa5), (1, 1)] {
+            old.write_at(UART + offset, &[value]);
+        }
+        let clock = |parts: &Parts| {
+            let mut word = [0; 4];
+            parts.read_at(RTC, &mut word);
+            u32::from_le_bytes(word)
+        };
+        let early = clock(&old) - 3600;
+        old.write_at(RTC + 8, &early.to_le_bytes());
+        assert_eq!(console.enter(b"typed"), 5);
+        old.input();
+        let mut state = super::super::state::example(1);
+        state.parts = old.save();
+        let (_, new) = parts();
+        new.restore(&state).unwrap();
+        assert_eq!(new.save(), old.save());
+        assert!((early..early + 60).contains(&clock(&new)));
+        let mut byte = [0];
+        let typed: Vec<u8> = (0..5)
+            .map(|_| {
+                new.read_at(UART, &mut byte);
+                byte[0]
+            })
+            .collect();
+        assert_eq!(typed, b"typed");
+        let value = serde_json::to_value(&state.parts.uart).unwrap();
+        let mut value = value;
+        value["input"] = serde_json::json!(vec![0; 65]);
+        state.parts.uart = serde_json::from_value(value).unwrap();
+        assert!(new.restore(&state).is_err(), "a UART takes 64 bytes");
     }
 
     #[test]

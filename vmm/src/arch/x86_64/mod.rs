@@ -27,9 +27,6 @@ pub(crate) use state::example;
 pub use state::{RestoreError, SaveError, Saver, State};
 pub(crate) use state::{restore, save};
 
-/// Why this architecture's machines cannot be saved; nothing where they can.
-pub const NO_SNAPSHOTS: Option<&str> = None;
-
 /// What this host lacks, if anything.
 #[must_use]
 pub fn missing(kvm: &Kvm) -> Option<String> {
@@ -72,8 +69,14 @@ pub struct Hardware {
     pub cpus: u8,
 }
 
+/// By which interrupt controllers are saved: by nothing of their own. The VM's descriptor reaches them.
+pub struct Controller;
+
 /// Gives the VM its interrupt controllers and timer, then its processors.
-pub fn set_up(vm: &VmFd, cpus: u8) -> Result<(Vec<VcpuFd>, Hardware), kvm_ioctls::Error> {
+pub fn set_up(
+    vm: &VmFd,
+    cpus: u8,
+) -> Result<(Vec<VcpuFd>, Hardware, Controller), kvm_ioctls::Error> {
     vm.set_tss_address(layout::TSS)?;
     vm.set_identity_map_address(layout::IDENTITY_MAP)?;
     vm.create_irq_chip()?;
@@ -83,5 +86,5 @@ pub fn set_up(vm: &VmFd, cpus: u8) -> Result<(Vec<VcpuFd>, Hardware), kvm_ioctls
     })?;
     without_counters(vm)?;
     let vcpus: Result<_, _> = (0..cpus).map(|n| vm.create_vcpu(u64::from(n))).collect();
-    Ok((vcpus?, Hardware { cpus }))
+    Ok((vcpus?, Hardware { cpus }, Controller))
 }

@@ -8,6 +8,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Kvm, VcpuFd};
 use racklet_api::vmm::console::Bytes;
 
+use super::super::Controller;
 use super::wire::{Cpu, LAPIC, MOST_MSRS, XSAVE};
 use super::{RestoreError, SaveError, put, saved};
 
@@ -29,7 +30,7 @@ pub struct Saver {
 
 impl Saver {
     /// For any machine here.
-    pub fn new(kvm: &Kvm) -> Result<Saver, kvm_ioctls::Error> {
+    pub fn new(kvm: &Kvm, _: Controller) -> Result<Saver, kvm_ioctls::Error> {
         let mut msrs: Vec<u32> = kvm.get_msr_index_list()?.as_slice().to_vec();
         msrs.extend(MTRRS);
         msrs.sort_unstable();

@@ -112,6 +112,7 @@ pub(crate) fn restore(
     vm: &VmFd,
     vcpus: &[VcpuFd],
     shown: &Cpus,
+    _: &Saver,
 ) -> Result<(), RestoreError> {
     check(state, vcpus.len(), shown.entries())?;
     for (number, vcpu) in (0..).zip(vcpus) {

@@ -106,10 +106,10 @@ fn what_kvm_gives_of_a_machine_it_takes_for_another_one() {
     let event = || vmm_sys_util::eventfd::EventFd::new(libc::EFD_NONBLOCK).unwrap();
     let parts = super::super::Parts::new(Console::new(event()), event());
     let shown = Cpus::new(&kvm, 2).unwrap();
-    let saver = Saver::new(&kvm).unwrap();
+    let saver = Saver::new(&kvm, super::super::Controller).unwrap();
     let machine = || {
         let vm = kvm.create_vm().unwrap();
-        let (vcpus, _) = set_up(&vm, 2).unwrap();
+        let (vcpus, _, _) = set_up(&vm, 2).unwrap();
         (vm, vcpus)
     };
     let (vm, vcpus) = machine();
@@ -128,7 +128,7 @@ fn what_kvm_gives_of_a_machine_it_takes_for_another_one() {
     assert_eq!(read.cpus[0].regs.rip, 0x1234);
     assert!(read.cpus[0].msrs.len() > 20, "{}", read.cpus[0].msrs.len());
     let (vm, vcpus) = machine();
-    restore(&read, &vm, &vcpus, &shown).unwrap();
+    restore(&read, &vm, &vcpus, &shown, &saver).unwrap();
     let all: Vec<&kvm_ioctls::VcpuFd> = vcpus.iter().collect();
     let again = save(&saver, &vm, &all, &parts, &shown).unwrap();
     assert!(again.clock >= saved.clock, "it does not go back");
@@ -136,7 +136,7 @@ fn what_kvm_gives_of_a_machine_it_takes_for_another_one() {
     let (vm, vcpus) = machine();
     let mut wrong = read;
     wrong.cpus[1].msrs.push((0xdead_beef, 1));
-    let error = restore(&wrong, &vm, &vcpus, &shown).unwrap_err();
+    let error = restore(&wrong, &vm, &vcpus, &shown, &saver).unwrap_err();
     assert!(matches!(
         error,
         RestoreError::Register {
