@@ -35,7 +35,7 @@ fn devices() -> [Box<dyn Device>; 3] {
 }
 
 libfuzzer_sys::fuzz_target!(|body: &[u8]| {
-    let mut file = format!("racklet-snapshot 1 {}\n", Digest::of(body)).into_bytes();
+    let mut file = format!("racklet-snapshot 2 {}\n", Digest::of(body)).into_bytes();
     file.extend(body);
     let _ = read_state(&file);
     let _ = read_state(body);

@@ -4,7 +4,6 @@
 //! It is the thread of every device but the disks, whose files may make them wait. A device that has more to do than a turn's budget
 //! gets its next turn when everything else has been looked at.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ use crate::mark::Mark;
 use crate::places::Places;
 use crate::poll::{Poll, Token};
 use crate::rate::{self, Knobs};
-use crate::snapshot::Desk;
+use crate::snapshot::{Desk, Order};
 use crate::status::StatusFile;
 use crate::virtio::{Counters, Engine, Turn};
 
@@ -48,8 +47,8 @@ pub(crate) struct Saving {
     /// Who asked.
     client: u32,
     then: AfterSnapshot,
-    /// Until they are given to the saver, when all vCPUs stand.
-    files: Option<[OwnedFd; 2]>,
+    /// Until it is given to the saver, when all vCPUs stand.
+    order: Option<Order>,
     /// The guest ran when it was asked for, and is to run again.
     resumes: bool,
     /// Somebody let the guest go on meanwhile: it does so when it is saved.
@@ -310,8 +309,9 @@ impl EventLoop {
                     }
                     self.happen(Event::Pause)
                 }
-                ControlAction::Snapshot { then } => {
-                    self.snapshot(number, then, std::mem::take(&mut files))
+                ControlAction::Snapshot { then, since } => {
+                    let order = Order::new(std::mem::take(&mut files), since);
+                    self.snapshot(number, then, order)
                 }
                 ControlAction::Resize { disk } => {
                     let asked = self.places.look(number, disk);
@@ -358,14 +358,14 @@ impl EventLoop {
     }
 
     /// Begins a snapshot: its files are written when all vCPUs stand.
-    fn snapshot(&mut self, client: u32, then: AfterSnapshot, files: Vec<OwnedFd>) -> Option<i32> {
+    fn snapshot(&mut self, client: u32, then: AfterSnapshot, order: Option<Order>) -> Option<i32> {
         let refused = if self.saving.is_some() {
             "a snapshot is being made: ask again when it is there"
-        } else if let Ok(files) = <[OwnedFd; 2]>::try_from(files) {
+        } else if let Some(order) = order {
             self.saving = Some(Saving {
                 client,
                 then,
-                files: Some(files),
+                order: Some(order),
                 resumes: !self.life.is_paused(),
                 go: false,
             });
@@ -373,7 +373,7 @@ impl EventLoop {
             self.save_if_still();
             return ended;
         } else {
-            "a snapshot takes two files along with the request: for its state and its memory"
+            "a snapshot takes two files along with the request, for its state and its memory, and a difference the other's memory as a third"
         };
         let reason = refused.to_owned();
         self.control.answer(client, &ControlReply::Error { reason });
@@ -383,9 +383,9 @@ impl EventLoop {
     fn save_if_still(&mut self) {
         if let Some(saving) = &mut self.saving
             && self.bus.gate.is_still()
-            && let Some(files) = saving.files.take()
+            && let Some(order) = saving.order.take()
         {
-            self.desk.order(files);
+            self.desk.order(order);
         }
     }
 

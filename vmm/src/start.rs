@@ -267,8 +267,9 @@ fn largest_file(config: &VmConfig) -> u64 {
         let now = fs::metadata(&disk.path).ok()?.len();
         Some(now.max(disk.grows_to.unwrap_or(0)))
     });
-    // A snapshot's memory, and a page behind it.
-    let memory = (u64::from(config.memory_mib) + 1) << 20;
+    // A snapshot's memory, a bit for each page of it, and a page behind that.
+    let mib = u64::from(config.memory_mib);
+    let memory = (mib + mib / 32_768 + 2) << 20;
     let log = config.log_bytes + (1 << 20);
     let spare = config.spare_disk_bytes.unwrap_or(0);
     disks.chain([memory, log, spare]).max().unwrap_or(memory)

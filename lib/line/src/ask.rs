@@ -182,7 +182,7 @@ mod tests {
                 }
             });
         }
-        let many = [file.as_fd(); 3];
+        let many = [file.as_fd(); MOST_FILES + 1];
         let error = ask_with::<u8>(&path, &"x", &many, Duration::from_secs(60));
         assert!(matches!(error, Err(AskError::Send(..))));
     }

@@ -23,7 +23,7 @@ pub use serve::{Bounds, Caller, Gone, Server, Unreadable};
 pub const MAX_LINE: usize = 64 * 1024;
 
 /// Most descriptors that come with one message.
-pub const MOST_FILES: usize = 2;
+pub const MOST_FILES: usize = 3;
 
 /// Why a message could not be read.
 #[derive(Debug, thiserror::Error)]

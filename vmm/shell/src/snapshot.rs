@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use racklet_api::V1;
 use racklet_api::vmm::{AfterSnapshot, ControlAction, ControlReply, ControlRequest, SnapshotBytes};
-use racklet_vmm::snapshot::{MEMORY, STATE};
+use racklet_vmm::snapshot::{BASE, MEMORY, STATE, open_full};
 
 /// A guest with much memory on a slow disk: 1 TiB at 20 MB a second would take longer, and is said to have failed.
 const ANSWER: Duration = Duration::from_secs(3600);
@@ -27,6 +28,9 @@ pub(crate) struct Snapshot {
     folder: PathBuf,
     /// The new folder, which must not exist
     to: PathBuf,
+    /// Write of its memory only what is other than in the full snapshot in this folder, without which the new one is of no use
+    #[arg(long, value_name = "DIR")]
+    since: Option<PathBuf>,
     /// End the guest with it: nothing that it would do afterwards happens
     #[arg(long)]
     end: bool,
@@ -39,12 +43,17 @@ impl Snapshot {
         } else {
             AfterSnapshot::GoOn
         };
-        let bytes = save(&self.folder, &self.to, then)?;
+        let bytes = save(&self.folder, &self.to, then, self.since.as_deref())?;
         crate::print(&format!("{}\n", serde_json::to_string_pretty(&bytes)?))
     }
 }
 
-fn save(vm: &Path, to: &Path, then: AfterSnapshot) -> anyhow::Result<SnapshotBytes> {
+fn save(
+    vm: &Path,
+    to: &Path,
+    then: AfterSnapshot,
+    since: Option<&Path>,
+) -> anyhow::Result<SnapshotBytes> {
     if fs::symlink_metadata(to).is_ok() {
         bail!(
             "{} exists: a snapshot is made in a folder of its own",
@@ -61,14 +70,26 @@ fn save(vm: &Path, to: &Path, then: AfterSnapshot) -> anyhow::Result<SnapshotByt
         let path = making.path().join(name);
         File::create_new(&path).with_context(|| format!("make {}", path.display()))
     };
-    let files = [make(STATE)?, make(MEMORY)?];
+    let mut files = vec![make(STATE)?, make(MEMORY)?];
+    let mut since_digest = None;
+    if let Some(since) = since {
+        let full = || format!("make a difference to {}", since.display());
+        let (digest, memory) = open_full(since).with_context(full)?;
+        let place = fs::canonicalize(since).with_context(full)?;
+        symlink(place, making.path().join(BASE)).with_context(full)?;
+        files.push(memory);
+        since_digest = Some(digest);
+    }
     let request = ControlRequest {
         v: V1,
-        action: ControlAction::Snapshot { then },
+        action: ControlAction::Snapshot {
+            then,
+            since: since_digest,
+        },
     };
-    let [state, memory] = files.each_ref().map(AsFd::as_fd);
+    let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
     let socket = vm.join("control.sock");
-    let reply = racklet_line::ask_with(&socket, &request, &[state, memory], ANSWER)
+    let reply = racklet_line::ask_with(&socket, &request, &files, ANSWER)
         .context("is there a monitor in this folder?")?;
     let bytes = match reply {
         ControlReply::Snapshot(bytes) => bytes,
@@ -93,7 +114,7 @@ mod tests {
     #[test]
     fn a_folder_that_exists_is_left_alone_and_a_snapshot_that_fails_leaves_nothing() {
         let scratch = tempfile::tempdir().unwrap();
-        let save = |to: &Path| save(scratch.path(), to, AfterSnapshot::GoOn).unwrap_err();
+        let save = |to: &Path| save(scratch.path(), to, AfterSnapshot::GoOn, None).unwrap_err();
         let there = scratch.path().join("there");
         fs::create_dir(&there).unwrap();
         assert!(save(&there).to_string().contains("exists"));

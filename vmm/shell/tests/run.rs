@@ -345,9 +345,18 @@ fn a_guest_is_saved_from_another_shell_and_goes_on_as_often_as_is_wanted() {
         !there.status.success() && errors.contains("exists"),
         "{errors}"
     );
+    let full = scene.path("full");
+    let mut command = Command::new(PROGRAM);
+    command.arg("snapshot").arg(&folder).arg(&full);
+    assert!(command.output().expect("it runs").status.success());
+    // From here on, what has changed since.
     let saved = scene.path("saved");
-    let output = save(&saved);
+    let mut command = Command::new(PROGRAM);
+    command.arg("snapshot").arg(&folder).arg(&saved);
+    command.arg("--end").arg("--since").arg(&full);
+    let output = command.output().expect("it runs");
     let said: Value = serde_json::from_slice(&output.stdout).expect("it says how large it is");
+    assert!(said["memory"].as_u64() < Some(1 << 20), "{said}");
     let state = fs::metadata(saved.join("state")).unwrap().len();
     assert_eq!(said["state"], state);
     assert_eq!(child.wait().unwrap().code(), Some(11), "ended by force");

@@ -205,6 +205,7 @@ const SAVER: &[Allow] = &[
     any(libc::SYS_getrandom), // what binds the two, and hash seeds
     any(libc::SYS_ftruncate), // both files, which begin empty
     any(libc::SYS_pwrite64), // into them
+    any(libc::SYS_pread64), // what a difference is made to
     any(libc::SYS_fdatasync), // a snapshot that was answered for is kept when the power goes
     any(libc::SYS_close), // both
     any(libc::SYS_fcntl), // whether they are opened to append; std looks at what it closes, in debug builds

@@ -11,13 +11,13 @@ use std::thread;
 use kvm_ioctls::{VcpuFd, VmFd};
 use racklet_api::vmm::SnapshotBytes;
 use racklet_tell::error::chain;
-use racklet_trust::digest::Hex;
+use racklet_trust::digest::{Digest, Hex};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use seccompiler::BpfProgram;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::file::{MAX_STATE, State};
+use super::file::{Base, MAX_STATE, State};
 use super::memory;
 use crate::arch;
 use crate::bus::Bus;
@@ -40,6 +40,32 @@ pub(crate) struct Sources {
     pub(crate) shown: arch::Cpus,
 }
 
+/// Where a snapshot goes.
+pub(crate) struct Order {
+    state: OwnedFd,
+    memory: OwnedFd,
+    /// The memory of what it is to be the difference to, and the digest of its state.
+    base: Option<(OwnedFd, Digest)>,
+}
+
+impl Order {
+    /// With these files, which came with the request: state and memory, and where it is a difference the other's memory. Nothing where
+    /// they are more or fewer.
+    pub(crate) fn new(files: Vec<OwnedFd>, since: Option<Digest>) -> Option<Order> {
+        let mut files = files.into_iter();
+        let (state, memory) = (files.next()?, files.next()?);
+        let base = match since {
+            Some(digest) => Some((files.next()?, digest)),
+            None => None,
+        };
+        files.next().is_none().then_some(Order {
+            state,
+            memory,
+            base,
+        })
+    }
+}
+
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
 enum SaveError {
@@ -49,6 +75,10 @@ enum SaveError {
     Files,
     #[error(transparent)]
     Machine(#[from] arch::SaveError),
+    #[error(
+        "the third file is not the memory of a full snapshot of a machine with as much, open for reading"
+    )]
+    Base,
     #[error("write {0}")]
     Write(&'static str, #[source] io::Error),
     #[error("write down the state")]
@@ -61,7 +91,7 @@ enum SaveError {
 
 /// Between the event loop and the thread: one order at a time, and its outcome.
 pub(crate) struct Desk {
-    order: Mutex<Option<[OwnedFd; 2]>>,
+    order: Mutex<Option<Order>>,
     ordered: Condvar,
     outcome: Mutex<Option<Result<SnapshotBytes, String>>>,
     /// Written with an outcome.
@@ -79,9 +109,9 @@ impl Desk {
         }
     }
 
-    /// Orders a snapshot into these files, state and memory. All vCPUs have to stand until the [`outcome`](Desk::outcome) is there.
-    pub(crate) fn order(&self, files: [OwnedFd; 2]) {
-        *lock(&self.order) = Some(files);
+    /// Orders a snapshot. All vCPUs have to stand until the [`outcome`](Desk::outcome) is there.
+    pub(crate) fn order(&self, order: Order) {
+        *lock(&self.order) = Some(order);
         self.ordered.notify_one();
     }
 
@@ -90,11 +120,11 @@ impl Desk {
         lock(&self.outcome).take()
     }
 
-    fn wait(&self) -> [OwnedFd; 2] {
+    fn wait(&self) -> Order {
         let mut order = lock(&self.order);
         loop {
-            if let Some(files) = order.take() {
-                return files;
+            if let Some(order) = order.take() {
+                return order;
             }
             order = self
                 .ordered
@@ -134,11 +164,17 @@ pub(crate) fn spawn(
                 }
             }
             loop {
-                let files = desk.wait().map(File::from);
+                let Order {
+                    state,
+                    memory,
+                    base,
+                } = desk.wait();
+                let files = [state, memory].map(File::from);
+                let base = base.map(|(file, digest)| (File::from(file), digest));
                 let devices = bus.hold();
-                let saved = save(&sources, &bus, devices, &files);
+                let saved = save(&sources, &bus, devices, &files, base.as_ref());
                 bus.go();
-                drop(files);
+                drop((files, base));
                 desk.tell(saved.map_err(|error| chain(&error)));
             }
         })
@@ -150,8 +186,15 @@ fn save(
     bus: &Bus,
     devices: Vec<DeviceState>,
     [state, memory]: &[File; 2],
+    base: Option<&(File, Digest)>,
 ) -> Result<SnapshotBytes, SaveError> {
     check([state, memory])?;
+    let since = base.map(|(file, digest)| {
+        let id = memory::whose(file, sources.memory.size());
+        let id = id.ok().flatten().ok_or(SaveError::Base)?;
+        Ok::<_, SaveError>(Base { state: *digest, id })
+    });
+    let since = since.transpose()?;
     let guards: Vec<_> = sources.vcpus.iter().map(|vcpu| lock(vcpu)).collect();
     let vcpus: Vec<&VcpuFd> = guards.iter().map(|guard| &**guard).collect();
     let Sources {
@@ -164,6 +207,7 @@ fn save(
     let bytes = State {
         architecture: std::env::consts::ARCH.to_owned(),
         id,
+        base: since,
         ram: regions
             .map(|region| (region.start_addr().0, region.len()))
             .collect(),
@@ -174,7 +218,7 @@ fn save(
     if bytes.len() as u64 > MAX_STATE {
         return Err(SaveError::Large(bytes.len()));
     }
-    let written = memory::write(&sources.memory, &id, memory);
+    let written = memory::write(&sources.memory, &id, memory, base.map(|(file, _)| file));
     let memory = written.map_err(|error| SaveError::Write("the memory", error))?;
     // The state last: without it there is no snapshot.
     write_state(state, &bytes).map_err(|error| SaveError::Write("the state", error))?;

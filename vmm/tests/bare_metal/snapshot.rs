@@ -6,12 +6,14 @@ use std::fs::{self, File};
 use std::io::{BufReader, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use racklet_api::vmm::{AfterSnapshot, ControlReply, SnapshotBytes, VmState, exit};
+use racklet_vmm::snapshot::{BASE, open_full};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -183,6 +185,27 @@ fn save(
     }
 }
 
+/// The same as a difference to the full snapshot in `since`.
+fn save_since(
+    folder: &Path,
+    within: &TempDir,
+    name: &str,
+    since: &Path,
+    then: AfterSnapshot,
+) -> (PathBuf, SnapshotBytes) {
+    let to = within.path().join(name);
+    fs::create_dir(&to).expect("makes");
+    let make = |file| File::create_new(to.join(file)).expect("makes");
+    let (state, memory) = (make("state"), make("memory"));
+    let (digest, full) = open_full(since).expect("is a full one");
+    symlink(since, to.join(BASE)).expect("links");
+    let order = json!({"snapshot": {"then": then, "since": digest}});
+    match ask(folder, &order, &[&state, &memory, &full]) {
+        ControlReply::Snapshot(bytes) => (to, bytes),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A monitor whose guest goes on from there.
 fn restore(snapshot: &Path, change: impl FnOnce(&mut Value)) -> (TempDir, Monitor) {
     start_as(&[0xf4], Stdio::null(), |config| {
@@ -315,6 +338,65 @@ fn a_guest_that_writes_to_its_disk_without_a_pause_loses_no_write_and_makes_none
         (folder, monitor) = (next_folder, next_monitor);
     }
     goes_on(folder.path(), &mut monitor, 100);
+    kill(folder.path(), &mut monitor);
+    in_order(&said(folder.path()), first);
+}
+
+#[test]
+fn a_guest_goes_on_from_a_difference_with_all_that_it_and_its_devices_have_written() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_write, &racklet_late) };
+    let snapshots = tempfile::tempdir().expect("a scratch folder");
+    let disk = snapshots.path().join("disk");
+    fs::write(&disk, vec![0; 1 << 20]).expect("writes");
+    let with_disk = |config: &mut Value| {
+        config["disks"] = json!([{"path": disk, "read_only": false, "serial": "d"}]);
+    };
+    let (mut folder, mut monitor) = start_as(code, Stdio::null(), with_disk);
+    runs(folder.path(), &mut monitor);
+    let (full, bytes) = save(folder.path(), &snapshots, "full", AfterSnapshot::GoOn);
+    let order = json!({"snapshot": {"then": "end", "since": open_full(&full).unwrap().0}});
+    let mut first = b'a';
+    // Each to the same full one, also of a guest that has gone on from a difference to it.
+    for round in 0..4 {
+        goes_on(folder.path(), &mut monitor, 30);
+        let name = format!("round-{round}");
+        let (snapshot, of) =
+            save_since(folder.path(), &snapshots, &name, &full, AfterSnapshot::End);
+        // Code, rings, buffers and tables are a few pages; bits and trailer are two.
+        assert!(of.memory <= 16 * 4096, "{of:?} {bytes:?}");
+        monitor.wait().unwrap();
+        let text = said(folder.path());
+        in_order(&text, first);
+        first = next(&text);
+        let (next_folder, next_monitor) = restore(&snapshot, with_disk);
+        (folder, monitor) = (next_folder, next_monitor);
+    }
+    goes_on(folder.path(), &mut monitor, 30);
+    // What is no full one of such a machine is refused, and the guest goes on.
+    let scratch = || tempfile::tempfile().expect("a scratch file");
+    let (state, memory, empty) = (scratch(), scratch(), scratch());
+    let difference = File::open(snapshots.path().join("round-0/memory")).expect("opens");
+    let writes_only = File::options()
+        .write(true)
+        .open(full.join("memory"))
+        .expect("opens");
+    for (files, why) in [
+        (&[&state, &memory][..], "a difference"),
+        (&[&state, &memory, &empty], "not the memory of a full"),
+        (&[&state, &memory, &difference], "not the memory of a full"),
+        (&[&state, &memory, &writes_only], "not the memory of a full"),
+    ] {
+        let reply = ask(folder.path(), &order, files);
+        let ControlReply::Error { reason } = reply else {
+            panic!("{reply:?}");
+        };
+        assert!(reason.contains(why), "{reason}");
+    }
+    goes_on(folder.path(), &mut monitor, 3);
     kill(folder.path(), &mut monitor);
     in_order(&said(folder.path()), first);
 }

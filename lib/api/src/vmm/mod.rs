@@ -356,6 +356,10 @@ pub enum ControlAction {
     Snapshot {
         /// What becomes of the guest.
         then: AfterSnapshot,
+        /// Only what is other than in a full snapshot is written of its memory. That one's memory comes as a third file, open for
+        /// reading, and this is the digest of its state.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Digest>,
     },
     /// Answer with console output from this offset on, in pieces, then with what comes, until the connection ends. Other requests
     /// may be sent meanwhile.

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use racklet_trust::digest::{Digest, Hex};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vm_memory::GuestAddress;
 
-use super::{MEMORY, STATE, memory};
+use super::{BASE, MEMORY, STATE, memory};
 use crate::arch;
 use crate::memory::{Memory, lay_file, map};
 use crate::virtio::DeviceState;
@@ -22,7 +22,7 @@ use crate::virtio::DeviceState;
 pub const MAX_STATE: u64 = 4 << 20;
 const MAGIC: &str = "racklet-snapshot ";
 /// Raised with every change of what the file says.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why a snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,9 @@ pub enum SnapshotError {
     /// Its memory is another one's, or cut off.
     #[error("the snapshot's memory is not the one that its state was saved with: make a new one")]
     Memory,
+    /// A difference to another one.
+    #[error("what is at `{BASE}` is not the snapshot that this one is the difference to")]
+    Base,
     /// It cannot be mapped.
     #[error("map the snapshot's memory")]
     Map(#[source] io::Error),
@@ -72,12 +75,24 @@ pub(super) type Id = Hex<16>;
 pub(super) struct State {
     pub(super) architecture: String,
     pub(super) id: Id,
+    /// What its memory is the difference to; nothing where it is all there.
+    pub(super) base: Option<Base>,
     /// Ranges of guest memory: first address, bytes.
     pub(super) ram: Vec<(u64, u64)>,
     /// By number.
     pub(super) devices: Vec<DeviceState>,
     /// The architecture's own, which only it reads.
     pub(super) machine: Value,
+}
+
+/// Names a full snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Base {
+    /// Of the file with its state: what who asked for the difference said.
+    pub(super) state: Digest,
+    /// Its own, from the file with its memory: what the monitor has seen.
+    pub(super) id: Id,
 }
 
 impl State {
@@ -153,37 +168,73 @@ pub(crate) struct Snapshot {
     state: State,
     pub(crate) machine: arch::State,
     memory: File,
+    /// The memory of what it is the difference to.
+    base: Option<(File, Id)>,
+}
+
+fn open(folder: &Path, name: &str) -> Result<File, SnapshotError> {
+    let path = folder.join(name);
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path);
+    let opened = opened.and_then(|file| match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("not a plain file")),
+    });
+    opened.map_err(|source| SnapshotError::Read { path, source })
+}
+
+/// The state in this folder.
+fn read(folder: &Path) -> Result<Vec<u8>, SnapshotError> {
+    let mut bytes = Vec::new();
+    let read = open(folder, STATE)?
+        .take(MAX_STATE + 1)
+        .read_to_end(&mut bytes);
+    read.map_err(|source| SnapshotError::Read {
+        path: folder.join(STATE),
+        source,
+    })?;
+    if bytes.len() as u64 > MAX_STATE {
+        return Err(SnapshotError::Damaged);
+    }
+    Ok(bytes)
+}
+
+/// The memory of the snapshot in this folder, if it is the full one that is named there, and of such a machine.
+fn open_base(folder: &Path, named: &Base, of: &State) -> Result<(File, Id), SnapshotError> {
+    let bytes = read(folder)?;
+    if Digest::of(&bytes) != named.state {
+        return Err(SnapshotError::Base);
+    }
+    let (state, _) = parse(&bytes)?;
+    if state.id != named.id || state.ram != of.ram || state.base.is_some() {
+        return Err(SnapshotError::Base);
+    }
+    Ok((open(folder, MEMORY)?, state.id))
+}
+
+/// The digest by which a difference to the snapshot in this folder names it, and its memory.
+pub fn open_full(folder: &Path) -> Result<(Digest, File), SnapshotError> {
+    let bytes = read(folder)?;
+    parse(&bytes)?;
+    Ok((Digest::of(&bytes), open(folder, MEMORY)?))
 }
 
 impl Snapshot {
-    /// The one in this folder.
+    /// The one in this folder, and what it is the difference to, if it is one.
     pub(crate) fn open(folder: &Path) -> Result<Snapshot, SnapshotError> {
-        let open = |name| {
-            let path = folder.join(name);
-            let opened = File::options()
-                .read(true)
-                .custom_flags(libc::O_NONBLOCK)
-                .open(&path);
-            let opened = opened.and_then(|file| match file.metadata()?.is_file() {
-                true => Ok(file),
-                false => Err(io::Error::other("not a plain file")),
-            });
-            opened.map_err(|source| SnapshotError::Read { path, source })
-        };
-        let mut bytes = Vec::new();
-        let read = open(STATE)?.take(MAX_STATE + 1).read_to_end(&mut bytes);
-        read.map_err(|source| SnapshotError::Read {
-            path: folder.join(STATE),
-            source,
-        })?;
-        if bytes.len() as u64 > MAX_STATE {
-            return Err(SnapshotError::Damaged);
-        }
+        let bytes = read(folder)?;
         let (state, machine) = parse(&bytes)?;
+        let base = match &state.base {
+            Some(named) => Some(open_base(&folder.join(BASE), named, &state)?),
+            None => None,
+        };
         Ok(Snapshot {
             state,
             machine,
-            memory: open(MEMORY)?,
+            memory: open(folder, MEMORY)?,
+            base,
         })
     }
 
@@ -216,21 +267,25 @@ impl Snapshot {
         }
         // Checked to be what `arch::ram` gives, whose sum is a guest's memory.
         let total: u64 = ram.iter().map(|(_, bytes)| bytes).sum();
-        let mut end = [0; memory::TRAILER];
-        let size = self.memory.metadata().map_err(SnapshotError::Map)?.len();
-        if size != total + memory::TRAILER as u64
-            || self.memory.read_exact_at(&mut end, total).is_err()
-            || end != memory::trailer(&self.state.id)
-        {
-            return Err(SnapshotError::Memory);
+        let bits = self.base.as_ref().map_or(0, |_| memory::bits(total));
+        let own = (&self.memory, total + bits, &self.state.id);
+        let base = self.base.iter().map(|(file, id)| (file, total, id));
+        for (file, length, id) in std::iter::once(own).chain(base) {
+            if !memory::is_whole(file, length, id).map_err(SnapshotError::Map)? {
+                return Err(SnapshotError::Memory);
+            }
         }
         let mapped = map(ram).map_err(SnapshotError::Map)?;
+        let full = self.base.as_ref().map_or(&self.memory, |(file, _)| file);
         let mut offset = 0;
         for (at, bytes) in ram {
-            let file = self.memory.as_fd();
+            let file = full.as_fd();
             lay_file(&mapped, GuestAddress(*at), *bytes, file, offset)
                 .map_err(SnapshotError::Map)?;
             offset += bytes;
+        }
+        if self.base.is_some() {
+            memory::apply(&mapped, &self.memory).map_err(SnapshotError::Map)?;
         }
         Ok(mapped)
     }
