@@ -7,6 +7,8 @@
 mod boot;
 #[cfg(target_arch = "aarch64")]
 mod cpu;
+#[cfg(test)]
+mod every;
 mod gic;
 mod image;
 mod layout;

@@ -126,6 +126,16 @@ pub fn prepare(memory: &Memory, kernel: &Kernel, boot: &Boot<'_>) -> Result<(), 
     Ok(())
 }
 
+/// Ranges of addresses: the first, bytes, and 1 for memory or 2 for what is to be left alone.
+pub(super) fn memory_map(memory: &Memory) -> Vec<(u64, u64, u8)> {
+    let mut map = vec![(0, MP_TABLE, 1), (MP_TABLE, BASE_END - MP_TABLE, 2)];
+    map.push((KERNEL, low_end(memory) - KERNEL, 1));
+    if memory.last_addr().0 >= HIGH_START {
+        map.push((HIGH_START, memory.last_addr().0 + 1 - HIGH_START, 1));
+    }
+    map
+}
+
 fn zero_page(
     memory: &Memory,
     kernel: &Kernel,
@@ -156,11 +166,7 @@ fn zero_page(
     put(0x238, &low32(command_line as u64));
     put(0x250, &SEED.to_le_bytes());
 
-    let mut map = vec![(0, MP_TABLE, 1), (MP_TABLE, BASE_END - MP_TABLE, 2)];
-    map.push((KERNEL, low_end(memory) - KERNEL, 1));
-    if memory.last_addr().0 >= HIGH_START {
-        map.push((HIGH_START, memory.last_addr().0 + 1 - HIGH_START, 1));
-    }
+    let map = memory_map(memory);
     for (n, (from, len, kind)) in map.iter().enumerate() {
         put(0x2d0 + 20 * n, &from.to_le_bytes());
         put(0x2d8 + 20 * n, &len.to_le_bytes());

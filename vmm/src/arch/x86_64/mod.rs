@@ -4,6 +4,8 @@
 mod boot;
 mod cmos;
 mod cpu;
+#[cfg(test)]
+mod every;
 mod i8042;
 mod kernel;
 mod layout;
