@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The system calls each kind of thread may make, each with its reason. Anything else kills the process.
 
+use std::fmt;
+use std::panic::Location;
+
 use racklet_linux::block::BLKDISCARD;
 use racklet_linux::tap::TUNSETOFFLOAD;
 
@@ -13,10 +16,40 @@ const FIONBIO: u64 = 0x5421;
 
 /// One allowed system call.
 #[derive(Debug)]
-pub(super) struct Allow {
+pub struct Allow {
     pub(super) call: libc::c_long,
     /// All must hold; none means any arguments.
     pub(super) tests: &'static [Test],
+    /// Its line of this file, for who names it.
+    line: u32,
+}
+
+impl Allow {
+    /// Whether it is this rule that lets the call of a process pass.
+    #[must_use]
+    pub fn lets(&self, call: u64, arguments: &[u64; 6], process: u32) -> bool {
+        let low = |argument: u8| arguments[usize::from(argument)] & u64::from(u32::MAX);
+        let holds = |test: &Test| match *test {
+            Test::Equal { argument, value } => low(argument) == value & u64::from(u32::MAX),
+            Test::Masked {
+                argument,
+                mask,
+                value,
+            } => low(argument) & mask == value,
+            Test::Own { argument } => low(argument) == u64::from(process),
+        };
+        u64::try_from(self.call) == Ok(call) && self.tests.iter().all(holds)
+    }
+}
+
+impl fmt::Display for Allow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rules.rs:{}: system call {}", self.line, self.call)?;
+        for test in self.tests {
+            write!(f, ", {test:x?}")?;
+        }
+        Ok(())
+    }
 }
 
 /// A test of an argument (from 0).
@@ -30,12 +63,18 @@ pub(super) enum Test {
     Own { argument: u8 },
 }
 
+#[track_caller]
 const fn any(call: libc::c_long) -> Allow {
-    Allow { call, tests: &[] }
+    when(call, &[])
 }
 
+#[track_caller]
 const fn when(call: libc::c_long, tests: &'static [Test]) -> Allow {
-    Allow { call, tests }
+    Allow {
+        call,
+        tests,
+        line: Location::caller().line(),
+    }
 }
 
 const NO_EXEC: &[Test] = &[Test::Masked {
@@ -46,18 +85,17 @@ const NO_EXEC: &[Test] = &[Test::Masked {
 
 /// What all kinds need: memory, locks, time, and the way out.
 const SHARED: &[Allow] = &[
-    any(libc::SYS_brk),                // the allocator
-    any(libc::SYS_munmap),             // the allocator
-    any(libc::SYS_mremap),             // the allocator grows large blocks in place
-    any(libc::SYS_madvise),            // the allocator gives pages back
-    when(libc::SYS_mmap, NO_EXEC),     // the allocator; never code
-    when(libc::SYS_mprotect, NO_EXEC), // glibc's allocator grows a thread's heap with it; never code
-    any(libc::SYS_futex),              // locks, condition variables, parked threads
-    any(libc::SYS_write), // event descriptors; logs, taps and sockets on the event loop
+    any(libc::SYS_brk),            // the allocator
+    any(libc::SYS_munmap),         // the allocator
+    any(libc::SYS_mremap),         // the allocator grows large blocks in place
+    any(libc::SYS_madvise),        // the allocator gives pages back
+    when(libc::SYS_mmap, NO_EXEC), // the allocator; never code
+    #[cfg(target_env = "musl")]
+    when(libc::SYS_mprotect, NO_EXEC), // its allocator grows with it; never code. glibc's does so in a second heap alone
+    any(libc::SYS_futex),         // locks, condition variables, parked threads
+    any(libc::SYS_write),         // event descriptors; logs, taps and sockets on the event loop
     any(libc::SYS_clock_gettime), // time, where the vDSO has no fast clock (nested virtual machines)
     any(libc::SYS_rt_sigreturn),  // the way back from a signal handler
-    any(libc::SYS_restart_syscall), // the kernel restarts an interrupted wait
-    any(libc::SYS_sched_yield),   // a contended lock
     any(libc::SYS_exit_group),    // the end
 ];
 
@@ -74,18 +112,19 @@ const VCPU: &[Allow] = &[
 ];
 
 const DISK: &[Allow] = &[
-    any(libc::SYS_read),        // waiting: its event descriptor
+    any(libc::SYS_read), // waiting: its event descriptor
+    #[cfg(any(target_env = "musl", not(target_arch = "x86_64")))]
     any(libc::SYS_epoll_pwait), // …until its rate allows more (musl, and glibc's epoll_wait on arm64)
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(target_env = "musl")))]
     any(libc::SYS_epoll_wait), // …the same
-    any(libc::SYS_preadv),      // its file, straight into guest memory
-    any(libc::SYS_pwritev),     // its file, straight out of it
-    any(libc::SYS_fdatasync),   // a guest's flush
-    any(libc::SYS_lseek),       // how large its file is
-    any(libc::SYS_fallocate),   // what it discards and zeroes
-    any(libc::SYS_fstat),       // a disk that is attached: what it is,
-    any(libc::SYS_fcntl),       // …how it was opened,
-    any(libc::SYS_flock),       // …and whose it is
+    any(libc::SYS_preadv),    // its file, straight into guest memory
+    any(libc::SYS_pwritev),   // its file, straight out of it
+    any(libc::SYS_fdatasync), // a guest's flush
+    any(libc::SYS_lseek),     // how large its file is
+    any(libc::SYS_fallocate), // what it discards and zeroes
+    any(libc::SYS_fstat),     // a disk that is attached: what it is,
+    any(libc::SYS_fcntl),     // …how it was opened,
+    any(libc::SYS_flock),     // …and whose it is
     // The same of a block device.
     when(
         libc::SYS_ioctl,
@@ -97,19 +136,20 @@ const DISK: &[Allow] = &[
 ];
 
 const EVENT_LOOP: &[Allow] = &[
-    any(libc::SYS_read),        // tap, sockets, signals
-    any(libc::SYS_getrandom),   // the entropy device, and hash seeds
+    any(libc::SYS_read),      // tap, sockets, signals
+    any(libc::SYS_getrandom), // the entropy device, and hash seeds
+    #[cfg(any(target_env = "musl", not(target_arch = "x86_64")))]
     any(libc::SYS_epoll_pwait), // waiting (musl, and glibc's epoll_wait on arm64)
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(target_env = "musl")))]
     any(libc::SYS_epoll_wait), // waiting
-    any(libc::SYS_epoll_ctl),   // new connections
+    any(libc::SYS_epoll_ctl), // new connections
     any(libc::SYS_timerfd_settime), // the armed time
-    any(libc::SYS_accept4),     // control connections
-    any(libc::SYS_close),       // connections and rotated logs
-    any(libc::SYS_shutdown),    // a guest's end of a vsock stream
-    any(libc::SYS_sendto),      // std writes to Unix sockets with it (MSG_NOSIGNAL)
-    any(libc::SYS_recvmsg),     // control requests, and the files of a snapshot with one
-    any(libc::SYS_connect),     // a guest's vsock port: a Unix socket in the VM's folder
+    any(libc::SYS_accept4),   // control connections
+    any(libc::SYS_close),     // connections and rotated logs
+    any(libc::SYS_shutdown),  // a guest's end of a vsock stream
+    any(libc::SYS_sendto),    // std writes to Unix sockets with it (MSG_NOSIGNAL)
+    any(libc::SYS_recvmsg),   // control requests, and the files of a snapshot with one
+    any(libc::SYS_connect),   // a guest's vsock port: a Unix socket in the VM's folder
     // …and only Unix sockets.
     when(
         libc::SYS_socket,
@@ -135,7 +175,7 @@ const EVENT_LOOP: &[Allow] = &[
         }],
     ),
     any(libc::SYS_openat), // a new log, a new status; the root is the VM's folder
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
     any(libc::SYS_open), // the same in musl
     #[cfg(target_arch = "x86_64")]
     any(libc::SYS_rename), // a full log, a new status
@@ -156,8 +196,9 @@ const EVENT_LOOP: &[Allow] = &[
             },
         ],
     ),
-    any(libc::SYS_fcntl),          // std checks and sets flags of what it opens
-    any(libc::SYS_sigaltstack),    // std takes down its guard handler at the end
+    any(libc::SYS_fcntl),       // std checks and sets flags of what it opens
+    any(libc::SYS_sigaltstack), // std takes down its guard handler at the end
+    #[cfg(target_env = "musl")]
     any(libc::SYS_rt_sigprocmask), // …and masks signals around it
 ];
 
@@ -224,7 +265,8 @@ pub enum Kind {
     EventLoop,
 }
 
-pub(super) fn rules(kind: Kind) -> impl Iterator<Item = &'static Allow> {
+/// All rules of a kind of thread.
+pub fn rules(kind: Kind) -> impl Iterator<Item = &'static Allow> {
     let (own, kvm): (_, &[Allow]) = match kind {
         Kind::Vcpu => (VCPU, &[]),
         Kind::Disk => (DISK, &[]),

@@ -138,7 +138,7 @@ unsafe extern "C" {
 }
 
 /// A guest with a disk of a MiB where it wants one, and with a listener at port 5000.
-fn start(code: &[u8], disk: bool) -> (TempDir, Monitor, UnixListener) {
+pub(super) fn start(code: &[u8], disk: bool) -> (TempDir, Monitor, UnixListener) {
     let mut listener = None;
     let (folder, monitor) = start_as(code, Stdio::null(), |config| {
         let kernel = config["kernel"].as_str().expect("there is a kernel");

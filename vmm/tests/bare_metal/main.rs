@@ -54,6 +54,8 @@ mod calls;
 mod control;
 mod devices;
 mod disks;
+mod rules;
+mod seldom;
 mod snapshot;
 
 use std::arch::global_asm;
@@ -62,7 +64,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use racklet_api::vmm::{VmState, VmStatus, exit};
 use serde_json::{Value, json};
@@ -222,27 +224,35 @@ fn possible() -> bool {
 }
 
 /// A monitor that does not outlive its test, however that ends: some of the guests go round and round.
-struct Monitor(Child);
+struct Monitor {
+    process: Child,
+    /// Who looks at its system calls, where somebody does. Ends with it.
+    watcher: Option<Child>,
+}
 
 impl Deref for Monitor {
     type Target = Child;
 
     fn deref(&self) -> &Child {
-        &self.0
+        &self.process
     }
 }
 
 impl DerefMut for Monitor {
     fn deref_mut(&mut self) -> &mut Child {
-        &mut self.0
+        &mut self.process
     }
 }
 
 impl Drop for Monitor {
     fn drop(&mut self) {
         // Most have ended, and been waited for.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if let Some(watcher) = &mut self.watcher {
+            // What it saw is written when it has ended.
+            let _ = watcher.wait();
+        }
     }
 }
 
@@ -269,12 +279,11 @@ fn start_as(code: &[u8], input: Stdio, change: impl FnOnce(&mut Value)) -> (Temp
     });
     change(&mut config);
     fs::write(path("vm/config.json"), config.to_string()).expect("writes");
-    let monitor = Command::new(env!("CARGO_BIN_EXE_vmm"))
-        .arg(path("vm"))
-        .stdin(input)
-        .spawn()
-        .expect("the monitor starts");
-    (folder, Monitor(monitor))
+    let (mut monitor, gate) = rules::monitor(folder.path());
+    let process = monitor.arg(path("vm")).stdin(input).spawn();
+    let process = process.expect("the monitor starts");
+    let watcher = gate.map(|gate| gate.watch(&process));
+    (folder, Monitor { process, watcher })
 }
 
 fn state(folder: &Path) -> VmState {

@@ -164,7 +164,7 @@ fn ask(folder: &Path, action: &Value, files: &[&File]) -> ControlReply {
 }
 
 /// Saves the guest into a new folder of `within`; gives that and what was said.
-fn save(
+pub(super) fn save(
     folder: &Path,
     within: &TempDir,
     name: &str,
@@ -207,7 +207,7 @@ fn save_since(
 }
 
 /// A monitor whose guest goes on from there.
-fn restore(snapshot: &Path, change: impl FnOnce(&mut Value)) -> (TempDir, Monitor) {
+pub(super) fn restore(snapshot: &Path, change: impl FnOnce(&mut Value)) -> (TempDir, Monitor) {
     start_as(&[0xf4], Stdio::null(), |config| {
         config["restore"] = json!(snapshot);
         let all = config.as_object_mut().expect("an object");

@@ -8,13 +8,13 @@ use seccompiler::{
     SeccompRule,
 };
 
-pub use super::rules::Kind;
-use super::rules::{self, Test};
+use super::rules::Test;
+pub use super::rules::{Allow, Kind, rules};
 
 /// Compiles the filter for a kind of thread: everything not listed kills the process.
 pub fn filter(kind: Kind) -> Result<BpfProgram, seccompiler::Error> {
     let mut calls: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for allow in rules::rules(kind) {
+    for allow in rules(kind) {
         let rules = calls.entry(allow.call).or_default();
         let conditions: Result<Vec<_>, _> =
             allow.tests.iter().map(|test| condition(*test)).collect();

@@ -196,7 +196,7 @@ fn everything_else_kills() {
 
 #[test]
 fn the_lists_are_as_short_as_they_are_said_to_be() {
-    let calls = |kind| rules::rules(kind).map(|a| a.call).collect::<BTreeSet<_>>();
+    let calls = |kind| rules(kind).map(|a| a.call).collect::<BTreeSet<_>>();
     let kinds = [
         (Kind::Vcpu, 16),
         (Kind::Disk, 26),
@@ -312,12 +312,12 @@ fn a_vcpus_thread_is_interrupted_and_stands_still_under_the_filters() {
             // It may not wait yet, and nothing but KVM remembers an interruption.
             while !gate.is_still() {
                 gate.close();
-                thread::yield_now();
+                std::hint::spin_loop();
             }
             still.read().unwrap();
             gate.open();
             while gate.is_still() {
-                thread::yield_now();
+                std::hint::spin_loop();
             }
         }
         finished.send(()).unwrap();
@@ -397,7 +397,7 @@ fn every_device_is_started_and_reset_under_the_filter_of_a_vcpu_with_its_host_en
                 let used = || memory.read_obj::<u16>(GuestAddress(0x7002)).unwrap();
                 // The first is the sockets' device: its connection is open when it is reset.
                 while std::ptr::eq(window, &devices[0].0) && used() == 0 {
-                    thread::yield_now();
+                    std::hint::spin_loop();
                 }
                 set(0x70, 0);
                 window.read(0x70, &mut status);
