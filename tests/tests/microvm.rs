@@ -159,6 +159,76 @@ fn what_is_written_to_a_disk_is_in_the_file_and_nowhere_else() {
     );
 }
 
+/// What fio or iperf3 said in a line that begins with this: each number by the word before it.
+#[track_caller]
+fn counted(ended: &Value, name: &str) -> BTreeMap<String, u64> {
+    let line = lines(ended)
+        .into_iter()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .unwrap_or_else(|| panic!("it said nothing of {name}: {ended:#}"));
+    let words: Vec<&str> = line.split(' ').collect();
+    let pairs = words.chunks(2).map(|pair| {
+        // A share in percent has a fraction.
+        let whole = pair[1].split('.').next().expect("there is a first");
+        (pair[0].to_owned(), whole.parse().expect("a number"))
+    });
+    pairs.collect()
+}
+
+#[test]
+fn fio_reads_back_what_it_wrote_to_two_disks_at_once_between_flushes_and_discards() {
+    let case = outcome("fio");
+    let all = 4 << 20;
+    exited(&case["good"], 0);
+    for (job, trimmed) in [("plain", 0), ("trims", all)] {
+        let job = counted(&case["good"], job);
+        let of = |what: &str| job[what];
+        assert_eq!(
+            (of("error"), of("read"), of("written"), of("trimmed")),
+            (0, all, all, trimmed)
+        );
+        assert!(of("deepest") > 0, "eight at once: {job:?}");
+    }
+    assert!(counted(&case["good"], "plain")["flushes"] >= 4);
+    for device in &case["metrics"]["metrics"]["devices"].as_array().unwrap()[..3] {
+        assert_eq!(
+            (&device["refused"], &device["failed"]),
+            (&json!(0), &json!(0)),
+            "{device}"
+        );
+    }
+}
+
+#[test]
+fn fio_notices_one_bit_of_a_disk_that_is_not_what_was_written() {
+    let altered = &outcome("fio")["altered"];
+    exited(altered, 1);
+    // EILSEQ.
+    assert_eq!(counted(altered, "plain")["error"], 84);
+}
+
+#[test]
+fn iperf3_sends_all_of_its_bytes_to_a_guest_and_from_it_and_hardly_any_twice() {
+    let case = outcome("iperf");
+    exited(&case["ended"], 0);
+    let all = 16 << 20;
+    for way in ["out", "in"] {
+        let stream = counted(&case["ended"], way);
+        assert_eq!(stream["sent"], all, "{stream:?}");
+        // Of some 11,600 segments of 1,448 bytes.
+        assert!(stream["again"] <= 116, "{way}: {stream:?}");
+        // The host's iperf3 does not count what comes behind its client's word that this was all: 1.4 % of it, once.
+        let least = if way == "in" { all } else { all / 10 * 9 };
+        assert!(stream["received"] >= least, "{way}: {stream:?}");
+    }
+    let card = &case["metrics"]["metrics"]["devices"][1];
+    assert_eq!(
+        (&card["refused"], &card["failed"]),
+        (&json!(0), &json!(0)),
+        "{card}"
+    );
+}
+
 #[test]
 fn what_a_guest_removes_or_zeroes_is_room_for_the_host_again() {
     let case = outcome("disk_room");

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::bench;
 use crate::host::{BOUND, Vm, modules, mounts, one_more_module, result, until};
+use crate::tools;
 
 type Case = (&'static str, fn() -> Value);
 
@@ -31,6 +32,8 @@ const CASES: &[Case] = &[
     ("disk", disk),
     ("disk_room", disk_room),
     ("disk_added", disk_added),
+    ("fio", tools::fio),
+    ("iperf", tools::iperf),
     ("overlay_on_disk", overlay_on_disk),
     ("not_found", not_found),
     ("signal", || Vm::new("signal", &["abort"]).run()),
@@ -137,25 +140,8 @@ const ADDRESS: &str = "10.9.0.1:7000";
 
 /// A tap with an address, and somebody who sends back what it gets.
 fn on_a_network(vm: &mut Vm) {
-    racklet_linux::tap::create("vmtap0", 7001).expect("the host kernel has taps");
-    let mut netlink = Rtnl::open().expect("netlink");
-    let lo = netlink
-        .link("lo")
-        .expect("netlink")
-        .expect("there is a loopback");
-    netlink.set_up(lo.index, true).expect("it is ours");
-    let link = netlink
-        .link("vmtap0")
-        .expect("netlink")
-        .expect("it was made");
-    netlink.set_up(link.index, true).expect("it is ours");
-    netlink
-        .add_address(link.index, [10, 9, 0, 1].into(), 24)
-        .expect("it is ours");
+    network_of(vm, "vmtap0", [10, 9, 0]);
     let listener = TcpListener::bind(ADDRESS).expect("the address is there");
-    vm.config["networks"] = json!([{"tap": "vmtap0", "mac": "02:52:4b:00:00:01"}]);
-    vm.guest["networks"] =
-        json!([{"addresses": ["10.9.0.2/24", "fd00:9::2/64"], "gateways": ["10.9.0.1"]}]);
     vm.guest["dns"] = json!(["10.9.0.1"]);
     thread::spawn(move || {
         if let Ok((stream, _)) = listener.accept() {
@@ -165,6 +151,25 @@ fn on_a_network(vm: &mut Vm) {
             let _ = std::io::copy(&mut from, &mut to);
         }
     });
+}
+
+/// A tap of this name; the host has address 1 of this prefix of 24 bits, and the guest 2.
+pub(crate) fn network_of(vm: &mut Vm, tap: &str, prefix: [u8; 3]) {
+    racklet_linux::tap::create(tap, 7001).expect("the host kernel has taps");
+    let mut netlink = Rtnl::open().expect("netlink");
+    let [lo, link] =
+        ["lo", tap].map(|name| netlink.link(name).expect("netlink").expect("it is there"));
+    for index in [lo.index, link.index] {
+        netlink.set_up(index, true).expect("it is ours");
+    }
+    let [a, b, c] = prefix;
+    netlink
+        .add_address(link.index, [a, b, c, 1].into(), 24)
+        .expect("it is ours");
+    vm.config["networks"] = json!([{"tap": tap, "mac": "02:52:4b:00:00:01"}]);
+    vm.guest["networks"] = json!([{
+        "addresses": [format!("{a}.{b}.{c}.2/24"), format!("fd00:{b}::2/64")], "gateways": [format!("{a}.{b}.{c}.1")],
+    }]);
 }
 
 fn disk() -> Value {

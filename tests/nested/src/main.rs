@@ -10,6 +10,7 @@ mod bench;
 mod cases;
 mod host;
 mod probe;
+mod tools;
 
 fn main() {
     match std::env::args().next() {

@@ -18,6 +18,8 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::net::{Shutdown as Half, shutdown};
 
+use crate::tools;
+
 /// Bytes sent and expected back: more than any buffer on the way.
 const ECHO: usize = 1 << 20;
 
@@ -54,6 +56,8 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
         ["live"] => live(),
         ["obey"] => wait(true),
         ["deaf"] => wait(false),
+        ["fio", what] => tools::run_fio(what),
+        ["iperf"] => tools::run_iperf(),
         _ => Err(io::Error::other("unknown arguments")),
     };
     done.unwrap_or_else(|e| {
@@ -457,7 +461,7 @@ pub(crate) fn load() -> ! {
 }
 
 /// Waits for a signal; obeys SIGTERM or not.
-fn wait(obey: bool) -> io::Result<i32> {
+pub(crate) fn wait(obey: bool) -> io::Result<i32> {
     let signals = Signals::block()?;
     println!("ready");
     loop {

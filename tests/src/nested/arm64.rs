@@ -33,6 +33,7 @@ pub fn run(
         guest_kernel: fs::read(&kernel)?,
         guest_modules: artifacts.arm64_modules("guest")?,
         peer: false,
+        tools: false,
     };
     let initramfs = folder.join("nested.cpio");
     fs::write(&initramfs, archive(folder, &parts)?)?;

@@ -48,8 +48,10 @@ pub fn run(
     let initramfs = folder.join("nested.cpio");
     let mut parts = Parts::of_a_tray(artifacts)?;
     let mut memory = "1G";
-    if only.contains(&PEER) {
-        (parts.peer, memory) = (true, "2G");
+    parts.peer = only.contains(&PEER);
+    parts.tools = only.is_empty() || only.contains(&"fio") || only.contains(&"iperf");
+    if parts.peer {
+        memory = "2G";
     }
     fs::write(&initramfs, archive(folder, &parts)?)?;
     let mut command = machine("qemu-system-x86_64", &["-M", "q35"], memory);
@@ -138,6 +140,8 @@ struct Parts {
     guest_modules: Modules,
     /// QEMU of this machine, too.
     peer: bool,
+    /// This machine's fio and iperf3 as well.
+    tools: bool,
 }
 
 type Modules = Vec<(String, Vec<u8>)>;
@@ -154,6 +158,7 @@ impl Parts {
             guest_kernel: fs::read(artifacts.guest_kernel())?,
             guest_modules: Vec::new(),
             peer: false,
+            tools: false,
         })
     }
 }
@@ -204,22 +209,39 @@ fn archive(folder: &Path, parts: &Parts) -> Result<Vec<u8>> {
     host.file(
         "guest/root.erofs",
         0o644,
-        &fs::read(root(folder, &parts.nested)?)?,
+        &fs::read(root(folder, "root", &parts.nested, &[])?)?,
     )?;
-    host.file("guest/empty.ext4", 0o644, &fs::read(ext4(folder)?)?)?;
-    if parts.peer {
-        qemu(&mut host)?;
+    if parts.tools {
+        let tools = root(folder, "tools", &parts.nested, &[FIO, IPERF])?;
+        host.file("guest/tools.erofs", 0o644, &fs::read(tools)?)?;
     }
+    host.file("guest/empty.ext4", 0o644, &fs::read(ext4(folder)?)?)?;
+    let mut programs = Vec::new();
+    if parts.tools {
+        programs.extend(with_libraries(IPERF)?);
+    }
+    if parts.peer {
+        programs.extend(qemu()?);
+    }
+    lay(&mut host, programs)?;
     Ok(host.finish())
 }
 
-/// This machine's QEMU: program, libraries, and the firmware of its machine `microvm`, each at its own place.
-fn qemu(host: &mut Archive) -> Result<()> {
-    let program = Path::new("/usr/bin/qemu-system-x86_64");
+const FIO: &str = "/usr/bin/fio";
+const IPERF: &str = "/usr/bin/iperf3";
+
+/// A program of this machine and what it is linked with.
+fn with_libraries(program: &str) -> Result<Vec<PathBuf>> {
     let libraries = output(Command::new("ldd").arg(program))?;
     let libraries = libraries
         .split_whitespace()
         .filter(|word| word.starts_with('/'));
+    Ok(libraries.chain([program]).map(PathBuf::from).collect())
+}
+
+/// This machine's QEMU: program, libraries, and the firmware of its machine `microvm`.
+fn qemu() -> Result<Vec<PathBuf>> {
+    let mut files = with_libraries("/usr/bin/qemu-system-x86_64")?;
     let firmware = [
         "qboot.rom",
         "linuxboot_dma.bin",
@@ -227,12 +249,21 @@ fn qemu(host: &mut Archive) -> Result<()> {
         "bios-microvm.bin",
     ]
     .map(|name| format!("/usr/share/qemu/{name}"));
-    let firmware = firmware.iter().map(String::as_str);
+    // Not every version of QEMU has each of the firmware files.
+    files.extend(
+        firmware
+            .map(PathBuf::from)
+            .into_iter()
+            .filter(|f| f.exists()),
+    );
+    Ok(files)
+}
+
+/// Puts files of this machine to the same places there.
+fn lay(host: &mut Archive, files: Vec<PathBuf>) -> Result<()> {
     let mut folders = BTreeSet::from([PathBuf::from("dev"), "sbin".into(), "guest".into()]);
-    for path in libraries.chain(firmware).chain(program.to_str()) {
-        let path = Path::new(path);
-        // Not every version of QEMU has each of the firmware files.
-        let Ok(bytes) = fs::read(path) else { continue };
+    for path in BTreeSet::from_iter(files) {
+        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         let inside = path.strip_prefix("/")?;
         let mut above: Vec<&Path> = inside.ancestors().skip(1).collect();
         above.reverse();
@@ -246,16 +277,24 @@ fn qemu(host: &mut Archive) -> Result<()> {
     Ok(())
 }
 
-/// The workload's root: the program and empty folders.
-fn root(folder: &Path, program: &[u8]) -> Result<PathBuf> {
-    let tree = folder.join("root");
+/// A workload's root: the program, empty folders, and programs of this machine at their own places.
+fn root(folder: &Path, name: &str, program: &[u8], others: &[&str]) -> Result<PathBuf> {
+    let tree = folder.join(name);
     for path in ["bin", "etc", "dev", "proc", "sys", "tmp", "run"] {
         fs::create_dir_all(tree.join(path))?;
     }
     let probe = tree.join("bin/probe");
     fs::write(&probe, program)?;
     fs::set_permissions(&probe, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let image = folder.join("root.erofs");
+    for other in others {
+        for path in with_libraries(other)? {
+            let to = tree.join(path.strip_prefix("/")?);
+            fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+            // What a link leads to.
+            fs::copy(&path, &to).with_context(|| format!("copy {}", path.display()))?;
+        }
+    }
+    let image = folder.join(format!("{name}.erofs"));
     output(
         Command::new("mkfs.erofs")
             .args(["--all-root", "-T0"])

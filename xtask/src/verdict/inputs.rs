@@ -33,7 +33,7 @@ const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
-const TOOLS: [&str; 43] = [
+const TOOLS: [&str; 45] = [
     "bash",
     "cpio",
     "date",
@@ -44,10 +44,12 @@ const TOOLS: [&str; 43] = [
     "dumpe2fs",
     "e2fsck",
     "fcgiwrap",
+    "fio",
     "fsck.erofs",
     "fsck.vfat",
     "fsverity",
     "git",
+    "iperf3",
     "kicad-cli",
     "losetup",
     "mcopy",
