@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Finds what is on the three shelves: every folder in `trays/` is a board that images are built for, every folder in
+//! Finds what is on the three shelves: every folder in `trays/` is a board that trays are built on, every folder in
 //! `controllers/` a board of ours with its controller's pins, every file in `shapes/` the outline of a board that others make.
 //! Nothing lists them by hand, and a folder that lacks its file fails the build rather than being left out in silence.
 

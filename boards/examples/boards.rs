@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Prints the boards that images are built for: name, architecture, description.
+//! Prints the boards that trays are built on: name, architecture, description.
 
 fn main() {
     for board in racklet_boards::all() {

@@ -4,7 +4,7 @@
 //!
 //! | shelf | what is on it | read by |
 //! | --- | --- | --- |
-//! | `trays/<name>/board.toml` | boards that images are built for | this module |
+//! | `trays/<name>/board.toml` | boards that trays are built on, and what is missing where no image is built for one yet | this module |
 //! | `controllers/<name>/{pins,dimensions}.toml` | boards of ours with a controller on them | [`pins`], [`dimensions`] |
 //! | `shapes/<name>.toml` | outlines of boards that others make | [`dimensions`] |
 //! | `rack.toml` | the rack that all of them fit into | [`dimensions`] |
@@ -21,7 +21,7 @@ const FOUND: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/boards.rs"));
 
 /// One board.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Board {
     /// The folder's name.
     pub name: String,
@@ -29,23 +29,38 @@ pub struct Board {
     pub description: String,
     /// Its processor's.
     pub architecture: Architecture,
-    /// What starts the first stage.
-    pub firmware: Firmware,
-    /// The serial console.
-    pub console: Console,
+    /// What starts the first stage, and how a card is divided.
+    pub boot: Boot,
+    /// Its serial consoles; the first one is where PID 1 speaks.
+    pub consoles: Vec<Console>,
+    /// The serial port that leads to the tray's controller, as the processor's data sheet calls it, where there is one.
+    #[serde(default)]
+    pub control_link: Option<String>,
+    /// The longest time that its watchdog counts right, in seconds; 0 where none may be armed.
+    pub watchdog: u32,
     /// What kernels on it are told.
-    pub kernel: Kernel,
+    pub arguments: Arguments,
+    /// Why no microVM runs on it, where none does.
+    #[serde(default)]
+    pub no_microvms: Option<String>,
+    /// What is missing until images are built for it, where none are.
+    #[serde(default)]
+    pub no_images: Option<String>,
+    /// Where we have booted it: an emulator, or nowhere.
+    pub booted: String,
 }
 
-/// What starts the first stage.
+/// What starts the first stage, and how a card is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Firmware {
-    /// UEFI starts `EFI/BOOT/BOOT*.EFI`.
+#[serde(rename_all = "kebab-case")]
+pub enum Boot {
+    /// UEFI starts `EFI/BOOT/BOOT*.EFI` from a card with a GPT.
     Uefi,
+    /// The Raspberry Pi's own firmware starts a kernel from a card with an MBR: it takes neither a GPT nor a hybrid of both.
+    RaspberryPi,
 }
 
-/// The serial console.
+/// A serial console.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Console {
@@ -55,12 +70,43 @@ pub struct Console {
     pub baud: u32,
 }
 
-/// What kernels on a board are told.
+/// What kernels on a board are told, besides where they speak.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Kernel {
-    /// Said to the bootstrap kernel and, after it, to the hypervisor OS.
-    pub arguments: Vec<String>,
+pub struct Arguments {
+    /// Said to every kernel.
+    pub every: Vec<String>,
+    /// Said to the bootstrap kernel alone.
+    #[serde(default)]
+    pub bootstrap: Vec<String>,
+    /// Said to the hypervisor OS alone.
+    #[serde(default)]
+    pub payload: Vec<String>,
+}
+
+/// Which of the kernels that run on a board, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The one that fetches, verifies and starts the other.
+    Bootstrap,
+    /// The one of the hypervisor OS.
+    Payload,
+}
+
+impl Board {
+    /// All that the kernel of a stage is told. The last console is the one that Linux takes for `/dev/console`, so the first of the
+    /// board stands there.
+    #[must_use]
+    pub fn arguments(&self, stage: Stage) -> Vec<String> {
+        let consoles = self.consoles.iter().rev();
+        let consoles = consoles.map(|it| format!("console={},{}", it.device, it.baud));
+        let own = match stage {
+            Stage::Bootstrap => &self.arguments.bootstrap,
+            Stage::Payload => &self.arguments.payload,
+        };
+        let rest = self.arguments.every.iter().chain(own).cloned();
+        consoles.chain(rest).collect()
+    }
 }
 
 /// No such board.
@@ -115,8 +161,58 @@ mod tests {
         assert!(all.iter().any(|board| board.name == "qemu-x86_64"));
         for board in all {
             assert_eq!(find(&board.name), Ok(board.clone()));
-            assert!(!board.kernel.arguments.is_empty() && !board.description.is_empty());
+            let said = [&board.description, &board.booted];
+            let reasons = [&board.no_microvms, &board.no_images];
+            let mut said = said.into_iter().chain(reasons.into_iter().flatten());
+            assert!(said.all(|text| text.len() > 5), "{}", board.name);
+            assert!(!board.consoles.is_empty(), "{}", board.name);
         }
+    }
+
+    #[test]
+    fn what_kernels_are_told_fits_the_board() {
+        for board in all() {
+            for stage in [Stage::Bootstrap, Stage::Payload] {
+                let arguments = board.arguments(stage);
+                let line = arguments.join(" ");
+                assert_eq!(racklet_trust::arguments::check(&line), Ok(()), "{line}");
+                // Where Linux speaks is the consoles' part, and a machine that stands still after a panic is never tried again.
+                let consoles = arguments.iter().filter(|it| it.starts_with("console="));
+                assert_eq!(consoles.count(), board.consoles.len(), "{line}");
+                assert!(
+                    arguments.iter().any(|it| it.starts_with("panic=")),
+                    "{line}"
+                );
+            }
+            // A hypervisor OS wants all of its processors.
+            let payload = board.arguments(Stage::Payload);
+            assert!(!payload.iter().any(|it| it.starts_with("nr_cpus=")));
+            // Its driver takes longer times modulo 16 s and resets the machine early, or at once.
+            assert!(board.boot != Boot::RaspberryPi || board.watchdog < 16);
+        }
+    }
+
+    #[test]
+    fn the_first_console_is_the_one_of_pid_1() {
+        let mut board = find("qemu-x86_64").unwrap();
+        board.consoles.push(Console {
+            device: "ttyS1".into(),
+            baud: 9600,
+        });
+        let line = board.arguments(Stage::Bootstrap).join(" ");
+        let at = |word: &str| line.find(word).unwrap();
+        assert!(
+            at("console=ttyS1,9600") < at("console=ttyS0,115200"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_board_without_its_secondary_processors_in_reach_boots_its_bootstrap_on_one() {
+        // The spin table's processors cannot be handed to a kernel that is started by kexec once Linux has taken them.
+        let pi = find("raspberry-pi-4b").unwrap();
+        let told = |stage| pi.arguments(stage).contains(&"nr_cpus=1".to_owned());
+        assert!(told(Stage::Bootstrap) && !told(Stage::Payload));
     }
 
     #[test]

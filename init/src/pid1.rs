@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use racklet_api::handoff::Card;
+use racklet_api::tray::TrayConfig;
 use racklet_linux::power::{self, Leave};
+use racklet_linux::watchdog::Watchdog;
 use racklet_tell::error::Chain;
 use serde::de::DeserializeOwned;
 
@@ -61,6 +63,25 @@ pub(crate) fn leave(how: Leave) -> ! {
         "end PID 1, which makes the kernel reboot",
     );
     std::process::abort();
+}
+
+/// Arms the watchdog, where the machine has one that may be: for `seconds`, or as long as the board's counts right.
+pub(crate) fn arm(tray: &TrayConfig, seconds: u32) -> Option<Watchdog> {
+    let seconds = tray.watchdog(seconds)?;
+    match Watchdog::arm(seconds) {
+        Ok(Some(dog)) => {
+            INIT.say(format_args!("watchdog armed, {} s", dog.seconds()));
+            Some(dog)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            INIT.failed(
+                format_args!("arm the watchdog: {error}"),
+                "go on without it",
+            );
+            None
+        }
+    }
 }
 
 /// A file that the stage before left in `/racklet`.

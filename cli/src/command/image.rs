@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use racklet_api::tray::{
-    Cidr, ClientCertificate, NetworkConfig, Repository, Scheme, Secret, TrayConfig,
+    self, Cidr, ClientCertificate, NetworkConfig, Repository, Scheme, Secret, TrayConfig,
 };
+use racklet_boards::Stage;
 use racklet_image::disk::{self, Spec};
 use racklet_image::package::Package;
 use racklet_trust::Verified;
@@ -117,7 +118,7 @@ impl Build {
         let files = rack.files_of(&head)?;
         let state = parse(&files)
             .map_err(|problems| anyhow::anyhow!("the rack repository is not valid:\n{problems}"))?;
-        let Some((_, tray)) = state
+        let Some((_, described)) = state
             .trays
             .iter()
             .find(|(name, _)| name.as_str() == self.tray)
@@ -132,16 +133,19 @@ impl Build {
         if self
             .board
             .as_ref()
-            .is_some_and(|board| *board != tray.board)
+            .is_some_and(|board| *board != described.board)
         {
             bail!(
                 "--board {}: trays/{}.yaml says {}",
                 self.board.unwrap_or_default(),
                 self.tray,
-                tray.board
+                described.board
             );
         }
-        let board = racklet_boards::find(&tray.board)?;
+        let board = racklet_boards::find(&described.board)?;
+        if let Some(missing) = &board.no_images {
+            bail!("no image is built for {} yet: {missing}", board.name);
+        }
         let id = root.rack().to_string();
 
         let bootloader_path = data::find(
@@ -167,7 +171,8 @@ impl Build {
             tray: self.tray.clone(),
             board: board.name.clone(),
             built: built(&rack, &bootstrap)?,
-            arguments: board.kernel.arguments.clone(),
+            arguments: board.arguments(Stage::Payload),
+            watchdog: (board.watchdog < tray::WATCHDOG_S).then_some(board.watchdog),
             repository: self.repository(&rack, &head)?,
             repositories: match &self.repositories {
                 Some(path) => repositories::read(path)?,
@@ -180,7 +185,7 @@ impl Build {
                 dns: self.dns.clone(),
             },
             time_servers: self.time_server.clone(),
-            identity: identity_of(&id, &self.tray, tray.identity.as_deref(), output)?,
+            identity: identity_of(&id, &self.tray, described.identity.as_deref(), output)?,
         };
         let json = config.to_json();
         // What the tray cannot read must not be carried to it.

@@ -197,6 +197,26 @@ fn what_no_tray_takes_from_a_tree_is_refused() {
 }
 
 #[test]
+fn a_workload_on_a_board_that_runs_no_microvms_is_refused_with_the_reason() {
+    let world = World::with_rack();
+    world.release();
+    let tray = world.read("rack/trays/tray-1.yaml");
+    let on = |board: &str| {
+        world.write("rack/trays/tray-1.yaml", tray.replace("qemu-x86_64", board));
+        world.refused(&["check"])
+    };
+    let reason = "workloads/web.yaml: tray-1 is a raspberry-pi-3b-plus, which runs no microVMs: a Raspberry Pi 3 has no interrupt controller for guests";
+    let said = on("raspberry-pi-3b-plus");
+    assert!(said.contains(reason), "{said}");
+    // It is this board that lacks one; the other refusal is the payload's architecture.
+    let said = on("raspberry-pi-4b");
+    assert!(
+        !said.contains("microVMs") && said.contains("x86_64"),
+        "{said}"
+    );
+}
+
+#[test]
 fn another_racks_id_is_refused() {
     let world = World::with_rack();
     let id = world.json(&["trust", "show"])["rack"]

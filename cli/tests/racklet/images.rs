@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::world::{World, run};
+use crate::world::{World, run, text};
 
 /// A PE32+ image with one section, as much as the builder looks at.
 fn small_pe() -> Vec<u8> {
@@ -162,6 +162,31 @@ fn the_image_says_where_the_rack_is_and_who_the_tray_is() {
             .iter()
             .any(|argument| argument.starts_with("console="))
     );
+}
+
+#[test]
+fn a_board_without_images_is_refused_with_what_is_missing() {
+    let world = world();
+    let added = world
+        .racklet_in(
+            "rack",
+            &["rack", "add-tray", "five", "--board", "raspberry-pi-5"],
+        )
+        .output()
+        .unwrap();
+    let said = text(&added.stderr);
+    assert!(
+        added.status.success() && said.contains("no PCIe and no RP1"),
+        "{said}"
+    );
+    world.commit("five");
+    let said = world.refused(&["image", "build", "--tray", "five", "-o", "../a.img"]);
+    assert!(
+        said.contains("no image is built for raspberry-pi-5 yet: Linux 6.12")
+            && said.contains("no PCIe and no RP1"),
+        "{said}"
+    );
+    assert!(!world.path("a.img").exists());
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn what_cannot_work_is_refused_before_anything_is_made() {
         assert_eq!(out.status.code(), Some(1), "{args:?}");
         text(&out.stderr)
     };
-    assert!(init(&["--board", "toaster"]).contains("there are: qemu-x86_64"));
+    assert!(init(&["--board", "toaster"]).contains("there are: generic-x86_64"));
     assert!(init(&["--repository", "http://h/r"]).contains("HTTPS only"));
     assert!(init(&["--repository", "https://me@h/r"]).contains("without a user name"));
     assert!(init(&["--tray", "Tray 1"]).contains("a-z, 0-9"));

@@ -25,7 +25,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use racklet_boards::Board;
+use racklet_boards::{Board, Boot, Stage};
 use racklet_trust::{
     Architecture, Digest, TrustRoot, Verified,
     manifest::{Kind, Machine, NotForUs},
@@ -98,6 +98,9 @@ pub enum DiskError {
         /// Why.
         source: NotForUs,
     },
+    /// It starts what no image of ours has.
+    #[error("{0} is not started by UEFI, and images have nothing else that could be")]
+    Firmware(String),
     /// A file is no longer what it was a moment ago.
     #[error("{} was changed while it was read; run this again when nothing writes there", .0.display())]
     Changed(PathBuf),
@@ -127,6 +130,9 @@ pub enum DiskError {
 /// # Errors
 /// [`DiskError`].
 pub fn build(spec: &Spec<'_>, output: &Path) -> Result<Built, DiskError> {
+    if spec.board.boot != Boot::Uefi {
+        return Err(DiskError::Firmware(spec.board.name.clone()));
+    }
     if spec.size < LEAST_SIZE || !spec.size.is_multiple_of(gpt::ALIGNMENT) {
         return Err(DiskError::Size(spec.size));
     }
@@ -181,7 +187,7 @@ impl Esp {
     fn gather(spec: &Spec<'_>, root: &Verified<TrustRoot>) -> Result<Self, DiskError> {
         let board = serde_json::json!({
             "board": spec.board.name,
-            "arguments": spec.board.kernel.arguments.join(" "),
+            "arguments": spec.board.arguments(Stage::Bootstrap).join(" "),
         });
         let bootloader = pe::add_sections(
             spec.bootloader,

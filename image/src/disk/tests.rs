@@ -557,16 +557,3 @@ fn a_bootloader_that_cannot_carry_more_is_refused() {
         assert_eq!(add(&good[..length]), Err(PeError::NotPe), "{length}");
     }
 }
-
-#[test]
-fn the_arguments_of_every_board_are_of_the_allowed_form() {
-    for board in racklet_boards::all() {
-        let line = board.kernel.arguments.join(" ");
-        assert_eq!(
-            racklet_trust::arguments::check(&line),
-            Ok(()),
-            "{}",
-            board.name
-        );
-    }
-}

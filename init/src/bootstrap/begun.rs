@@ -58,7 +58,7 @@ impl<'a> Begun<'a> {
                 boot.slot, boot.tries
             ));
         }
-        let signs = SignsOfLife::begin();
+        let signs = SignsOfLife::begin(tray);
         let mut card = pid1::card();
         let mut state = State::open(&tray.rack, &card, true)?;
         card.floors_lost = state.floors_lost();

@@ -4,17 +4,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use racklet_api::tray::{TrayConfig, WATCHDOG_S};
 use racklet_fetch::progress::{Phase, Progress};
 use racklet_fetch::pulse::Pulse;
 use racklet_linux::clock;
 use racklet_linux::watchdog::Watchdog;
 
-use super::{BOOT, INIT};
+use super::BOOT;
+use crate::pid1;
 use racklet_tell::text::size;
-
-/// With which the watchdog is armed, in seconds. Longer than any step takes without a sign of life: the longest are the time servers
-/// (4 s); waiting for the network and for a server is cut into stretches of a second.
-const WATCHDOG_S: u32 = 120;
 
 /// Feeds the watchdog while there is progress, and tells of long transfers.
 pub(super) struct SignsOfLife {
@@ -49,17 +47,10 @@ impl Pulse for Fed {
 }
 
 impl SignsOfLife {
-    pub(super) fn begin() -> Self {
-        let watchdog = Watchdog::arm(WATCHDOG_S).unwrap_or_else(|error| {
-            INIT.failed(
-                format_args!("arm the watchdog: {error}"),
-                "go on without it",
-            );
-            None
-        });
-        if let Some(dog) = &watchdog {
-            INIT.say(format_args!("watchdog armed, {} s", dog.seconds()));
-        }
+    /// Armed with the longest time: no step is without a sign of life for longer than the time servers take (4 s), waiting for the network
+    /// and for a server is cut into stretches of a second.
+    pub(super) fn begin(tray: &TrayConfig) -> Self {
+        let watchdog = pid1::arm(tray, WATCHDOG_S);
         Self {
             watchdog: Arc::new(Fed(Mutex::new(watchdog))),
             told: clock::since_boot(),

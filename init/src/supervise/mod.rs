@@ -86,7 +86,7 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
     if state.persistent() && forgets(&handoff, state.floors()) {
         state.note("the card did not keep what was written to it before this system started");
     }
-    let watchdog = arm();
+    let watchdog = pid1::arm(&tray, WATCHDOG_S);
     let (inputs, received) = mpsc::channel();
     let to_main = inputs.clone();
     let signal_thread = thread::Builder::new()
@@ -157,23 +157,6 @@ fn set_clock(handoff: &Handoff) {
 fn corrected(wall: Duration, left: Duration, up: Duration) -> Option<Duration> {
     let credible = left..left + up + KEXEC_AT_MOST;
     (!credible.contains(&wall)).then_some(left + up)
-}
-
-fn arm() -> Option<Watchdog> {
-    match Watchdog::arm(WATCHDOG_S) {
-        Ok(Some(dog)) => {
-            INIT.say(format_args!("watchdog armed, {} s", dog.seconds()));
-            Some(dog)
-        }
-        Ok(None) => None,
-        Err(error) => {
-            INIT.failed(
-                format_args!("arm the watchdog: {error}"),
-                "go on without it",
-            );
-            None
-        }
-    }
 }
 
 impl Supervisor {

@@ -24,6 +24,9 @@ pub use repository::{Access, ClientCertificate, Elsewhere, MAX_REPOSITORIES, Rep
 /// Longest `tray.json` anybody has to read, in bytes.
 pub const MAX_TRAY_JSON: usize = 256 * 1024;
 
+/// The longest time that a tray's PID 1 asks of a watchdog, in seconds.
+pub const WATCHDOG_S: u32 = 120;
+
 /// The parsed, checked tray configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Wire", into = "Wire")]
@@ -36,8 +39,11 @@ pub struct TrayConfig {
     pub board: String,
     /// When the image was made, Unix seconds: the first time floor.
     pub built: u64,
-    /// Kernel arguments of the board, said to every kernel that runs on it.
+    /// Kernel arguments of the board, said to the hypervisor OS's kernel.
     pub arguments: Vec<String>,
+    /// The longest time that the board's watchdog counts right, in seconds, where that is less than [`WATCHDOG_S`]; 0 where none may be
+    /// armed.
+    pub watchdog: Option<u32>,
     /// Where the rack repository is.
     pub repository: Repository,
     /// Other repositories that the tray may ask, at most [`MAX_REPOSITORIES`]: mirrors of the rack's, and those that pins name.
@@ -148,6 +154,15 @@ pub enum TrayError {
 }
 
 impl TrayConfig {
+    /// What to ask of the watchdog for a wish of `seconds`: no more than the board's counts right. `None` where none may be armed.
+    #[must_use]
+    pub fn watchdog(&self, seconds: u32) -> Option<u32> {
+        match self.watchdog {
+            Some(longest) => Some(seconds.min(longest)).filter(|granted| *granted > 0),
+            None => Some(seconds),
+        }
+    }
+
     /// Parses `tray.json`.
     // untrusted: tray_config
     pub fn parse(bytes: &[u8]) -> Result<Self, TrayError> {
@@ -175,6 +190,9 @@ struct Wire {
     built: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     arguments: Vec<String>,
+    // Left out where it says nothing: systems from before it refuse a word that they do not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    watchdog: Option<u32>,
     repository: Repository,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     repositories: Vec<Elsewhere>,
@@ -274,6 +292,7 @@ impl TryFrom<Wire> for TrayConfig {
             board: wire.board,
             built: wire.built,
             arguments: wire.arguments,
+            watchdog: wire.watchdog,
             repository: wire.repository,
             repositories: wire.repositories,
             network: wire.network,
@@ -292,6 +311,7 @@ impl From<TrayConfig> for Wire {
             board: tray.board,
             built: tray.built,
             arguments: tray.arguments,
+            watchdog: tray.watchdog,
             repository: tray.repository,
             repositories: tray.repositories,
             network: tray.network,
@@ -338,6 +358,18 @@ mod tests {
         let again = TrayConfig::parse(&json).expect("parses");
         assert_eq!(again, tray);
         assert_eq!(again.to_json(), json);
+    }
+
+    #[test]
+    fn a_watchdog_is_asked_for_no_more_than_the_board_counts_right() {
+        let with = |board: &str| with(r#""built""#, &format!(r#"{board}"built""#)).expect("parses");
+        assert_eq!(with("").watchdog(WATCHDOG_S), Some(120));
+        assert_eq!(with(r#""watchdog":15,"#).watchdog(WATCHDOG_S), Some(15));
+        assert_eq!(with(r#""watchdog":15,"#).watchdog(5), Some(5));
+        assert_eq!(with(r#""watchdog":0,"#).watchdog(WATCHDOG_S), None);
+        // Systems from before this word are told nothing where it says nothing.
+        let json = with("").to_json();
+        assert!(!String::from_utf8_lossy(&json).contains("watchdog"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use racklet_rack::is_object_file;
 use racklet_trust::Verified;
 use racklet_trust::history::Head;
 
+mod boards;
 mod pinned;
 
 use crate::answer::Checked;
@@ -112,6 +113,7 @@ impl Check {
                         root.rack()
                     ));
                 }
+                boards::check(&state, &mut report);
                 pinned::check(&rack, &objects, &root, &state, &mut report)?;
             }
         }

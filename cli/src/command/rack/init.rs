@@ -91,6 +91,7 @@ impl Init {
         }
         let name = self.rack_name()?;
         let board = racklet_boards::find(&self.board)?;
+        super::warn(&board, output);
         if let Err(error) = racklet_rack::url::Parts::parse(&self.repository) {
             bail!(
                 "--repository {}: {error}; trays fetch over HTTPS only; write https://host/path without a user name",

@@ -7,6 +7,7 @@ mod setup;
 pub(crate) mod signing;
 
 use clap::Subcommand;
+use racklet_boards::Board;
 
 use crate::output::Output;
 use init::Init;
@@ -24,6 +25,16 @@ pub(crate) enum Rack {
     AddTray(AddTray),
     /// Have Git sign commits in a clone of a rack repository with your key
     Setup(Setup),
+}
+
+/// Says in time that a tray of this board cannot be booted yet.
+fn warn(board: &Board, output: Output) {
+    if let Some(missing) = &board.no_images {
+        output.note(&format!(
+            "no image is built for {} yet: {missing}",
+            board.name
+        ));
+    }
 }
 
 impl Rack {

@@ -39,6 +39,7 @@ impl AddTray {
     pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
         let rack = self.rack.open()?;
         let board = racklet_boards::find(&self.board)?;
+        super::warn(&board, output);
         racklet_rack::name::check("tray", &self.name)?;
         let file = format!("trays/{}.yaml", self.name);
         if rack.path(&file).exists() {
