@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs the ordinary `git` on the user's repositories. What a tray decides is never taken from it: it moves bytes.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -192,6 +193,19 @@ impl Repository {
         self.text(["config", "--get", name])
             .ok()
             .filter(|value| !value.is_empty())
+    }
+
+    /// All settings whose names begin with this, by one call of Git however many they are; the last one where a name has several.
+    /// Git writes a name's first and last part in lower case.
+    pub(crate) fn configs(&self, beginning: &str) -> BTreeMap<String, String> {
+        let all = self
+            .text(["config", "--null", "--list"])
+            .unwrap_or_default();
+        let settings = all.split('\0').filter_map(|entry| entry.split_once('\n'));
+        settings
+            .filter(|(name, value)| name.starts_with(beginning) && !value.is_empty())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     /// Changes a setting of this repository.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What commands that ask trays have in common: which trays, where they are, who asks, and asking all of them at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
@@ -16,6 +16,9 @@ use racklet_trust::{PublicKey, Role};
 use crate::rack::{Rack, RackArgument};
 use crate::remote::{Answered, RemoteError, Signer, Tray};
 use crate::ssh;
+
+/// The setting that says where a tray was found last.
+const LAST: &str = "lastAddress";
 
 /// How a tray is reached.
 #[derive(Args)]
@@ -39,6 +42,8 @@ pub(super) struct Session {
     id: String,
     signer: Signer,
     address: Option<String>,
+    /// `racklet.<tray>.…` as Git's configuration has them.
+    settings: BTreeMap<String, String>,
 }
 
 /// A tray as the repository describes it, and where it may be.
@@ -57,6 +62,7 @@ impl Access {
         let (state, problems) = rack.valid_part()?;
         let id = root.rack().to_string();
         Ok(Session {
+            settings: rack.repository.configs("racklet."),
             rack,
             state,
             problems,
@@ -95,20 +101,21 @@ impl Session {
         })
     }
 
+    /// What Git's configuration says of a tray, if it does.
+    fn setting(&self, tray: &str, key: &str) -> Option<String> {
+        let name = format!("racklet.{tray}.{}", key.to_ascii_lowercase());
+        self.settings.get(&name).cloned()
+    }
+
     /// Where a tray may be. To try one too many is harmless: whoever answers has to have the tray's key.
     fn addresses(&self, name: &str) -> Vec<String> {
         if let Some(address) = &self.address {
             return vec![address.clone()];
         }
-        let setting = |key: &str| {
-            self.rack
-                .repository
-                .config(&format!("racklet.{name}.{key}"))
-        };
         let mut seen = BTreeSet::new();
         [
-            setting("address"),
-            setting("lastAddress"),
+            self.setting(name, "address"),
+            self.setting(name, LAST),
             Some(name.to_owned()),
             Some(format!("{name}.local")),
         ]
@@ -205,8 +212,8 @@ impl Session {
             PORT => at.ip().to_string(),
             _ => at.to_string(),
         };
-        let setting = format!("racklet.{name}.lastAddress");
-        if self.rack.repository.config(&setting).as_deref() != Some(address.as_str()) {
+        if self.setting(name, LAST).as_ref() != Some(&address) {
+            let setting = format!("racklet.{name}.{LAST}");
             // Best effort: without it the next command looks the name up again.
             let _ = self.rack.repository.set_config(&setting, &address);
         }
