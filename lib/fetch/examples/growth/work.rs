@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -68,42 +69,67 @@ pub(crate) fn run(name: &str, size: u64, times: u64) {
             }
         }
         "cache" => begun(size, times),
+        "room" => room(size, times),
         _ => panic!("no work is called {name}"),
     }
 }
 
-/// A cache with the chunks of an image that is not whole yet, opened as at each start.
-fn begun(size: u64, times: u64) {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |path: String, bytes: &[u8]| {
-        let path = folder.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    };
-    let chunks: Vec<Chunk> = (0..size)
-        .map(|n| Chunk {
-            sha256: Digest::of(&n.to_be_bytes()),
+/// Files below a folder.
+fn write(folder: &Path, path: String, bytes: &[u8]) {
+    let path = folder.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Writes an image that is not whole, with these chunks of eight bytes, into the cache in `folder`.
+fn begun_image(folder: &Path, version: u64, chunks: Range<u64>) -> Manifest {
+    let size = chunks.end - chunks.start;
+    let chunks = chunks.map(|n| {
+        let bytes = n.to_be_bytes();
+        let sha256 = Digest::of(&bytes);
+        write(folder, publish::chunk_path(sha256), &bytes);
+        Chunk {
+            sha256,
             size: 8,
             length: 1,
-        })
-        .collect();
-    for (n, chunk) in (0..size).zip(&chunks) {
-        write(publish::chunk_path(chunk.sha256), &n.to_be_bytes());
-    }
-    let mut manifest = Manifest::new(Kind::Artifact, "web", 1, Architecture::X86_64);
+        }
+    });
+    let mut manifest = Manifest::new(Kind::Artifact, "web", version, Architecture::X86_64);
     manifest.files = vec![File {
         name: "rootfs".to_owned(),
         size,
         sha256: Digest::of(b""),
         verity: Some(Digest::of(b"")),
-        chunks,
+        chunks: chunks.collect(),
     }];
     let bytes = manifest.to_canonical();
     let entry = format!("artifacts/{}/manifest.json", Digest::of(&bytes));
-    write(entry, &bytes);
+    write(folder, entry, &bytes);
+    manifest
+}
+
+/// A cache with the chunks of an image that is not whole yet, opened as at each start.
+fn begun(size: u64, times: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = begun_image(folder.path(), 1, 0..size);
     for _ in 0..times {
         let cache = Cache::open(Files, folder.path()).unwrap();
         assert!(cache.is_whole(&manifest), "a chunk was thrown away");
+    }
+}
+
+/// A cache that is full of images, of which each shares half of its chunks with the next: only the last one is still wanted.
+fn room(size: u64, times: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let images: Vec<Manifest> = (0..size)
+        .map(|n| begun_image(folder.path(), n + 1, 8 * n..8 * n + 16))
+        .collect();
+    let cache = Cache::open(Files, folder.path()).unwrap();
+    let kept = images.last().unwrap();
+    for _ in 0..times {
+        cache.retain(&[Digest::of(&kept.to_canonical())]).unwrap();
+        assert!(cache.is_whole(kept), "a chunk that is needed is gone");
+        assert!(!cache.is_whole(&images[0]), "nothing made room");
     }
 }
 
