@@ -87,8 +87,10 @@ pub(crate) fn dependencies() -> Result<()> {
                 "cargo-deny",
                 260,
                 Command::new("cargo")
+                    // Without optimisation: a new machine waits for it, and its checks take seconds either way.
                     .args([
                         "install",
+                        "--debug",
                         "--locked",
                         "--version",
                         DENY,
