@@ -126,7 +126,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args([
             "-c",
-            "trap 'stty size; echo out; exit' INT; echo ready; while :; do sleep 1; done",
+            "trap 'stty size; echo out; exit 0' INT; echo ready; while :; do sleep 1; done",
         ]);
         let mut controller = pty.give(&mut command).expect("gives");
         let mut child = command.spawn().expect("sh starts");
