@@ -135,7 +135,8 @@ fn what_a_guest_discards_in_its_time_is_no_longer_the_files_whose_growth_is_seen
     let code = unsafe { code(&racklet_discard, &racklet_seldom_end) };
     let file = tempfile::NamedTempFile::new().expect("a scratch file");
     fs::write(file.path(), vec![7; 1 << 20]).expect("writes");
-    let rate = json!({"operations": {"per_second": 20, "burst": 2}});
+    // So slow that a guest whose monitor is watched (`rules`) on a busy machine is faster.
+    let rate = json!({"operations": {"per_second": 2, "burst": 1}});
     let disk = json!({"path": file.path(), "read_only": false, "grows_to": 2 << 20, "rate": rate});
     let (folder, mut monitor) = start_as(code, Stdio::null(), |config| {
         config["disks"] = json!([disk]);
@@ -150,7 +151,7 @@ fn what_a_guest_discards_in_its_time_is_no_longer_the_files_whose_growth_is_seen
     let blocks = fs::metadata(file.path()).expect("it is there").blocks();
     assert!(blocks <= 1 << 10, "{blocks} of 512 bytes are still its own");
     let disk = metrics(&vm).devices.remove(0);
-    assert!(disk.throttled >= 3, "{disk:?}");
+    assert!(disk.throttled >= 1, "{disk:?}");
     file.as_file().set_len(2 << 20).expect("grows");
     let mut control = Control::of(folder.path());
     let resized = control.ask(&json!({"resize": {"disk": 0}}));
