@@ -28,6 +28,8 @@
 // Its layout, tree and loader are tested on every host.
 #[cfg(any(target_arch = "aarch64", test))]
 mod aarch64;
+#[cfg(test)]
+mod every;
 mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

@@ -30,6 +30,20 @@ macro_rules! driver {
             "mov dword ptr [rbx + 0xa0], \\rings + 0x2000\n",
             "mov dword ptr [rbx + 0x44], 1\n",
             ".endm\n",
+            // Asks for a connection to port 5000, from port 7, by the queue for sending at 0x210000; the packet is at 0x213000.
+            ".macro racklet_request\n",
+            "mov qword ptr [0x210000], 0x213000\n",
+            "mov dword ptr [0x210008], 44\n",
+            "mov qword ptr [0x213000], 3\n", // from this guest
+            "mov qword ptr [0x213008], 2\n", // to the host
+            "mov dword ptr [0x213010], 7\n",
+            "mov dword ptr [0x213014], 5000\n",
+            "mov dword ptr [0x21301c], 0x10001\n", // a stream; a request
+            "mov dword ptr [0x213024], 65536\n",
+            "mov word ptr [0x211002], 1\n",
+            "mov dword ptr [rbx + 0x50], 0\n",
+            "mov dword ptr [rbx + 0x50], 1\n",
+            ".endm\n",
             // A line of one letter on COM1.
             ".macro racklet_say letter\n",
             "mov dx, 0x3f8\n",
@@ -45,7 +59,7 @@ macro_rules! driver {
 /// Forgets it: another block may be assembled together with this one.
 macro_rules! driver_end {
     () => {
-        ".purgem racklet_features\n.purgem racklet_queue\n.purgem racklet_say"
+        ".purgem racklet_features\n.purgem racklet_queue\n.purgem racklet_request\n.purgem racklet_say"
     };
 }
 

@@ -34,17 +34,7 @@ global_asm!(
     "mov word ptr [0x20001c], 2",
     "mov word ptr [0x201006], 1",
     "mov word ptr [0x201002], 2",
-    "mov qword ptr [0x210000], 0x213000", // the packet
-    "mov dword ptr [0x210008], 44",
-    "mov qword ptr [0x213000], 3", // from this guest
-    "mov qword ptr [0x213008], 2", // to the host
-    "mov dword ptr [0x213010], 7",
-    "mov dword ptr [0x213014], 5000",
-    "mov dword ptr [0x21301c], 0x10001", // a stream; a request
-    "mov dword ptr [0x213024], 65536",
-    "mov word ptr [0x211002], 1",
-    "mov dword ptr [rbx + 0x50], 0",
-    "mov dword ptr [rbx + 0x50], 1",
+    "racklet_request",
     "2: pause",
     "cmp word ptr [0x202002], 1",
     "jne 2b",

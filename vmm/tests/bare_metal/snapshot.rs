@@ -300,6 +300,18 @@ fn a_guest_that_counts_is_saved_goes_on_and_counts_on_in_two_others_at_once() {
     kill(folder.path(), &mut monitor);
 }
 
+/// A disk of a MiB of zeros.
+fn a_disk(folder: &Path) -> PathBuf {
+    let disk = folder.join("disk");
+    fs::write(&disk, vec![0; 1 << 20]).expect("writes");
+    disk
+}
+
+/// A machine that has this disk.
+fn on_disk(disk: &Path) -> impl Fn(&mut Value) {
+    move |config| config["disks"] = json!([{"path": disk, "read_only": false, "serial": "d"}])
+}
+
 #[test]
 fn a_guest_that_writes_to_its_disk_without_a_pause_loses_no_write_and_makes_none_twice() {
     if !possible() {
@@ -308,12 +320,9 @@ fn a_guest_that_writes_to_its_disk_without_a_pause_loses_no_write_and_makes_none
     // SAFETY: labels of the block above, which is in this program.
     let code = unsafe { code(&racklet_write, &racklet_late) };
     let snapshots = tempfile::tempdir().expect("a scratch folder");
-    let disk = snapshots.path().join("disk");
-    fs::write(&disk, vec![0; 1 << 20]).expect("writes");
-    let with_disk = |config: &mut Value| {
-        config["disks"] = json!([{"path": disk, "read_only": false, "serial": "d"}]);
-    };
-    let (mut folder, mut monitor) = start_as(code, Stdio::null(), with_disk);
+    let disk = a_disk(snapshots.path());
+    let with_disk = on_disk(&disk);
+    let (mut folder, mut monitor) = start_as(code, Stdio::null(), &with_disk);
     runs(folder.path(), &mut monitor);
     let mut first = b'a';
     for round in 0..8 {
@@ -334,7 +343,7 @@ fn a_guest_that_writes_to_its_disk_without_a_pause_loses_no_write_and_makes_none
             [first, after(first)].contains(&after(written)),
             "{written} {first}"
         );
-        let (next_folder, next_monitor) = restore(&snapshot, with_disk);
+        let (next_folder, next_monitor) = restore(&snapshot, &with_disk);
         (folder, monitor) = (next_folder, next_monitor);
     }
     goes_on(folder.path(), &mut monitor, 100);
@@ -350,12 +359,9 @@ fn a_guest_goes_on_from_a_difference_with_all_that_it_and_its_devices_have_writt
     // SAFETY: labels of the block above, which is in this program.
     let code = unsafe { code(&racklet_write, &racklet_late) };
     let snapshots = tempfile::tempdir().expect("a scratch folder");
-    let disk = snapshots.path().join("disk");
-    fs::write(&disk, vec![0; 1 << 20]).expect("writes");
-    let with_disk = |config: &mut Value| {
-        config["disks"] = json!([{"path": disk, "read_only": false, "serial": "d"}]);
-    };
-    let (mut folder, mut monitor) = start_as(code, Stdio::null(), with_disk);
+    let disk = a_disk(snapshots.path());
+    let with_disk = on_disk(&disk);
+    let (mut folder, mut monitor) = start_as(code, Stdio::null(), &with_disk);
     runs(folder.path(), &mut monitor);
     let (full, bytes) = save(folder.path(), &snapshots, "full", AfterSnapshot::GoOn);
     let order = json!({"snapshot": {"then": "end", "since": open_full(&full).unwrap().0}});
@@ -372,7 +378,7 @@ fn a_guest_goes_on_from_a_difference_with_all_that_it_and_its_devices_have_writt
         let text = said(folder.path());
         in_order(&text, first);
         first = next(&text);
-        let (next_folder, next_monitor) = restore(&snapshot, with_disk);
+        let (next_folder, next_monitor) = restore(&snapshot, &with_disk);
         (folder, monitor) = (next_folder, next_monitor);
     }
     goes_on(folder.path(), &mut monitor, 30);

@@ -10,7 +10,7 @@ use super::layout::{
     KERNEL, LOCAL_APIC, LOW_END, MOST_DEVICES, MP_TABLE, PD, PDPT, PML4, SEED, STACK, TSS,
     ZERO_PAGE, device_at, device_place, ram,
 };
-use crate::arch::kernel::fits;
+use crate::arch::every::{Devices, is_taken_where_it_fits, lies_as_high_as_it_may};
 use crate::memory;
 use crate::virtio::MMIO_SIZE;
 
@@ -108,35 +108,13 @@ fn an_initramfs_lies_as_high_as_it_may_or_nowhere_at_every_size_and_length() {
                 end,
                 header: None,
             };
-            let room = top.saturating_sub(end.next_multiple_of(PAGE));
-            for len in [
-                0,
-                1,
-                PAGE - 1,
-                PAGE,
-                PAGE + 1,
-                room.saturating_sub(1),
-                room,
-                room + 1,
-                top,
-                u64::MAX,
-            ] {
+            lies_as_high_as_it_may(end, top, PAGE, |len| {
                 match initramfs_place(&memory, &kernel, len) {
-                    Ok(at) => {
-                        assert!(at % PAGE == 0 && at >= end && at + len <= top, "{at:#x}");
-                        assert!(at + len + PAGE > top, "{at:#x} is not the highest");
-                    }
-                    Err(BootError::Memory { initramfs }) => {
-                        assert_eq!(initramfs, len);
-                        let lowest = u128::from(end.next_multiple_of(PAGE));
-                        assert!(
-                            lowest + u128::from(len) > u128::from(top),
-                            "{end:#x}, {len} would fit"
-                        );
-                    }
+                    Ok(at) => Ok(at),
+                    Err(BootError::Memory { initramfs }) => Err(initramfs),
                     Err(e) => panic!("{e}"),
                 }
-            }
+            });
         }
     }
 }
@@ -151,23 +129,7 @@ fn a_kernel_lies_in_one_piece_of_memory_above_the_tables_or_is_refused() {
             .flat_map(|(from, len)| [*from, from + len])
             .collect();
         edges.extend([KERNEL, LOW_END, HIGH_START, 1 << 40, u64::MAX]);
-        let near = |at: &u64| [at.saturating_sub(1), *at, at.saturating_add(1)];
-        let edges: Vec<u64> = edges.iter().flat_map(near).collect();
-        for from in &edges {
-            let lengths = edges.iter().filter_map(|to| to.checked_sub(*from));
-            for len in lengths.chain([1, PAGE, u64::MAX]).filter(|len| *len > 0) {
-                let good = ram.iter().any(|(start, size)| {
-                    let to = u128::from(*from) + u128::from(len);
-                    *from >= *start && to <= u128::from(start + size)
-                });
-                let fits = fits(&memory, KERNEL, *from, len);
-                assert_eq!(
-                    fits.ok(),
-                    (good && *from >= KERNEL).then(|| from + len),
-                    "{from:#x}, {len:#x}"
-                );
-            }
-        }
+        is_taken_where_it_fits(&memory, &ram, KERNEL, &edges, PAGE);
     }
 }
 
@@ -194,7 +156,12 @@ fn the_tables_are_below_the_kernel_and_apart() {
 
 #[test]
 fn every_register_is_its_own_devices_and_every_line_is_one_devices() {
-    let mut lines = vec![
+    let devices = Devices {
+        most: MOST_DEVICES,
+        place: device_place,
+        at: device_at,
+    };
+    let taken = [
         0, // the timer's
         1, // the keyboard's
         2, // the second 8259's
@@ -202,32 +169,6 @@ fn every_register_is_its_own_devices_and_every_line_is_one_devices() {
         8,  // the clock's
         13, // the coprocessor's
     ];
-    for n in 0..MOST_DEVICES {
-        let (registers, line) = device_place(n);
-        for offset in 0..MMIO_SIZE {
-            assert_eq!(device_at(registers + offset), Some((n as usize, offset)));
-        }
-        assert!(!lines.contains(&line) && line < 24, "line {line}");
-        lines.push(line);
-    }
-    // Of all other addresses none leads to one of them.
-    let devices = 0..MOST_DEVICES as usize;
-    let (first, _) = device_place(0);
-    let behind = first + u64::from(MOST_DEVICES) * MMIO_SIZE;
-    for address in [
-        0,
-        LOW_END,
-        first - 1,
-        behind,
-        IO_APIC.into(),
-        TSS as u64,
-        HIGH_START,
-        u64::MAX,
-    ] {
-        let device = device_at(address).map(|(device, _)| device);
-        assert!(
-            !device.is_some_and(|n| devices.contains(&n)),
-            "{address:#x}"
-        );
-    }
+    let elsewhere = [0, LOW_END, IO_APIC.into(), TSS as u64, HIGH_START, u64::MAX];
+    devices.have_their_own(&taken, 24, &elsewhere);
 }
