@@ -4,12 +4,14 @@
 //! What passed before with the same inputs is taken over ([`crate::verdict`]) and listed. What is run in any case: whatever
 //! decides about trust, this tool's own tests (they read the whole checkout), the documents, and advisories about dependencies.
 
+mod lanes;
 mod outcome;
+mod phases;
 mod programs;
 mod scratch;
 mod trays;
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{collections::BTreeMap, path::Path, thread, time::Instant};
 
 use anyhow::{Result, bail};
 
@@ -24,6 +26,7 @@ use crate::{
     },
 };
 use outcome::Counts;
+use phases::Phases;
 
 pub(crate) const TAKES: &[(&str, &str)] = &[
     (
@@ -72,7 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     // Before anything is built from it: what is changed from here on makes a verdict that is not kept.
     let tree = Tree::read(&paths::workspace())?;
-    say("Setting up and building");
+    let mut phases = Phases::default();
+    phases.begin("Setting up and building")?;
     // What boots is built for those who boot it.
     match arguments.no_boot {
         true => packages::require_all()?,
@@ -95,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         failed: Vec::new(),
     };
     if !arguments.no_lint {
-        say("Checking");
+        phases.begin("Checking")?;
         let inputs =
             run.with_surroundings(Inputs::default().with("checkout", run.tree.digest(&[""])?));
         if !run.takes_over("format and lints", "format and lints", &inputs) {
@@ -105,21 +109,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         lint::dependencies()?;
     }
-    say("Unit and property tests");
-    if let Err(error) = programs::run(&mut run) {
-        run.fail("unit and property tests", &format!("{error:#}"));
-    }
-    if !arguments.no_hardware && arguments.filter.is_none() {
-        say("Hardware");
-        boards(&mut run)?;
+    phases.begin("Unit and property tests, and boards beside them")?;
+    let boards = match arguments.no_hardware || arguments.filter.is_some() {
+        true => None,
+        false => Boards::stale(&mut run)?,
+    };
+    // KiCad keeps one processor busy for minutes, and so do few of the programs.
+    let judged = thread::scope(|scope| {
+        let boards = boards.map(|boards| scope.spawn(|| boards.judge()));
+        if let Err(error) = programs::run(&mut run) {
+            run.fail("unit and property tests", &format!("{error:#}"));
+        }
+        boards.map(|boards| boards.join().expect("it panics nowhere"))
+    });
+    if let Some(judged) = judged {
+        judged.told(&mut run)?;
     }
     if !arguments.no_boot {
-        say("End-to-end tests, on trays in QEMU; what they said stays in target/e2e/");
+        phases.begin("End-to-end tests, on trays in QEMU; what they said stays in target/e2e/")?;
         let accelerator = harness::accelerator()?;
         if let Err(error) = trays::run(&mut run, &accelerator) {
             run.fail("end-to-end tests", &format!("{error:#}"));
         }
     }
+    phases.close()?;
     run.close(start)
 }
 
@@ -210,26 +223,55 @@ impl Run {
 }
 
 /// The boards made again and compared, and the chain of checks over them: minutes of KiCad.
-fn boards(run: &mut Run) -> Result<()> {
+struct Boards {
+    inputs: Inputs,
+    /// Left out, where KiCad is not there, is not passed.
+    complete: bool,
+}
+
+/// How that ended.
+struct Judged {
+    boards: Boards,
+    begun: Instant,
+    result: Result<()>,
+}
+
+impl Boards {
     const WHAT: &str = "boards";
-    // Left out, where KiCad is not there, is not passed.
-    let complete = packages::hardware()?
-        .iter()
-        .all(packages::Package::is_there);
-    let mut inputs = run.with_surroundings(Inputs::default());
-    for package in ["racklet-kicad", "xtask"] {
-        inputs = inputs.and(&run.workspace.sources(&run.tree, package, None)?);
+
+    /// None where the same boards have passed.
+    fn stale(run: &mut Run) -> Result<Option<Self>> {
+        let complete = packages::hardware()?
+            .iter()
+            .all(packages::Package::is_there);
+        let mut inputs = run.with_surroundings(Inputs::default());
+        for package in ["racklet-kicad", "xtask"] {
+            inputs = inputs.and(&run.workspace.sources(&run.tree, package, None)?);
+        }
+        let known = complete && run.takes_over(Self::WHAT, Self::WHAT, &inputs);
+        Ok((!known).then_some(Self { inputs, complete }))
     }
-    if complete && run.takes_over(WHAT, WHAT, &inputs) {
-        return Ok(());
+
+    fn judge(self) -> Judged {
+        let begun = Instant::now();
+        Judged {
+            result: hardware::check_if_installed(),
+            boards: self,
+            begun,
+        }
     }
-    let begun = Instant::now();
-    match hardware::check_if_installed() {
-        Ok(()) if complete => run.passed(WHAT, &inputs, 1, begun)?,
-        Ok(()) => {}
-        Err(error) => run.fail("hardware", &format!("{error:#}")),
+}
+
+impl Judged {
+    fn told(self, run: &mut Run) -> Result<()> {
+        let Boards { inputs, complete } = &self.boards;
+        match self.result {
+            Ok(()) if *complete => run.passed(Boards::WHAT, inputs, 1, self.begun)?,
+            Ok(()) => {}
+            Err(error) => run.fail("hardware", &format!("{error:#}")),
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// `path` as it is written in messages.

@@ -4,6 +4,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
+    fmt::Write as _,
+    num::NonZero,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
@@ -11,10 +13,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Run, outcome, scratch::Scratch, short};
+use super::{
+    Run, lanes,
+    outcome::{self, Outcome},
+    scratch::Scratch,
+    short,
+};
 use crate::{
     paths,
-    progress::say,
     verdict::{
         Inputs,
         inputs::{END_TO_END, Program, Workspace, compiled_from},
@@ -24,6 +30,15 @@ use crate::{
 /// Run each time: seconds, and a run that took over all the rest has still tested the part that all others lean on. What reads
 /// the whole checkout (this tool's tests do) has no shorter list of inputs anyway.
 const ALWAYS: [&str; 2] = ["racklet-trust", "xtask"];
+/// Programs that are busy for longest, some of them with one processor: the first to begin, so that none is what all wait for at the end.
+const LONG: [(&str, &str); 4] = [
+    ("racklet-kicad", "mutations"),
+    ("racklet-enclosure", "fit"),
+    ("racklet-hypervisor", "daemon"),
+    ("racklet-fetch", "arrival"),
+];
+/// Each has a thread per processor, and no program uses all of them all the time.
+const PROGRAMS_AT_A_TIME: NonZero<usize> = NonZero::new(2).unwrap();
 /// Programs whose tests wait nine tenths of their time, for servers that are slow on purpose and for daemons that look once a second.
 const PATIENT: [(&str, &str); 3] = [
     ("racklet-fetch", "patience"),
@@ -76,17 +91,53 @@ pub(super) fn run(run: &mut Run) -> Result<()> {
 
 fn each(run: &mut Run, stale: &[Program], chosen: &[&str], scratch: &Scratch) -> Result<()> {
     let built = built(&run.workspace, chosen)?;
+    let mut jobs = Vec::new();
     for program in stale {
         let path = built
             .get(program)
             .with_context(|| format!("cargo built no {program}"))?;
-        let inputs = run.inputs_of(program)?;
+        jobs.push(Job {
+            program,
+            path,
+            inputs: run.inputs_of(program)?,
+        });
+    }
+    // A stable sort: what is not among them stays in its order.
+    jobs.sort_by_key(|job| !LONG.contains(&(&*job.program.package, &*job.program.name)));
+    let this = &*run;
+    let ended = lanes::each(jobs, PROGRAMS_AT_A_TIME, |job| {
+        let mut said = format!("     Running {} ({})\n", job.program, short(job.path));
+        let outcome = job.run(this, scratch, &mut said);
+        // Whole, so that a line below a program's name is that program's.
+        print!("{said}");
+        outcome
+    });
+    for (job, outcome) in ended {
+        let outcome = outcome?;
+        run.counts += outcome.counts;
+        if !outcome.good {
+            run.failed.push(job.program.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// One program to run.
+struct Job<'a> {
+    program: &'a Program,
+    path: &'a Path,
+    inputs: Inputs,
+}
+
+impl Job<'_> {
+    /// Runs it, and keeps that it passed: an interrupted run has paid for what was finished.
+    fn run(&self, run: &Run, scratch: &Scratch, said: &mut String) -> Result<Outcome> {
+        let program = self.program;
         let begun = Instant::now();
-        say(&format!("     Running {program} ({})", short(path)));
-        let log = paths::logs()?.join("opened");
+        let log = paths::logs()?.join(format!("{program}.opened").replace('/', "-"));
         let mut command = match run.traced {
-            true => outcome::traced(path, &log),
-            false => Command::new(path),
+            true => outcome::traced(self.path, &log),
+            false => Command::new(self.path),
         };
         command
             .args(&run.filter)
@@ -99,22 +150,28 @@ fn each(run: &mut Run, stale: &[Program], chosen: &[&str], scratch: &Scratch) ->
         if is_patient(program) && env::var_os(THREADS).is_none() {
             command.env(THREADS, AT_A_TIME);
         }
-        let outcome = outcome::of(&mut command, |line| println!("{line}"))?;
-        run.counts += outcome.counts;
+        let mut outcome = outcome::of(&mut command, |line| {
+            let _ = writeln!(said, "{line}");
+        })?;
         if !outcome.good {
-            run.failed.push(program.to_string());
-            continue;
+            return Ok(outcome);
         }
         if run.traced {
             let strays = run.workspace.strays(program, &outcome::opened(&log)?);
             if !strays.is_empty() {
-                run.fail(&program.to_string(), &undeclared(program, &strays));
-                continue;
+                let _ = writeln!(said, "{}", undeclared(program, &strays));
+                outcome.good = false;
+                return Ok(outcome);
             }
         }
-        run.passed(&program.to_string(), &inputs, outcome.counts.passed, begun)?;
+        run.passed(
+            &program.to_string(),
+            &self.inputs,
+            outcome.counts.passed,
+            begun,
+        )?;
+        Ok(outcome)
     }
-    Ok(())
 }
 
 fn is_patient(program: &Program) -> bool {
@@ -225,7 +282,7 @@ mod tests {
     #[test]
     fn what_is_run_otherwise_than_the_rest_is_there() {
         let workspace = Workspace::read().unwrap();
-        for (package, name) in PATIENT {
+        for (package, name) in PATIENT.into_iter().chain(LONG) {
             let is = |it: &Program| it.package == package && it.name == name;
             assert!(workspace.programs.iter().any(is), "{package} {name}");
         }

@@ -5,17 +5,17 @@ use std::{
     collections::VecDeque,
     fs,
     io::Write as _,
+    num::NonZero,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Run,
+    Run, lanes,
     outcome::{self, Outcome},
     programs::{built, undeclared},
 };
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Each is a whole machine: more at a time than this only makes all of them late.
-const AT_A_TIME: usize = 2;
+const AT_A_TIME: NonZero<usize> = NonZero::new(2).unwrap();
 
 /// Programs whose functions look at one machine, and so run, pass and fail together.
 const TOGETHER: [&str; 3] = ["microvm", "microvm_arm64", "tray_life"];
@@ -140,39 +140,26 @@ pub(super) fn run(run: &mut Run, accelerator: &str) -> Result<()> {
         return Ok(());
     }
     say(&format!("  {total} to run, {AT_A_TIME} at a time"));
-    let queue = Mutex::new(jobs);
-    let next = || locked(&queue).pop_front();
-    let results = Mutex::new(Vec::new());
+    let over = AtomicUsize::new(0);
     let this = &*run;
-    thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
-            scope.spawn(|| {
-                while let Some(job) = next() {
-                    let begun = Instant::now();
-                    let ended = done(this, &job, accelerator, begun);
-                    let mut results = locked(&results);
-                    tell(&job, &ended, begun, results.len() + 1, total);
-                    results.push((job.what(), ended));
-                }
-            });
-        }
+    let results = lanes::each(jobs, AT_A_TIME, |job| {
+        let begun = Instant::now();
+        let ended = done(this, job, accelerator, begun);
+        tell(job, &ended, begun, over.fetch_add(1, Relaxed) + 1, total);
+        ended
     });
-    for (what, ended) in locked(&results).drain(..) {
+    for (job, ended) in results {
         match ended {
             Ok(Ended { outcome, .. }) => {
                 run.counts += outcome.counts;
                 if !outcome.good {
-                    run.failed.push(what);
+                    run.failed.push(job.what());
                 }
             }
-            Err(_) => run.failed.push(what),
+            Err(_) => run.failed.push(job.what()),
         }
     }
     Ok(())
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Ended {
