@@ -34,6 +34,8 @@ pub enum Validity {
     Current,
     /// All of the year 2020.
     Expired,
+    /// From a month from now for a year: to a clock that is a month behind it is as one that was just made.
+    Young,
 }
 
 const CONFIG: &str = "\
@@ -146,10 +148,12 @@ impl Authority {
             "-out",
             &certificate,
         ];
-        let yesterday =
-            output(Command::new("date").args(["-u", "-d", "yesterday", "+%Y%m%d%H%M%SZ"]))?;
+        let day =
+            |when: &str| output(Command::new("date").args(["-u", "-d", when, "+%Y%m%d%H%M%SZ"]));
+        let (yesterday, month, year) = (day("yesterday")?, day("1 month")?, day("13 months")?);
         match validity {
             Validity::Current => sign.extend(["-startdate", yesterday.trim(), "-days", "366"]),
+            Validity::Young => sign.extend(["-startdate", month.trim(), "-enddate", year.trim()]),
             Validity::Expired => sign.extend([
                 "-startdate",
                 "20200101000000Z",

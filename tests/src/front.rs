@@ -38,6 +38,8 @@ pub enum Mode {
     CaptivePortal,
     /// The right name, valid only in the year 2020.
     ExpiredCertificate,
+    /// The right name, valid from a month from now.
+    YoungCertificate,
     /// A valid certificate for some other name.
     WrongName,
 }
@@ -46,7 +48,10 @@ impl Mode {
     /// The server behind that plays this part.
     fn backend(self) -> Mode {
         match self {
-            Self::CaptivePortal | Self::ExpiredCertificate | Self::WrongName => self,
+            Self::CaptivePortal
+            | Self::ExpiredCertificate
+            | Self::YoungCertificate
+            | Self::WrongName => self,
             _ => Self::Good,
         }
     }

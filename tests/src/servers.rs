@@ -80,6 +80,7 @@ impl GitServer {
         );
         let good = authority.issue("good", &here, Validity::Current)?;
         let expired = authority.issue("expired", &here, Validity::Expired)?;
+        let young = authority.issue("young", &here, Validity::Young)?;
         let other = authority.issue("other", "DNS:elsewhere.example", Validity::Current)?;
         let token = output(Command::new("openssl").args(["rand", "-hex", "16"]))?
             .trim()
@@ -95,10 +96,11 @@ impl GitServer {
         let backends = BTreeMap::from([
             (Mode::Good, folder.join("good.sock")),
             (Mode::ExpiredCertificate, folder.join("expired.sock")),
+            (Mode::YoungCertificate, folder.join("young.sock")),
             (Mode::WrongName, folder.join("name.sock")),
             (Mode::CaptivePortal, folder.join("portal.sock")),
         ]);
-        let config = nginx_config(folder, [&good, &expired, &other])?;
+        let config = nginx_config(folder, [&good, &expired, &young, &other])?;
         fs::write(folder.join("nginx.conf"), config)?;
         let mut nginx = Process::spawn(
             "nginx",
@@ -293,7 +295,7 @@ fn git_worker(folder: &Path, n: usize) -> Result<Process> {
     Ok(process)
 }
 
-fn nginx_config(folder: &Path, [good, expired, other]: [&Certificate; 3]) -> Result<String> {
+fn nginx_config(folder: &Path, [good, expired, young, other]: [&Certificate; 4]) -> Result<String> {
     let backend = output(Command::new("git").arg("--exec-path"))?;
     let backend = Path::new(backend.trim()).join("git-http-backend");
     if !backend.exists() {
@@ -352,6 +354,7 @@ server {{
     let servers = [
         server("good", good, &repositories),
         server("expired", expired, &repositories),
+        server("young", young, &repositories),
         server("name", other, &repositories),
         server("portal", good, &portal),
     ]
@@ -487,6 +490,7 @@ mod tests {
             (Mode::Down, ""),
             (Mode::Cut(200), ""),
             (Mode::ExpiredCertificate, "certificate"),
+            (Mode::YoungCertificate, "certificate"),
             (Mode::WrongName, "target host name"),
             (Mode::CaptivePortal, "info/refs"),
         ] {

@@ -12,6 +12,7 @@ use racklet_tests::{
     rack::{FIRST_MESSAGE, UP},
     scene::Scene,
 };
+use serde_json::json;
 
 /// Between two attempts of the bootstrap, with back-off and its own time-outs.
 const ATTEMPT: Duration = Duration::from_secs(120);
@@ -92,15 +93,27 @@ fn a_chunk(scene: &Scene) -> Result<String> {
 #[test]
 fn clocks_that_are_decades_off_do_not_keep_a_tray_from_booting() -> Result<()> {
     let scene = Scene::new("clocks")?;
-    for clock in ["1970-01-01", "2100-01-01"] {
-        let mut tray = scene.boot_on(&Machine {
-            clock: Some(clock.into()),
-            ..Machine::default()
-        })?;
-        // Both systems on it read that clock, and the second has to agree with us about the time to answer.
-        scene.says(&mut tray, FIRST_MESSAGE)?;
-    }
-    Ok(())
+    let machine = |clock: &str| Machine {
+        clock: Some(clock.into()),
+        ..Machine::default()
+    };
+    let mut tray = scene.boot_on(&machine("2100-01-01"))?;
+    // Both systems on it read that clock, and the second has to agree with us about the time to answer.
+    scene.says(&mut tray, FIRST_MESSAGE)?;
+    drop(tray);
+    let without_a_battery = machine("1970-01-01");
+    let mut tray = scene.boot_on(&without_a_battery)?;
+    scene.says(&mut tray, FIRST_MESSAGE)?;
+    tray.wait_for("this boot is good", UP)?;
+
+    // Switched off; on again when the server has a certificate that is younger than all that the tray knows. No time server is in reach.
+    tray.command("system_powerdown", json!({}))?;
+    tray.wait_until_off(UP)?;
+    scene.server.front().set_mode(Mode::YoungCertificate);
+    let mut tray = scene.boot_again_on(&without_a_battery)?;
+    tray.wait_for("begin at the time that the card kept", UP)?;
+    tray.wait_for("not valid yet by the clock here", ATTEMPT)?;
+    scene.says(&mut tray, FIRST_MESSAGE)
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl<'a> Begun<'a> {
         let mut card = pid1::card();
         let mut state = State::open(&tray.rack, &card, true)?;
         card.floors_lost = state.floors_lost();
-        let time = Time::begin(tray.built.max(state.floors().time));
+        let time = Time::begin(tray.built.max(state.floors().time), state.last_time());
         let payloads = match Payloads::open(&state, &tray.board) {
             Ok(payloads) => payloads,
             Err(error) => {

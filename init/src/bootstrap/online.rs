@@ -12,9 +12,10 @@ use racklet_trust::floors::Floors;
 use super::begun::Begun;
 use super::learnt::Learnt;
 use super::network::Network;
+use super::time::TIME;
 use super::wanted::Wanted;
 use super::{Back, Failed, NETWORK, REPOSITORY, Reached};
-use crate::state::State;
+use crate::state::{HOUR, State};
 use racklet_tell::text::short;
 
 /// How long one attempt waits for an address.
@@ -62,6 +63,11 @@ impl<'a> Online<'a> {
         begun
             .time
             .ask(&begun.tray.time_servers, &network.time_servers());
+        if let Some(now) = begun.time.to_keep()
+            && let Err(error) = begun.state.keep_time(now, HOUR)
+        {
+            TIME.failed(Chain(&error), "go on; the next start begins earlier");
+        }
         begun.signs.give();
 
         begun.phases.enter("repository");

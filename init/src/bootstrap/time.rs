@@ -15,7 +15,7 @@ use racklet_trust::expiry;
 use super::network::seed;
 use crate::console::Topic;
 
-const TIME: Topic = Topic("time");
+pub(super) const TIME: Topic = Topic("time");
 /// All servers together get so long, names included.
 const TOTAL: Duration = Duration::from_secs(4);
 /// One answer gets so long before the question is sent again.
@@ -38,28 +38,34 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    /// Sets the clock to the floor when it is behind it, or so far ahead that it must be wrong.
-    pub(crate) fn begin(floor: u64) -> Self {
+    /// Sets the clock when it is behind what is known, or so far ahead that it must be wrong: to the floor, or to the time that was
+    /// `kept` on the card, where that is later and credible itself.
+    pub(crate) fn begin(floor: u64, kept: u64) -> Self {
         let wall = clock::wall();
-        let (set, source) = choose(wall.as_secs(), floor);
+        let (set, source) = choose(wall.as_secs(), floor, kept);
         match set {
             None => TIME.say(format_args!(
                 "{} by the real-time clock",
                 Utc(wall.as_secs())
             )),
             Some(to) => {
-                let next = format!("begin at the floor, {}", Utc(to));
+                let from = match to > floor {
+                    true => "the time that the card kept",
+                    false => "the floor",
+                };
                 TIME.failed(
                     format_args!(
-                        "the clock says {}, {} the newest signed time",
+                        "the clock says {}, {}",
                         Utc(wall.as_secs()),
                         if wall.as_secs() < floor {
-                            "before"
+                            "before the newest signed time"
+                        } else if wall.as_secs() < to {
+                            "before the time that the card kept"
                         } else {
-                            "more than ten years after"
+                            "more than ten years after the newest signed time"
                         }
                     ),
-                    next,
+                    format_args!("begin at {from}, {}", Utc(to)),
                 );
                 set_clock(to);
             }
@@ -75,7 +81,7 @@ impl Time {
     /// A newer signed time was seen: the clock goes up to it at least.
     pub(crate) fn raise(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
-        if let (Some(to), _) = choose(clock::wall().as_secs(), self.floor) {
+        if let (Some(to), _) = choose(clock::wall().as_secs(), self.floor, 0) {
             TIME.say(format_args!("{} by the newest signed commit", Utc(to)));
             set_clock(to);
             self.source = TimeSource::Floor;
@@ -139,6 +145,12 @@ impl Time {
         expiry::now(set_by_owner, wall, self.floor)
     }
 
+    /// The time of day to be kept on the card, Unix seconds: none where a real-time clock keeps it, which may have been set wrong and
+    /// is put right by its owner, not by what we remember of it.
+    pub(crate) fn to_keep(&self) -> Option<u64> {
+        self.source.forgets().then(|| clock::wall().as_secs())
+    }
+
     /// For the next stage.
     pub(crate) fn report(&self) -> TimeReport {
         TimeReport {
@@ -161,9 +173,14 @@ fn consult(servers: &[String], floor: Duration) -> (Vec<Sample>, Option<Sample>)
 }
 
 /// What to set a clock to that says `wall`, and what it then goes by.
-fn choose(wall: u64, floor: u64) -> (Option<u64>, TimeSource) {
-    if wall < floor || wall - floor > BELIEVED_AHEAD {
-        (Some(floor), TimeSource::Floor)
+fn choose(wall: u64, floor: u64, kept: u64) -> (Option<u64>, TimeSource) {
+    let is_credible = |time: u64| time >= floor && time - floor <= BELIEVED_AHEAD;
+    let known = match is_credible(kept) {
+        true => kept,
+        false => floor,
+    };
+    if wall < known || !is_credible(wall) {
+        (Some(known), TimeSource::Floor)
     } else {
         (None, TimeSource::Rtc)
     }
@@ -266,7 +283,29 @@ mod tests {
                 TimeSource::Floor,
             ),
         ] {
-            assert_eq!(choose(wall, floor), (set, source), "{wall}");
+            assert_eq!(choose(wall, floor, 0), (set, source), "{wall}");
+        }
+    }
+
+    #[test]
+    fn a_clock_goes_on_from_the_time_that_was_kept_unless_it_knows_better() {
+        let floor = 1_790_000_000;
+        let last = floor + BELIEVED_AHEAD;
+        for (wall, kept, set) in [
+            // A Raspberry Pi.
+            (0, floor + 86_400, Some(floor + 86_400)),
+            (floor + 86_400, floor + 86_400, None),
+            (floor + 86_401, floor + 86_400, None),
+            // The battery is empty, and the clock began at a date that its firmware was made with.
+            (floor + 5, floor + 86_400, Some(floor + 86_400)),
+            (last + 1, floor + 86_400, Some(floor + 86_400)),
+            // A card of another time, or one that somebody wrote to: it is not believed further than a clock.
+            (0, floor - 1, Some(floor)),
+            (0, last, Some(last)),
+            (0, last + 1, Some(floor)),
+            (0, u64::MAX, Some(floor)),
+        ] {
+            assert_eq!(choose(wall, floor, kept).0, set, "{wall} {kept}");
         }
     }
 

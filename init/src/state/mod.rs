@@ -12,6 +12,7 @@
 
 pub(crate) mod boots;
 mod card;
+pub(crate) mod last_time;
 mod shadow;
 pub(crate) mod twin;
 
@@ -29,10 +30,13 @@ use crate::console::Topic;
 use crate::mounts::{self, MountError};
 use boots::Boots;
 use card::{Mounted, Unusable};
+use last_time::LastTime;
 
 const STATE: Topic = Topic("state");
 /// Where it is mounted.
 pub(crate) const ROOT: &str = "/state";
+/// How far the time that is kept may be behind, in seconds: 24 small writes a day.
+pub(crate) const HOUR: u64 = 3_600;
 /// Where the card is mounted when `/state` itself is memory over it.
 const CARD: &str = "/run/racklet/card";
 const FROM_MEMORY: &str = "run from memory; nothing is remembered over a reboot";
@@ -68,6 +72,7 @@ pub(crate) struct State {
     seen_errors: u64,
     floors: Kept<Floors>,
     boots: Kept<Boots>,
+    time: Kept<LastTime>,
 }
 
 /// A value and the two files that hold it.
@@ -152,6 +157,12 @@ impl State {
                 .map(|copy| Boots::decode(copy))
                 .unwrap_or_default()
         });
+        let time = Kept::load(root, "time", |copies| {
+            copies
+                .first()
+                .map(|copy| LastTime::decode(copy))
+                .unwrap_or_default()
+        });
         Self {
             root: root.to_owned(),
             medium,
@@ -162,6 +173,7 @@ impl State {
             seen_errors: 0,
             floors,
             boots,
+            time,
         }
     }
 
@@ -255,6 +267,21 @@ impl State {
         self.count(kept, "boot record")
     }
 
+    /// The time of day that was kept last, Unix seconds; 0 where none was.
+    pub(crate) fn last_time(&self) -> u64 {
+        self.time.value.unix()
+    }
+
+    /// Keeps the time of day, unless what is kept is less than `grain` seconds behind it.
+    pub(crate) fn keep_time(&mut self, unix: u64, grain: u64) -> Result<(), KeepError> {
+        if self.time.stored && !self.time.value.is_stale(unix, grain) {
+            return Ok(());
+        }
+        let time = LastTime::at(unix);
+        let kept = self.time.keep(time, time.encode());
+        self.count(kept, "time")
+    }
+
     fn count(&mut self, kept: io::Result<()>, what: &'static str) -> Result<(), KeepError> {
         self.failed_writes += u64::from(kept.is_err());
         kept.map_err(|error| KeepError(what, error))
@@ -274,7 +301,7 @@ impl State {
             }
             // Newer kernels (6.12) refuse writes without saying so there. Errors that they count, or a write of ours that
             // failed, and one more that fails: not for want of room.
-            Ok(_) if self.floors.stored && self.boots.stored && !self.erred() => return false,
+            Ok(_) if self.all_stored() && !self.erred() => return false,
             _ => match card::probe(&self.root) {
                 Ok(()) => return false,
                 Err(error) => format!("the card takes no writes: {error}"),
@@ -293,9 +320,15 @@ impl State {
         // Neither can fail, now that it is memory: and what is in force is what must be found there.
         self.floors.stored = false;
         self.boots.stored = false;
+        self.time.stored = false;
         let _ = self.raise(&Floors::default());
         let _ = self.keep_boots(self.boots.value.clone());
+        let _ = self.keep_time(self.last_time(), 0);
         true
+    }
+
+    fn all_stored(&self) -> bool {
+        self.floors.stored && self.boots.stored && self.time.stored
     }
 
     /// Whether the file system has counted errors since the last time.
@@ -402,15 +435,18 @@ mod tests {
         for _ in 0..2 {
             state.raise(&floors).expect_err("there is no such folder");
             state.keep_boots(boots.clone()).expect_err("nor for this");
+            state.keep_time(7_000, HOUR).expect_err("nor for this");
         }
         assert_eq!(state.floors().time, 50, "it holds for this boot");
         fs::create_dir(folder.path().join("not there yet")).expect("creates");
         state.raise(&floors).expect("keeps");
         state.keep_boots(boots).expect("keeps");
+        state.keep_time(7_000, HOUR).expect("keeps");
+        state.keep_time(7_001, HOUR).expect("that is soon enough");
         let state = State::load(&folder.path().join("not there yet"), Medium::Memory);
         assert_eq!(
-            (state.floors().time, state.boots().good()),
-            (50, Some(payload))
+            (state.floors().time, state.boots().good(), state.last_time()),
+            (50, Some(payload), 7_000)
         );
     }
 

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use racklet_api::handoff::{Card, Handoff};
 use racklet_api::init::{Response, StateStatus};
+use racklet_linux::clock;
 use racklet_tell::error::{Chain, chain};
 use racklet_trust::Digest;
 use racklet_trust::floors::Floors;
 
 use super::{HEALTH, INIT, slots};
-use crate::state::State;
+use crate::state::{HOUR, State};
 
 /// How often the card is looked at when nothing is asked.
 const LOOK: Duration = Duration::from_secs(10);
@@ -52,6 +53,7 @@ impl Keeper {
             card,
             handoff,
             unkept: Unkept::default(),
+            time_tried: clock::since_boot(),
         };
         thread::Builder::new().name("card".into()).spawn(move || {
             loop {
@@ -59,12 +61,20 @@ impl Keeper {
                     Ok(Job::Raise(floors, answer)) => work.raise(&floors, &answer),
                     Ok(Job::MarkGood) => marked(work.mark_good()),
                     Ok(Job::Close(done)) => {
+                        work.keep_time(0);
                         work.state.close();
                         let _ = done.send(());
                         return;
                     }
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
+                }
+                if clock::since_boot()
+                    .saturating_sub(work.time_tried)
+                    .as_secs()
+                    >= HOUR
+                {
+                    work.keep_time(HOUR);
                 }
                 work.state.look();
                 *shown.lock().unwrap_or_else(PoisonError::into_inner) = work.state.status();
@@ -110,9 +120,21 @@ struct Work {
     card: Card,
     handoff: Handoff,
     unkept: Unkept,
+    /// When it was last tried to keep the time of day, since boot.
+    time_tried: Duration,
 }
 
 impl Work {
+    /// Keeps the time of day, where it is only this clock that knows it.
+    fn keep_time(&mut self, grain: u64) {
+        self.time_tried = clock::since_boot();
+        if self.handoff.time.source.forgets()
+            && let Err(error) = self.state.keep_time(clock::wall().as_secs(), grain)
+        {
+            INIT.failed(Chain(&error), "go on; the next start begins earlier");
+        }
+    }
+
     fn raise(&mut self, floors: &Floors, answer: &Sender<Response>) {
         let response = match self.state.raise(floors) {
             Ok(()) => Response::done(),

@@ -109,8 +109,16 @@ pub enum TimeSource {
     Sntp,
     /// The real-time clock, which was not before the floor.
     Rtc,
-    /// The floor: the real-time clock was behind it or absent.
+    /// The floor, or the time that the card kept: the real-time clock was behind it or absent.
     Floor,
+}
+
+impl TimeSource {
+    /// Whether this clock forgets the time when the power goes, as far as is known: all but a real-time clock that was right.
+    #[must_use]
+    pub fn forgets(self) -> bool {
+        self != Self::Rtc
+    }
 }
 
 /// The payload that was started.

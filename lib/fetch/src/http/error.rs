@@ -153,7 +153,7 @@ fn explain(error: &rustls::Error) -> String {
     let text = match certificate {
         C::Expired | C::ExpiredContext { .. } => "the server's certificate has expired",
         C::NotValidYet | C::NotValidYetContext { .. } => {
-            "the server's certificate is not valid yet"
+            "the server's certificate is not valid yet by the clock here, which a time server puts right where it is behind"
         }
         C::NotValidForName | C::NotValidForNameContext { .. } => {
             "the server's certificate is for another name"
