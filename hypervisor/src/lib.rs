@@ -26,6 +26,7 @@ mod memory;
 mod network;
 mod options;
 mod release;
+mod sensors;
 mod shared;
 mod source;
 mod work;
@@ -99,6 +100,7 @@ fn serve(options: Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
         .map(|secret| secret.expose().to_owned());
     api::serve(&shared, &options, identity.as_deref())?;
     init::watch_state(options.socket("init"), Arc::clone(&shared))?;
+    sensors::watch()?;
     let images = Arc::new(images::Images::new(Arc::clone(&shared)));
     let networks = network::Netd::new(options.socket("netd"));
     let rack = given.tray.rack.clone();

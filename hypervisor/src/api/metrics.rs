@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The same facts as `/v1/state`, as OpenMetrics text.
 
+use crate::sensors::Sensors;
 use racklet_api::hypervisor::{Phase, State};
 use racklet_api::init::StateStatus;
 use racklet_api::vmm::metrics::{self, VmMetrics};
@@ -14,6 +15,8 @@ pub(super) struct Counters {
     pub(super) received: u64,
     /// Resident memory of this process in bytes.
     pub(super) memory: Option<u64>,
+    /// What the board says of itself.
+    pub(super) sensors: Sensors,
     /// What each monitor that answered in time has counted, by its workload's name.
     pub(super) monitors: Vec<(String, VmMetrics)>,
 }
@@ -142,6 +145,7 @@ pub(super) fn render(state: &State, counters: &Counters) -> String {
         let used = memory.total.saturating_sub(memory.available);
         out.sample("racklet_memory_used_bytes", &[], used);
     }
+    sensor_families(&mut out, &counters.sensors);
     if let Some(card) = &state.state {
         state_families(&mut out, card);
     }
@@ -157,6 +161,28 @@ pub(super) fn render(state: &State, counters: &Counters) -> String {
     let monitors: Vec<_> = monitors.map(|(name, of)| (name.as_str(), of)).collect();
     metrics::write(&mut out, "workload", &monitors);
     out.finish()
+}
+
+/// What the board has sensors for.
+fn sensor_families(out: &mut Page, sensors: &Sensors) {
+    if !sensors.temperatures.is_empty() {
+        let name = "racklet_temperature_celsius";
+        out.family(name, "gauge", "Temperatures of the board, by zone.");
+        for zone in &sensors.temperatures {
+            let labels = [("zone", &*zone.place), ("name", &*zone.name)];
+            // No precision is lost: a float has 53 bits.
+            out.sample(name, &labels, zone.value as f64 / 1000.0);
+        }
+    }
+    if !sensors.supplies.is_empty() {
+        let name = "racklet_supply_low";
+        let help = "1 while a supply is, or was a moment ago, below what the board needs.";
+        out.family(name, "gauge", help);
+        for supply in &sensors.supplies {
+            let labels = [("supply", &*supply.place), ("name", &*supply.name)];
+            out.sample(name, &labels, u64::from(supply.value != 0));
+        }
+    }
 }
 
 /// Where the tray keeps what it must remember.
@@ -228,14 +254,27 @@ pub(super) fn own_memory() -> Option<u64> {
 mod tests {
     use super::super::routes::tests::state;
     use super::*;
+    use crate::sensors::Reading;
     use racklet_api::hypervisor::MemoryState;
 
     #[test]
     fn every_sample_belongs_to_a_declared_family_and_the_text_ends() {
+        let reading = |place: &str, name: &str, value| Reading {
+            place: place.into(),
+            name: name.into(),
+            value,
+        };
         let counters = Counters {
             looks: [("unchanged", 3)].into(),
             received: 9,
             memory: own_memory(),
+            sensors: Sensors {
+                temperatures: vec![
+                    reading("thermal_zone0", "cpu", 48_312),
+                    reading("thermal_zone1", "cpu", -500),
+                ],
+                supplies: vec![reading("hwmon1", "rpi_volt", 1)],
+            },
             monitors: Vec::new(),
         };
         let state = State {
@@ -264,6 +303,9 @@ mod tests {
             "racklet_state_read_only 1",
             "racklet_state_errors 3",
             "racklet_state_life_used_percent 90",
+            "racklet_temperature_celsius{zone=\"thermal_zone0\",name=\"cpu\"} 48.312",
+            "racklet_temperature_celsius{zone=\"thermal_zone1\",name=\"cpu\"} -0.5",
+            "racklet_supply_low{supply=\"hwmon1\",name=\"rpi_volt\"} 1",
         ] {
             assert!(text.contains(&format!("\n{line}\n")), "{line}\n{text}");
         }

@@ -5,6 +5,7 @@ use super::logs::{self, From, Log};
 use super::request::{Request, Response};
 use super::{metrics, monitors};
 use crate::options::Options;
+use crate::sensors;
 use crate::shared::{Shared, unix_time};
 use racklet_api::hypervisor::access::{self, Channel, Denied};
 use racklet_api::hypervisor::{MAX_FOLLOW, SyncAnswer};
@@ -39,6 +40,7 @@ pub(super) fn answer(shared: &Shared, options: &Options, request: &Request) -> R
                 looks: view.looks.clone(),
                 received: view.received,
                 memory: metrics::own_memory(),
+                sensors: sensors::of_tray(),
                 monitors: Vec::new(),
             };
             drop(view);
