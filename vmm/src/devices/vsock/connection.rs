@@ -40,7 +40,12 @@ pub(super) struct Connection {
     host_ended: bool,
     host_end_said: bool,
     broken: bool,
+    /// It is among those that are asked for what they have to say.
+    ready: bool,
 }
+
+/// Bytes that are copied at a time out of a packet.
+const PIECE: usize = 4096;
 
 impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>, request: &Header, buffer: u32) -> Connection {
@@ -61,6 +66,7 @@ impl Connection {
             host_ended: false,
             host_end_said: false,
             broken: false,
+            ready: false,
         }
     }
 
@@ -82,6 +88,19 @@ impl Connection {
     pub(super) fn taken(&mut self, port: u32) {
         self.asked = false;
         self.broken |= self.stream.taken(port).is_err();
+    }
+
+    /// It may have something to say; whether it was not among those already.
+    pub(super) fn becomes_ready(&mut self) -> bool {
+        !std::mem::replace(&mut self.ready, true)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    pub(super) fn had_nothing(&mut self) {
+        self.ready = false;
     }
 
     pub(super) fn buffer(&self) -> u32 {
@@ -111,13 +130,19 @@ impl Connection {
         }
     }
 
-    /// Bytes of the guest. More than it had credit for breaks the connection.
-    pub(super) fn data(&mut self, bytes: &[u8]) {
-        if self.waiting.len() + bytes.len() > self.buffer as usize || self.guest_ended {
+    /// So many bytes of the guest, which `read` copies from an offset on. More than it had credit for breaks the connection.
+    pub(super) fn data(&mut self, len: u32, mut read: impl FnMut(u64, &mut [u8])) {
+        let len = len as usize;
+        if self.waiting.len() + len > self.buffer as usize || self.guest_ended {
             self.broken = true;
             return;
         }
-        self.waiting.extend(bytes);
+        let mut piece = [0; PIECE];
+        for at in (0..len).step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(len - at)];
+            read(at as u64, piece);
+            self.waiting.extend(&*piece);
+        }
         self.flush();
     }
 

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use vm_memory::{Bytes, GuestAddress};
-
+use super::guest::{hear, offer, say};
 use super::*;
 use crate::devices::vsock::packet::{NO_RECEIVE, NO_SEND};
 use crate::testing::{Driver, set_clock, test_clock, test_memory};
@@ -109,7 +108,7 @@ impl Scene {
         );
         let queues = [rx.queue(&memory), tx.queue(&memory), Queue::off()];
         for n in 0..64 {
-            rx.offer(&memory, &[(0x20000 + 0x1100 * n, 44 + 4096, true)]);
+            offer(&memory, &mut rx, n);
         }
         let host = Host::default();
         let mut device = Vsock::new(host.clone(), 3);
@@ -143,37 +142,14 @@ impl Scene {
     }
 
     fn heard(&mut self) -> Vec<(Header, Vec<u8>)> {
-        let mut all = Vec::new();
-        while let Some((head, len)) = self.rx.collect(&self.memory) {
-            let mut raw = vec![0; len as usize];
-            let at = GuestAddress(0x20000 + 0x1100 * u64::from(head));
-            self.memory.read_slice(&mut raw, at).unwrap();
-            let header = Header::parse(raw[..44].try_into().unwrap());
-            all.push((header, raw[44..].to_vec()));
-        }
-        all
+        std::iter::from_fn(|| hear(&self.memory, &mut self.rx)).collect()
     }
 
     /// The guest says this on the connection that it was asked for.
     fn say(&mut self, asked: &Header, operation: u16, flags: u32, data: &[u8]) -> Vec<u16> {
-        let header = Header {
-            source_cid: 3,
-            target_cid: 2,
-            source_port: asked.target_port,
-            target_port: asked.source_port,
-            len: u32::try_from(data.len()).unwrap(),
-            kind: STREAM,
-            operation,
-            flags,
-            buffer: 8192,
-            forwarded: 0,
-        };
-        let packet = [&header.bytes()[..], data].concat();
-        self.memory
-            .write_slice(&packet, GuestAddress(0x9000))
-            .unwrap();
-        let len = u32::try_from(packet.len()).unwrap();
-        self.tx.offer(&self.memory, &[(0x9000, len, false)]);
+        let (guest, host) = (asked.target_port, asked.source_port);
+        let tx = (&self.memory, &mut self.tx);
+        say(tx, Ports { guest, host }, operation, flags, data);
         let _ = self
             .device
             .notify(TX, &mut self.queues, &self.memory)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The vsock device: packets of the guest to connections, and back.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
 
@@ -60,8 +60,9 @@ pub struct Vsock<D> {
     cid: u64,
     connections: BTreeMap<u32, (Ports, Connection)>,
     by_ports: BTreeMap<Ports, u32>,
-    /// Connections that may have something to say. The others are not asked: with a thousand, asking costs as many system calls.
-    ready: BTreeSet<u32>,
+    /// Connections that may have something to say, each once: who has said something comes behind the others. Those that have nothing
+    /// are not asked: with a thousand, asking costs as many system calls. What keeps its room when it is empty allocates nothing.
+    ready: VecDeque<u32>,
     /// How many have the larger buffer.
     large: usize,
     resets: VecDeque<Ports>,
@@ -76,8 +77,6 @@ pub struct Vsock<D> {
     clock: fn() -> u64,
     /// The guest was restored and does not know yet.
     moved: bool,
-    /// Whose turn it is: the token after the one served last.
-    turn: u32,
 }
 
 impl<D: Dialer> Vsock<D> {
@@ -90,7 +89,7 @@ impl<D: Dialer> Vsock<D> {
             cid,
             connections: BTreeMap::new(),
             by_ports: BTreeMap::new(),
-            ready: BTreeSet::new(),
+            ready: VecDeque::new(),
             large: 0,
             resets: VecDeque::new(),
             taken: None,
@@ -100,7 +99,6 @@ impl<D: Dialer> Vsock<D> {
             asked: VecDeque::new(),
             clock: rate::now,
             moved: false,
-            turn: 0,
         }
     }
 
@@ -168,7 +166,9 @@ impl<D: Dialer> Vsock<D> {
             .get_mut(&token)
             .expect("both maps have the same entries");
         connection.credit(&header);
-        self.ready.insert(token);
+        if connection.becomes_ready() {
+            self.ready.push_back(token);
+        }
         match header.operation {
             RESPONSE if connection.is_asked() => {
                 connection.taken(ports.host);
@@ -181,9 +181,10 @@ impl<D: Dialer> Vsock<D> {
                 return true;
             }
             DATA => {
-                let mut data = vec![0; header.len as usize];
-                chain.read(memory, HEADER.into(), &mut data);
-                connection.data(&data);
+                let behind = u64::from(HEADER);
+                connection.data(header.len, |at, piece| {
+                    chain.read(memory, behind + at, piece);
+                });
             }
             CREDIT_UPDATE => {}
             CREDIT_REQUEST => connection.want_update(),
@@ -234,10 +235,12 @@ impl<D: Dialer> Vsock<D> {
         }
     }
 
-    fn keep(&mut self, token: u32, ports: Ports, connection: Connection) {
+    fn keep(&mut self, token: u32, ports: Ports, mut connection: Connection) {
+        if connection.becomes_ready() {
+            self.ready.push_back(token);
+        }
         self.connections.insert(token, (ports, connection));
         self.by_ports.insert(ports, token);
-        self.ready.insert(token);
     }
 
     /// Asks the guest for the connections that the host wants.
@@ -307,12 +310,33 @@ impl<D: Dialer> Vsock<D> {
     fn forget(&mut self, token: u32) {
         if let Some((ports, connection)) = self.connections.remove(&token) {
             self.by_ports.remove(&ports);
-            self.ready.remove(&token);
+            if connection.is_ready() {
+                self.ready.retain(|ready| *ready != token);
+            }
             self.large -= usize::from(connection.buffer() == BUFFER);
             if connection.is_asked() {
                 self.answered(token, false);
             }
         }
+    }
+
+    /// The first connection from this token on whose stream tells nobody when it is ready.
+    fn untold(&self, from: u32) -> Option<u32> {
+        let mut connections = self.connections.range(from..);
+        let found = connections.find(|(_, (_, connection))| !connection.tells());
+        found.map(|(token, _)| *token)
+    }
+
+    /// Something happened at the connection's stream.
+    fn woken(&mut self, token: u32) {
+        let Some((_, connection)) = self.connections.get_mut(&token) else {
+            return;
+        };
+        connection.flush();
+        if connection.becomes_ready() {
+            self.ready.push_back(token);
+        }
+        self.bury(token);
     }
 
     /// Ends the connection when it is over.
@@ -365,21 +389,17 @@ impl<D: Dialer> Vsock<D> {
                 ..Header::default()
             });
         }
-        loop {
-            let next = self.ready.range(self.turn..).next();
-            let Some(token) = next.or(self.ready.first()).copied() else {
-                break;
-            };
+        while let Some(token) = self.ready.pop_front() {
             let (ports, connection) = self
                 .connections
                 .get_mut(&token)
                 .expect("those that are ready are there");
             if let Some(mut header) = connection.next(data) {
                 (header.source_port, header.target_port) = (ports.host, ports.guest);
-                self.turn = token.wrapping_add(1);
+                self.ready.push_back(token);
                 return Some(header);
             }
-            self.ready.remove(&token);
+            connection.had_nothing();
             self.bury(token);
         }
         if self.resets.is_empty() {
@@ -442,18 +462,14 @@ impl<D: Dialer> Device for Vsock<D> {
         if token == CALL {
             self.calls();
         }
-        let tokens: Vec<u32> = if token == PUMP {
-            let untold = self.connections.iter().filter(|(_, (_, c))| !c.tells());
-            untold.map(|(token, _)| *token).collect()
-        } else {
-            vec![token]
-        };
-        for token in tokens {
-            if let Some((_, connection)) = self.connections.get_mut(&token) {
-                connection.flush();
-                self.ready.insert(token);
-                self.bury(token);
+        if token == PUMP {
+            let mut from = 0;
+            while let Some(token) = self.untold(from) {
+                self.woken(token);
+                from = token + 1; // there is none above CALL
             }
+        } else {
+            self.woken(token);
         }
         let later = self.expire();
         Ok(self.receive(&mut queues[RX], memory)?.and(later))
@@ -506,5 +522,7 @@ impl Dialer for Box<dyn Dialer> {
 mod calls;
 #[cfg(test)]
 mod crowd;
+#[cfg(test)]
+mod guest;
 #[cfg(test)]
 mod tests;

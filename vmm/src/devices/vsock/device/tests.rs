@@ -2,6 +2,7 @@
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::guest::{hear, offer};
 use super::*;
 use crate::devices::vsock::packet::{NO_RECEIVE, NO_SEND, RESPONSE};
 use crate::testing::{Driver, TestHost, test_memory};
@@ -23,7 +24,7 @@ fn rig() -> Rig {
     );
     let queues = [rx.queue(&memory), tx.queue(&memory), Queue::off()];
     for i in 0..64 {
-        rx.offer(&memory, &[(0x20000 + 0x1100 * i, 44 + 4096, true)]);
+        offer(&memory, &mut rx, i);
     }
     let host = TestHost::default();
     host.0.lock().unwrap().room = usize::MAX;
@@ -83,17 +84,12 @@ impl Rig {
 
     fn received(&mut self) -> Vec<(Header, Vec<u8>)> {
         let mut all = Vec::new();
-        while let Some((head, len)) = self.rx.collect(&self.memory) {
-            let mut raw = vec![0; len as usize];
-            self.memory
-                .read_slice(&mut raw, GuestAddress(0x20000 + 0x1100 * u64::from(head)))
-                .unwrap();
-            let header = Header::parse(raw[..44].try_into().unwrap());
+        while let Some((header, data)) = hear(&self.memory, &mut self.rx) {
             assert_eq!(
                 (header.source_cid, header.target_cid, header.kind),
                 (2, 3, STREAM)
             );
-            all.push((header, raw[44..].to_vec()));
+            all.push((header, data));
         }
         all
     }
