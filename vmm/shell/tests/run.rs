@@ -6,6 +6,7 @@
 use std::arch::global_asm;
 use std::fs;
 use std::io::{Read, Write};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -172,9 +173,41 @@ fn typed(mut command: Command, text: &str) -> Output {
     output
 }
 
+/// A guest that ends with its test, also with one that fails: else its monitor would go on for another 70 s.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            // A guest that has no agent hears no order, and is ended.
+            terminate(&self.0);
+            let _ = self.0.wait();
+        }
+    }
+}
+
+impl Deref for Guest {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Guest {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+fn terminate(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is ours");
+}
+
 /// Waits for the guest's first line.
-fn begun(mut command: Command) -> (Child, ChildStdin) {
-    let mut child = command.spawn().expect("it starts");
+fn begun(mut command: Command) -> (Guest, ChildStdin) {
+    let mut child = Guest(command.spawn().expect("it starts"));
     let stdin = child.stdin.take().expect("piped");
     let mut line = [0; 2];
     let out = child.stdout.as_mut().expect("piped");
@@ -254,15 +287,29 @@ fn the_monitor_of_an_ordinary_user_is_confined() {
     assert_eq!(inside, files, "its root is its folder");
     assert_eq!(status.get("lacks"), None, "{status}");
     drop(stdin);
-    // SIGTERM: a guest that has no agent hears no order, and is ended.
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    // A guest that has no agent hears no order, and is ended.
+    terminate(&child);
     assert_eq!(child.wait().unwrap().code(), Some(11));
     assert!(!process.join("root").exists(), "the monitor is gone");
     assert!(
         folder.join("console.log").exists(),
         "a folder that was given is kept"
     );
+}
+
+#[test]
+fn a_test_that_fails_leaves_no_monitor_behind() {
+    let Some(scene) = Scene::new() else { return };
+    let folder = scene.path("run/web");
+    let command = scene.command(&["--folder", folder.to_str().unwrap()]);
+    let test = std::thread::spawn(|| {
+        let _guest = begun(command);
+        panic!("on purpose");
+    });
+    assert!(test.join().is_err());
+    // Who has the lock of the folder is its monitor.
+    let lock = fs::File::open(folder.join("lock")).unwrap();
+    lock.try_lock().expect("nobody runs there any more");
 }
 
 #[test]
