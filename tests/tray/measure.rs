@@ -319,7 +319,9 @@ pub(crate) fn microvm(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
         "bench_entry",
         "bench_restore",
         "bench_second",
+        "bench_devices",
         nested::PEER,
+        nested::EXITS,
     ];
     let results = nested::run(&folder, artifacts, &cases, nested::Time::Counted)?;
     let all = |case: &str, what: &str| -> Result<Vec<f64>> {
@@ -368,12 +370,92 @@ pub(crate) fn microvm(artifacts: &Artifacts, found: &mut Found) -> Result<()> {
     found.is("microvm-second", 100.0 * private / text, second.clone());
     let peer = median(nested::PEER, "first_line_us")?;
     found.is("microvm-peer", start / peer, results[nested::PEER].clone());
+    let devices = &results["bench_devices"];
+    ensure!(
+        devices["devices"] == 15,
+        "it has not all devices: {devices}"
+    );
+    let own = devices["own_kib"]
+        .as_f64()
+        .context("nothing was measured")?;
+    found.is("microvm-memory-all", own, devices.clone());
+    exits(&results[nested::EXITS], found)?;
+    // Where instructions are counted one of 24 guests after the other runs, and all of this takes hours.
+    let results = nested::run(&folder, artifacts, &[nested::CROWD], nested::Time::Real)?;
+    crowd(&results[nested::CROWD], found)
+}
+
+/// What led out of KVM, less what a guest that is quiet costs.
+fn exits(case: &Value, found: &mut Found) -> Result<()> {
+    let of = |whose: &str, stage: &str, what: &str| {
+        let number = |stage: &str| case[whose][stage][what].as_f64();
+        let both = number(stage).zip(number("quiet"));
+        let (all, quiet) =
+            both.with_context(|| format!("no {what} of {whose} in {stage}: {case}"))?;
+        Ok::<_, anyhow::Error>(all - quiet)
+    };
+    let (mut exits, mut interrupts) = (0.0, 0.0);
+    for stage in ["reads", "sends", "takes"] {
+        exits += of("ours", stage, "exits")?;
+        interrupts += of("ours", stage, "interrupts")?;
+    }
+    ensure!(interrupts > 0.0, "its devices were never heard: {case}");
+    found.is("microvm-exits-interrupt", exits / interrupts, case.clone());
+    for (whose, read, packets) in [
+        ("ours", "microvm-exits-read", "microvm-exits-packets"),
+        (
+            "peer",
+            "microvm-exits-read-peer",
+            "microvm-exits-packets-peer",
+        ),
+    ] {
+        let both = of(whose, "sends", "exits")? + of(whose, "takes", "exits")?;
+        let mib = of(whose, "reads", "done")?;
+        let passed = of(whose, "sends", "done")? + of(whose, "takes", "done")?;
+        // Of those that it is sent a guest may lose some.
+        ensure!(passed >= 1500.0, "packets were lost: {case}");
+        let parts = || case[whose].clone();
+        found.is(read, of(whose, "reads", "exits")? / mib, parts());
+        found.is(packets, 1000.0 * both / passed, parts());
+    }
+    Ok(())
+}
+
+/// All guests of the crowd were there and answered.
+fn crowd(case: &Value, found: &mut Found) -> Result<()> {
+    for what in ["up", "ready", "answered", "ended"] {
+        ensure!(case[what] == 24, "{what}: {case}");
+    }
+    let all = case["pss_kib"].as_array().context("nothing was measured")?;
+    let sum: f64 = all.iter().filter_map(Value::as_f64).sum();
+    found.is("microvm-crowd", sum / 1024.0, case.clone());
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exits_are_those_beyond_a_quiet_guests_for_what_was_done() {
+        let stage = |done, exits, interrupts| json!({"done": done, "exits": exits, "interrupts": interrupts});
+        let guest = |reads: u64| {
+            json!({
+                "quiet": stage(0, 40, 2), "reads": stage(16, reads, 130),
+                "sends": stage(1000, 60, 20), "takes": stage(600, 52, 14),
+            })
+        };
+        let mut found = Found::default();
+        exits(&json!({"ours": guest(168), "peer": guest(296)}), &mut found).unwrap();
+        let value = |key| found.0[key].0;
+        assert!((value("microvm-exits-interrupt") - 160.0 / 158.0).abs() < 1e-9);
+        assert!((value("microvm-exits-read") - 8.0).abs() < 1e-9);
+        assert!((value("microvm-exits-read-peer") - 16.0).abs() < 1e-9);
+        assert!((value("microvm-exits-packets") - 20.0).abs() < 1e-9);
+        let mut few = guest(168);
+        few["takes"] = stage(3, 52, 14);
+        assert!(exits(&json!({"ours": few, "peer": guest(296)}), &mut found).is_err());
+    }
 
     #[test]
     fn phases_are_told_in_instructions() {

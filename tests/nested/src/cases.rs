@@ -78,6 +78,9 @@ const CASES: &[Case] = &[
     ("bench_restore", bench::restore),
     ("bench_second", bench::second),
     ("bench_peer", bench::peer),
+    ("bench_devices", bench::all_devices),
+    ("bench_exits", bench::exits),
+    ("bench_crowd", bench::crowd),
 ];
 
 /// Only when they are named: what is measured, what other cases do one by one, and guests that say nothing of their end, which is

@@ -11,12 +11,14 @@ mod cases;
 mod host;
 mod probe;
 mod tools;
+mod work;
 
 fn main() {
     match std::env::args().next() {
         Some(name) if name.ends_with("spin") => probe::spin(),
         Some(name) if name.ends_with("load") => probe::load(),
         Some(name) if name.ends_with("silent") => probe::silent(),
+        Some(name) if name.ends_with("work") => work::as_pid_one(),
         _ => {}
     }
     if racklet_linux::power::is_pid_one() {

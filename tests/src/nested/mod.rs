@@ -34,6 +34,10 @@ pub enum Time {
 
 /// The case that starts the same guest in QEMU inside the machine.
 pub const PEER: &str = "bench_peer";
+/// …and the one that counts what leads out of KVM, here and in QEMU.
+pub const EXITS: &str = "bench_exits";
+/// As many guests as a tray may have, in a machine of 2 GiB.
+pub const CROWD: &str = "bench_crowd";
 
 /// Runs cases (all that measure nothing when there are none named); gives each outcome by name.
 ///
@@ -48,9 +52,9 @@ pub fn run(
     let initramfs = folder.join("nested.cpio");
     let mut parts = Parts::of_a_tray(artifacts)?;
     let mut memory = "1G";
-    parts.peer = only.contains(&PEER);
+    parts.peer = only.contains(&PEER) || only.contains(&EXITS);
     parts.tools = only.is_empty() || only.contains(&"fio") || only.contains(&"iperf");
-    if parts.peer {
+    if parts.peer || only.contains(&CROWD) {
         memory = "2G";
     }
     fs::write(&initramfs, archive(folder, &parts)?)?;
@@ -138,7 +142,7 @@ struct Parts {
     guest_kernel: Vec<u8>,
     /// The guest kernel's modules: `nested` loads them as the guest's first program, `/load`, and becomes guest-init.
     guest_modules: Modules,
-    /// QEMU of this machine, too.
+    /// QEMU and strace of this machine, too.
     peer: bool,
     /// This machine's fio and iperf3 as well.
     tools: bool,
@@ -204,8 +208,10 @@ fn archive(folder: &Path, parts: &Parts) -> Result<Vec<u8>> {
     host.file("guest/initramfs.cpio", 0o644, &guest.finish())?;
     let spin = init("spin", &parts.nested)?.finish();
     host.file("guest/spin.cpio", 0o644, &spin)?;
-    let silent = init("silent", &parts.nested)?.finish();
-    host.file("guest/silent.cpio", 0o644, &silent)?;
+    for name in ["silent", "work"] {
+        let archive = init(name, &parts.nested)?.finish();
+        host.file(&format!("guest/{name}.cpio"), 0o644, &archive)?;
+    }
     host.file(
         "guest/root.erofs",
         0o644,
@@ -221,6 +227,7 @@ fn archive(folder: &Path, parts: &Parts) -> Result<Vec<u8>> {
         programs.extend(with_libraries(IPERF)?);
     }
     if parts.peer {
+        programs.extend(with_libraries("/usr/bin/strace")?);
         programs.extend(qemu()?);
     }
     lay(&mut host, programs)?;
