@@ -9,13 +9,14 @@ mod echo;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use echo::Echo;
 use racklet_api::vmm::Mac;
+use racklet_api::vmm::disk::DiskAttach;
 use racklet_linux::tap::Offloads;
 use racklet_vmm::devices::balloon::{Account, Balloon};
-use racklet_vmm::devices::block::Block;
+use racklet_vmm::devices::block::{Block, Order, Orders};
 use racklet_vmm::devices::net::{Net, Tap};
 use racklet_vmm::devices::rng::Rng;
 use racklet_vmm::devices::vsock::{Dialer, Stream, Vsock};
@@ -59,24 +60,47 @@ impl Dialer for Echo {
     }
 }
 
-fn device(which: u8) -> Box<dyn Device> {
+/// A descriptor of the one disk there is.
+fn disk() -> File {
     static FILE: OnceLock<File> = OnceLock::new();
     let file = FILE.get_or_init(|| {
         let file = tempfile::tempfile().expect("a file");
         file.set_len(DISK).expect("a size");
         file
     });
-    match which % 6 {
+    file.try_clone().expect("a descriptor")
+}
+
+fn device(which: u8, orders: &Arc<Orders<File>>) -> Box<dyn Device> {
+    match which % 7 {
         0 => Box::new(Rng),
         1 => Box::new(Net::new(Loop::default(), Mac([2; 6]), 1500)),
         2 => Box::new(Vsock::new(Echo(Vec::new()), 3)),
         5 => Box::new(Balloon::new(Account::of(1))),
-        read_only => Box::new(Block::new(
-            file.try_clone().expect("a descriptor"),
-            DISK,
-            read_only == 3,
-            "fuzz",
-        )),
+        6 => {
+            let mut place = Block::spare();
+            place.obeys(orders.clone());
+            Box::new(place)
+        }
+        read_only => Box::new(Block::new(disk(), DISK, read_only == 3, "fuzz")),
+    }
+}
+
+/// What the host may do with a disk's place at any time, by a number.
+fn order(value: u32) -> Order<File> {
+    match value % 4 {
+        0 => Order::Look,
+        1 => Order::Detach,
+        _ => Order::Attach {
+            backend: disk(),
+            says: DiskAttach {
+                read_only: value & 4 != 0,
+                grows_to: Some(u64::from(value >> 3)),
+                ..DiskAttach::default()
+            },
+            // What its file may come to have may be more.
+            largest: 8 * DISK,
+        },
     }
 }
 
@@ -92,7 +116,8 @@ libfuzzer_sys::fuzz_target!(|input: (u8, u32, Vec<Step<'_>>)| {
         wake: event(),
         acknowledged: event(),
     };
-    let (window, mut engine) = connect(device(which), memory.clone(), wires);
+    let orders = Arc::new(Orders::new(event()));
+    let (window, mut engine) = connect(device(which, &orders), memory.clone(), wires);
     let set = |engine: &mut Engine, register: u64, value: u32| {
         window.write_through(register, &value.to_le_bytes(), |order| {
             let _ = engine.obey(order);
@@ -123,7 +148,7 @@ libfuzzer_sys::fuzz_target!(|input: (u8, u32, Vec<Step<'_>>)| {
     }
     set(&mut engine, 0x70, 15);
     // Where the rings are that the device looks at.
-    let rings = if which % 6 == 5 { 0x1400 } else { 0x800 };
+    let rings = if which % 7 == 5 { 0x1400 } else { 0x800 };
     for (what, register, at, value, bytes) in steps {
         match what % 6 {
             // The last of them are the configuration's first.
@@ -135,6 +160,11 @@ libfuzzer_sys::fuzz_target!(|input: (u8, u32, Vec<Step<'_>>)| {
             2 => write(&memory, u64::from(at % rings), &value.to_le_bytes()),
             3 => {
                 let _ = engine.notify(usize::from(register % 5));
+            }
+            // The others' devices never look for an order.
+            4 if which % 7 == 6 => {
+                assert!(orders.ask(order(value)).is_ok());
+                engine.refresh();
             }
             4 => {
                 let _ = engine.host_event(value);
@@ -150,6 +180,9 @@ libfuzzer_sys::fuzz_target!(|input: (u8, u32, Vec<Step<'_>>)| {
             turns += 1;
             assert!(turns < TURNS, "a device that does not come to an end");
         }
+        // An order is answered at once, whatever the queue holds.
+        let asked = what % 6 == 4 && which % 7 == 6;
+        assert_eq!(orders.outcome().is_some(), asked);
     }
     set(&mut engine, 0x70, 0);
     let mut status = [1; 4];

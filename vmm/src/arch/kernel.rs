@@ -124,7 +124,7 @@ impl Stream {
     }
 
     /// Puts all of it into guest memory, which has room for `most` bytes there. Nothing was read before.
-    #[cfg(any(target_arch = "aarch64", test))]
+    #[cfg(any(target_arch = "aarch64", test, fuzzing))]
     pub(super) fn lay_all(
         &mut self,
         memory: &Memory,

@@ -25,8 +25,8 @@
 //! | `State`, `Saver`, `save` | what there is of a machine whose vCPUs stand still; `Saver::new` asks the host what that is before the confinement, and gets what `set_up` gave for it (`Controller`) |
 //! | `restore`, `Parts::restore` | makes a new machine the saved one before anything raises an interrupt, then its parts, which may |
 
-// Its layout, tree and loader are tested on every host.
-#[cfg(any(target_arch = "aarch64", test))]
+// Its layout, tree, loader and state are tested on every host.
+#[cfg(any(target_arch = "aarch64", test, fuzzing))]
 mod aarch64;
 #[cfg(test)]
 mod every;
@@ -34,6 +34,8 @@ mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+#[cfg(fuzzing)]
+pub use aarch64::fuzz as arm64_fuzz;
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::*;
 #[cfg(target_arch = "x86_64")]

@@ -9,6 +9,8 @@ mod boot;
 mod cpu;
 #[cfg(test)]
 mod every;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod gic;
 mod image;
 mod layout;

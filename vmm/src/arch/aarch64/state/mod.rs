@@ -26,6 +26,8 @@ pub(crate) use machine::{restore, save};
 #[cfg(test)]
 pub(crate) use tests::example;
 pub use wire::State;
+#[cfg(fuzzing)]
+pub(super) use wire::judged_alone;
 pub(super) use wire::{Parts as PartsState, Rtc as RtcState};
 #[cfg(target_arch = "aarch64")]
 pub use {cpu::Saver, machine::Controller};

@@ -89,6 +89,7 @@ pub(super) struct Here<'a> {
 }
 
 /// Looks at everything that can be judged without KVM: whether the machine has just what this one has.
+// untrusted: snapshot_arm64
 pub(super) fn check(state: &State, here: &Here<'_>) -> Result<(), RestoreError> {
     if state.cpus.len() != here.cpus {
         return Err(RestoreError::Wrong("another number of vCPUs"));
@@ -130,6 +131,39 @@ pub(super) fn check(state: &State, here: &Here<'_>) -> Result<(), RestoreError> 
         }),
         None => Ok(()),
     }
+}
+
+/// The same where the host has just what the state names, and where it has one vCPU less: what was taken has whole registers, and the
+/// same ones in each vCPU.
+#[cfg(fuzzing)]
+pub(in super::super) fn judged_alone(state: &State, gic: super::super::gic::Gic) {
+    let first = state.cpus.first();
+    let registers: Vec<u64> = first.map_or(Vec::new(), |cpu| {
+        cpu.registers.iter().map(|(id, _)| *id).collect()
+    });
+    let counters: Vec<u64> = state.counters.iter().map(|(id, _)| *id).collect();
+    let controller: Vec<Name> = state.controller.iter().map(|(g, a, _)| (*g, *a)).collect();
+    let mut here = Here {
+        cpus: state.cpus.len(),
+        registers: &registers,
+        counters: &counters,
+        hertz: state.hertz,
+        controller: &controller,
+    };
+    if check(state, &here).is_ok() {
+        for (id, value) in state.cpus.iter().flat_map(|cpu| &cpu.registers) {
+            assert!(value.0.len() == width(*id) && value.0.len() <= MOST_BYTES);
+        }
+        let same = |cpu: &Cpu| cpu.registers.iter().map(|(id, _)| id).eq(&registers);
+        assert!(state.cpus.iter().all(same));
+    }
+    here.cpus = here.cpus.wrapping_sub(1);
+    assert!(check(state, &here).is_err());
+    for (group, attribute, value) in &state.controller {
+        let kept = super::controller::kept(gic, (*group, *attribute), *value);
+        assert_eq!(kept & !value, 0);
+    }
+    let _ = ticks(state.wall, state.hertz);
 }
 
 /// Ticks of the counters in so many nanoseconds.
