@@ -15,36 +15,28 @@ use racklet_trust::{
     Architecture, Manifest, Verified,
     manifest::{FileError, Kind, Machine, ManifestError, NotForUs},
     root::MAX_KEYS,
-    slot::{BelowFloor, Slot, SlotRecord},
+    slot::{BelowFloor, MAX_MANIFEST, Slot, SlotRecord, written},
     sshsig::MAX_ARMORED,
 };
 
 use crate::{baked::Baked, place::PartitionId};
 
-/// A bootstrap's manifest lists two files; anything near this is not one.
-const MAX_MANIFEST: u64 = 64 << 10;
 /// The largest kernel or initramfs; what fits a slot of the ESP is far smaller.
 const MAX_FILE: u64 = 256 << 20;
 
 /// The files of the boot partition.
 pub trait Files {
-    /// Reads a whole file into memory, or nothing when there is none.
+    /// Reads the first `most` bytes of a file into memory, all of it when it has fewer, or nothing when there is none: a slot's files have
+    /// room behind what is in them.
     ///
     /// # Errors
-    /// [`ReadError`]; a file larger than `limit` is refused before memory is asked for.
-    fn read(&mut self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ReadError>;
+    /// [`ReadError`].
+    fn read(&mut self, path: &str, most: u64) -> Result<Option<Vec<u8>>, ReadError>;
 }
 
 /// Why a file cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadError {
-    /// Larger than is sensible.
-    TooLarge {
-        /// Its size in bytes.
-        size: u64,
-        /// What was expected at most.
-        limit: u64,
-    },
     /// Not enough memory for so many bytes.
     Memory(u64),
     /// What the firmware says.
@@ -54,9 +46,6 @@ pub enum ReadError {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { size, limit } => {
-                write!(f, "it has {size} bytes, {limit} is the most")
-            }
             Self::Memory(size) => write!(f, "there is no memory for its {size} bytes"),
             Self::Firmware(reason) => write!(f, "the firmware says {reason}"),
         }
@@ -125,15 +114,20 @@ pub fn slot(
     slot: Slot,
 ) -> Result<Bootable, Refusal> {
     let bytes = need(files, slot, "manifest.json", MAX_MANIFEST)?;
+    let bytes = written(&bytes);
+    if bytes.is_empty() {
+        return Err(Refusal::Missing(path(slot, "manifest.json")));
+    }
     let mut signatures = Vec::new();
     for number in 0..MAX_KEYS {
         let path = path(slot, &format!("signatures/{number}.sig"));
         match files.read(&path, MAX_ARMORED as u64) {
-            Ok(found) => signatures.extend(found),
+            Ok(found) => signatures.extend(found.filter(|found| !written(found).is_empty())),
             Err(error) => return Err(Refusal::Read(path, error)),
         }
     }
-    let manifest = Manifest::verify(&baked.root, Kind::Bootstrap, &bytes, &signatures)
+    let signatures: Vec<&[u8]> = signatures.iter().map(|armored| written(armored)).collect();
+    let manifest = Manifest::verify(&baked.root, Kind::Bootstrap, bytes, &signatures)
         .map_err(Refusal::Manifest)?;
     manifest
         .accept(&Machine {
@@ -198,9 +192,9 @@ fn path(slot: Slot, name: &str) -> String {
     format!("racklet/{slot}/{name}")
 }
 
-fn need(files: &mut impl Files, slot: Slot, name: &str, limit: u64) -> Result<Vec<u8>, Refusal> {
+fn need(files: &mut impl Files, slot: Slot, name: &str, most: u64) -> Result<Vec<u8>, Refusal> {
     let path = path(slot, name);
-    match files.read(&path, limit) {
+    match files.read(&path, most) {
         Ok(Some(contents)) => Ok(contents),
         Ok(None) => Err(Refusal::Missing(path)),
         Err(error) => Err(Refusal::Read(path, error)),

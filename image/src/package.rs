@@ -4,8 +4,7 @@
 //! ```text
 //! DIR/manifest.json            canonical; what is signed and what a rack pins
 //! DIR/signatures/<n>.sig       armored SSHSIG, made by others
-//! DIR/chunks/<xx>/<sha256>     payload and artifact: zstd frames
-//! DIR/files/<name>             bootstrap: whole files
+//! DIR/chunks/<xx>/<sha256>     zstd frames
 //! DIR/pieces                   which contents became which chunks, for the next build here; never published
 //! ```
 //!
@@ -19,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use racklet_fetch::publish::{Pieces, Shelf, Splitter};
 use racklet_fetch::{chunk, publish, verity};
-use racklet_trust::manifest::{Chunk, File, Kind, MAX_SIZE, Manifest, ManifestError};
+use racklet_trust::manifest::{Chunk, File, MAX_SIZE, Manifest, ManifestError};
 use racklet_trust::sshsig::{SignatureError, SshSig};
 use racklet_trust::{Digest, TrustRoot, Verified};
 
@@ -156,19 +155,11 @@ pub fn build(
     let before = shelf.pieces();
     let mut pieces = Pieces::default();
     for input in inputs {
-        let file = match manifest.kind {
-            Kind::Bootstrap => whole_file(input, work.path(), shelf.progress)?,
-            Kind::Payload | Kind::Artifact => {
-                let (file, new) = chunked_file(input, &before, &mut shelf)?;
-                pieces.extend(new);
-                file
-            }
-        };
+        let (file, new) = chunked_file(input, &before, &mut shelf)?;
+        pieces.extend(new);
         manifest.files.push(file);
     }
-    if manifest.kind != Kind::Bootstrap {
-        write(&work.path().join(PIECES), pieces.encode().as_bytes())?;
-    }
+    write(&work.path().join(PIECES), pieces.encode().as_bytes())?;
     let bytes = manifest.to_canonical();
     // What we write must be what a tray reads.
     Manifest::parse_unverified(&bytes).map_err(|source| PackageError::Manifest {
@@ -240,24 +231,12 @@ impl Package {
         chunk::sha256(&self.bytes)
     }
 
-    /// Bytes that a tray with nothing cached fetches: manifest, chunks (each once) or files.
+    /// Bytes that a tray with nothing cached fetches: manifest, and chunks, each once.
     pub fn transfer_size(&self) -> u64 {
         let mut seen = BTreeSet::new();
-        let files: u64 = self
-            .manifest
-            .files
-            .iter()
-            .map(|file| match self.manifest.kind {
-                Kind::Bootstrap => file.size,
-                _ => file
-                    .chunks
-                    .iter()
-                    .filter(|c| seen.insert(c.sha256))
-                    .map(|c| u64::from(c.size))
-                    .sum(),
-            })
-            .sum();
-        files + self.bytes.len() as u64
+        let chunks = self.manifest.files.iter().flat_map(|file| &file.chunks);
+        let new = chunks.filter(|chunk| seen.insert(chunk.sha256));
+        new.map(|chunk| u64::from(chunk.size)).sum::<u64>() + self.bytes.len() as u64
     }
 
     /// The armored signatures, in the order of their numbers, with their paths.
@@ -343,49 +322,56 @@ impl Package {
 
     /// Whether the contents are those of the manifest.
     pub fn verify_contents(&self, progress: &mut dyn FnMut(u64)) -> Result<(), PackageError> {
-        for file in &self.manifest.files {
-            let mismatch = |what: String| PackageError::File {
-                path: self.directory.clone(),
-                file: file.name.clone(),
-                what,
-            };
-            let mut whole = ring::digest::Context::new(&ring::digest::SHA256);
-            let mut verity = file.verity.map(|_| verity::Tree::default());
-            let mut size = 0;
-            if self.manifest.kind == Kind::Bootstrap {
-                let bytes =
-                    read_bounded(&self.directory.join("files").join(&file.name), file.size)?;
-                whole.update(&bytes);
-                size = bytes.len() as u64;
-                progress(size);
-            }
-            for part in &file.chunks {
-                let path = self.directory.join(publish::chunk_path(part.sha256));
-                let bytes = read_bounded(&path, u64::from(part.size))?;
-                let mut out = vec![0; part.length as usize];
-                chunk::open(part.sha256, part.size, &bytes, &mut out).map_err(|source| {
-                    PackageError::Chunk {
-                        path: self.directory.clone(),
-                        file: file.name.clone(),
-                        source,
-                    }
-                })?;
-                whole.update(&out);
-                if let Some(verity) = &mut verity {
-                    verity.update(&out);
+        let mut visit = |bytes: &[u8]| progress(bytes.len() as u64);
+        (self.manifest.files.iter()).try_for_each(|file| self.read(file, &mut visit))
+    }
+
+    /// A file of the manifest, in memory and found to be the one that it names; nothing where it names none.
+    pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>, PackageError> {
+        let Some(file) = self.manifest.file(name) else {
+            return Ok(None);
+        };
+        let mut whole = Vec::new();
+        self.read(file, &mut |bytes| whole.extend_from_slice(bytes))?;
+        Ok(Some(whole))
+    }
+
+    /// Reads a file chunk by chunk. What `visit` was shown is the file only when this succeeds.
+    fn read(&self, file: &File, visit: &mut dyn FnMut(&[u8])) -> Result<(), PackageError> {
+        let mismatch = |what: String| PackageError::File {
+            path: self.directory.clone(),
+            file: file.name.clone(),
+            what,
+        };
+        let mut whole = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut verity = file.verity.map(|_| verity::Tree::default());
+        let mut size = 0;
+        for part in &file.chunks {
+            let path = self.directory.join(publish::chunk_path(part.sha256));
+            let bytes = read_bounded(&path, u64::from(part.size))?;
+            let mut out = vec![0; part.length as usize];
+            chunk::open(part.sha256, part.size, &bytes, &mut out).map_err(|source| {
+                PackageError::Chunk {
+                    path: self.directory.clone(),
+                    file: file.name.clone(),
+                    source,
                 }
-                size += out.len() as u64;
-                progress(out.len() as u64);
+            })?;
+            whole.update(&out);
+            if let Some(verity) = &mut verity {
+                verity.update(&out);
             }
-            if size != file.size {
-                return Err(mismatch(format!("{size} bytes instead of {}", file.size)));
-            }
-            if whole.finish().as_ref() != file.sha256.0 {
-                return Err(mismatch("another SHA-256".to_owned()));
-            }
-            if verity.map(verity::Tree::finish) != file.verity {
-                return Err(mismatch("another fs-verity digest".to_owned()));
-            }
+            size += out.len() as u64;
+            visit(&out);
+        }
+        if size != file.size {
+            return Err(mismatch(format!("{size} bytes instead of {}", file.size)));
+        }
+        if whole.finish().as_ref() != file.sha256.0 {
+            return Err(mismatch("another SHA-256".to_owned()));
+        }
+        if verity.map(verity::Tree::finish) != file.verity {
+            return Err(mismatch("another fs-verity digest".to_owned()));
         }
         Ok(())
     }
@@ -395,14 +381,8 @@ impl Package {
         let mut paths = BTreeSet::from([publish::MANIFEST_PATH.to_owned()]);
         paths.extend((0..self.signatures()?.len()).map(publish::signature_path));
         for file in &self.manifest.files {
-            match self.manifest.kind {
-                Kind::Bootstrap => _ = paths.insert(format!("files/{}", file.name)),
-                _ => paths.extend(
-                    file.chunks
-                        .iter()
-                        .map(|part| publish::chunk_path(part.sha256)),
-                ),
-            }
+            let chunks = file.chunks.iter();
+            paths.extend(chunks.map(|part| publish::chunk_path(part.sha256)));
         }
         Ok(paths.into_iter().collect())
     }
@@ -480,33 +460,6 @@ fn chunked_file(
             what: input.name.to_owned(),
             source,
         },
-    })
-}
-
-fn whole_file(
-    input: Input<'_>,
-    work: &Path,
-    progress: &mut dyn FnMut(u64),
-) -> Result<File, PackageError> {
-    let mut bytes = Vec::new();
-    let read = match input.contents {
-        Contents::Read(reader) => reader.read_to_end(&mut bytes).map(|_| ()),
-        Contents::Write(write) => write(&mut bytes),
-    };
-    read.map_err(|source| PackageError::Input {
-        what: input.name.to_owned(),
-        source,
-    })?;
-    let folder = work.join("files");
-    fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
-    write(&folder.join(input.name), &bytes)?;
-    progress(bytes.len() as u64);
-    Ok(File {
-        name: input.name.to_owned(),
-        size: bytes.len() as u64,
-        sha256: chunk::sha256(&bytes),
-        verity: None,
-        chunks: Vec::new(),
     })
 }
 

@@ -165,7 +165,7 @@ impl Card {
         self.write(&format!("racklet/{slot}/signatures/0.sig"), &signature)
     }
 
-    /// Flips one bit in the middle of a file of the boot partition.
+    /// Flips one bit in the middle of what is in a file of the boot partition.
     ///
     /// # Errors
     /// When a tool fails.
@@ -173,7 +173,7 @@ impl Card {
         let copy = self.path("damaged");
         self.mtools("mcopy", &["-o", &format!("::{path}"), text(&copy)?])?;
         let mut contents = fs::read(&copy)?;
-        let middle = contents.len() / 2;
+        let middle = slot::written(&contents).len() / 2;
         contents[middle] ^= 1;
         self.write(path, &contents)
     }

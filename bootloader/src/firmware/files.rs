@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whole files from the boot partition, through the firmware's own FAT driver, read-only.
+//! Files from the boot partition, through the firmware's own FAT driver, read-only.
 
 use alloc::{format, vec::Vec};
 
@@ -15,7 +15,7 @@ use uefi::{
 pub(crate) fn read(
     partition: Option<Handle>,
     path: &str,
-    limit: u64,
+    most: u64,
 ) -> Result<Option<Vec<u8>>, ReadError> {
     let said = |error: uefi::Error| ReadError::Firmware(format!("{}", error.status()));
     let partition = partition.ok_or_else(|| said(Status::NO_MEDIA.into()))?;
@@ -32,9 +32,7 @@ pub(crate) fn read(
         return Err(said(Status::UNSUPPORTED.into()));
     };
     let size = file.get_boxed_info::<FileInfo>().map_err(said)?.file_size();
-    if size > limit {
-        return Err(ReadError::TooLarge { size, limit });
-    }
+    let size = size.min(most);
     let length = usize::try_from(size).map_err(|_| ReadError::Memory(size))?;
     let mut contents = Vec::new();
     contents

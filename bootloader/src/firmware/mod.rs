@@ -95,8 +95,8 @@ fn open<P: ProtocolPointer + ?Sized>(handle: Handle) -> uefi::Result<ScopedProto
 }
 
 impl Files for Uefi {
-    fn read(&mut self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ReadError> {
-        files::read(self.partition, path, limit)
+    fn read(&mut self, path: &str, most: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        files::read(self.partition, path, most)
     }
 }
 

@@ -2,7 +2,8 @@
 //! Writes a FAT32 volume: the same files give the same bytes.
 //!
 //! A `fatfs` would also read, delete and resize, and allocates as it likes. Here every file is in one piece, in the order given,
-//! without time stamps, and a file can be kept [`Entry::apart`] from the others. Source: Microsoft FAT specification, 2005-08-30.
+//! without time stamps, and a file can be kept [`Entry::apart`] from the others. Files with [`Entry::room`] lie behind all others and
+//! behind all folders. Source: Microsoft FAT specification, 2005-08-30.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +35,18 @@ pub(super) struct Entry<'a> {
     pub(super) path: &'a str,
     /// What is in it.
     pub(super) contents: &'a [u8],
-    /// Nothing else shares its MiB of the disk: what is overwritten in place cannot harm its neighbours.
+    /// Nothing else shares its MiB of the disk: what is overwritten in place cannot harm its neighbours. Of files with room, a MiB is
+    /// kept free before it.
     pub(super) apart: bool,
+    /// Bytes that the file has whatever its contents, zeros behind them, so that others can be written over them; 0 for a file that is
+    /// as long as its contents.
+    pub(super) room: u64,
+}
+
+impl Entry<'_> {
+    fn length(&self) -> u64 {
+        self.room.max(self.contents.len() as u64)
+    }
 }
 
 /// What the volume is called.
@@ -66,6 +77,18 @@ pub enum FatError {
         /// What there is.
         room: u64,
     },
+    /// A file does not fit into the room that it has in each slot.
+    #[error(
+        "{path} has {size} bytes, and a slot has room for {room}; make the kernel or the initramfs smaller"
+    )]
+    Room {
+        /// The file.
+        path: String,
+        /// Its bytes.
+        size: u64,
+        /// What it may have.
+        room: u64,
+    },
     /// Too small or too large for FAT32 with clusters of 1 KiB.
     #[error("a boot partition of {0} bytes cannot be FAT32")]
     Size(u64),
@@ -78,30 +101,42 @@ pub enum FatError {
 pub(super) fn volume(volume: &Volume<'_>, files: &[Entry<'_>]) -> Result<Vec<Piece>, FatError> {
     let geometry = Geometry::of(volume.size)?;
     let root = Folder::tree(files)?;
+    let too_long = |file: &&Entry<'_>| file.room > 0 && file.length() > file.room;
+    if let Some(file) = files.iter().find(too_long) {
+        return Err(FatError::Room {
+            path: file.path.into(),
+            size: file.length(),
+            room: file.room,
+        });
+    }
     let mut writer = Writer {
         table: vec![0x0fff_ff00 | u32::from(MEDIA), END_OF_CHAIN],
         pieces: Vec::new(),
         geometry: &geometry,
+        rooms: rooms(files, &geometry),
     };
     // The root folder is the first cluster; its contents are known last.
     let clusters = writer.reserve(root.size(true), false);
     writer.fill(&root, clusters, None, Some(volume.label), files);
-    let used = writer.table.len() - 2;
-    if used > geometry.clusters {
+    let Writer {
+        mut table,
+        mut pieces,
+        rooms,
+        ..
+    } = writer;
+    let used = table.len() - 2;
+    let rooms_take: usize = rooms.iter().flatten().map(|room| room.taken).sum();
+    if used + rooms_take > geometry.clusters {
         return Err(FatError::Full {
-            needed: (used * CLUSTER / 1024) as u64,
+            needed: ((used + rooms_take) * CLUSTER / 1024) as u64,
             room: (geometry.clusters * CLUSTER / 1024) as u64,
         });
     }
-    let free = writer
-        .table
-        .iter()
-        .skip(2)
-        .filter(|entry| **entry == 0)
-        .count()
-        + geometry.clusters
-        - used;
-    let (table, mut pieces) = (writer.table, writer.pieces);
+    table.resize(geometry.clusters + 2, 0);
+    for room in rooms.iter().flatten() {
+        chain(&mut table[room.first..][..room.count], room.first);
+    }
+    let free = table.iter().skip(2).filter(|entry| **entry == 0).count();
     let boot = boot_sector(volume, &geometry);
     let info = information(free, used + 2);
     // The second pair is the backup (sector 6).
@@ -116,6 +151,46 @@ pub(super) fn volume(volume: &Volume<'_>, files: &[Entry<'_>]) -> Result<Vec<Pie
     }
     pieces.sort_by_key(|(offset, _)| *offset);
     Ok(pieces)
+}
+
+/// Where a file with room lies, in clusters.
+struct Room {
+    first: usize,
+    count: usize,
+    /// With what is kept free before it.
+    taken: usize,
+}
+
+/// The places of the files with room, which end where the volume ends; nothing for the others. One that does not fit begins at 0.
+fn rooms(files: &[Entry<'_>], geometry: &Geometry) -> Vec<Option<Room>> {
+    let mut end = geometry.clusters + 2;
+    let place = |file: &Entry<'_>| {
+        (file.room > 0).then(|| {
+            let count =
+                usize::try_from(file.room).map_or(usize::MAX / 2, |room| room.div_ceil(CLUSTER));
+            let taken = count + if file.apart { APART } else { 0 };
+            let first = end.saturating_sub(count);
+            end = end.saturating_sub(taken);
+            Room {
+                first,
+                count,
+                taken,
+            }
+        })
+    };
+    let mut rooms: Vec<_> = files.iter().rev().map(place).collect();
+    rooms.reverse();
+    rooms
+}
+
+/// Makes entries of the table, of which the first is that of cluster `first`, lead from one to the next.
+fn chain(entries: &mut [u32], first: usize) {
+    for (entry, next) in entries.iter_mut().zip(first + 1..) {
+        *entry = u32::try_from(next).unwrap_or(END_OF_CHAIN);
+    }
+    if let Some(last) = entries.last_mut() {
+        *last = END_OF_CHAIN;
+    }
 }
 
 struct Geometry {
@@ -215,6 +290,7 @@ struct Writer<'a> {
     table: Vec<u32>,
     pieces: Vec<Piece>,
     geometry: &'a Geometry,
+    rooms: Vec<Option<Room>>,
 }
 
 impl Writer<'_> {
@@ -228,10 +304,8 @@ impl Writer<'_> {
             self.skip();
         }
         let first = self.table.len();
-        for next in first + 1..first + count {
-            self.table.push(u32::try_from(next).unwrap_or(END_OF_CHAIN));
-        }
-        self.table.push(END_OF_CHAIN);
+        self.table.resize(first + count, 0);
+        chain(&mut self.table[first..], first);
         if apart {
             self.skip();
         }
@@ -268,8 +342,11 @@ impl Writer<'_> {
             match node {
                 Node::File(number) => {
                     let file = &files[*number];
-                    let first = self.reserve(file.contents.len(), file.apart);
-                    entries.extend(entry(&alias, ARCHIVE, first, file.contents.len()));
+                    let first = match &self.rooms[*number] {
+                        Some(room) => room.first,
+                        None => self.reserve(file.contents.len(), file.apart),
+                    };
+                    entries.extend(entry(&alias, ARCHIVE, first, file.length()));
                     if first != 0 {
                         let offset = self.geometry.offset_of(first);
                         self.pieces.push((offset, file.contents.to_vec()));
@@ -289,7 +366,7 @@ impl Writer<'_> {
     }
 }
 
-fn entry(name: &[u8; 11], attributes: u8, cluster: usize, size: usize) -> [u8; 32] {
+fn entry(name: &[u8; 11], attributes: u8, cluster: usize, size: u64) -> [u8; 32] {
     let mut entry = [0; 32];
     entry[..11].copy_from_slice(name);
     entry[11] = attributes;

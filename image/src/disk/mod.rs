@@ -2,7 +2,7 @@
 //! Disk images: what is written to a card once and boots for good.
 //!
 //! ```text
-//! 0      protective MBR, partition table          racklet-esp    FAT32, 80 MiB: bootloader, slot records, slots
+//! 0      protective MBR, partition table          racklet-esp    FAT32, 80 MiB: bootloader, slot records, two slots with room
 //! 1 MiB  racklet-esp                              racklet-state  ext4, the rest; grown to the card on first boot
 //! 81 MiB racklet-state ...  backup table
 //! ```
@@ -19,17 +19,19 @@ mod pe;
 mod tests;
 
 use std::{
-    fs::{self, File},
+    collections::BTreeMap,
+    fs::File,
     io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use racklet_boards::{Board, Boot, Stage};
+use racklet_fetch::publish;
 use racklet_trust::{
     Architecture, Digest, TrustRoot, Verified,
     manifest::{Kind, Machine, NotForUs},
-    root::RootError,
+    root::{MAX_KEYS, RootError},
     slot::{Slot, SlotRecord},
 };
 
@@ -40,8 +42,17 @@ use crate::package::{Package, PackageError};
 pub const DEFAULT_SIZE: u64 = 256 << 20;
 /// The smallest image, in bytes: what is fetched before the first growth must fit.
 pub const LEAST_SIZE: u64 = 160 << 20;
-/// Room for three bootstraps of 24 MiB: two slots and the files of an update beside them.
+/// Room for two slots, and beside them 11 MiB for bootloader and slot records.
 const ESP_SIZE: u64 = 80 << 20;
+/// The files of a slot, each with the room that it has in every slot, so that a running tray can write another bootstrap over one:
+/// nothing of the file system changes then. The largest are 4 and 2 MiB today; an arm64 kernel that nothing unpacks has about 10.
+const ROOMS: [(&str, u64); 3] = [
+    ("files/initramfs", 12 << 20),
+    ("files/kernel", 20 << 20),
+    ("manifest.json", racklet_trust::slot::MAX_MANIFEST),
+];
+/// The room for each of the signatures that a manifest may have. One by a FIDO key has about 500 bytes.
+const SIGNATURE_ROOM: u64 = 2 << 10;
 
 /// What goes into an image.
 #[derive(Debug)]
@@ -101,9 +112,6 @@ pub enum DiskError {
     /// It starts what no image of ours has.
     #[error("{0} is not started by UEFI, and images have nothing else that could be")]
     Firmware(String),
-    /// A file is no longer what it was a moment ago.
-    #[error("{} was changed while it was read; run this again when nothing writes there", .0.display())]
-    Changed(PathBuf),
     /// The bootloader cannot carry what it must.
     #[error("the bootloader")]
     Bootloader(#[from] PeError),
@@ -180,7 +188,14 @@ pub fn build(spec: &Spec<'_>, output: &Path) -> Result<Built, DiskError> {
 struct Esp {
     bootloader: (String, Vec<u8>),
     records: [(&'static str, Vec<u8>); 2],
-    slots: Vec<(String, Vec<u8>)>,
+    slots: Vec<SlotFile>,
+}
+
+/// A file of a slot, with its room.
+struct SlotFile {
+    path: String,
+    contents: Vec<u8>,
+    room: u64,
 }
 
 impl Esp {
@@ -206,9 +221,23 @@ impl Esp {
         let mut slots = Vec::new();
         let mut versions = [None; 2];
         for ((slot, package), version) in Slot::ALL.into_iter().zip(spec.slots).zip(&mut versions) {
+            let mut files = BTreeMap::new();
             if let Some(package) = package {
-                *version = Some(add_slot(spec.board, root, slot, package, &mut slots)?);
+                *version = Some(add_slot(spec.board, root, slot, package, &mut files)?);
             }
+            let numbers = 0..MAX_KEYS;
+            let signatures = numbers.map(|n| (publish::signature_path(n), SIGNATURE_ROOM));
+            let rooms = ROOMS.map(|(name, room)| (name.to_owned(), room));
+            slots.extend(
+                rooms
+                    .into_iter()
+                    .chain(signatures)
+                    .map(|(name, room)| SlotFile {
+                        path: format!("racklet/{slot}/{name}"),
+                        contents: files.remove(&name).unwrap_or_default(),
+                        room,
+                    }),
+            );
         }
         if versions == [None; 2] {
             return Err(DiskError::NoSlot);
@@ -229,23 +258,26 @@ impl Esp {
             path,
             contents,
             apart: false,
+            room: 0,
         };
         let mut entries = vec![whole((&self.bootloader.0, &self.bootloader.1))];
         entries.extend(self.records.iter().map(|(path, contents)| fat::Entry {
             apart: true,
             ..whole((path, contents))
         }));
-        entries.extend(
-            self.slots
-                .iter()
-                .map(|(path, contents)| whole((path, contents))),
-        );
+        // The first of each slot's: a slot that is written over shares its pages of the card with nothing else.
+        let first = |path: &str| path.ends_with(ROOMS[0].0);
+        entries.extend(self.slots.iter().map(|file| fat::Entry {
+            apart: first(&file.path),
+            room: file.room,
+            ..whole((&file.path, &file.contents))
+        }));
         entries
     }
 
     /// Stands for everything that the image is made of.
     fn identity(&self, root: &TrustRoot, spec: &Spec<'_>) -> Digest {
-        let mut message = format!("racklet image 1\n{}\n{}\n", root.rack(), spec.size).into_bytes();
+        let mut message = format!("racklet image 2\n{}\n{}\n", root.rack(), spec.size).into_bytes();
         message.extend_from_slice(&Digest::of(spec.tray).0);
         for entry in self.entries() {
             message.extend_from_slice(&Digest::of(entry.path.as_bytes()).0);
@@ -255,13 +287,13 @@ impl Esp {
     }
 }
 
-/// Adds a slot's files when a tray would start them; returns the version.
+/// Adds a slot's files by name when a tray would start them; returns the version.
 fn add_slot(
     board: &Board,
     root: &Verified<TrustRoot>,
     slot: Slot,
     package: &Package,
-    files: &mut Vec<(String, Vec<u8>)>,
+    files: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<u64, DiskError> {
     let wrong = |source| DiskError::Package { slot, source };
     let manifest = package.verify(root).map_err(wrong)?;
@@ -282,20 +314,14 @@ fn add_slot(
             floor: 0,
         })
         .map_err(|source| DiskError::NotForBoard { slot, source })?;
-    package.verify_contents(&mut |_| {}).map_err(wrong)?;
-    let path = |name: &str| format!("racklet/{slot}/{name}");
-    files.push((path("manifest.json"), package.manifest_bytes().to_vec()));
+    files.insert("manifest.json".into(), package.manifest_bytes().to_vec());
     for (number, (_, signature)) in package.signatures().map_err(wrong)?.into_iter().enumerate() {
-        files.push((path(&format!("signatures/{number}.sig")), signature));
+        files.insert(publish::signature_path(number), signature);
     }
     for name in Kind::Bootstrap.file_names() {
-        let source = package.directory().join("files").join(name);
-        let contents = fs::read(&source).map_err(io_error("read", &source))?;
-        let expected = manifest.file(name).map(|file| file.sha256.0);
-        if expected.as_ref().map(|digest| &digest[..]) != Some(ring_digest(&contents).as_ref()) {
-            return Err(DiskError::Changed(source));
-        }
-        files.push((path(&format!("files/{name}")), contents));
+        // Verified in the memory that is written.
+        let contents = package.file(name).map_err(wrong)?.unwrap_or_default();
+        files.insert(format!("files/{name}"), contents);
     }
     Ok(manifest.version)
 }

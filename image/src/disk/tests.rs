@@ -233,24 +233,25 @@ fn every_file_is_read_back_from_the_boot_partition() {
     let out = workshop.path("out");
     fs::create_dir(&out).unwrap();
     judge("mcopy", &["-i", text(&esp), "-s", "-n", "::*", text(&out)]).unwrap();
-    let slot = out.join("racklet/a");
-    for name in [
-        "manifest.json",
-        "signatures/0.sig",
-        "files/kernel",
-        "files/initramfs",
+    let file =
+        |slot: &str, name: &str| fs::read(out.join("racklet").join(slot).join(name)).unwrap();
+    let contents = |name| package.file(name).unwrap().unwrap();
+    for (name, original) in [
+        ("manifest.json", package.manifest_bytes().to_vec()),
+        (
+            "signatures/0.sig",
+            package.signatures().unwrap()[0].1.clone(),
+        ),
+        ("files/kernel", contents("kernel")),
+        ("files/initramfs", contents("initramfs")),
     ] {
-        let original = match name {
-            "signatures/0.sig" => package.signatures().unwrap()[0].0.clone(),
-            name => package.directory().join(name),
-        };
-        assert_eq!(
-            fs::read(slot.join(name)).unwrap(),
-            fs::read(original).unwrap(),
-            "{name}"
-        );
+        assert_eq!(slot::written(&file("a", name)), original, "{name}");
+        // As much room in the slot that nothing is in.
+        assert_eq!(file("b", name).len(), file("a", name).len(), "{name}");
+        assert_eq!(slot::written(&file("b", name)), b"", "{name}");
     }
-    assert!(!out.join("racklet/b").exists());
+    assert_eq!(file("a", "files/kernel").len(), 20 << 20);
+    assert_eq!(slot::written(&file("a", "signatures/31.sig")), b"");
     let boot = out.join("EFI/BOOT/BOOTX64.EFI");
     let said = judge(
         "objdump",
@@ -294,6 +295,7 @@ fn names_of_every_kind_and_many_of_them_are_read_back() {
             path,
             contents: if path == "EMPTY" { &[] } else { contents },
             apart: path.ends_with("7.json"),
+            room: if path.ends_with("9.json") { 5000 } else { 0 },
         })
         .collect();
     let volume = fat::Volume {
@@ -318,7 +320,11 @@ fn names_of_every_kind_and_many_of_them_are_read_back() {
     )
     .unwrap();
     for entry in &entries {
-        let found = fs::read(out.join(entry.path)).unwrap();
+        let mut found = fs::read(out.join(entry.path)).unwrap();
+        if entry.room > 0 {
+            assert_eq!(found.len() as u64, entry.room, "{}", entry.path);
+            assert!(found.drain(entry.contents.len()..).all(|byte| byte == 0));
+        }
         assert!(found == entry.contents, "{}", entry.path);
     }
 }
@@ -329,6 +335,7 @@ fn paths_that_cannot_be_written_are_refused() {
         path,
         contents: b"x",
         apart: false,
+        room: 0,
     };
     let volume = |size, files: &[fat::Entry<'_>]| {
         let label = b"RACKLET-ESP";
@@ -384,13 +391,43 @@ fn the_slot_records_are_where_the_bootloader_looks_and_alone_in_their_mebibyte()
         places.push(place.offset);
     }
     assert!(places[0].abs_diff(places[1]) >= 1 << 20, "{places:?}");
-    let kernel = package.directory().join("files/kernel");
-    let needle = fs::read(kernel).unwrap();
+    let needle = package.file("kernel").unwrap().unwrap();
     let mut near = vec![0; 1 << 20];
     for place in places {
         image.read_exact_at(&mut near, (1 << 20) + place).unwrap();
         assert!(near[slot::SIZE..].iter().all(|byte| *byte == 0));
         assert!(!near.windows(needle.len()).any(|window| window == needle));
+    }
+}
+
+#[test]
+fn what_is_written_into_a_slot_shares_its_mebibyte_with_nothing_else() {
+    let workshop = Workshop::new();
+    let package = workshop.package("slot", 10, |_| {});
+    workshop.build("image", &package, LEAST_SIZE).unwrap();
+    let image = fs::File::open(workshop.path("image")).unwrap();
+    let read = |offset, sector: &mut [u8; racklet_fat::SECTOR]| {
+        image.read_exact_at(sector, (1 << 20) + offset)
+    };
+    let place = |path: &str| racklet_fat::locate(read, path).unwrap();
+    let span = |slot| {
+        let rooms = ROOMS.iter().map(|(name, _)| (*name).to_owned());
+        let signatures = (0..MAX_KEYS).map(publish::signature_path);
+        let files = rooms.chain(signatures);
+        let places = files.map(|name| place(&format!("racklet/{slot}/{name}")));
+        let places: Vec<_> = places.collect();
+        let end = places.iter().map(|it| it.offset + u64::from(it.size)).max();
+        let start = places.iter().map(|place| place.offset).min().unwrap();
+        // One after the other: nothing else is between them.
+        let sizes: u64 = places.iter().map(|place| u64::from(place.size)).sum();
+        assert_eq!(end.unwrap() - start, sizes);
+        (start, end.unwrap())
+    };
+    let (a, b) = (span("a"), span("b"));
+    assert!(a.1 + (1 << 20) <= b.0, "{a:?} {b:?}");
+    for other in ["EFI/BOOT/BOOTX64.EFI", "racklet/slots.0", "racklet/slots.1"] {
+        let other = place(other);
+        assert!(other.offset + u64::from(other.size) + (1 << 20) <= a.0);
     }
 }
 
@@ -525,8 +562,9 @@ fn what_would_not_boot_is_refused_and_the_old_image_stays() {
         "1 signature by firmware keys needed",
     );
     let tampered = workshop.package("tampered", 10, |_| {});
-    fs::write(tampered.directory().join("files/kernel"), [0; 10]).unwrap();
-    refused(&workshop, &tampered, LEAST_SIZE, "file kernel of");
+    let chunk = (tampered.tree().unwrap().into_iter()).find(|path| path.starts_with("chunks/"));
+    fs::write(tampered.directory().join(chunk.unwrap()), [0; 10]).unwrap();
+    refused(&workshop, &tampered, LEAST_SIZE, " of ");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use racklet_trust::digest::Hex;
+use racklet_trust::manifest::Kind;
 use racklet_trust::root::{RoleKeys, Roles};
 use racklet_trust::{Architecture, PublicKey, namespace};
 

@@ -34,7 +34,7 @@ use super::{
     ArriveError, Arrived, AssembleError, Cache, MAX_SIGNATURES, NotCached, NotPinned, PayloadFiles,
     Pin, Report, Rootfs,
     assemble::{Beside, InMemory},
-    chunks,
+    chunks, in_memory,
     sink::{Hold, Keeper, is_full},
     tip::{self, Tip},
 };
@@ -182,7 +182,7 @@ impl<D: Disk> Fetch<'_, D> {
             self.keep,
             named.collect(),
             images,
-            self.pin.kind == Kind::Payload,
+            in_memory(self.pin.kind),
         );
         for (digest, bytes) in held {
             let kept = keeper.keep(digest, bytes);
@@ -220,7 +220,7 @@ impl<D: Disk> Fetch<'_, D> {
         };
         let ((files, rootfs), problem) = match assembled {
             Ok(files) => (files, keeper.problem),
-            Err(AssembleError::Disk(path, source)) if self.pin.kind == Kind::Artifact => {
+            Err(AssembleError::Disk(path, source)) if !in_memory(self.pin.kind) => {
                 (<_>::default(), Some(NotCached { path, source }))
             }
             Err(error) => {
@@ -236,11 +236,11 @@ impl<D: Disk> Fetch<'_, D> {
             let _ = self.forget();
         }
         // Those of an image have done their work, those of an entry that is not there are for nothing.
-        if not_cached.is_some() || self.pin.kind == Kind::Artifact {
+        if not_cached.is_some() || !in_memory(self.pin.kind) {
             let _ = self.cache.remove_unused_chunks();
         }
         match not_cached {
-            Some(problem) if self.pin.kind == Kind::Artifact => Err(problem.into()),
+            Some(problem) if !in_memory(self.pin.kind) => Err(problem.into()),
             not_cached => Ok(Arrived {
                 manifest,
                 files,
@@ -265,8 +265,8 @@ impl<D: Disk> Fetch<'_, D> {
         progress: &mut dyn Progress,
     ) -> Result<Learnt, ArriveError> {
         let most = match self.pin.kind {
-            Kind::Payload => HOLD_PAYLOAD,
-            _ => HOLD_ARTIFACT,
+            Kind::Payload | Kind::Bootstrap => HOLD_PAYLOAD,
+            Kind::Artifact => HOLD_ARTIFACT,
         };
         let limits = Limits {
             response: self.limits.response.min(2 * MAX_UNVERIFIED),
@@ -343,14 +343,14 @@ impl<D: Disk> Fetch<'_, D> {
         })
     }
 
-    /// A payload's files; an artifact's file in its entry, which does not count until it is stored.
+    /// Files for memory; an artifact's file in its entry, which does not count until it is stored.
     fn assemble(
         &self,
         manifest: &Verified<Manifest>,
         beside: &Beside,
         progress: &mut dyn Progress,
     ) -> Result<(PayloadFiles, Option<Verified<Rootfs>>), AssembleError> {
-        if self.pin.kind == Kind::Payload {
+        if in_memory(self.pin.kind) {
             let limit = self.limits.inflated;
             let files = self.cache.files_with(manifest, beside, limit, progress)?;
             return Ok((files, None));

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Payloads and artifacts on the state partition.
+//! Payloads, artifacts and bootstraps on the state partition.
 //!
 //! ```text
 //!   chunks/<xx>/<sha256>                    compressed chunks of payloads and of images that are not whole yet, named by their digest,
 //!                                           verified at every use
 //!   payloads/<manifest-sha256>/             manifest.json, signatures/<n>.sig, basis, complete
+//!   bootstraps/<manifest-sha256>/           the same
 //!   artifacts/<manifest-sha256>/            the same, and rootfs.erofs
 //! ```
 //!
@@ -73,7 +74,7 @@ pub enum EntryError {
     Manifest(PathBuf, #[source] ManifestError),
 }
 
-/// The folder of verified payloads and artifacts.
+/// The folder of what was verified.
 #[derive(Debug)]
 pub struct Cache<D> {
     disk: D,
@@ -101,20 +102,30 @@ fn folder_of(kind: Kind) -> &'static str {
 }
 
 /// The kinds that are cached.
-const KINDS: [Kind; 2] = [Kind::Payload, Kind::Artifact];
+const KINDS: [Kind; 3] = [Kind::Payload, Kind::Artifact, Kind::Bootstrap];
+
+/// Whether files of this kind are used from memory: their chunks are the entry. That of an artifact is a file.
+fn in_memory(kind: Kind) -> bool {
+    kind != Kind::Artifact
+}
 
 impl<D: Disk> Cache<D> {
+    /// The cache in `folder`, which another process keeps: nothing of it is removed or made by opening it.
+    pub fn of_another(disk: D, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            disk,
+            folder: folder.into(),
+            doubted: RefCell::default(),
+        }
+    }
+
     /// Opens the cache in `folder`, makes it if there is none, and removes what a power cut left: entries without a whole manifest, and
     /// chunks that no entry names.
     ///
     /// # Errors
     /// The file system's. What cannot be removed is none: it does not count.
     pub fn open(disk: D, folder: impl Into<PathBuf>) -> io::Result<Self> {
-        let cache = Self {
-            disk,
-            folder: folder.into(),
-            doubted: RefCell::default(),
-        };
+        let cache = Self::of_another(disk, folder);
         cache.disk.create_folder(&cache.folder.join("chunks"))?;
         for kind in KINDS {
             let entries = cache.folder.join(folder_of(kind));
@@ -232,7 +243,11 @@ impl<D: Disk> Cache<D> {
         Ok(Some(manifest))
     }
 
-    fn signatures(&self, kind: Kind, digest: Digest) -> Result<Vec<Vec<u8>>, EntryError> {
+    /// The signatures of an entry, as they lie there.
+    ///
+    /// # Errors
+    /// [`EntryError`] when one cannot be read.
+    pub fn signatures(&self, kind: Kind, digest: Digest) -> Result<Vec<Vec<u8>>, EntryError> {
         let folder = self.entry(kind, digest).join("signatures");
         let mut names = self
             .disk

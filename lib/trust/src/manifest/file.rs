@@ -22,7 +22,7 @@ pub struct File {
     /// bytes, no salt); no other file has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verity: Option<Digest>,
-    /// In order; empty for a bootstrap slot, whose files are kept whole.
+    /// In order.
     pub chunks: Vec<Chunk>,
 }
 
@@ -95,12 +95,6 @@ impl File {
                 "{}: the file of an artifact has a digest `verity`, and no other",
                 self.name
             ));
-        }
-        if kind == Kind::Bootstrap {
-            return match self.chunks.is_empty() {
-                true => Ok(()),
-                false => Err(format!("{} has chunks, in a bootstrap slot", self.name)),
-            };
         }
         let mut total = 0;
         for chunk in &self.chunks {

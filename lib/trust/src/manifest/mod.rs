@@ -42,7 +42,7 @@ pub enum Kind {
     Payload,
     /// A workload image: `rootfs`.
     Artifact,
-    /// A slot of the boot partition: `kernel` and `initramfs`, whole files.
+    /// What a slot of the boot partition holds: `kernel` and `initramfs`.
     Bootstrap,
 }
 

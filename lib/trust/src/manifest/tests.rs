@@ -92,6 +92,19 @@ fn a_tampered_manifest_is_refused_before_it_is_parsed() {
 }
 
 #[test]
+fn a_bootstrap_has_chunks_as_a_payload_has_and_none_of_them_is_left_out() {
+    let mut manifest = payload();
+    manifest.kind = Kind::Bootstrap;
+    assert!(verify(&manifest.to_canonical(), Kind::Bootstrap).is_ok());
+    manifest.files[0].chunks.clear();
+    let refused = verify(&manifest.to_canonical(), Kind::Bootstrap).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the manifest's kernel: chunks of 0 bytes for a file of 6"
+    );
+}
+
+#[test]
 fn an_artifact_is_not_a_payload() {
     assert!(matches!(
         verify(&payload().to_canonical(), Kind::Artifact),

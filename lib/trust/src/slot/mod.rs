@@ -24,6 +24,8 @@ pub use self::copies::{Copies, Loaded, StoreError, load, store};
 
 /// Bytes of one copy: one sector, so that neither copy's write touches the other.
 pub const SIZE: usize = 512;
+/// The largest manifest of a bootstrap, in bytes: 32 MiB in the smallest chunks have 60 KB of it, and the rest is for what was built from.
+pub const MAX_MANIFEST: u64 = 256 << 10;
 /// How often a slot is tried before the other one is.
 pub const TRIES: u8 = 3;
 
@@ -129,6 +131,14 @@ impl Default for SlotRecord {
             floor: 0,
         }
     }
+}
+
+/// What was written into a file of a slot that has room for more: all but the zeros at its end. Neither a manifest nor a signature
+/// ends in one.
+#[must_use]
+pub fn written(file: &[u8]) -> &[u8] {
+    let end = file.iter().rposition(|byte| *byte != 0);
+    &file[..end.map_or(0, |last| last + 1)]
 }
 
 /// The answer of [`SlotRecord::choose`].
@@ -337,6 +347,18 @@ impl SlotRecord {
         };
         record.preferred = slot;
         Ok(record)
+    }
+
+    /// The record when what was installed into `slot`, and never started from there, is not wanted any more: the other slot is tried first
+    /// again, and this one when that one fails. The same record where there is no such thing.
+    #[must_use]
+    pub fn withdraw(&self, slot: Slot) -> Self {
+        let untried = self.slot(slot).state == State::Trial && self.slot(slot).tries_left == TRIES;
+        let mut record = *self;
+        if untried && self.slot(slot.other()).state == State::Good {
+            record.preferred = slot.other();
+        }
+        record
     }
 
     /// One copy's bytes.

@@ -300,6 +300,30 @@ fn a_slot_that_is_being_written_is_not_chosen() {
 }
 
 #[test]
+fn what_was_installed_and_never_tried_can_be_taken_back_and_nothing_else_can() {
+    let good = SlotRecord::new(Some(1), Some(1)).mark_good(Slot::A, 1);
+    let installed = good.install(Slot::B, 2).unwrap();
+    let withdrawn = installed.withdraw(Slot::B);
+    assert_eq!(withdrawn.preferred(), Slot::A);
+    assert_eq!(withdrawn.slot(Slot::B), installed.slot(Slot::B));
+    assert_eq!(withdrawn.withdraw(Slot::B), withdrawn);
+    let tried = installed.choose(&[]).unwrap().record;
+    assert_eq!(tried.withdraw(Slot::B), tried, "it may be running");
+    let bought = installed.mark_good(Slot::B, 2);
+    assert_eq!(bought.withdraw(Slot::B), bought);
+    let new = SlotRecord::new(None, Some(1));
+    assert_eq!(new.withdraw(Slot::B), new, "there is no other");
+}
+
+#[test]
+fn what_was_written_into_a_file_with_room_ends_where_the_zeros_begin() {
+    assert_eq!(written(b"{}\n\0\0\0"), b"{}\n");
+    assert_eq!(written(b"a\0b\0"), b"a\0b");
+    assert_eq!(written(&[0; 9]), b"");
+    assert_eq!(written(b""), b"");
+}
+
+#[test]
 fn the_counters_maximum_is_a_number_like_any_other() {
     let record = SlotRecord::new(Some(u64::MAX), Some(1));
     let mut disk = Disk {
