@@ -113,10 +113,10 @@ fn objects(tray: Option<&TrayDesired>, get: fn(&TrayDesired) -> Objects) -> Obje
 }
 
 fn releases(tray: &TrayDesired) -> Objects {
-    // One entry whatever the name, so that another payload shows as a change of it.
-    tray.release
-        .iter()
-        .map(|pin| ("payload".to_owned(), value(pin)))
+    // One entry for each whatever the name, so that another payload shows as a change of it.
+    let pins = [("bootstrap", &tray.bootstrap), ("payload", &tray.release)];
+    pins.into_iter()
+        .filter_map(|(what, pin)| Some((what.to_owned(), value(pin.as_ref()?))))
         .collect()
 }
 
@@ -235,5 +235,35 @@ mod tests {
             ]
         );
         assert_eq!(plan(Some(&old), &old), []);
+    }
+
+    #[test]
+    fn another_bootstrap_is_a_change_of_the_release_and_one_that_is_no_longer_pinned_goes() {
+        let mut files = good();
+        let bootstrap = |digit: &str| {
+            let digest = digit.repeat(64);
+            format!("{RELEASE}  bootstrap: {{name: boot, manifest: sha256:{digest}}}\n")
+        };
+        let before = state(&files);
+        files.insert("releases/stable.yaml".into(), bootstrap("1"));
+        let one = state(&files);
+        files.insert("releases/stable.yaml".into(), bootstrap("2"));
+        let two = state(&files);
+        let text = |old, new| -> Vec<String> {
+            let plans = plan(Some(old), new).into_iter();
+            plans
+                .flat_map(|tray| tray.changes)
+                .map(|change| change.to_string())
+                .collect()
+        };
+        assert_eq!(text(&before, &one), ["+ release bootstrap"]);
+        let (from, to) = ("1".repeat(64), "2".repeat(64));
+        assert_eq!(
+            text(&one, &two),
+            [format!(
+                "~ release bootstrap: manifest \"sha256:{from}\" -> \"sha256:{to}\""
+            )]
+        );
+        assert_eq!(text(&two, &before), ["- release bootstrap"]);
     }
 }

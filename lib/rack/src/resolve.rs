@@ -23,6 +23,9 @@ pub struct TrayDesired {
     pub overcommit: Option<u32>,
     /// The operating system it boots; `None`: whatever it has.
     pub release: Option<Pin>,
+    /// What the boot partition starts first; `None`: whatever it has.
+    #[serde(default)]
+    pub bootstrap: Option<Pin>,
     /// Networks its workloads are in.
     pub networks: BTreeMap<Name, Network>,
     /// Workloads placed on it.
@@ -64,6 +67,9 @@ pub fn resolve(state: &RackState, tray: &Name) -> Result<TrayDesired, UnknownTra
         release: state
             .release_of(tray)
             .map(|release| release.payload.clone()),
+        bootstrap: state
+            .release_of(tray)
+            .and_then(|release| release.bootstrap.clone()),
         networks,
         workloads,
         poll: state.poll,

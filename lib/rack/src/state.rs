@@ -34,11 +34,11 @@ pub struct RackState {
     pub warnings: Vec<Problem>,
 }
 
-/// A payload or artifact: where it is and the digest that names exactly one.
+/// A payload, artifact or bootstrap: where it is and the digest that names exactly one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pin {
-    /// Its name; the branch is `payload/<name>` or `artifact/<name>`.
+    /// Its name; the branch is `payload/<name>`, `artifact/<name>` or `bootstrap/<name>`.
     pub name: Name,
     /// SHA-256 of its manifest.
     pub manifest: ManifestDigest,
