@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod bootstrap;
 mod cgroup;
 mod console;
 mod files;

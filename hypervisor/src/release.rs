@@ -12,7 +12,7 @@ use racklet_trust::Digest;
 use serde::{Deserialize, Serialize};
 
 /// Restarts for one pin; more would wear out a tray for nothing.
-const MAX_TRIES: u32 = 3;
+pub(crate) const MAX_TRIES: u32 = 3;
 
 /// What was tried, on disk: a restart forgets everything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    fn of(self, manifest: Digest) -> u32 {
+    pub(crate) fn of(self, manifest: Digest) -> u32 {
         if self.manifest == Some(manifest) {
             self.count
         } else {
@@ -73,12 +73,17 @@ pub(crate) fn decide(
     if !cached {
         return Step::Fetch;
     }
+    Step::RestartIn(wait(tried, longest, dice))
+}
+
+/// How long to wait with a restart, in seconds.
+pub(crate) fn wait(tried: u32, longest: u64, dice: u64) -> u64 {
     let rest = match tried {
         0 => 0,
         1 => 600,
         _ => 3600,
     };
-    Step::RestartIn(rest + longest * dice.min(999) / 1000)
+    rest + longest * dice.min(999) / 1000
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 
 use crate::memory;
 use racklet_api::handoff::Head;
-use racklet_api::hypervisor::{Rejection, ReleaseState, RepositoryState, State, WorkloadState};
+use racklet_api::hypervisor::{
+    BootstrapState, Rejection, ReleaseState, RepositoryState, State, WorkloadState,
+};
 use racklet_api::init::StateStatus;
 use racklet_trust::TrustRoot;
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ pub(crate) struct View {
     pub(crate) rejected: Option<Rejection>,
     pub(crate) repository: RepositoryState,
     pub(crate) release: ReleaseState,
+    pub(crate) bootstrap: Option<BootstrapState>,
     pub(crate) workloads: Vec<WorkloadState>,
     /// The generation whose workloads are all as they should be.
     pub(crate) converged: Option<u64>,
@@ -105,11 +108,13 @@ impl Shared {
             converged: generation.is_some()
                 && view.converged == generation
                 && view.rejected.is_none()
-                && view.release.wanted.is_none(),
+                && view.release.wanted.is_none()
+                && (view.bootstrap.as_ref()).is_none_or(|it| it.wanted.is_none()),
             head: view.head.clone(),
             rejected: view.rejected.clone(),
             repository: view.repository.clone(),
             release: view.release.clone(),
+            bootstrap: view.bootstrap.clone(),
             workloads: view.workloads.clone(),
         }
     }

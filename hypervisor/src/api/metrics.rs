@@ -100,6 +100,16 @@ pub(super) fn render(state: &State, counters: &Counters) -> String {
         &manifest,
         u64::from(state.release.wanted.is_none()),
     );
+    if let Some(bootstrap) = &state.bootstrap {
+        out.family(
+            "racklet_bootstrap_current",
+            "gauge",
+            "1 when the bootstrap is the one the rack repository pins, or none is pinned.",
+        );
+        let slot = [("slot", bootstrap.slot.as_str())];
+        let current = u64::from(bootstrap.wanted.is_none());
+        out.sample("racklet_bootstrap_current", &slot, current);
+    }
     out.family(
         "racklet_workload_phase",
         "stateset",

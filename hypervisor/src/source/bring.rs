@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bringing what the head in force asks for: root file systems of workloads, and the next operating system.
+//! Bringing what the head in force asks for: root file systems of workloads, the next operating system and the next bootstrap.
 //!
 //! Fetching takes turns with looking at the rack repository: a turn ends after a time, or when somebody asks for a look, and the next
 //! one goes on from there.
@@ -8,6 +8,7 @@
 //! image's manifest is verified by its signatures and its file by the manifest, before a workload gets it.
 
 use super::Source;
+use super::release::Next;
 use super::turns::{Cut, FIRST_TURN, NotBrought, Nudges, next_turn};
 use crate::console::say;
 use crate::handoff::Given;
@@ -37,13 +38,19 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Brought {
     /// The operating system that was verified in this run, under the trust root in force, and is in the cache.
     pub(super) release: Option<Digest>,
+    /// The bootstrap, likewise.
+    pub(super) bootstrap: Option<Digest>,
     retries: BTreeMap<Digest, Retry>,
     /// What a turn was too short for, and how long the next one may take.
     turns: BTreeMap<Digest, Duration>,
-    /// The restart that is planned.
-    pub(super) restart: Option<(Digest, Instant)>,
+    /// The restart that is planned, and into what.
+    pub(super) restart: Option<(Next, Instant)>,
+    /// When `init` is to be asked again what came of something.
+    pub(super) ask_again: Option<Instant>,
     /// Whether giving up was said.
     pub(super) gave_up: Option<Digest>,
+    /// What was last said about the bootstrap.
+    pub(super) said: Option<(Digest, String)>,
     /// The generation after which unused images were removed last.
     tidied: Option<u64>,
 }
@@ -59,6 +66,7 @@ impl Brought {
     /// Another trust root: what counted under the old one is looked at again.
     pub(super) fn doubt(&mut self) {
         self.release = None;
+        self.bootstrap = None;
         self.retries.clear();
     }
 
@@ -107,6 +115,7 @@ impl Brought {
         let restart = self.restart.iter().map(|(_, at)| *at);
         retries
             .chain(restart)
+            .chain(self.ask_again)
             .min()
             .map(|at| at.saturating_duration_since(Instant::now()))
     }
@@ -124,9 +133,9 @@ impl Source {
             .map(|w| w.rootfs.clone())
             .collect();
         let wanted: BTreeSet<Digest> = pins.iter().map(|pin| pin.manifest.into()).collect();
-        let release = desired.release.as_ref();
-        let release = release.map(|pin| Digest::from(pin.manifest));
-        let still = |digest: &Digest| wanted.contains(digest) || release == Some(*digest);
+        let os = [&desired.release, &desired.bootstrap];
+        let os = os.map(|pin| pin.as_ref().map(|pin| Digest::from(pin.manifest)));
+        let still = |digest: &Digest| wanted.contains(digest) || os.contains(&Some(*digest));
         self.brought.retries.retain(|digest, _| still(digest));
         self.brought.turns.retain(|digest, _| still(digest));
         for pin in pins {
@@ -136,7 +145,7 @@ impl Source {
                 return true;
             }
         }
-        let more = self.bring_release();
+        let more = self.bring_os();
         self.tidy();
         more
     }
@@ -284,6 +293,15 @@ impl Source {
         }
         if let Some(desired) = &self.desired {
             keep.extend(desired.release.iter().map(|pin| Digest::from(pin.manifest)));
+            // That of the bootstrap that runs is in its slot.
+            let view = self.shared.view();
+            let running = view.bootstrap.as_ref().and_then(|it| it.manifest.clone());
+            drop(view);
+            let bootstrap = desired
+                .bootstrap
+                .iter()
+                .map(|pin| Digest::from(pin.manifest));
+            keep.extend(bootstrap.filter(|it| running != Some(it.to_string())));
             keep.extend(
                 desired
                     .workloads
@@ -311,6 +329,7 @@ impl Source {
         let keep = self.keep();
         self.images.retain(&keep);
         self.brought.release = self.brought.release.filter(|it| keep.contains(it));
+        self.brought.bootstrap = self.brought.bootstrap.filter(|it| keep.contains(it));
         if let Err(error) = self.shelf.retain(&keep) {
             say(&format!("images that nothing needs stay for now: {error}"));
         }

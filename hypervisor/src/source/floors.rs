@@ -6,7 +6,7 @@ use crate::handoff;
 use crate::init;
 use crate::shared::Shared;
 use racklet_api::handoff::Head;
-use racklet_api::init::{Op, Response, Status};
+use racklet_api::init::{Op, Response, SlotsStatus, Status};
 use racklet_follow::{Keeper, News};
 use racklet_tell::error::chain;
 use racklet_trust::floors::Floors;
@@ -67,6 +67,11 @@ impl Init {
         {
             self.untold = Some(op);
         }
+    }
+
+    /// The bootstrap slots, where there are any and `init` answers.
+    pub(super) fn slots(&self) -> Option<SlotsStatus> {
+        self.status().ok()??.slots
     }
 
     fn status(&self) -> Result<Option<Box<Status>>, init::InitError> {

@@ -12,6 +12,7 @@
 //! Two heads are kept: the one accepted last, behind which nothing goes back, and the one last in force, with which a restart begins
 //! when the files of the other are at fault.
 
+mod bootstrap;
 mod bring;
 mod floors;
 mod pace;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The next operating system: brought ahead, and restarted into when [`crate::release`] says so.
+//! The next operating system: brought ahead, and restarted into when [`crate::release`] says so; together with the next bootstrap, where
+//! both change.
 
 use super::Source;
 use super::pace::dice;
@@ -17,23 +18,105 @@ use racklet_rack as rack;
 use racklet_tell::error::chain;
 use racklet_tell::text::{short, size};
 use racklet_trust::Digest;
-use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 /// How long workloads may take to stop before a restart, whatever their grace.
 const DRAIN: Duration = Duration::from_secs(90);
+/// How often the tray was restarted for what is pinned.
+const PAYLOAD_TRIES: &str = "hypervisor/restarts.json";
+pub(super) const BOOTSTRAP_TRIES: &str = "hypervisor/bootstrap.json";
+
+/// What is here and started next, by the manifests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Next {
+    payload: Option<Digest>,
+    bootstrap: Option<Digest>,
+}
+
+/// How far something is that a restart leads to.
+pub(super) enum Ready {
+    /// There is nothing to restart for.
+    No,
+    /// There is more to do at once.
+    More,
+    /// It is about to be here: a restart for something else is to wait.
+    Soon,
+    /// It is here; wait so many seconds.
+    In(Digest, u64),
+}
+
+impl Ready {
+    fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::In(digest, _) => Some(*digest),
+            _ => None,
+        }
+    }
+}
 
 impl Source {
-    pub(super) fn bring_release(&mut self) -> bool {
-        let Some(desired) = &self.desired else {
+    /// Brings operating system and bootstrap, and restarts into them, once where both change; true when there is more to do at once.
+    pub(super) fn bring_os(&mut self) -> bool {
+        let bootstrap = self.bring_bootstrap();
+        if let Ready::More = bootstrap {
+            return true;
+        }
+        let payload = self.bring_release();
+        if let Ready::More = payload {
+            return true;
+        }
+        let next = Next {
+            payload: payload.digest(),
+            bootstrap: bootstrap.digest(),
+        };
+        let waits = [&payload, &bootstrap]
+            .into_iter()
+            .filter_map(|it| match it {
+                Ready::In(_, seconds) => Some(*seconds),
+                _ => None,
+            });
+        let soon = matches!(payload, Ready::Soon) || matches!(bootstrap, Ready::Soon);
+        let Some(seconds) = waits.min().filter(|_| !soon) else {
+            self.brought.restart = None;
             return false;
+        };
+        let at = match self.brought.restart {
+            Some((planned, at)) if planned == next => {
+                if at <= Instant::now() {
+                    self.restart(next);
+                }
+                return false;
+            }
+            // What came meanwhile waits no longer than what was planned before.
+            Some((_, at)) => at,
+            None => Instant::now() + Duration::from_secs(seconds),
+        };
+        for (what, digest) in [
+            ("operating system", next.payload),
+            ("bootstrap", next.bootstrap),
+        ] {
+            if let Some(digest) = digest {
+                let seconds = at.saturating_duration_since(Instant::now()).as_secs();
+                say(&format!(
+                    "{what} {}: restarting into it in {seconds} s",
+                    short(digest)
+                ));
+            }
+        }
+        self.brought.restart = Some((next, at));
+        at <= Instant::now()
+    }
+
+    fn bring_release(&mut self) -> Ready {
+        let Some(desired) = &self.desired else {
+            return Ready::No;
         };
         let pin = desired.release.clone();
         let longest = desired.reboot_wait.as_secs();
         let pinned: Option<Digest> = pin.as_ref().map(|pin| pin.manifest.into());
         let cached = pinned.is_some_and(|digest| self.brought.release == Some(digest));
-        let tries = self.tries();
+        let tries = self.tries(PAYLOAD_TRIES);
         let step = release::decide(
             pinned,
             self.given.running(),
@@ -44,13 +127,10 @@ impl Source {
         );
         let (Some(pin), Some(digest)) = (pin, pinned) else {
             self.show_release(None, None);
-            return false;
+            return Ready::No;
         };
         match step {
-            Step::Nothing => {
-                self.brought.restart = None;
-                self.show_release(None, None);
-            }
+            Step::Nothing => self.show_release(None, None),
             Step::GiveUp => {
                 let text = "the tray was restarted for it several times and came up with another one: see its console; a new pin is tried again";
                 self.show_release(Some(digest), Some(text));
@@ -65,32 +145,16 @@ impl Source {
             Step::Fetch if self.brought.due(digest) => {
                 self.show_release(Some(digest), Some("it is being fetched"));
                 self.bring_payload(&pin, digest);
-                return true;
+                return Ready::More;
             }
             Step::Fetch => {}
-            Step::RestartIn(seconds) => match self.brought.restart {
-                Some((planned, at)) if planned == digest => {
-                    if at <= Instant::now() {
-                        self.restart(digest, tries);
-                    }
-                }
-                _ => {
-                    say(&format!(
-                        "operating system {} {}: restarting into it in {seconds} s",
-                        pin.name,
-                        short(digest)
-                    ));
-                    self.brought.restart =
-                        Some((digest, Instant::now() + Duration::from_secs(seconds)));
-                    self.show_release(
-                        Some(digest),
-                        Some("it is here; the tray restarts into it shortly"),
-                    );
-                    return seconds == 0;
-                }
-            },
+            Step::RestartIn(seconds) => {
+                let text = "it is here; the tray restarts into it shortly";
+                self.show_release(Some(digest), Some(text));
+                return Ready::In(digest, seconds);
+            }
         }
-        false
+        Ready::No
     }
 
     fn bring_payload(&mut self, pin: &rack::Pin, digest: Digest) {
@@ -146,24 +210,34 @@ impl Source {
     }
 
     /// Stops the workloads in order and has `init` restart the machine.
-    fn restart(&mut self, digest: Digest, tries: Tries) {
+    fn restart(&mut self, next: Next) {
         self.brought.restart = None;
-        let record = serde_json::to_vec(&tries.next(digest)).expect("two plain fields");
-        let path = self.tries_file();
-        let written = path
-            .parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
-            .and_then(|()| files::replace(&path, &record));
-        if let Err(error) = written {
-            // Without the record a payload that does not come up would restart the tray for ever.
-            say(&format!(
-                "no restart into another operating system: {}: {error}",
-                path.display()
-            ));
-            self.brought.failed(digest, Hold::default());
-            return;
+        for (file, digest) in [
+            (PAYLOAD_TRIES, next.payload),
+            (BOOTSTRAP_TRIES, next.bootstrap),
+        ] {
+            let Some(digest) = digest else {
+                continue;
+            };
+            let record = serde_json::to_vec(&self.tries(file).next(digest));
+            let record = record.expect("two plain fields");
+            let path = self.options.state.join(file);
+            let written = path
+                .parent()
+                .map_or(Ok(()), std::fs::create_dir_all)
+                .and_then(|()| files::replace(&path, &record));
+            if let Err(error) = written {
+                // Without the record what does not come up would restart the tray for ever.
+                say(&format!(
+                    "no restart into {}: {}: {error}",
+                    short(digest),
+                    path.display()
+                ));
+                self.brought.failed(digest, Hold::default());
+                return;
+            }
         }
-        say("stopping workloads to restart into another operating system");
+        say("stopping workloads to restart");
         let (done, stopped) = sync_channel(1);
         self.orders.give(Order::Drain(done));
         if stopped.recv_timeout(DRAIN).is_err() {
@@ -178,12 +252,9 @@ impl Source {
         }
     }
 
-    fn tries_file(&self) -> PathBuf {
-        self.options.state.join("hypervisor/restarts.json")
-    }
-
-    fn tries(&self) -> Tries {
-        let bytes = files::read_bounded(&self.tries_file(), 4096).unwrap_or_default();
+    pub(super) fn tries(&self, file: &str) -> Tries {
+        let path = self.options.state.join(file);
+        let bytes = files::read_bounded(&path, 4096).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 

@@ -2,7 +2,7 @@
 //! Fetching takes turns with looking at the rack repository: how long a turn is, what ends it, and what else goes wrong.
 
 use crate::shared::Shared;
-use racklet_fetch::cache::ArriveError;
+use racklet_fetch::cache::{ArriveError, NotCached};
 use racklet_fetch::http::HttpError;
 use racklet_fetch::pulse::Pulse;
 use racklet_fetch::remote::RemoteError;
@@ -26,6 +26,8 @@ pub(super) enum NotBrought {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Bring(#[from] BringError),
+    #[error("it came, and the card did not take it")]
+    NotCached(#[source] NotCached),
     #[error(
         "the rack's own server refused this tray or wants to be left alone; `racklet sync` has it asked at once"
     )]

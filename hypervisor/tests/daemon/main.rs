@@ -2,6 +2,7 @@
 //! The daemon as an ordinary process against a real Git server over TLS; its monitors are real processes without machines.
 
 mod api;
+mod bootstrap;
 mod card;
 mod floors;
 mod memory;

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use racklet_api::handoff::{Handoff, Head};
-use racklet_api::init::{self, FloorsReport};
+use racklet_api::init::{self, FloorsReport, SlotsStatus};
 use racklet_api::netd as net;
 use racklet_fetch::publish;
 use racklet_tests::process::{git, output};
@@ -59,6 +59,8 @@ pub(crate) struct Tray {
     pub(crate) told: Arc<Mutex<Vec<Value>>>,
     /// What `init` remembers of heads, when it is asked.
     pub(crate) floors: Arc<Mutex<Option<FloorsReport>>>,
+    /// What `init` says of the bootstrap slots.
+    pub(crate) slots: Arc<Mutex<Option<SlotsStatus>>>,
     /// Whether `init` has found this boot good.
     pub(crate) good: Arc<AtomicBool>,
     /// How many more times `init` refuses to raise floors.
@@ -79,6 +81,7 @@ impl Tray {
             daemon: None,
             told: Arc::default(),
             floors: Arc::default(),
+            slots: Arc::default(),
             good: Arc::default(),
             refusals: Arc::default(),
         };
@@ -177,6 +180,7 @@ impl Tray {
     fn start_neighbours(&self) -> Result<()> {
         let (told, floors) = (Arc::clone(&self.told), Arc::clone(&self.floors));
         let (good, refusals) = (Arc::clone(&self.good), Arc::clone(&self.refusals));
+        let slots = Arc::clone(&self.slots);
         let handoff: Handoff =
             serde_json::from_slice(&fs::read(self.path("handoff/handoff.json"))?)?;
         answer(&self.path("run/init.sock"), move |asked| {
@@ -193,6 +197,7 @@ impl Tray {
                         reason: Some("the card takes no writes".into()),
                         ..init::StateStatus::default()
                     },
+                    slots: slots.lock().expect("lock").clone(),
                     services: BTreeMap::new(),
                 };
                 return json!({"v": 1, "ok": true, "status": status});
@@ -357,7 +362,7 @@ impl Tray {
         let folder = self.path(&format!("{kind}-{name}-{version}"));
         fs::create_dir_all(folder.join("signatures"))?;
         let mut manifest = Manifest::new(kind, name, version, Architecture::HERE);
-        if kind == Kind::Payload {
+        if kind != Kind::Artifact {
             manifest.boards = vec!["qemu-x86_64".into()];
         }
         manifest.created = 1;

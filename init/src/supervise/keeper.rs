@@ -6,18 +6,19 @@
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use racklet_api::handoff::{Card, Handoff};
-use racklet_api::init::{Response, StateStatus};
+use racklet_api::handoff::Handoff;
+use racklet_api::init::{InstallStatus, Response, SlotsStatus, StateStatus};
 use racklet_linux::clock;
 use racklet_tell::error::{Chain, chain};
 use racklet_trust::Digest;
 use racklet_trust::floors::Floors;
 
-use super::{HEALTH, INIT, slots};
+use super::slots::Slots;
+use super::{HEALTH, INIT};
 use crate::state::{HOUR, State};
 
 /// How often the card is looked at when nothing is asked.
@@ -28,45 +29,80 @@ const CLOSE: Duration = Duration::from_secs(15);
 enum Job {
     Raise(Floors, Sender<Response>),
     MarkGood,
+    Install(Digest),
+    Withdraw(Sender<Response>),
     Close(Sender<()>),
+}
+
+/// How the card was when it was last looked at.
+struct Shown {
+    state: StateStatus,
+    slots: Option<SlotsStatus>,
+    /// What was asked to be written into a slot, until that is over.
+    installing: Option<Digest>,
 }
 
 /// The main thread's end.
 pub(super) struct Keeper {
     jobs: Sender<Job>,
-    status: Arc<Mutex<StateStatus>>,
+    shown: Arc<Mutex<Shown>>,
 }
 
 impl Keeper {
     /// Starts the thread; `marked` is told what came of each [`Keeper::mark_good`].
     pub(super) fn start(
         state: State,
-        card: Card,
+        slots: Slots,
         handoff: Handoff,
         marked: impl Fn(bool) + Send + 'static,
     ) -> io::Result<Self> {
         let (jobs, received) = mpsc::channel();
-        let status = Arc::new(Mutex::new(state.status()));
-        let shown = Arc::clone(&status);
+        let shown = Arc::new(Mutex::new(Shown {
+            state: state.status(),
+            slots: None,
+            installing: None,
+        }));
+        let show = Arc::clone(&shown);
         let mut work = Work {
             state,
-            card,
+            slots,
             handoff,
             unkept: Unkept::default(),
             time_tried: clock::since_boot(),
         };
         thread::Builder::new().name("card".into()).spawn(move || {
+            let mut slots = work.slots.look();
+            let mut installed = None;
             loop {
+                let mut now = show.lock().unwrap_or_else(PoisonError::into_inner);
+                now.state = work.state.status();
+                now.slots.clone_from(&slots);
+                if installed.is_some() {
+                    now.installing = None;
+                }
+                drop(now);
+                installed = None;
+                let mut changed = true;
                 match received.recv_timeout(LOOK) {
                     Ok(Job::Raise(floors, answer)) => work.raise(&floors, &answer),
                     Ok(Job::MarkGood) => marked(work.mark_good()),
+                    Ok(Job::Install(manifest)) => {
+                        work.slots.install(manifest);
+                        installed = Some(manifest);
+                    }
+                    Ok(Job::Withdraw(answer)) => {
+                        let _ = answer.send(match work.slots.withdraw() {
+                            Ok(()) => Response::done(),
+                            Err(error) => Response::refused(Chain(&error)),
+                        });
+                    }
                     Ok(Job::Close(done)) => {
                         work.keep_time(0);
                         work.state.close();
                         let _ = done.send(());
                         return;
                     }
-                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Timeout) => changed = false,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
                 if clock::since_boot()
@@ -77,18 +113,55 @@ impl Keeper {
                     work.keep_time(HOUR);
                 }
                 work.state.look();
-                *shown.lock().unwrap_or_else(PoisonError::into_inner) = work.state.status();
+                // Nobody but this thread changes them.
+                if changed {
+                    slots = work.slots.look();
+                }
             }
         })?;
-        Ok(Self { jobs, status })
+        Ok(Self { jobs, shown })
     }
 
     /// How the state was when it was last looked at.
     pub(super) fn status(&self) -> StateStatus {
-        self.status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.shown().state.clone()
+    }
+
+    /// How the slots were when they were last looked at.
+    pub(super) fn slots(&self) -> Option<SlotsStatus> {
+        let shown = self.shown();
+        let mut slots = shown.slots.clone()?;
+        if let Some(manifest) = shown.installing {
+            slots.install = Some(InstallStatus {
+                manifest: manifest.to_string(),
+                done: false,
+                error: None,
+            });
+        }
+        Some(slots)
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a cached bootstrap into the slot that does not run. Says whether that has begun: one at a time.
+    pub(super) fn install(&self, manifest: Digest) -> Result<(), &'static str> {
+        let mut shown = self.shown();
+        if shown.slots.is_none() {
+            return Err("this tray has no slots");
+        }
+        if shown.installing.is_some() {
+            return Err("a bootstrap is being written; ask again when that is done");
+        }
+        shown.installing = Some(manifest);
+        let _ = self.jobs.send(Job::Install(manifest));
+        Ok(())
+    }
+
+    /// Has what was installed and not tried yet not be tried, and answers when that is done.
+    pub(super) fn withdraw(&self, answer: Sender<Response>) {
+        let _ = self.jobs.send(Job::Withdraw(answer));
     }
 
     /// Raises the floors, and answers when that is done.
@@ -117,7 +190,7 @@ impl Keeper {
 
 struct Work {
     state: State,
-    card: Card,
+    slots: Slots,
     handoff: Handoff,
     unkept: Unkept,
     /// When it was last tried to keep the time of day, since boot.
@@ -159,10 +232,7 @@ impl Work {
         };
         // All are tried, whatever comes of the first: each alone is worth having.
         let kept = [self.state.keep_boots(boots), self.state.raise(&floors)];
-        let slot = match &self.handoff.boot {
-            None => Ok("there is no slot to mark (started without the bootloader)".to_owned()),
-            Some(boot) => slots::mark_good(boot, self.card.boot_partition.as_deref()),
-        };
+        let slot = self.slots.mark_good();
         let mut trouble: Vec<String> = kept
             .iter()
             .filter_map(|kept| kept.as_ref().err())

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use racklet_api::handoff::{Handoff, Head};
-use racklet_api::init::{FloorsReport, Op, Response, SOCKET, ServiceStatus, Status};
+use racklet_api::init::{FloorsReport, Op, Response, SOCKET, ServiceStatus, SlotsStatus, Status};
 use racklet_api::tray::TrayConfig;
 use racklet_linux::child::{self, Kill};
 use racklet_linux::clock;
@@ -27,6 +27,7 @@ use racklet_linux::power::Leave;
 use racklet_linux::session;
 use racklet_linux::signal::{Signal, Signals};
 use racklet_linux::watchdog::Watchdog;
+use racklet_trust::Digest;
 use racklet_trust::commit::ObjectId;
 use racklet_trust::floors::Floors;
 
@@ -39,6 +40,7 @@ use core::{Action, Core, Event, Run};
 use keeper::Keeper;
 use racklet_tell::error::Chain;
 use racklet_tell::text::count;
+use slots::Slots;
 
 const INIT: Topic = Topic("init");
 const HEALTH: Topic = Topic("health");
@@ -118,7 +120,8 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
     let mut held = state.floors().clone();
     held.raise(&floors_of(&handoff));
     let to_main = inputs.clone();
-    let keeper = Keeper::start(state, card, handoff.clone(), move |worked| {
+    let slots = Slots::new(handoff.boot.clone(), card.boot_partition, &tray.board);
+    let keeper = Keeper::start(state, slots, handoff.clone(), move |worked| {
         let _ = to_main.send(Input::MarkedGood(worked));
     });
     let keeper = match keeper {
@@ -216,6 +219,10 @@ impl Supervisor {
                     }
                     return vec![Event::Tick];
                 }
+                if let Op::Withdraw = request.op {
+                    self.keeper.withdraw(answer);
+                    return vec![Event::Tick];
+                }
                 let (response, event) = self.answer(request.op);
                 let _ = answer.send(response);
                 event
@@ -254,7 +261,20 @@ impl Supervisor {
     fn answer(&mut self, op: Op) -> (Response, Event) {
         match op {
             // Answered by the card's thread.
-            Op::Raise { .. } => (Response::refused("not here"), Event::Tick),
+            Op::Raise { .. } | Op::Withdraw => (Response::refused("not here"), Event::Tick),
+            Op::Install { manifest } => {
+                let asked = match manifest.parse::<Digest>() {
+                    // What is installed is tried first, until the slot that runs is marked good.
+                    _ if !self.core.marked_good() => Err("this boot was not found good yet"),
+                    Ok(manifest) => self.keeper.install(manifest),
+                    Err(_) => Err("the manifest is not a SHA-256 in hex"),
+                };
+                let response = match asked {
+                    Ok(()) => Response::done(),
+                    Err(reason) => Response::refused(reason),
+                };
+                (response, Event::Tick)
+            }
             Op::Status => {
                 let status = Box::new(self.status());
                 (
@@ -315,6 +335,10 @@ impl Supervisor {
             marked_good: self.core.marked_good(),
             uptime: clock::since_boot().as_secs(),
             state: self.keeper.status(),
+            slots: self.keeper.slots().map(|slots| SlotsStatus {
+                good: self.core.marked_good(),
+                ..slots
+            }),
             services: services.collect::<BTreeMap<_, _>>(),
         }
     }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What `init` answers on `/run/racklet/init.sock` in its second role.
 //!
-//! One request and one answer per line (`racklet-line`). `init` is the only writer of the floors and of the slot
-//! record, so others ask it to raise and to mark.
+//! One request and one answer per line (`racklet-line`). `init` is the only writer of the floors, of the slot record and of
+//! slots, so others ask it to raise, to mark and to install.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::V1;
-use crate::handoff::{Handoff, Head};
+use crate::handoff::{Handoff, Head, Slot};
 
 /// Where `init` listens.
 pub const SOCKET: &str = "/run/racklet/init.sock";
@@ -60,6 +60,16 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         in_memory: bool,
     },
+    /// Write the bootstrap with this manifest, which is in the cache, into the slot that does not run, to be tried at the next start; where
+    /// it is the one that runs, to be there when that one fails.
+    /// The answer comes before that is done; what came of it, [`Status::slots`] says. `init` believes nothing about what is there: it
+    /// verifies in its own memory what it writes.
+    Install {
+        /// SHA-256 of its manifest, hex.
+        manifest: String,
+    },
+    /// What was installed and not tried yet is not wanted any more.
+    Withdraw,
     /// Stop everything in order, then start again.
     Reboot,
     /// Stop everything in order, then switch off.
@@ -124,8 +134,73 @@ pub struct Status {
     /// Where it keeps what it must remember.
     #[serde(default)]
     pub state: StateStatus,
+    /// The bootstrap slots; absent where the tray was started without the bootloader, and before they were looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<SlotsStatus>,
     /// The services by name.
     pub services: BTreeMap<String, ServiceStatus>,
+}
+
+/// How the bootstrap slots are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotsStatus {
+    /// The one that this system was started from, which is never written.
+    pub running: SlotStatus,
+    /// The other one.
+    pub other: SlotStatus,
+    /// The newest version that was ever reported good: nothing older is installed.
+    pub floor: u64,
+    /// Whether the other one is tried at the next start.
+    pub armed: bool,
+    /// Whether this boot was found good. Nothing is installed before: marking the slot that runs puts it first again.
+    pub good: bool,
+    /// What was last asked to be installed since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install: Option<InstallStatus>,
+    /// Why the slots cannot be looked at or written, where they cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// How one slot is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotStatus {
+    /// Which one.
+    pub slot: Slot,
+    /// What the record knows about it.
+    pub state: SlotState,
+    /// Starts that remain before the other slot is used.
+    pub tries_left: u8,
+    /// SHA-256 of the manifest that lies there, hex; nothing was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+}
+
+/// What is known about a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlotState {
+    /// Nothing is installed, or something was being installed when the power went.
+    Empty,
+    /// Installed, and not yet reported good.
+    Trial,
+    /// Reported good by a system that was started from it.
+    Good,
+}
+
+/// What came of [`Op::Install`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstallStatus {
+    /// SHA-256 of the manifest, hex.
+    pub manifest: String,
+    /// Whether it is over, well or not.
+    pub done: bool,
+    /// Why it was not installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The floors of heads. Those of payloads concern `init` and the bootstrap alone.
@@ -187,6 +262,13 @@ mod tests {
         for (op, json) in [
             (Op::Status, r#"{"v":1,"op":"status"}"#),
             (Op::Reboot, r#"{"v":1,"op":"reboot"}"#),
+            (Op::Withdraw, r#"{"v":1,"op":"withdraw"}"#),
+            (
+                Op::Install {
+                    manifest: "ab".into(),
+                },
+                r#"{"v":1,"op":"install","manifest":"ab"}"#,
+            ),
             (
                 Op::Health {
                     service: "netd".into(),

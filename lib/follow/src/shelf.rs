@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What heads pin: payloads and images, from the cache or from a server, each with its proof.
+//! What heads pin: payloads, images and bootstraps, from the cache or from a server, each with its proof.
 //!
 //! Nothing is used because it lies in the cache. A manifest is verified by its signatures under today's trust root and held against
 //! this machine, its files by the manifest, whenever they are taken from here.
@@ -12,7 +12,7 @@ use racklet_fetch::cache::{
 };
 use racklet_fetch::disk::Disk;
 use racklet_fetch::limits::Limits;
-use racklet_fetch::progress::Progress;
+use racklet_fetch::progress::{Progress, Silent};
 use racklet_fetch::remote::Remote;
 use racklet_rack::Pin;
 use racklet_trust::floors::Floors;
@@ -141,15 +141,28 @@ impl<D: Disk> Shelf<D> {
         manifest: &Verified<Manifest>,
         judge: Judge<'_>,
     ) -> Result<(), BringError> {
+        self.accept_from(
+            manifest,
+            judge.now,
+            match manifest.kind {
+                Kind::Payload => judge.floors.payload(&manifest.name),
+                // An older image of a workload is the owner's to choose; of bootstraps the slots have a floor of their own.
+                Kind::Artifact | Kind::Bootstrap => 0,
+            },
+        )
+    }
+
+    fn accept_from(
+        &self,
+        manifest: &Verified<Manifest>,
+        now: u64,
+        floor: u64,
+    ) -> Result<(), BringError> {
         let machine = Machine {
             architecture: Architecture::HERE,
             board: &self.board,
-            now: Some(judge.now),
-            floor: match manifest.kind {
-                Kind::Payload => judge.floors.payload(&manifest.name),
-                // An older image of a workload is the owner's to choose.
-                _ => 0,
-            },
+            now: Some(now),
+            floor,
         };
         manifest
             .accept(&machine)
@@ -194,6 +207,45 @@ impl<D: Disk> Shelf<D> {
                 files,
             })
         })
+    }
+
+    /// The manifest of a bootstrap in the cache, all of whose files were assembled. `floor` is the lowest version that the slots take.
+    ///
+    /// # Errors
+    /// [`BringError::NotForUs`]: then fetching it makes no sense either.
+    pub fn bootstrap(
+        &self,
+        digest: Digest,
+        judge: Judge<'_>,
+        floor: u64,
+    ) -> Result<Here<Verified<Manifest>>, BringError> {
+        let here = self.cached(Kind::Bootstrap, digest, judge, |manifest| {
+            let limit = Limits::PAYLOAD.inflated;
+            self.cache.files(&manifest, limit, &mut Silent)?;
+            Ok(manifest)
+        })?;
+        if let Here::Yes(manifest) = &here {
+            self.accept_from(manifest, judge.now, floor)?;
+        }
+        Ok(here)
+    }
+
+    /// Fetches a pinned bootstrap into the cache, from which it is installed.
+    ///
+    /// # Errors
+    /// [`BringError`]; what is cached stays.
+    pub fn fetch_bootstrap(
+        &self,
+        remote: &mut Remote,
+        pin: &Pin,
+        judge: Judge<'_>,
+        floor: u64,
+        keep: &[Digest],
+        progress: &mut dyn Progress,
+    ) -> Result<(Verified<Manifest>, Fetched), BringError> {
+        let (arrived, fetched) = self.fetch(Kind::Bootstrap, remote, pin, judge, keep, progress)?;
+        self.accept_from(&arrived.manifest, judge.now, floor)?;
+        Ok((arrived.manifest, fetched))
     }
 
     /// The root file system of an image from the cache.
@@ -286,8 +338,8 @@ impl<D: Disk> Shelf<D> {
         progress: &mut dyn Progress,
     ) -> Result<(Arrived, Fetched), BringError> {
         let limits = match kind {
-            Kind::Payload => &Limits::PAYLOAD,
-            _ => &Limits::ARTIFACT,
+            Kind::Payload | Kind::Bootstrap => &Limits::PAYLOAD,
+            Kind::Artifact => &Limits::ARTIFACT,
         };
         let wanted = racklet_fetch::cache::Pin {
             kind,

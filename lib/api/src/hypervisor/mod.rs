@@ -82,6 +82,9 @@ pub struct State {
     pub repository: RepositoryState,
     /// The operating system.
     pub release: ReleaseState,
+    /// What the boot partition starts first; absent before `init` has said so, and where there are no slots.
+    #[serde(default)]
+    pub bootstrap: Option<BootstrapState>,
     /// Workloads placed on this tray, and former ones that are still stopping.
     pub workloads: Vec<WorkloadState>,
 }
@@ -141,6 +144,27 @@ pub struct ReleaseState {
     pub wanted: Option<String>,
     /// What is being done about the difference, or why nothing can be.
     pub message: Option<String>,
+}
+
+/// What the boot partition starts first: what is wanted, and what the two slots have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct BootstrapState {
+    /// The slot that this system was started from, `a` or `b`.
+    pub slot: String,
+    /// The version that was started.
+    pub version: u64,
+    /// SHA-256 of its manifest, hex, where that can be read.
+    pub manifest: Option<String>,
+    /// Versions below this one are not installed.
+    pub floor: u64,
+    /// The pinned bootstrap's manifest, hex, when it is another.
+    pub wanted: Option<String>,
+    /// What is being done about the difference, or why nothing can be.
+    pub message: Option<String>,
+    /// What the other slot has, for people.
+    pub other: String,
 }
 
 /// What a workload is doing.
