@@ -51,6 +51,17 @@ spec:
     )
 }
 
+/// The lines of a release that pin a bootstrap.
+pub(crate) fn bootstrap(name: &str, digest: &str) -> String {
+    format!(
+        "  bootstrap:
+    # Branch bootstrap/{name}; `racklet bootstrap pin` writes the digest.
+    name: {name}
+    manifest: sha256:{digest}
+"
+    )
+}
+
 pub(crate) const NETWORK: &str = "apiVersion: racklet.dev/v1alpha1
 kind: Network
 metadata:

@@ -340,6 +340,65 @@ fn a_pin_that_is_not_here_is_said_and_one_that_was_not_pushed_is_refused() {
 }
 
 #[test]
+fn a_bootstrap_is_published_pinned_checked_and_planned_beside_the_payload() {
+    let world = World::with_rack();
+    world.build("bootstrap", "bootstrap", 1);
+    world.in_rack(&["bootstrap", "sign", "../bootstrap"]);
+    let said = world.refused(&["bootstrap", "pin", "../bootstrap"]);
+    assert!(said.contains("pin a payload first"), "{said}");
+    world.release();
+    world.commit("release");
+    run(&mut world.git("rack", &["push", "-q", "-u", "origin", "main"]));
+    let mut pins = Vec::new();
+    for version in [1, 2] {
+        let built = world.build("bootstrap", "bootstrap", version);
+        for verb in ["sign", "publish", "pin"] {
+            world.in_rack(&["bootstrap", verb, "../bootstrap"]);
+        }
+        pins.push(built["manifest"].as_str().unwrap().to_owned());
+        let release = world.read("rack/releases/stable.yaml");
+        assert_eq!(release.matches("  bootstrap:\n").count(), 1, "{release}");
+        let good = format!("bootstrap stable version {version}: signed and complete");
+        let said = world.in_rack(&["check"]);
+        assert!(
+            said.contains(&good) && said.contains("payload stable"),
+            "{said}"
+        );
+        assert!(world.in_rack(&["plan"]).contains("  + release bootstrap"));
+    }
+    world.commit("bootstrap 2");
+    run(&mut world.git("rack", &["push", "-q"]));
+    // What trays that have run version 2 refuse is said before they do.
+    let release = world.read("rack/releases/stable.yaml");
+    world.write(
+        "rack/releases/stable.yaml",
+        release.replace(&pins[1], &pins[0]),
+    );
+    let said = world.in_rack(&["check"]);
+    assert!(
+        said.contains("version 1: trays that have run version 2, which is published, refuse it"),
+        "{said}"
+    );
+    let said = world.in_rack(&["plan"]);
+    assert!(said.contains("~ release bootstrap: manifest"), "{said}");
+}
+
+#[test]
+fn a_release_that_a_person_wrote_otherwise_is_left_as_it_is_and_told_what_to_write() {
+    let world = World::with_rack();
+    world.release();
+    let release = world.read("rack/releases/stable.yaml");
+    world.build("bootstrap", "bootstrap", 1);
+    world.in_rack(&["bootstrap", "sign", "../bootstrap"]);
+    let (before, spec) = release.split_once("spec:\n").unwrap();
+    let reordered = format!("spec:\n{spec}{before}");
+    world.write("rack/releases/stable.yaml", &reordered);
+    let said = world.refused(&["bootstrap", "pin", "../bootstrap"]);
+    assert!(said.contains("write this into the `spec` of"), "{said}");
+    assert_eq!(world.read("rack/releases/stable.yaml"), reordered);
+}
+
+#[test]
 fn the_plan_names_what_changes_where() {
     let world = World::with_rack();
     world.release();

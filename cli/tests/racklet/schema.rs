@@ -37,10 +37,8 @@ fn every_command_prints_what_the_schema_says_of_it() {
         json(&[kind, "sign", &folder]);
         json(&[kind, "show", &folder]);
         json(&[kind, "verify", &folder]);
-        if kind != "bootstrap" {
-            json(&[kind, "publish", &folder]);
-            json(&[kind, "pin", &folder]);
-        }
+        json(&[kind, "publish", &folder]);
+        json(&[kind, "pin", &folder]);
     }
     json(&["artifact", "prune", "--dry-run"]);
     json(&image);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The payloads and images that a rack pins, judged as a tray would, from the refs of this clone that trays look at.
+//! The payloads, bootstraps and images that a rack pins, judged as a tray would, from the refs of this clone that trays look at.
 //!
 //! A rack of thousands of workloads has a few images: Git is asked for its refs once, and each image is read and hashed once, however
 //! many workloads run it.
@@ -37,12 +37,11 @@ pub(super) fn check(
             .collect();
         boards.sort_unstable();
         boards.dedup();
-        pins.push((
-            Kind::Payload,
-            format!("releases/{name}.yaml"),
-            &release.payload,
-            boards,
-        ));
+        let file = format!("releases/{name}.yaml");
+        if let Some(bootstrap) = &release.bootstrap {
+            pins.push((Kind::Bootstrap, file.clone(), bootstrap, boards.clone()));
+        }
+        pins.push((Kind::Payload, file, &release.payload, boards));
     }
     for (name, workload) in &state.workloads {
         let board = state
@@ -67,9 +66,17 @@ pub(super) fn check(
         }
         match packages.found(kind, pin)? {
             Found::Here(commit) => match packages.judge(kind, pin, &boards, &commit) {
-                Ok(version) => report
-                    .good
-                    .push(format!("{what} version {version}: signed and complete")),
+                Ok(version) => {
+                    let good = format!("{what} version {version}: signed and complete");
+                    report.good.push(good);
+                    // Of payloads and images an older one may be meant; a slot never takes one.
+                    let newest = packages.newest(kind, pin)?.filter(|_| kind == Kind::Bootstrap);
+                    if let Some(newest) = newest.filter(|newest| *newest > version) {
+                        report.warnings.push(format!(
+                            "{what} version {version}: trays that have run version {newest}, which is published, refuse it"
+                        ));
+                    }
+                }
                 Err(why) => report.refusals.push(format!("{what}: {why}")),
             },
             Found::Unpushed(commit) => match packages.judge(kind, pin, &boards, &commit) {
@@ -180,6 +187,18 @@ impl<'a> Packages<'a> {
         };
         let same = held.is_some_and(|held| held.0 == pin.manifest.bytes());
         Ok(same.then(|| commit.clone()))
+    }
+
+    /// The version at the tip of the package's branch, as it says itself.
+    fn newest(&self, kind: Kind, pin: &Pin) -> anyhow::Result<Option<u64>> {
+        let branch = git::tracked(&format!("refs/heads/{kind}/{}", pin.name));
+        let Some(commit) = self.refs.get(&branch) else {
+            return Ok(None);
+        };
+        let tree = self.objects.commit_tree(commit)?.unwrap_or_default();
+        let manifest = self.objects.file(&tree, "manifest.json")?;
+        let manifest = manifest.and_then(|bytes| Manifest::parse_unverified(&bytes).ok());
+        Ok(manifest.map(|manifest| manifest.version))
     }
 
     /// The version of a pinned package in the tree of `commit`, as a tray with one of `boards` judges it.

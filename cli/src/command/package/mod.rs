@@ -76,6 +76,10 @@ pub(crate) enum Bootstrap {
     Show(Show),
     /// Say whether a bootloader of this rack would take it
     Verify(Verify),
+    /// Commit it to branch bootstrap/<name> and push
+    Publish(Publish),
+    /// Write its digest into releases/<release>.yaml of the rack, beside the payload
+    Pin(Pin),
 }
 
 impl Payload {
@@ -112,6 +116,8 @@ impl Bootstrap {
             Bootstrap::Sign(sign) => sign.run(Kind::Bootstrap, output),
             Bootstrap::Show(show) => show.run(output),
             Bootstrap::Verify(verify) => verify.run(Kind::Bootstrap, output),
+            Bootstrap::Publish(publish) => publish.run(Kind::Bootstrap, output),
+            Bootstrap::Pin(pin) => pin.run(Kind::Bootstrap, output),
         }
     }
 }

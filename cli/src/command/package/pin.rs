@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `racklet payload pin` and `artifact pin`: a package's digest into the rack's files.
+//! `racklet payload pin`, `artifact pin` and `bootstrap pin`: a package's digest into the rack's files.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -18,7 +18,7 @@ use crate::template;
 pub(crate) struct Pin {
     /// The package's folder
     directory: PathBuf,
-    /// For a payload: the release that is to boot it
+    /// For a payload or a bootstrap: the release that is to boot it
     #[arg(long, value_name = "NAME", default_value = "stable")]
     release: String,
     #[command(flatten)]
@@ -81,7 +81,27 @@ impl Pin {
                     }
                 }
             }
-            _ => {
+            Kind::Bootstrap => {
+                let file = format!("releases/{}.yaml", self.release);
+                let found = state.releases.iter();
+                let mut found = found.filter(|(release, _)| release.as_str() == self.release);
+                let (_, release) = found.next().with_context(|| {
+                    format!("there is no {file}; pin a payload first: racklet payload pin DIR")
+                })?;
+                match &release.bootstrap {
+                    Some(pin) if pin.name.as_str() == name => replace(file, &pin.manifest.hex())?,
+                    Some(pin) => bail!(
+                        "{file} has bootstrap {}, not {name}; edit it or name another release with --release",
+                        pin.name
+                    ),
+                    None => {
+                        uses += 1;
+                        append(&rack.path(&file), &template::bootstrap(&name, &digest))?;
+                        changed.push(file);
+                    }
+                }
+            }
+            Kind::Artifact => {
                 for (workload, found) in state
                     .workloads
                     .iter()
@@ -111,4 +131,22 @@ impl Pin {
         output.answer(&text, &Pinned { manifest, changed });
         Ok(())
     }
+}
+
+/// Adds lines of a release's `spec` to its file, which ends with the `spec` in every file of ours. Where a person wrote it otherwise, the file
+/// stays as it was.
+fn append(path: &Path, lines: &str) -> anyhow::Result<()> {
+    let shown = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("read {shown}"))?;
+    let apart = if text.ends_with('\n') { "" } else { "\n" };
+    let edited = format!("{text}{apart}{lines}");
+    let after_spec = text
+        .lines()
+        .skip_while(|line| line.trim_end() != "spec:")
+        .skip(1);
+    let indented = |line: &str| line.is_empty() || line.starts_with("  ") || line.starts_with('#');
+    if !text.lines().any(|line| line.trim_end() == "spec:") || !{ after_spec }.all(indented) {
+        bail!("write this into the `spec` of {shown}:\n{lines}");
+    }
+    fs::write(path, edited).with_context(|| format!("write {shown}"))
 }

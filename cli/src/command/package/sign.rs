@@ -68,7 +68,9 @@ impl Sign {
                 )
             }
             _ if kind == Kind::Bootstrap => {
-                format!("next: racklet image build --bootstrap {place} …")
+                format!(
+                    "next: racklet bootstrap publish {place}, or racklet image build --bootstrap {place} …"
+                )
             }
             _ => format!("next: racklet {kind} publish {place}"),
         };

@@ -95,9 +95,12 @@ pub(crate) fn fetch(rack: &Rack, output: Output) {
 
 /// The manifests of all packages that the rack pins and that are in its own repository.
 fn pinned(state: &racklet_rack::RackState) -> Vec<Digest> {
-    let payloads = state.releases.values().map(|release| &release.payload);
+    let releases = state.releases.values();
+    let payloads =
+        releases.flat_map(|release| [Some(&release.payload), release.bootstrap.as_ref()]);
     let images = state.workloads.values().map(|workload| &workload.rootfs);
     let mut digests: Vec<Digest> = payloads
+        .flatten()
         .chain(images)
         .filter(|pin| pin.repository.is_none())
         .map(|pin| pin.manifest.into())

@@ -102,6 +102,16 @@ fn describe(state: &State) -> String {
     line("problem", repository.error.clone().unwrap_or_default());
     line("release", state.release.running.clone());
     line("", state.release.message.clone().unwrap_or_default());
+    if let Some(bootstrap) = &state.bootstrap {
+        line(
+            "bootstrap",
+            format!(
+                "version {} in slot {}; slot {}",
+                bootstrap.version, bootstrap.slot, bootstrap.other
+            ),
+        );
+        line("", bootstrap.message.clone().unwrap_or_default());
+    }
     line("up", duration(state.uptime));
     line("memory", state.memory.map(memory).unwrap_or_default());
     line("card", state.state.as_ref().map(card).unwrap_or_default());

@@ -200,6 +200,14 @@ fn progress<'s>(state: &'s State, commit: &str, follows: impl Fn(&str) -> bool) 
         let message = state.release.message.clone();
         return Progress::Waits(message.unwrap_or_else(|| format!("payload {wanted} is to start")));
     }
+    if let Some(bootstrap) = &state.bootstrap
+        && let Some(wanted) = &bootstrap.wanted
+    {
+        let message = bootstrap.message.clone();
+        return Progress::Waits(
+            message.unwrap_or_else(|| format!("bootstrap {wanted} is to start")),
+        );
+    }
     let waiting = state.workloads.iter().find(|workload| {
         !workload.current || !matches!(workload.phase, Phase::Running | Phase::Ended)
     });
@@ -279,6 +287,12 @@ mod tests {
                 r#"{"head":{"commit":"new","generation":2},"converged":false,"release":{"running":"stable 1","manifest":"00","wanted":"11","message":"reboots soon"}}"#
             ),
             "waits: reboots soon"
+        );
+        assert_eq!(
+            seen(
+                r#"{"head":{"commit":"new","generation":2},"converged":false,"bootstrap":{"slot":"a","version":1,"manifest":"00","floor":1,"wanted":"11","message":"it is being fetched","other":"b: empty"}}"#
+            ),
+            "waits: it is being fetched"
         );
     }
 
