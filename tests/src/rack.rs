@@ -227,6 +227,20 @@ impl Rack {
         self.system("payload", name, version, &kernel, initramfs, "", artifacts)
     }
 
+    /// Builds, but neither signs nor publishes, a bootstrap with this initramfs in the folder `bootstrap-<version>`.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn bootstrap_of(
+        &self,
+        version: u32,
+        initramfs: &Path,
+        artifacts: &Artifacts,
+    ) -> Result<()> {
+        let (kind, kernel) = ("bootstrap", artifacts.kernel());
+        self.system(kind, kind, version, &kernel, initramfs, "", artifacts)
+    }
+
     #[allow(clippy::too_many_arguments, reason = "they are what it is made of")]
     fn system(
         &self,
