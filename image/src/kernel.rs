@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a kernel image says about itself, so that a manifest can name it and a wrong file is noticed at once.
 //!
-//! Sources: Linux, Documentation/arch/x86/boot.rst and Documentation/arch/arm64/booting.rst. The images are the
-//! builder's own; this is for mistakes, not for attacks, and decides nothing about trust.
+//! Sources: Linux, Documentation/arch/x86/boot.rst, Documentation/arch/arm64/booting.rst and, for a compressed EFI application,
+//! drivers/firmware/efi/libstub/zboot-header.S. The images are the builder's own; this is for mistakes, not for attacks, and decides nothing about trust.
 
 use racklet_trust::Architecture;
 
@@ -10,7 +10,9 @@ use racklet_trust::Architecture;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KernelError {
     /// No magic number that we know.
-    #[error("not a Linux kernel image (x86: arch/x86/boot/bzImage, arm64: arch/arm64/boot/Image)")]
+    #[error(
+        "not a Linux kernel image (x86: arch/x86/boot/bzImage, arm64: arch/arm64/boot/Image or vmlinuz.efi)"
+    )]
     Unknown,
     /// A 32-bit kernel.
     #[error("this is a 32-bit kernel; build it with CONFIG_64BIT")]
@@ -26,6 +28,8 @@ pub struct KernelInfo {
     pub version: Option<String>,
     /// Whether UEFI firmware can start it (CONFIG_EFI_STUB); kexec does not need that.
     pub efi_stub: bool,
+    /// Whether kexec can start it: an EFI application that unpacks itself (CONFIG_EFI_ZBOOT) only UEFI can.
+    pub kexec: bool,
 }
 
 impl KernelInfo {
@@ -45,9 +49,30 @@ pub fn inspect(image: &[u8]) -> Result<KernelInfo, KernelError> {
             architecture: Architecture::Aarch64,
             version: None,
             efi_stub: image.starts_with(b"MZ"),
+            kexec: true,
         });
     }
+    if image.starts_with(b"MZ\0\0zimg") {
+        return inspect_zboot(image).ok_or(KernelError::Unknown);
+    }
     Err(KernelError::Unknown)
+}
+
+/// Which processor it is for stands in the PE header, whose place is at 0x3c.
+fn inspect_zboot(image: &[u8]) -> Option<KernelInfo> {
+    let place = image.get(0x3c..0x40)?.try_into().ok()?;
+    let header = image.get(usize::try_from(u32::from_le_bytes(place)).ok()?..)?;
+    let machine: [u8; 2] = header.strip_prefix(b"PE\0\0")?.get(..2)?.try_into().ok()?;
+    let machine = u16::from_le_bytes(machine);
+    let architecture = Architecture::ALL
+        .into_iter()
+        .find(|it| crate::disk::pe::machine_of(*it) == machine)?;
+    Some(KernelInfo {
+        architecture,
+        version: None,
+        efi_stub: true,
+        kexec: false,
+    })
 }
 
 fn inspect_x86(image: &[u8]) -> Result<KernelInfo, KernelError> {
@@ -73,6 +98,7 @@ fn inspect_x86(image: &[u8]) -> Result<KernelInfo, KernelError> {
         architecture: Architecture::X86_64,
         version,
         efi_stub: image.starts_with(b"MZ"),
+        kexec: true,
     })
 }
 
@@ -97,6 +123,29 @@ mod tests {
             (info.architecture, info.release()),
             (Architecture::X86_64, Some("6.12.90"))
         );
+    }
+
+    #[test]
+    fn an_image_that_unpacks_itself_is_for_uefi_alone() {
+        let mut image = vec![0; 0x200];
+        image[..8].copy_from_slice(b"MZ\0\0zimg");
+        image[0x3c] = 0x40;
+        image[0x40..0x46].copy_from_slice(b"PE\0\0\x64\xaa");
+        let info = inspect(&image).unwrap();
+        assert_eq!(info.architecture, Architecture::Aarch64);
+        assert!(info.efi_stub && !info.kexec);
+        for (at, byte) in [(0x40, 0), (0x44, 1), (0x3f, 0xff), (4, 0)] {
+            let mut other = image.clone();
+            other[at] = byte;
+            assert_eq!(inspect(&other), Err(KernelError::Unknown), "{at:#x}");
+        }
+        assert_eq!(inspect(&image[..0x45]), Err(KernelError::Unknown));
+        // Without the wrapping both can.
+        let mut image = vec![0; 64];
+        image[..2].copy_from_slice(b"MZ");
+        image[56..60].copy_from_slice(b"ARM\x64");
+        let info = inspect(&image).unwrap();
+        assert!(info.efi_stub && info.kexec);
     }
 
     #[test]

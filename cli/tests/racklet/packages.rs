@@ -345,6 +345,18 @@ fn wrong_inputs_are_refused_with_what_to_do() {
     assert!(build("../text", "qemu-x86_64").contains("not a Linux kernel image"));
     assert!(build("../nothing", "qemu-x86_64").contains("open ../nothing"));
     assert!(build("../bzImage", "toaster").contains("there are: generic-x86_64"));
+    assert!(build("../bzImage", "qemu-aarch64").contains("is for x86_64; board qemu-aarch64 is"));
+    // What UEFI starts, by name of the same build: a signed payload of it would be fetched by every tray and started by none.
+    let mut zboot = vec![0; 0x200];
+    zboot[..8].copy_from_slice(b"MZ\0\0zimg");
+    zboot[0x3c] = 0x40;
+    zboot[0x40..0x46].copy_from_slice(b"PE\0\0\x64\xaa");
+    world.write("vmlinuz.efi", zboot);
+    let said = build("../vmlinuz.efi", "qemu-aarch64");
+    assert!(
+        said.contains("kexec cannot start that") && said.contains("arm64/boot/Image"),
+        "{said}"
+    );
     world.write("thesis/chapter", "1");
     world.write("root/etc/x", "1");
     let said = world.refused(&[

@@ -13,7 +13,7 @@
 mod ext4;
 mod fat;
 mod gpt;
-mod pe;
+pub(crate) mod pe;
 
 #[cfg(test)]
 mod tests;

@@ -102,7 +102,7 @@ pub(super) fn add_sections(
 }
 
 /// The PE header's machine type (PE format, "Machine Types").
-const fn machine_of(architecture: Architecture) -> u16 {
+pub(crate) const fn machine_of(architecture: Architecture) -> u16 {
     match architecture {
         Architecture::Aarch64 => 0xaa64,
         Architecture::X86_64 => 0x8664,

@@ -46,7 +46,7 @@ struct Common {
 
 #[derive(Args)]
 pub(crate) struct KernelBuild {
-    /// The kernel: x86 bzImage or arm64 Image; for a bootstrap, with EFI stub
+    /// The kernel: x86 bzImage or arm64 Image; for a bootstrap, with EFI stub, or arm64 vmlinuz.efi
     ///
     /// The one that `cargo xtask install` put in place when left out.
     #[arg(long, value_name = "FILE")]
@@ -152,6 +152,12 @@ impl KernelBuild {
         if kind == Kind::Bootstrap && !info.efi_stub {
             bail!(
                 "{} was built without CONFIG_EFI_STUB, so no UEFI firmware can start it",
+                kernel_path.display()
+            );
+        }
+        if kind == Kind::Payload && !info.kexec {
+            bail!(
+                "{} unpacks itself as an EFI application (CONFIG_EFI_ZBOOT), and kexec cannot start that; take arch/arm64/boot/Image of the same build",
                 kernel_path.display()
             );
         }
