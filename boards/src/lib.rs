@@ -48,6 +48,33 @@ pub struct Board {
     pub no_images: Option<String>,
     /// Where we have booted it: an emulator, or nowhere.
     pub booted: String,
+    /// How tests, demo and figures have it, where an emulator does.
+    #[serde(default)]
+    pub emulator: Option<Emulator>,
+}
+
+/// A board as QEMU has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Emulator {
+    /// Which QEMU.
+    pub program: String,
+    /// What makes it this board.
+    pub machine: Vec<String>,
+    /// The processor where it is not the machine's own.
+    pub processor: String,
+    /// Its firmware, of which the first is taken that is there: distributions differ.
+    pub firmware: Vec<Flash>,
+}
+
+/// A firmware, as it lies in two memories.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flash {
+    /// What runs; nobody writes there.
+    pub code: String,
+    /// What its variables are before it has written any.
+    pub variables: String,
 }
 
 /// What starts the first stage, and how a card is divided.
@@ -166,6 +193,9 @@ mod tests {
             let mut said = said.into_iter().chain(reasons.into_iter().flatten());
             assert!(said.all(|text| text.len() > 5), "{}", board.name);
             assert!(!board.consoles.is_empty(), "{}", board.name);
+            // What is booted in tests is built, and has something to boot from.
+            let emulated = board.emulator.as_ref();
+            assert!(emulated.is_none_or(|it| board.no_images.is_none() && !it.firmware.is_empty()));
         }
     }
 

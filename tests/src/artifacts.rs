@@ -7,6 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use racklet_trust::Architecture;
+
+use crate::board::board;
 
 /// The folder of the workspace.
 #[must_use]
@@ -30,14 +33,6 @@ fn given() -> Option<PathBuf> {
     env::var_os("RACKLET_ARTIFACTS").map(PathBuf::from)
 }
 
-/// A program as it was compiled for a target, or in this folder of what was given.
-fn program(target_name: &str, folder: &str, name: &str) -> PathBuf {
-    let built = || target().join(target_name).join("tray");
-    given()
-        .map_or_else(built, |given| given.join(folder))
-        .join(name)
-}
-
 fn modules_in(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let listed = std::fs::read_dir(folder)
         .with_context(|| format!("{}: run `cargo xtask build`", folder.display()))?;
@@ -51,35 +46,32 @@ fn modules_in(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(modules)
 }
 
-/// What `cargo xtask build` made, by name.
+/// What `cargo xtask build` made for an architecture, by name.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     folder: PathBuf,
+    architecture: Architecture,
 }
 
 impl Artifacts {
-    /// The folder they belong in, whether or not they are there. `cargo xtask test` sets `RACKLET_ARTIFACTS` to one that has only
+    /// Those for an architecture, whether or not they are there. `cargo xtask test` sets `RACKLET_ARTIFACTS` to a folder that has only
     /// what a program of tests is said to boot, so that nothing else can have a part in what comes of it.
     #[must_use]
-    pub fn folder() -> PathBuf {
-        given().unwrap_or_else(|| target().join("racklet"))
-    }
-
-    /// A set in another folder, whether or not it is there.
-    #[must_use]
-    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+    pub fn of(architecture: Architecture) -> Self {
         Self {
-            folder: folder.into(),
+            folder: given().unwrap_or_else(|| target().join("racklet")),
+            architecture,
         }
     }
 
-    /// The complete set.
+    /// The complete set for the board that this run is about.
     ///
     /// # Errors
     /// When something is missing, with what to run.
     pub fn find() -> Result<Self> {
-        let artifacts = Self::in_folder(Self::folder());
+        let artifacts = Self::of(board().architecture);
         let missing: Vec<_> = [
+            artifacts.bootstrap_kernel(),
             artifacts.kernel(),
             artifacts.bootstrap_initramfs(),
             artifacts.host_initramfs(),
@@ -100,10 +92,28 @@ impl Artifacts {
         Ok(artifacts)
     }
 
-    /// Kernel of a tray: of the bootstrap and of the hypervisor OS.
+    /// What they are for.
+    #[must_use]
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    /// One by its path in the architecture's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(self.architecture.name()).join(name)
+    }
+
+    /// Kernel of a tray as UEFI firmware starts it.
+    #[must_use]
+    pub fn bootstrap_kernel(&self) -> PathBuf {
+        self.path("kernel/tray/uefi")
+    }
+
+    /// The same kernel as kexec starts it, and QEMU by itself.
     #[must_use]
     pub fn kernel(&self) -> PathBuf {
-        self.folder.join("kernel/tray/bzImage")
+        self.path("kernel/tray/kexec")
     }
 
     /// Its modules by file name, in the order in which they can be loaded.
@@ -111,57 +121,42 @@ impl Artifacts {
     /// # Errors
     /// When `cargo xtask build` has not made them.
     pub fn modules(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        modules_in(&self.folder.join("kernel/tray/modules"))
-    }
-
-    /// Debian's kernel for arm64 machines, an Image: host's and guest's in the microVM tests there.
-    #[must_use]
-    pub fn arm64_kernel(&self) -> PathBuf {
-        self.folder.join("arm64/Image")
-    }
-
-    /// Those of its modules that a `host` or a `guest` needs, as [`Self::modules`].
-    ///
-    /// # Errors
-    /// When `cargo xtask build` has not made them.
-    pub fn arm64_modules(&self, whose: &str) -> Result<Vec<(String, Vec<u8>)>> {
-        modules_in(&self.folder.join("arm64").join(whose))
+        modules_in(&self.path("kernel/tray/modules"))
     }
 
     /// Initramfs of the bootstrap, zstd.
     #[must_use]
     pub fn bootstrap_initramfs(&self) -> PathBuf {
-        self.folder.join("os/bootstrap.cpio.zst")
+        self.path("os/bootstrap.cpio.zst")
     }
 
     /// Initramfs of the hypervisor OS, zstd.
     #[must_use]
     pub fn host_initramfs(&self) -> PathBuf {
-        self.folder.join("os/hypervisor.cpio.zst")
+        self.path("os/hypervisor.cpio.zst")
     }
 
-    /// Kernel of a microVM, ELF.
+    /// Kernel of a microVM, as the monitor loads it.
     #[must_use]
     pub fn guest_kernel(&self) -> PathBuf {
-        self.folder.join("kernel/guest/vmlinux")
+        self.path("kernel/guest/monitor")
     }
 
     /// A static program as it runs on a tray (`vmm`, `guest-init`, …), or in the microVM tests (`nested`, `racklet-vmm`).
     #[must_use]
     pub fn tray_program(&self, name: &str) -> PathBuf {
-        program("x86_64-unknown-linux-musl", "programs", name)
-    }
-
-    /// The same for arm64: `vmm`, `guest-init`, `nested`.
-    #[must_use]
-    pub fn arm64_program(&self, name: &str) -> PathBuf {
-        program("aarch64-unknown-linux-musl", "arm64/programs", name)
+        let target_name = format!("{}-unknown-linux-musl", self.architecture);
+        let folder = match given() {
+            Some(_) => self.path("programs"),
+            None => target().join(target_name).join("tray"),
+        };
+        folder.join(name)
     }
 
     /// Stage 1.
     #[must_use]
     pub fn bootloader(&self) -> PathBuf {
-        self.folder.join("os/bootloader.efi")
+        self.path("os/bootloader.efi")
     }
 
     /// The user's tool.
@@ -173,7 +168,7 @@ impl Artifacts {
     /// A static busybox, for workloads.
     #[must_use]
     pub fn busybox(&self) -> PathBuf {
-        self.folder.join("bin/busybox")
+        self.path("busybox")
     }
 
     /// Where a kernel came from, e.g. `6.12.117-1 sha256:…`.
@@ -181,7 +176,7 @@ impl Artifacts {
     /// # Errors
     /// When `cargo xtask build` has not written it.
     pub fn linux_source(&self) -> Result<String> {
-        let path = self.folder.join("kernel/tray/source");
+        let path = self.path("kernel/tray/source");
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(text.trim().into()),
             Err(error) => bail!("{}: {error}: run `cargo xtask build`", path.display()),

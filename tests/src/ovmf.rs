@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Stage 1 on real firmware: a card made by `racklet_image`, broken in one place, in a machine with OVMF.
+//! Stage 1 on real firmware: a card made by `racklet_image`, broken in one place, in a machine with OVMF (x86_64) or AAVMF (aarch64).
 //!
 //! In place of Linux most cards hold `probe.efi` (bootloader/examples/probe.rs), which tells what it was given. Slot a holds
 //! version 5 and slot b version 4, both signed with the same key. A card is changed with mtools, as a person would.
@@ -14,12 +14,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use racklet_boards::Stage;
 use racklet_image::{
     disk::{self, Spec},
     package::{self, Contents, Input, Package},
 };
 use racklet_trust::{
-    Architecture, Digest, PublicKey,
+    Digest, PublicKey,
     digest::Hex,
     manifest::{Kind, Manifest},
     namespace,
@@ -29,18 +30,18 @@ use racklet_trust::{
 
 use crate::{
     artifacts::Artifacts,
+    board::board,
     process::output,
     qemu::{Machine, Tray},
 };
 
-/// How long a machine may take for a line; OVMF alone takes some seconds when it is emulated and the builder is busy.
+/// How long a machine may take for a line; the firmware alone takes some seconds when it is emulated and the builder is busy.
 const BOUND: Duration = Duration::from_secs(120);
 /// Where the boot partition begins in an image, in bytes.
 const ESP: u64 = 1 << 20;
 /// What stands for the initramfs.
 pub const INITRAMFS: &[u8] = b"an initramfs of odd length.";
 const TRAY_JSON: &[u8] = b"{\"tray\":\"tray-1\"}\n";
-const BOARD: &str = "qemu-x86_64";
 
 /// Who signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,11 @@ impl Card {
     /// # Errors
     /// As for [`Card::new`].
     pub fn with(change: impl Fn(Slot, &mut Manifest)) -> Result<Self> {
-        Self::of(built("os/probe.efi")?, INITRAMFS.into(), change)
+        Self::of(
+            built(&artifacts().path("os/probe.efi"))?,
+            INITRAMFS.into(),
+            change,
+        )
     }
 
     /// A card with Linux itself: the bootstrap's kernel, and busybox as PID 1, which runs `command` (an absolute path first).
@@ -99,7 +104,7 @@ impl Card {
         }
         archive.character_device("dev/console", 0o600, 5, 1)?;
         // The bootstrap's kernel runs no scripts: busybox is both, by the name it is called.
-        archive.file("bin/busybox", 0o755, &built("bin/busybox")?)?;
+        archive.file("bin/busybox", 0o755, &built(&artifacts().busybox())?)?;
         archive.symlink("init", "bin/busybox")?;
         let table = format!("::sysinit:{command}\n");
         archive.file("etc/inittab", 0o644, table.as_bytes())?;
@@ -108,7 +113,7 @@ impl Card {
         for name in ["boot", "tray"] {
             archive.file(&format!("racklet/{name}.json"), 0o644, b"forged\n")?;
         }
-        let kernel = built("kernel/tray/bzImage")?;
+        let kernel = built(&artifacts().bootstrap_kernel())?;
         Self::of(kernel, archive.finish(), |_, _| {})
     }
 
@@ -129,7 +134,7 @@ impl Card {
                     .arg(card.path(key.file())),
             )?;
         }
-        let board = racklet_boards::find(BOARD)?;
+        let board = board();
         let root = card.trust_root()?;
         let build = |slot: Slot| {
             let mut manifest = card.manifest(slot);
@@ -139,7 +144,7 @@ impl Card {
         let (a, b) = (build(Slot::A)?, build(Slot::B)?);
         let spec = Spec {
             board: &board,
-            bootloader: &built("os/bootloader.efi")?,
+            bootloader: &built(&artifacts().bootloader())?,
             trust_root: &root,
             tray: TRAY_JSON,
             slots: [Some(&a), Some(&b)],
@@ -230,8 +235,9 @@ impl Card {
 
     fn manifest(&self, slot: Slot) -> Manifest {
         let version = if slot == Slot::A { 5 } else { 4 };
-        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", version, Architecture::X86_64);
-        manifest.boards = vec![BOARD.into()];
+        let board = board();
+        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", version, board.architecture);
+        manifest.boards = vec![board.name];
         manifest.arguments = format!("probe.slot={slot} probe.end=hang");
         manifest
     }
@@ -451,9 +457,19 @@ fn place(file: &fs::File, copy: usize) -> Result<u64> {
     Ok(ESP + place.offset)
 }
 
-fn built(name: &str) -> Result<Vec<u8>> {
-    let path = Artifacts::folder().join(name);
-    fs::read(&path).with_context(|| {
+/// Not all of them: a tray's programs are not in these machines.
+fn artifacts() -> Artifacts {
+    Artifacts::of(board().architecture)
+}
+
+/// What the kernel of a slot is told, before what its manifest says.
+#[must_use]
+pub fn told() -> String {
+    board().arguments(Stage::Bootstrap).join(" ")
+}
+
+fn built(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| {
         format!(
             "{} is not there: run `cargo xtask test`, which builds it first",
             path.display()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A tray as a QEMU machine: OVMF, a disk with a tray's image, a network card on QEMU's user network, a serial console.
+//! A tray as a QEMU machine: its board, a disk with a tray's image, a network card on QEMU's user network, a serial console.
 
 use std::{
     env, fs,
@@ -12,9 +12,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use racklet_boards::{Board, Flash};
+use racklet_trust::Architecture;
 use serde_json::{Value, json};
 
 use crate::{
+    board,
     card::Card,
     console::Console,
     process::{Process, bound_to_us, output, tail},
@@ -52,19 +55,22 @@ impl Accelerator {
         }
     }
 
-    /// QEMU's arguments.
+    /// QEMU's arguments for this board; another architecture's is emulated whatever is wanted.
     #[must_use]
-    pub fn arguments(self) -> [&'static str; 4] {
-        match self {
-            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-        }
+    pub fn arguments(self, board: &Board) -> [String; 4] {
+        let [accelerator, processor] = match self {
+            Self::Kvm if board.architecture == Architecture::HERE => ["kvm", "host"],
+            _ => ["tcg,thread=multi", &board::emulator(board).processor],
+        };
+        ["-accel", accelerator, "-cpu", processor].map(str::to_owned)
     }
 }
 
 /// What the machine is like.
 #[derive(Debug, Clone)]
 pub struct Machine {
+    /// What it is.
+    pub board: Board,
     /// MiB.
     pub memory: u32,
     /// Processors.
@@ -88,6 +94,7 @@ pub struct Machine {
 impl Default for Machine {
     fn default() -> Self {
         Self {
+            board: board::board(),
             memory: 1024,
             processors: 2,
             clock: None,
@@ -115,7 +122,7 @@ impl Tray {
     /// Puts `image` on a fresh card in `folder` and switches the machine on.
     ///
     /// # Errors
-    /// When QEMU or OVMF is missing or does not start.
+    /// When QEMU or the firmware is missing or does not start.
     pub fn boot(name: &str, folder: &Path, image: &Path, machine: &Machine) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("folder of {name}"))?;
         let card = folder.join("card.img");
@@ -129,36 +136,29 @@ impl Tray {
         if file.metadata()?.len() < CARD {
             file.set_len(CARD)?;
         }
-        let (_, variables) = firmware()?;
-        fs::copy(&variables, folder.join("firmware-variables.fd")).context("OVMF's variables")?;
+        let firmware = firmware(&machine.board)?;
+        fs::copy(&firmware.variables, folder.join("firmware-variables.fd"))
+            .context("the firmware's variables")?;
         Self::switch_on(name, folder, machine)
     }
 
     /// Switches on a machine whose card is in `folder` already, as it was left.
     ///
     /// # Errors
-    /// When QEMU or OVMF is missing or does not start.
+    /// When QEMU or the firmware is missing or does not start.
     pub fn switch_on(name: &str, folder: &Path, machine: &Machine) -> Result<Self> {
-        let (code, _) = firmware()?;
+        let emulator = board::emulator(&machine.board);
         let api = free_port()?;
         let boots = (1..)
             .find(|n| !folder.join(format!("console.{n}.log")).exists())
             .unwrap_or(1);
         let console = folder.join(format!("console.{boots}.log"));
         let card = machine.card.drive(&folder.join("card.img"), folder)?;
-        let mut command = bound_to_us("qemu-system-x86_64");
+        let mut command = bound_to_us(&emulator.program);
         command
-            .args([
-                "-name",
-                name,
-                "-nodefaults",
-                "-no-user-config",
-                "-display",
-                "none",
-                "-vga",
-                "std",
-            ])
-            .args(["-M", "q35"])
+            .args(["-name", name, "-nodefaults", "-no-user-config"])
+            .args(["-display", "none"])
+            .args(&emulator.machine)
             .args([
                 "-m",
                 &machine.memory.to_string(),
@@ -168,7 +168,7 @@ impl Tray {
             .arg("-drive")
             .arg(format!(
                 "if=pflash,format=raw,unit=0,readonly=on,file={}",
-                code.display()
+                firmware(&machine.board)?.code
             ))
             .arg("-drive")
             .arg(format!(
@@ -196,16 +196,11 @@ impl Tray {
                 .args(["-device", &format!("virtio-blk-pci,drive=more{number}")]);
         }
         if machine.count_instructions {
-            command.args([
-                "-accel",
-                "tcg,thread=single",
-                "-cpu",
-                "max",
-                "-icount",
-                "shift=0,sleep=off",
-            ]);
+            command
+                .args(["-accel", "tcg,thread=single", "-cpu", &emulator.processor])
+                .args(["-icount", "shift=0,sleep=off"]);
         } else {
-            command.args(machine.accelerator.arguments());
+            command.args(machine.accelerator.arguments(&machine.board));
         }
         if machine.network {
             command
@@ -358,19 +353,23 @@ impl Tray {
     }
 }
 
-/// OVMF: code, and the variables to copy. Debian and Ubuntu have had them under several names.
+/// The firmware of a board that an emulator has: code, and the variables to copy.
 ///
 /// # Errors
 /// When there is none.
-pub fn firmware() -> Result<(PathBuf, PathBuf)> {
-    ["_4M", ""]
-        .iter()
-        .map(|size| {
-            let file = |part| PathBuf::from(format!("/usr/share/OVMF/OVMF_{part}{size}.fd"));
-            (file("CODE"), file("VARS"))
-        })
-        .find(|(code, variables)| code.exists() && variables.exists())
-        .context("no OVMF in /usr/share/OVMF: `cargo xtask doctor` says what to install")
+pub fn firmware(board: &Board) -> Result<&Flash> {
+    let there = |it: &&Flash| {
+        [&it.code, &it.variables]
+            .iter()
+            .all(|it| Path::new(it).exists())
+    };
+    let mut known = board::emulator(board).firmware.iter();
+    known.find(there).with_context(|| {
+        format!(
+            "no firmware of {} is there: `cargo xtask doctor` says what to install",
+            board.name
+        )
+    })
 }
 
 /// A TCP port on loopback that was free a moment ago.

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::{
     artifacts::Artifacts,
+    board::board,
     process::{describe, git, output},
     servers::GitServer,
 };
@@ -24,8 +25,6 @@ pub use packages::sha256;
 
 /// The tray that every rack here has.
 pub const TRAY: &str = "tray-1";
-/// The board it is built on.
-pub const BOARD: &str = "qemu-x86_64";
 /// The workload that every rack here has.
 pub const WORKLOAD: &str = "web";
 /// What it says at first.
@@ -44,6 +43,8 @@ exec httpd -f -v -p 80 -h /www
 pub struct Rack {
     folder: PathBuf,
     racklet: PathBuf,
+    /// The board its tray is built on.
+    board: String,
     /// Name of its repository on the server.
     name: String,
     /// Where trays find that.
@@ -67,6 +68,7 @@ impl Rack {
         let rack = Self {
             folder: folder.into(),
             racklet: artifacts.racklet(),
+            board: board().name,
             name: name.into(),
             url: server.url_for_trays(name),
         };
@@ -97,7 +99,7 @@ impl Rack {
             "--tray",
             TRAY,
             "--board",
-            BOARD,
+            &rack.board,
         ])
         .args([
             "--repository",
@@ -237,7 +239,7 @@ impl Rack {
         initramfs: &Path,
         artifacts: &Artifacts,
     ) -> Result<()> {
-        let (kind, kernel) = ("bootstrap", artifacts.kernel());
+        let (kind, kernel) = ("bootstrap", artifacts.bootstrap_kernel());
         self.system(kind, kind, version, &kernel, initramfs, "", artifacts)
     }
 
@@ -256,7 +258,7 @@ impl Rack {
             kind,
             "build",
             "--board",
-            BOARD,
+            &self.board,
             "--name",
             name,
             "--version",
@@ -315,6 +317,7 @@ impl Rack {
             "--version",
             &version.to_string(),
         ])
+        .args(["--architecture", artifacts.architecture().name()])
         .args(["--output", &format!("{name}-{version}")])
         .arg("--from")
         .arg(&root)
@@ -350,7 +353,7 @@ impl Rack {
             "bootstrap",
             "bootstrap",
             1,
-            &artifacts.kernel(),
+            &artifacts.bootstrap_kernel(),
             &artifacts.bootstrap_initramfs(),
             arguments,
             artifacts,
@@ -367,7 +370,7 @@ impl Rack {
     /// When `racklet` fails; with what it said.
     pub fn image_at(&self, artifacts: &Artifacts, name: &str, url: &str) -> Result<PathBuf> {
         let image = self.folder.join(format!("{name}.img"));
-        self.racklet(&["image", "build", "--board", BOARD, "--tray", TRAY])
+        self.racklet(&["image", "build", "--board", &self.board, "--tray", TRAY])
             .within()
             .args(["--bootstrap", "../bootstrap-1"])
             .args(["--url", url])
@@ -431,6 +434,12 @@ impl Rack {
         self.racklet(&["logs", workload, "--address", &format!("127.0.0.1:{api}")])
             .within()
             .run()
+    }
+
+    /// The board its tray is built on.
+    #[must_use]
+    pub fn board(&self) -> &str {
+        &self.board
     }
 
     /// Its name, which is also that of its repository on the server.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use racklet_tests::artifacts::Artifacts;
 use racklet_tests::nested::{self, Time, exited, has, lines, two_went_on};
 use racklet_tests::qemu::Accelerator;
 use serde_json::{Value, json};
@@ -14,8 +13,6 @@ use serde_json::{Value, json};
 fn outcome(case: &str) -> &'static Value {
     static OUTCOMES: OnceLock<BTreeMap<String, Value>> = OnceLock::new();
     let outcomes = OUTCOMES.get_or_init(|| {
-        // Not all of them: of a tray's programs only the monitor and what it starts are in this machine.
-        let artifacts = Artifacts::in_folder(Artifacts::folder());
         let folder = tempfile::Builder::new()
             .prefix("microvm-")
             .tempdir()
@@ -23,14 +20,13 @@ fn outcome(case: &str) -> &'static Value {
             .keep();
         eprintln!("console and logs: {}", folder.display());
         let mut outcomes =
-            nested::run(&folder, &artifacts, &[], Time::Real).expect("the machine runs to its end");
+            nested::run(&folder, &[], Time::Real).expect("the machine runs to its end");
         let again = fell_over(&outcomes);
         if !again.is_empty() {
             eprintln!("once more, for a guest fell into a triple fault: {again:?}");
             let again: Vec<&str> = again.iter().map(String::as_str).collect();
             outcomes.extend(
-                nested::run(&folder, &artifacts, &again, Time::Real)
-                    .expect("the machine runs to its end"),
+                nested::run(&folder, &again, Time::Real).expect("the machine runs to its end"),
             );
         }
         remove(&folder);

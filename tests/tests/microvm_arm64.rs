@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use racklet_tests::artifacts::Artifacts;
-use racklet_tests::nested::{arm64, exited, has, lines, two_went_on};
+use racklet_tests::board::board;
+use racklet_tests::nested::{self, Time, exited, has, lines, two_went_on};
 use serde_json::{Value, json};
 
 type Outcomes = BTreeMap<String, Value>;
@@ -24,8 +24,13 @@ const CASES: [&str; 8] = [
 ];
 
 fn run(gic: u8) -> Outcomes {
-    // Not all of them: of a tray's programs only the monitor and what it starts are in this machine.
-    let artifacts = Artifacts::in_folder(Artifacts::folder());
+    let mut board = board();
+    let emulator = board.emulator.as_mut().expect("an emulator has it");
+    let version = format!("gic-version={gic}");
+    for word in &mut emulator.machine {
+        *word = word.replace("gic-version=2", &version);
+    }
+    assert!(emulator.machine.iter().any(|word| word.ends_with(&version)));
     let folder = tempfile::Builder::new()
         .prefix("microvm-arm64-")
         .tempdir()
@@ -33,7 +38,7 @@ fn run(gic: u8) -> Outcomes {
         .keep();
     eprintln!("console and logs: {}", folder.display());
     let outcomes =
-        arm64::run(&folder, &artifacts, gic, &CASES).expect("the machine runs to its end");
+        nested::run_on(&board, &folder, &CASES, Time::Real).expect("the machine runs to its end");
     std::fs::remove_dir_all(&folder).expect("the scratch folder is ours");
     outcomes
 }

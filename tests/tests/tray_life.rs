@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The life of one tray through the real boot path: OVMF, the bootloader, the bootstrap, the hypervisor OS, a microVM. Commits good, bad and
+//! The life of one tray through the real boot path: the firmware, the bootloader, the bootstrap, the hypervisor OS, a microVM. Commits good, bad and
 //! forged, payloads that are not for it, restarts, and its power button.
 //!
 //! All of it happens to the same tray, since half of a test would be its first boot. Each finds it running what its rack says, on a card with
@@ -20,9 +20,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use racklet_tests::{
+    board::board,
     process::output,
     qemu::Tray,
-    rack::{BOARD, FIRST_MESSAGE, TRAY, sha256},
+    rack::{FIRST_MESSAGE, TRAY, sha256},
     scene::Scene,
 };
 use serde_json::json;
@@ -81,7 +82,8 @@ fn go_on(place: &mut Option<Life>, part: Part) -> Result<()> {
 
 impl Life {
     fn begin() -> Result<Self> {
-        let scene = Scene::new("life")?;
+        // Its folder is its own: the same test may run on another board beside it.
+        let scene = Scene::new(&format!("life-{}", board().name))?;
         let tray = Some(scene.boot()?);
         let message = FIRST_MESSAGE.to_owned();
         Ok(Self {
@@ -269,7 +271,7 @@ fn forge_commits(life: &mut Life) -> Result<()> {
 
     // Another rack of the same owner, whose tray has the same name.
     rack.racklet(&["rack", "init", "other", "--name", "other", "--tray", TRAY])
-        .args(["--board", BOARD, "--payload", "stable-1"])
+        .args(["--board", rack.board(), "--payload", "stable-1"])
         .args(["--repository", &scene.server.url_for_trays("rack")])
         .arg("--key")
         .arg(rack.key())
@@ -371,7 +373,7 @@ fn forge_payloads(life: &mut Life) -> Result<()> {
     serve("stable-3", "tampered-manifest")?;
     payload_is_refused(scene, on, "stable-3", "the rack pins manifest")?;
 
-    let board = format!(r#""boards":["{BOARD}"]"#);
+    let board = format!(r#""boards":["{}"]"#, rack.board());
     let changes = [(board.as_str(), r#""boards":["other"]"#)];
     rack.variant("stable-2", "other-board", &changes)?;
     rack.sign("payload", "other-board")?;

@@ -4,14 +4,16 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use racklet_tests::{
     artifacts::Artifacts,
+    board::{board, emulator},
     console::Console,
     process::{Process, bound_to_us},
     qemu::Accelerator,
     until::until,
 };
+use racklet_trust::Architecture;
 
 use crate::{logs, steps::say};
 
@@ -40,6 +42,11 @@ pub(crate) fn choose(artifacts: &Artifacts) -> Result<Accelerator> {
 }
 
 fn why_not(artifacts: &Artifacts) -> Result<Option<&'static str>> {
+    let board = board();
+    let emulator = emulator(&board);
+    if board.architecture != Architecture::HERE {
+        return Ok(Some("they have another processor than this machine"));
+    }
     if fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -61,6 +68,7 @@ fn why_not(artifacts: &Artifacts) -> Result<Option<&'static str>> {
             "this machine's KVM does not nest, and a tray runs microVMs",
         ));
     }
+    let console = board.consoles.first().context("a console")?;
     let log = logs()?.join("kvm-probe.console");
     // A console of an earlier run would answer for this one.
     if log.exists() {
@@ -68,22 +76,14 @@ fn why_not(artifacts: &Artifacts) -> Result<Option<&'static str>> {
     }
     let mut process = Process::spawn(
         "QEMU",
-        bound_to_us("qemu-system-x86_64")
-            .args([
-                "-nodefaults",
-                "-no-user-config",
-                "-display",
-                "none",
-                "-M",
-                "q35",
-                "-m",
-                "512",
-                "-no-reboot",
-            ])
-            .args(Accelerator::Kvm.arguments())
+        bound_to_us(&emulator.program)
+            .args(&emulator.machine)
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args(["-m", "512", "-no-reboot"])
+            .args(Accelerator::Kvm.arguments(&board))
             .arg("-kernel")
             .arg(artifacts.kernel())
-            .args(["-append", "console=ttyS0 panic=-1"])
+            .args(["-append", &format!("console={} panic=-1", console.device)])
             .arg("-serial")
             .arg(format!("file:{}", log.display())),
         &logs()?.join("kvm-probe.log"),

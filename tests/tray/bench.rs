@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The figures that the project is held to, measured; a table, and `target/bench/boot.json` or `vmm.json`.
+//! The figures that the project is held to, measured; a table, and by board `target/bench/boot.json` or `vmm.json`.
 //!
 //! A figure that is missed, or that could not be measured, is said and is no failure: judging is for people and for whoever
 //! reads the JSON. How each is measured is in [`measure`].
@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, process::Command};
 use anyhow::{Context as _, Result};
 use racklet_tests::{
     artifacts::{Artifacts, target},
+    board::{board, emulator},
     process::output,
     qemu::Accelerator,
 };
@@ -338,7 +339,13 @@ fn run(bench: &str, parts: &[Part]) -> Result<()> {
     let folder = target().join("bench");
     fs::create_dir_all(&folder).context("make target/bench")?;
     let path = folder.join(format!("{bench}.json"));
-    let report = json!({
+    // Of other boards stays what it says.
+    let before = fs::read_to_string(&path).unwrap_or_default();
+    let mut report: Value = serde_json::from_str(&before).unwrap_or_default();
+    if report.get("figures").is_some() {
+        report = Value::Null; // from when there was one board
+    }
+    report[board().name] = json!({
         "on": machine()?,
         "kernel": artifacts.linux_source()?,
         "figures": rows(&chosen, &found, &failed),
@@ -370,7 +377,8 @@ fn measured(part: Part, artifacts: &Artifacts, found: &mut Found) -> Result<()> 
 
 /// What it was measured on.
 fn machine() -> Result<String> {
-    let version = output(Command::new("qemu-system-x86_64").arg("--version"))?;
+    let board = board();
+    let version = output(Command::new(&emulator(&board).program).arg("--version"))?;
     let version = version.lines().next().unwrap_or_default();
     Ok(format!(
         "{version}, {} where nothing is counted",

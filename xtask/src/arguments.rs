@@ -4,6 +4,8 @@
 
 use anyhow::{Result, bail};
 
+use crate::architecture::Architecture;
+
 /// Something that a developer asks for.
 pub(crate) struct Task {
     pub(crate) name: &'static str,
@@ -29,6 +31,21 @@ impl Given {
     /// The value that was given last.
     pub(crate) fn value(&self, option: &str) -> Option<&str> {
         self.values(option).last()
+    }
+
+    /// Those that `--for` names, repeated for more; these when it is left out.
+    pub(crate) fn architectures(
+        &self,
+        otherwise: &[&'static Architecture],
+    ) -> Result<Vec<&'static Architecture>> {
+        let named: Vec<_> = self
+            .values("--for")
+            .map(Architecture::named)
+            .collect::<Result<_>>()?;
+        Ok(match named.is_empty() {
+            true => otherwise.to_vec(),
+            false => named,
+        })
     }
 
     pub(crate) fn values(&self, option: &str) -> impl Iterator<Item = &str> {

@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    arm64, debian, estimate, kernel, packages, paths,
+    architecture::Architecture,
+    debian, estimate, kernel, packages, paths,
     progress::{self, say},
     rust, tray, zig,
 };
@@ -35,26 +36,24 @@ fn for_both(processors: usize) -> u64 {
 }
 
 /// Sets up what is missing, builds what has changed.
-pub(crate) fn everything(what: For) -> Result<()> {
-    progress::plan(estimate::parts(what)?);
+pub(crate) fn everything(what: For, architectures: &[&Architecture]) -> Result<()> {
+    progress::plan(estimate::parts(what, architectures)?);
     packages::require_all()?;
     let lock = paths::lock_cache()?;
     let library = rust::require()?;
     zig::ZIG.require()?;
-    busybox()?;
-    if what == For::Tests {
-        arm64::kernel()?;
+    for architecture in architectures {
+        busybox(architecture)?;
     }
     let kernels = || {
-        kernel::build(&[])?;
+        kernel::build(&[], architectures)?;
         drop(lock);
         Ok(())
     };
     let programs = || {
         machine()?;
-        tray::build(&library, what)?;
-        if what == For::Tests {
-            tray::build_arm64(&library)?;
+        for architecture in architectures {
+            tray::build(&library, architecture, what)?;
         }
         Ok(())
     };
@@ -68,8 +67,11 @@ pub(crate) fn everything(what: For) -> Result<()> {
         kernels()?;
         programs()?;
     }
-    os()?;
-    sizes()
+    for architecture in architectures {
+        os(architecture)?;
+        sizes(architecture)?;
+    }
+    Ok(())
 }
 
 /// Does both at once. Where one fails the other is ended.
@@ -115,36 +117,36 @@ fn machine() -> Result<()> {
 }
 
 /// What the demo's workload consists of.
-fn busybox() -> Result<()> {
-    let folder = debian::unpack(&debian::download("busybox-static", "1:1.")?)?;
+fn busybox(architecture: &Architecture) -> Result<()> {
+    let deb = debian::download_for(architecture.debian, "busybox-static", "1:1.")?;
+    let folder = debian::unpack(&deb)?;
     let found = ["bin/busybox", "usr/bin/busybox"]
         .iter()
         .map(|path| folder.join(path))
         .find(|path| path.is_file());
-    let to = paths::made(paths::products()?.join("bin"))?.join("busybox");
     fs::copy(
         found.context("the package busybox-static has no busybox")?,
-        to,
+        architecture.products()?.join("busybox"),
     )?;
     Ok(())
 }
 
 /// The two initramfs; what they consist of is `image/src/bin/os.rs`.
-fn os() -> Result<()> {
+fn os(architecture: &Architecture) -> Result<()> {
     progress::run(
-        "pack the operating system",
+        &format!("pack the operating system for {}", architecture.name),
         "pack",
         estimate::PACK,
         Command::new(paths::program("os"))
-            .arg(paths::made(paths::products()?.join("os"))?)
-            .arg(tray::folder())
-            .arg(kernel::folder("guest")?.join("vmlinux"))
-            .arg(kernel::folder("tray")?.join("modules")),
+            .arg(paths::made(architecture.products()?.join("os"))?)
+            .arg(tray::folder(architecture))
+            .arg(kernel::folder(architecture, "guest")?.join("monitor"))
+            .arg(kernel::folder(architecture, "tray")?.join("modules")),
     )
 }
 
-fn sizes() -> Result<()> {
-    let folder = paths::products()?;
+fn sizes(architecture: &Architecture) -> Result<()> {
+    let folder = architecture.products()?;
     let size = |name: &str| -> Result<u64> {
         let path: &Path = &folder.join(name);
         let metadata = fs::metadata(path).with_context(|| format!("size of {}", path.display()))?;
@@ -156,10 +158,11 @@ fn sizes() -> Result<()> {
     };
     let initramfs = size("os/bootstrap.cpio.zst")?;
     say(&format!(
-        "  bootstrap {} (of it initramfs {}), payload {}",
-        mib(size("kernel/tray/bzImage")? + initramfs),
+        "  {}: bootstrap {} (of it initramfs {}), payload {}",
+        architecture.name,
+        mib(size("kernel/tray/uefi")? + initramfs),
         mib(initramfs),
-        mib(size("kernel/tray/bzImage")? + size("os/hypervisor.cpio.zst")?)
+        mib(size("kernel/tray/kexec")? + size("os/hypervisor.cpio.zst")?)
     ));
     Ok(())
 }

@@ -36,17 +36,20 @@ pub(crate) fn download(package: &str, version: &str) -> Result<Deb> {
 /// The architecture of the machines that this is developed on, as Debian calls it.
 const HERE: &str = "amd64";
 
-/// The same for a package of another architecture, which the machine's own distribution does not offer as a rule.
+/// The same for a package of this architecture. Another than the machine's own comes from Debian 13: what the machine's own lists have
+/// under that name is not it.
 pub(crate) fn download_for(architecture: &str, package: &str, version: &str) -> Result<Deb> {
-    let folder = paths::cache()?.join("debs");
-    if let Some(deb) = cached(package, version)? {
+    let record = record(architecture, package);
+    if let Some(deb) = cached(&record, version)? {
         return Ok(deb);
     }
     let own = Apt {
         options: Vec::new(),
     };
-    if let Ok(exact) = own.newest(package, version) {
-        match own.fetch(package, &exact, &folder) {
+    if architecture == HERE
+        && let Ok(exact) = own.newest(package, version)
+    {
+        match own.fetch(package, &exact, &record) {
             Ok(deb) => return Ok(deb),
             // The machine's lists may be older than its archive; our own, below, are new.
             Err(error) => say(&format!(
@@ -56,7 +59,15 @@ pub(crate) fn download_for(architecture: &str, package: &str, version: &str) -> 
     }
     let apt = Apt::of_debian(architecture)?;
     let exact = apt.newest(package, version)?;
-    apt.fetch(package, &exact, &folder)
+    apt.fetch(package, &exact, &record)
+}
+
+/// What the cache calls a package: two architectures may have it.
+fn record(architecture: &str, package: &str) -> String {
+    match architecture {
+        HERE => package.to_owned(),
+        other => format!("{package}-{other}"),
+    }
 }
 
 /// What the cache says it has of a package, unverified.
@@ -261,8 +272,9 @@ impl Apt {
             .with_context(|| format!("no package {package} of version {version}* is on offer"))
     }
 
-    fn fetch(&self, package: &str, version: &str, folder: &Path) -> Result<Deb> {
-        let scratch = folder.join(format!("{package}.download"));
+    fn fetch(&self, package: &str, version: &str, record: &str) -> Result<Deb> {
+        let folder = paths::cache()?.join("debs");
+        let scratch = folder.join(format!("{record}.download"));
         if scratch.exists() {
             fs::remove_dir_all(&scratch)?;
         }
@@ -287,10 +299,10 @@ impl Apt {
         };
         fs::rename(&file, &deb.path)?;
         fs::remove_dir(&scratch)?;
-        let record = serde_json::json!({
+        let told = serde_json::json!({
             "file": name.to_string_lossy(), "version": deb.version, "sha256": deb.sha256,
         });
-        fs::write(folder.join(format!("{package}.json")), record.to_string())?;
+        fs::write(folder.join(format!("{record}.json")), told.to_string())?;
         Ok(deb)
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
+    architecture,
     arguments::Given,
     build::For,
     estimate::{self, Item},
@@ -49,7 +50,7 @@ pub(crate) fn run(given: &Given) -> Result<()> {
     if given.has("--undo") {
         return packages::undo();
     }
-    let demo = estimate::items(For::Demo)?;
+    let demo = estimate::items(For::Demo, &[architecture::HERE])?;
     let packages = of(packages::all()?);
     let missing: Vec<String> = packages
         .iter()
@@ -110,7 +111,10 @@ fn brought() -> Result<Vec<Line>> {
         Line::new(
             !library.is_empty(),
             "Rust's library for trays",
-            format!("compiles for {} {library}", rust::TARGETS.join(", ")),
+            format!(
+                "compiles for {} {library}",
+                rust::targets().collect::<Vec<_>>().join(", ")
+            ),
         ),
         Line::new(
             zig::ZIG.present()?.is_some(),
@@ -126,7 +130,7 @@ fn brought() -> Result<Vec<Line>> {
     for kernel in kernel::cached()? {
         lines.push(Line::new(
             kernel.there,
-            &format!("kernel {}", kernel.name),
+            &format!("kernel {}", kernel.title),
             "is built from the distribution's source",
         ));
     }

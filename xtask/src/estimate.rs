@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::{
+    architecture::Architecture,
     build::For,
     kernel, packages, paths,
     progress::{Pace, Part},
@@ -48,13 +49,16 @@ impl Item {
 }
 
 /// The same as [`items`], for the estimate of the whole.
-pub(crate) fn parts(what: For) -> Result<Vec<Part>> {
-    Ok(items(what)?.into_iter().map(|item| item.part).collect())
+pub(crate) fn parts(what: For, architectures: &[&Architecture]) -> Result<Vec<Part>> {
+    Ok(items(what, architectures)?
+        .into_iter()
+        .map(|item| item.part)
+        .collect())
 }
 
 /// What has to be done for that. Disk is what it took on x86_64 where it was measured (the kernel's source, a build folder) and a
 /// guess elsewhere; what is there already takes none.
-pub(crate) fn items(what: For) -> Result<Vec<Item>> {
+pub(crate) fn items(what: For, architectures: &[&Architecture]) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     let mut add = |what: &str, key: &str, guess: u64, mib: u64| {
         items.push(Item::new(what, key, guess, mib));
@@ -69,8 +73,9 @@ pub(crate) fn items(what: For) -> Result<Vec<Item>> {
     if zig::ZIG.present()?.is_none() {
         add("zig, which links a tray's programs", "zig", 40, 350);
     }
-    let kernels = kernel::cached()?;
-    if kernels.iter().any(|kernel| !kernel.there) {
+    let mut kernels = kernel::cached()?;
+    kernels.retain(|kernel| !kernel.there && architectures.contains(&kernel.architecture));
+    if !kernels.is_empty() {
         let (download, unpack) = kernel::source_is_there()?;
         if !download {
             add("the kernel's source", kernel::DOWNLOAD, 30, 150);
@@ -79,22 +84,23 @@ pub(crate) fn items(what: For) -> Result<Vec<Item>> {
             add("the kernel's source, unpacked", "kernel-unpack", 60, 1700);
         }
     }
-    for kernel in kernels.iter().filter(|kernel| !kernel.there) {
-        let key = format!("kernel-{}", kernel.name);
-        add(&format!("kernel {}", kernel.name), &key, kernel.guess, 60);
+    for kernel in &kernels {
+        let what = format!("kernel {}", kernel.title);
+        add(&what, &kernel.key, kernel.guess, 60);
     }
     let from_nothing = |there: bool, mib: u64| if there { 0 } else { mib };
     let mib = from_nothing(paths::program("tray").is_file(), 1400);
     let (key, guess) = machine();
     add("programs for this machine", &key, guess, mib);
-    let tests = [&tray::SHELL, &tray::ARM64];
-    let tests = tests.into_iter().filter(|_| what == For::Tests);
-    for step in tray::STEPS.iter().chain(tests) {
-        let mib = from_nothing(step.is_there(what), step.mib);
-        let (key, guess) = step.estimate(what);
-        add(step.title, &key, guess, mib);
+    for architecture in architectures {
+        for step in tray::steps(architecture, what) {
+            let mib = from_nothing(step.is_there(architecture, what), step.mib);
+            let (key, guess) = step.estimate(architecture, what);
+            add(&step.title(architecture), &key, guess, mib);
+        }
+        let pack = format!("the operating system for {}, packed", architecture.name);
+        add(&pack, "pack", PACK, 60);
     }
-    add("the operating system, packed", "pack", PACK, 60);
     if what == For::Demo {
         items.push(Item::of_demo());
     }
@@ -144,6 +150,7 @@ pub(crate) fn of_cargo(name: &str, guess: u64, there: bool) -> (String, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::architecture;
     use serde_json::json;
 
     #[test]
@@ -156,13 +163,16 @@ mod tests {
 
     #[test]
     fn every_kind_of_build_has_an_estimate() {
-        let whats = |what| -> Vec<String> {
-            let items = items(what).unwrap();
+        let whats = |what, architectures: &[&Architecture]| -> Vec<String> {
+            let items = items(what, architectures).unwrap();
             assert!(items.iter().all(|item| item.seconds() > 0));
             items.into_iter().map(|item| item.what).collect()
         };
-        let trays = whats(For::Trays);
-        assert_eq!(whats(For::Tests).len(), trays.len() + 2);
-        assert_eq!(whats(For::Demo).len(), trays.len() + 1);
+        let here = &[architecture::HERE][..];
+        let trays = whats(For::Trays, here);
+        assert_eq!(whats(For::Tests, here).len(), trays.len() + 1);
+        assert_eq!(whats(For::Demo, here).len(), trays.len() + 1);
+        let all: Vec<_> = architecture::ALL.iter().collect();
+        assert!(whats(For::Trays, &all).len() > trays.len() + 2);
     }
 }

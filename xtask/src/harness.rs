@@ -6,6 +6,7 @@ use std::{os::unix::process::CommandExt as _, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    architecture::Architecture,
     arguments::Given,
     build, estimate, paths,
     process::{describe, output},
@@ -15,10 +16,11 @@ use crate::{
 /// `cargo xtask demo`.
 pub(crate) fn demo(given: &Given) -> Result<()> {
     say("Setting up and building");
-    build::everything(build::For::Demo)?;
+    let board = board(given);
+    build::everything(build::For::Demo, &[Architecture::of_board(board)?])?;
     let expected = estimate::of_demo().to_string();
     let once = given.has("--once").then_some("--once");
-    become_tray(["demo", &expected].into_iter().chain(once))
+    become_tray(board, ["demo", &expected].into_iter().chain(once))
 }
 
 /// `cargo xtask bench boot`, `bench vmm`, `bench growth`.
@@ -30,10 +32,14 @@ pub(crate) fn bench(given: &Given) -> Result<()> {
         [what] if what == "boot" || what == "vmm" => what.as_str(),
         _ => bail!("measures what? `cargo xtask bench boot`, `bench vmm` or `bench growth`"),
     };
+    let board = board(given);
     if !given.has("--as-built") {
-        build::everything(build::For::Tests)?;
+        build::everything(build::For::Tests, &[Architecture::of_board(board)?])?;
     }
-    become_tray(["bench", what].into_iter().chain(given.values("--only")))
+    become_tray(
+        board,
+        ["bench", what].into_iter().chain(given.values("--only")),
+    )
 }
 
 /// How costs grow, counted where nothing but the code has a say: no kernel, no tray, a build of one library, its example, and `racklet`.
@@ -68,10 +74,18 @@ pub(crate) fn accelerator() -> Result<String> {
     Ok(name.trim().to_owned())
 }
 
+/// Where the harness reads which board it is to be about (`tests/src/board.rs`).
+pub(crate) const BOARD: &str = "RACKLET_BOARD";
+
+/// The board that was asked for; the one that everybody has otherwise.
+fn board(given: &Given) -> &str {
+    given.value("--board").unwrap_or("qemu-x86_64")
+}
+
 /// Goes on as `tray`, so that it and nobody else hears Ctrl-C and ends what it started.
-fn become_tray<'a>(words: impl Iterator<Item = &'a str>) -> Result<()> {
+fn become_tray<'a>(board: &str, words: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut tray = Command::new(paths::program("tray"));
-    tray.args(words);
+    tray.env(BOARD, board).args(words);
     let error = tray.exec();
     Err(error).with_context(|| format!("start: {}", describe(&tray)))
 }

@@ -12,14 +12,12 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    architecture,
     arguments::Given,
     build, paths,
     process::output,
     progress::{self, say},
 };
-
-/// Of everything that is built for trays so far.
-const ARCHITECTURE: &str = "x86_64";
 
 pub(crate) fn run(given: &Given) -> Result<()> {
     let home = env::var_os("HOME").map(PathBuf::from);
@@ -34,7 +32,8 @@ pub(crate) fn run(given: &Given) -> Result<()> {
             .context("HOME is not set: say with --to where racklet goes")?
             .join(".local/bin"),
     };
-    build::everything(build::For::Trays)?;
+    let architectures = given.architectures(&[architecture::HERE])?;
+    build::everything(build::For::Trays, &architectures)?;
     progress::run(
         "racklet, optimised",
         "racklet-release",
@@ -50,8 +49,10 @@ pub(crate) fn run(given: &Given) -> Result<()> {
     )?;
     let racklet = programs.join("racklet");
     place(&paths::target().join("release/racklet"), &racklet)?;
-    for (from, to) in layout(&paths::products()?) {
-        place(&from, &data.join("racklet").join(to))?;
+    for architecture in &architectures {
+        for (from, to) in layout(architecture.name, &architecture.products()?) {
+            place(&from, &data.join("racklet").join(to))?;
+        }
     }
     for (shell, to) in [
         ("bash", "bash-completion/completions/racklet"),
@@ -66,10 +67,12 @@ pub(crate) fn run(given: &Given) -> Result<()> {
     let manual = paths::made(data.join("man/man1"))?;
     output(Command::new(&racklet).arg("man").arg(&manual))?;
 
+    let names: Vec<_> = architectures.iter().map(|it| it.name).collect();
     say(&format!(
-        "installed {}, its manual and completions, and what it builds trays from in {}",
+        "installed {}, its manual and completions, and what it builds trays from ({}) in {}",
         paths::short(&racklet),
-        paths::short(&data.join("racklet").join(ARCHITECTURE)),
+        names.join(", "),
+        paths::short(&data.join("racklet")),
     ));
     let path = env::var_os("PATH").unwrap_or_default();
     if !env::split_paths(&path).any(|folder| folder == programs) {
@@ -83,15 +86,15 @@ pub(crate) fn run(given: &Given) -> Result<()> {
 }
 
 /// What is installed, and where in the data folder.
-fn layout(products: &Path) -> [(PathBuf, PathBuf); 5] {
+fn layout(architecture: &str, products: &Path) -> [(PathBuf, PathBuf); 5] {
     [
         ("os/bootloader.efi", "bootloader.efi"),
-        ("kernel/tray/bzImage", "bootstrap.kernel"),
+        ("kernel/tray/uefi", "bootstrap.kernel"),
         ("os/bootstrap.cpio.zst", "bootstrap.initramfs"),
-        ("kernel/tray/bzImage", "payload.kernel"),
+        ("kernel/tray/kexec", "payload.kernel"),
         ("os/hypervisor.cpio.zst", "payload.initramfs"),
     ]
-    .map(|(from, to)| (products.join(from), Path::new(ARCHITECTURE).join(to)))
+    .map(|(from, to)| (products.join(from), Path::new(architecture).join(to)))
 }
 
 /// Copies a file with its time, which becomes the time of packages that are built from it. One that is in use is replaced, not
@@ -130,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_racklet_looks_for_is_installed_under_the_names_it_looks_for() {
-        let lines: Vec<String> = layout(Path::new("built"))
+        let lines: Vec<String> = layout("x86_64", Path::new("built"))
             .into_iter()
             .map(|(from, to)| format!("{} <- {}", to.display(), from.display()))
             .collect();
@@ -138,9 +141,9 @@ mod tests {
             lines,
             [
                 "x86_64/bootloader.efi <- built/os/bootloader.efi",
-                "x86_64/bootstrap.kernel <- built/kernel/tray/bzImage",
+                "x86_64/bootstrap.kernel <- built/kernel/tray/uefi",
                 "x86_64/bootstrap.initramfs <- built/os/bootstrap.cpio.zst",
-                "x86_64/payload.kernel <- built/kernel/tray/bzImage",
+                "x86_64/payload.kernel <- built/kernel/tray/kexec",
                 "x86_64/payload.initramfs <- built/os/hypervisor.cpio.zst",
             ]
         );

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernels of `image/kernel/recipes`, from the distribution's `linux-source-6.12`.
 //!
-//! Built reproducibly and kept by the hash of everything that goes in: source package, fragments, compiler. What is taken
+//! Built reproducibly and kept by the hash of everything that goes in: source package, options, compiler. What is taken
 //! from the cache is checked against its list of hashes first; what does not match is built again.
 //!
 //! Modules lie beside the kernel in the order in which they can be loaded.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -16,6 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    architecture::Architecture,
     debian::{self, Deb},
     hash, paths,
     process::output,
@@ -32,9 +34,12 @@ const RECIPES: &str = include_str!("../../image/kernel/recipes");
 /// A kernel: its name and the fragments it is made of, in order.
 struct Recipe {
     name: &'static str,
-    fragments: Vec<&'static str>,
+    architecture: &'static Architecture,
     /// Seconds on two slow cores.
     guess: u64,
+    /// What is kept of the build: under which name, and the target of the kernel's own build that makes it.
+    keeps: Vec<(&'static str, &'static str)>,
+    fragments: Vec<&'static str>,
 }
 
 /// The recipes, in the order in which they are built.
@@ -46,24 +51,58 @@ fn recipes() -> Vec<Recipe> {
             let mut next = || words.next().expect("image/kernel/recipes has its columns");
             Recipe {
                 name: next(),
-                guess: next().parse().expect("the second column is a number"),
+                architecture: Architecture::named(next()).expect("the second column is one"),
+                guess: next().parse().expect("the third column is a number"),
+                keeps: next()
+                    .split(',')
+                    .map(|pair| pair.split_once('=').expect("the fourth has pairs"))
+                    .collect(),
                 fragments: words.collect(),
             }
         })
         .collect()
 }
 
-/// What a finished kernel consists of, besides modules.
-const FILES: [&str; 5] = ["bzImage", "vmlinux", "config", "version", "source"];
+impl Recipe {
+    /// For people, and the key under which is noted how long it takes.
+    fn title(&self) -> String {
+        format!("{} for {}", self.name, self.architecture.name)
+    }
+
+    fn key(&self) -> String {
+        format!("kernel-{}-{}", self.name, self.architecture.name)
+    }
+
+    /// What a finished kernel consists of, besides modules.
+    fn files(&self) -> impl Iterator<Item = &'static str> {
+        let kept = self.keeps.iter().map(|(name, _)| *name);
+        kept.chain(["config", "version", "source"])
+    }
+
+    /// Where the kernel's build puts what a target of it makes.
+    fn made(&self, build: &Path, target: &str) -> PathBuf {
+        let boot = build
+            .join("arch")
+            .join(self.architecture.kernel)
+            .join("boot");
+        match target {
+            "vmlinux" => build.join(target),
+            tree if tree.ends_with(".dtb") => boot.join("dts").join(tree),
+            image => boot.join(image),
+        }
+    }
+}
 
 /// Where a kernel's files are, in the target folder.
-pub(crate) fn folder(name: &str) -> Result<PathBuf> {
-    Ok(paths::products()?.join("kernel").join(name))
+pub(crate) fn folder(architecture: &Architecture, name: &str) -> Result<PathBuf> {
+    Ok(architecture.products()?.join("kernel").join(name))
 }
 
 /// What the doctor is told of a kernel.
 pub(crate) struct Told {
-    pub(crate) name: &'static str,
+    pub(crate) title: String,
+    pub(crate) key: String,
+    pub(crate) architecture: &'static Architecture,
     /// Seconds that it takes to build.
     pub(crate) guess: u64,
     /// Whether it is in the cache, where it is not verified for this.
@@ -73,15 +112,19 @@ pub(crate) struct Told {
 /// Which kernels there are, and which of them need not be built.
 pub(crate) fn cached() -> Result<Vec<Told>> {
     let deb = debian::recorded(PACKAGE)?;
-    // Without a compiler there is no key, and surely no kernel.
-    let key = Tools::here().ok();
     let told = |recipe: &Recipe| -> Result<Told> {
-        let there = match (&deb, &key) {
-            (Some(deb), Some(tools)) => tools.entry(&read(recipe)?, deb)?.join("sha256").is_file(),
+        // Without a compiler there is no key, and surely no kernel.
+        let there = match (&deb, Tools::of(recipe.architecture)) {
+            (Some(deb), Ok(tools)) => {
+                let entry = tools.entry(recipe, &read(recipe)?, deb)?;
+                entry.join("sha256").is_file()
+            }
             _ => false,
         };
         Ok(Told {
-            name: recipe.name,
+            title: recipe.title(),
+            key: recipe.key(),
+            architecture: recipe.architecture,
             guess: recipe.guess,
             there,
         })
@@ -104,48 +147,51 @@ struct Tools {
 }
 
 impl Tools {
-    fn here() -> Result<Self> {
+    fn of(architecture: &Architecture) -> Result<Self> {
+        let version = |tool| output(Command::new(architecture.tool(tool)).arg("--version"));
         Ok(Self {
-            compiler: output(Command::new("gcc").arg("--version"))?,
-            linker: output(Command::new("ld").arg("--version"))?,
+            compiler: version("gcc")?,
+            linker: version("ld")?,
         })
     }
 
     /// Where in the cache the kernel is that is made of this.
-    fn entry(&self, fragments: &[String], deb: &Deb) -> Result<PathBuf> {
+    fn entry(&self, recipe: &Recipe, fragments: &[String], deb: &Deb) -> Result<PathBuf> {
         let mut parts = vec![deb.sha256.as_str(), &self.compiler, &self.linker];
-        // A comment that was reworded builds no kernel.
-        let options = fragments.iter().flat_map(|fragment| fragment.lines());
-        parts.extend(options.filter(|line| symbol(line).is_some()));
+        parts.push(recipe.architecture.name);
+        parts.extend(recipe.keeps.iter().flat_map(|(name, made)| [*name, *made]));
+        // A comment that was reworded builds no kernel, nor does a line that was moved.
+        parts.extend(options(fragments).into_values());
         Ok(paths::cache()?.join("kernels").join(hash::of_parts(parts)?))
     }
 }
 
-/// Builds or reuses the named kernels, all of them if none is named, and puts them into the target folder.
-pub(crate) fn build(names: &[String]) -> Result<()> {
+/// Builds or reuses the named kernels, all of them if none is named, for these architectures, and puts them into the target folder.
+pub(crate) fn build(names: &[String], architectures: &[&Architecture]) -> Result<()> {
     let recipes = recipes();
     if let Some(unknown) = names
         .iter()
         .find(|name| recipes.iter().all(|recipe| recipe.name != **name))
     {
-        let known: Vec<_> = recipes.iter().map(|recipe| recipe.name).collect();
+        let known: BTreeSet<_> = recipes.iter().map(|recipe| recipe.name).collect();
         bail!(
             "there is no kernel {unknown}; there are {}",
-            known.join(", ")
+            Vec::from_iter(known).join(", ")
         );
     }
     let deb = debian::download(PACKAGE, "6.12.")?;
-    let tools = Tools::here()?;
     let chosen = recipes
         .iter()
-        .filter(|recipe| names.is_empty() || names.iter().any(|name| name == recipe.name));
+        .filter(|recipe| names.is_empty() || names.iter().any(|name| name == recipe.name))
+        .filter(|recipe| architectures.contains(&recipe.architecture));
     for recipe in chosen {
         let fragments = read(recipe)?;
-        let entry = tools.entry(&fragments, &deb)?;
-        if !is_intact(&entry)? {
+        let tools = Tools::of(recipe.architecture)?;
+        let entry = tools.entry(recipe, &fragments, &deb)?;
+        if !is_intact(recipe, &entry)? {
             make(recipe, &fragments, &deb, &entry)?;
         }
-        let to = folder(recipe.name)?;
+        let to = folder(recipe.architecture, recipe.name)?;
         // Modules of an older kernel must not stay.
         if to.exists() {
             fs::remove_dir_all(&to)?;
@@ -154,7 +200,7 @@ pub(crate) fn build(names: &[String]) -> Result<()> {
             let place = to.join(file);
             paths::made(place.parent().expect("it is in a folder").to_owned())?;
             fs::copy(entry.join(file), &place)
-                .with_context(|| format!("copy {file} of kernel {}", recipe.name))?;
+                .with_context(|| format!("copy {file} of kernel {}", recipe.title()))?;
         }
     }
     Ok(())
@@ -177,7 +223,7 @@ fn listed(list: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// Whether every file is as it was when it was put there.
-fn is_intact(entry: &Path) -> Result<bool> {
+fn is_intact(recipe: &Recipe, entry: &Path) -> Result<bool> {
     let Ok(list) = fs::read_to_string(entry.join("sha256")) else {
         return Ok(false);
     };
@@ -188,9 +234,9 @@ fn is_intact(entry: &Path) -> Result<bool> {
         ));
         Ok(false)
     };
-    if let Some(missing) = FILES
-        .iter()
-        .find(|file| listed(&list).all(|(_, name)| name != **file))
+    if let Some(missing) = recipe
+        .files()
+        .find(|file| listed(&list).all(|(_, name)| name != *file))
     {
         return spoilt(&entry.join(missing));
     }
@@ -209,7 +255,8 @@ fn is_intact(entry: &Path) -> Result<bool> {
 
 fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Result<()> {
     let source = unpacked(deb)?;
-    let build = paths::products()?.join("kernel-build").join(recipe.name);
+    let Recipe { architecture, .. } = recipe;
+    let build = paths::products()?.join("kernel-build").join(recipe.key());
     if build.exists() {
         fs::remove_dir_all(&build)?;
     }
@@ -222,6 +269,8 @@ fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Resul
             .arg(&source)
             .arg(format!("O={}", build.display()))
             .arg(format!("-j{jobs}"))
+            .arg(format!("ARCH={}", architecture.kernel))
+            .arg(format!("CROSS_COMPILE={}", architecture.cross))
             .args(targets)
             .env("KBUILD_BUILD_TIMESTAMP", "1970-01-01")
             .env("KBUILD_BUILD_USER", "racklet")
@@ -235,7 +284,7 @@ fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Resul
             .env_remove("RUSTFLAGS");
         command
     };
-    let title = |what: &str| format!("kernel {}: {what}", recipe.name);
+    let title = |what: &str| format!("kernel {}: {what}", recipe.title());
     progress::run(
         &title("configuration"),
         "kernel-config",
@@ -256,16 +305,19 @@ fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Resul
     if !lost.is_empty() {
         bail!(
             "kernel {}: these lines of its fragments did not take effect (a dependency is missing?):\n  {}",
-            recipe.name,
+            recipe.title(),
             lost.join("\n  ")
         );
     }
-    let key = format!("kernel-{}", recipe.name);
-    let targets = match config.lines().any(|line| line == "CONFIG_MODULES=y") {
-        true => &["bzImage", "modules"][..],
-        false => &["bzImage"],
-    };
-    progress::run(&title("compile"), &key, recipe.guess, &mut make(targets))?;
+    let mut targets: Vec<&str> = recipe.keeps.iter().map(|(_, made)| *made).collect();
+    let with_modules = config.lines().any(|line| line == "CONFIG_MODULES=y");
+    targets.extend(with_modules.then_some("modules"));
+    progress::run(
+        &title("compile"),
+        &recipe.key(),
+        recipe.guess,
+        &mut make(&targets),
+    )?;
 
     let version = fs::read_to_string(build.join("include/config/kernel.release"))?;
     let partial = entry.with_extension("partial");
@@ -273,17 +325,21 @@ fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Resul
         fs::remove_dir_all(&partial)?;
     }
     paths::made(partial.clone())?;
-    fs::copy(build.join("arch/x86/boot/bzImage"), partial.join("bzImage"))?;
     let strip = |what: &str, from: &Path, to: &Path| {
-        output(Command::new("strip").arg(what).arg("-o").arg(to).arg(from))
+        let mut command = Command::new(architecture.tool("strip"));
+        output(command.arg(what).arg("-o").arg(to).arg(from))
     };
-    strip(
-        "--strip-all",
-        &build.join("vmlinux"),
-        &partial.join("vmlinux"),
-    )?;
-    let mut files: Vec<String> = FILES.map(str::to_owned).to_vec();
-    if targets.len() > 1 {
+    for (name, target) in &recipe.keeps {
+        let (from, to) = (recipe.made(&build, target), partial.join(name));
+        match *target {
+            "vmlinux" => strip("--strip-all", &from, &to).map(drop)?,
+            _ => fs::copy(&from, &to)
+                .map(drop)
+                .with_context(|| format!("copy {}", from.display()))?,
+        }
+    }
+    let mut files: Vec<String> = recipe.files().map(str::to_owned).collect();
+    if with_modules {
         paths::made(partial.join("modules"))?;
         for (place, module) in load_order(modules(&build)?)?.into_iter().enumerate() {
             let file = format!("modules/{place:02}-{}.ko", module.name);
@@ -401,14 +457,16 @@ fn unpacked(deb: &Deb) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The fragments' lines that the final configuration does not agree with. A later fragment overrides an earlier one.
+/// What fragments ask for, by symbol. A later fragment overrides an earlier one.
+fn options(fragments: &[String]) -> BTreeMap<&str, &str> {
+    let lines = fragments.iter().flat_map(|text| text.lines());
+    lines
+        .filter_map(|line| Some((symbol(line)?, line)))
+        .collect()
+}
+
+/// The fragments' lines that the final configuration does not agree with.
 fn not_taken(fragments: &[String], config: &str) -> Vec<String> {
-    let mut wanted: Vec<(&str, &str)> = Vec::new();
-    for line in fragments.iter().flat_map(|text| text.lines()) {
-        let Some(name) = symbol(line) else { continue };
-        wanted.retain(|(other, _)| *other != name);
-        wanted.push((name, line));
-    }
     let has = |line: &str| config.lines().any(|other| other == line);
     let is_set = |name: &str| {
         config.lines().any(|line| {
@@ -416,7 +474,7 @@ fn not_taken(fragments: &[String], config: &str) -> Vec<String> {
                 .is_some_and(|rest| rest.starts_with('='))
         })
     };
-    wanted
+    options(fragments)
         .into_iter()
         .filter(|(name, line)| {
             if line.starts_with('#') {
@@ -466,25 +524,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let entry = folder.path();
         fs::create_dir(entry.join("modules")).unwrap();
-        let files = [&FILES[..], &["modules/00-llc.ko"]].concat();
+        let recipe = &recipes()[0];
+        let files: Vec<_> = recipe.files().chain(["modules/00-llc.ko"]).collect();
         let mut list = String::new();
         for file in &files {
             fs::write(entry.join(file), file).unwrap();
             list += &format!("{}  {file}\n", hash::of_file(&entry.join(file)).unwrap());
         }
-        assert!(!is_intact(entry).unwrap());
+        assert!(!is_intact(recipe, entry).unwrap());
         fs::write(entry.join("sha256"), &list).unwrap();
-        assert!(is_intact(entry).unwrap());
+        assert!(is_intact(recipe, entry).unwrap());
         for file in &files {
             fs::write(entry.join(file), "other").unwrap();
-            assert!(!is_intact(entry).unwrap(), "{file} was changed");
+            assert!(!is_intact(recipe, entry).unwrap(), "{file} was changed");
             fs::remove_file(entry.join(file)).unwrap();
-            assert!(!is_intact(entry).unwrap(), "{file} is gone");
+            assert!(!is_intact(recipe, entry).unwrap(), "{file} is gone");
             fs::write(entry.join(file), file).unwrap();
         }
         let (_, short) = list.split_once('\n').unwrap();
         fs::write(entry.join("sha256"), short).unwrap();
-        assert!(!is_intact(entry).unwrap(), "the list lacks a file");
+        assert!(!is_intact(recipe, entry).unwrap(), "the list lacks a file");
     }
 
     #[test]
@@ -524,11 +583,19 @@ mod tests {
             compiler: "gcc 12".into(),
             linker: "ld 2.40".into(),
         };
-        let of = |fragment: &str| tools.entry(&[fragment.into()], &deb).unwrap();
+        let [recipe, other, ..] = &recipes()[..] else {
+            panic!("there are several");
+        };
+        let of = |fragment: &str| tools.entry(recipe, &[fragment.into()], &deb).unwrap();
         let entry = of("# Why.\nCONFIG_A=y\n# CONFIG_B is not set\n");
         assert_eq!(entry, of("CONFIG_A=y\n# CONFIG_B is not set\n# Because.\n"));
         assert_ne!(entry, of("# Why.\nCONFIG_A=m\n# CONFIG_B is not set\n"));
         assert_ne!(entry, of("# Why.\nCONFIG_A=y\n"));
+        // Nor for a line that was moved, into another fragment too; the last one counts.
+        let moved = ["# CONFIG_B is not set\nCONFIG_A=m\n", "CONFIG_A=y\n"].map(str::to_owned);
+        assert_eq!(entry, tools.entry(recipe, &moved, &deb).unwrap());
+        let kept = tools.entry(other, &moved, &deb).unwrap();
+        assert_ne!(entry, kept, "other files are kept of the build");
     }
 
     #[test]
@@ -537,6 +604,14 @@ mod tests {
         assert!(!recipes.is_empty());
         for recipe in &recipes {
             assert_eq!(read(recipe).unwrap().len(), recipe.fragments.len());
+            // Each architecture has both kernels, and no fragment of another.
+            let own = format!("-{}", recipe.architecture.name);
+            let (own, shared): (Vec<_>, Vec<_>) = recipe
+                .fragments
+                .iter()
+                .copied()
+                .partition(|it| it.ends_with(&own));
+            assert_eq!(own.len(), shared.len(), "{}", recipe.title());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Command};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    packages, paths,
+    architecture, packages, paths,
     process::output,
     progress::{self, say},
     rust,
@@ -49,19 +49,14 @@ pub(crate) fn sources() -> Result<()> {
         ]),
     )?;
     // The bootloader's own part, for its own targets; its library has been looked at above.
-    let mut bootloader = cargo(&[
-        "clippy",
-        "-p",
-        "racklet-bootloader",
-        "--target",
-        rust::FIRMWARE,
-        "--target",
-        rust::FIRMWARE_ARM,
-    ]);
+    let mut bootloader = cargo(&["clippy", "-p", "racklet-bootloader"]);
+    for architecture in &architecture::ALL {
+        bootloader.args(["--target", architecture.firmware]);
+    }
     rust::require()?.apply(&mut bootloader, "core,alloc");
     bootloader.args(["--", "-D", "warnings"]);
     progress::run(
-        "lints of the bootloader, also for arm64",
+        "lints of the bootloader",
         "clippy-bootloader",
         30,
         &mut bootloader,

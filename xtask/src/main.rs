@@ -5,8 +5,8 @@
 //! them), and holds no knowledge of how a tray works. It builds the parts, and starts the programs that know.
 #![forbid(unsafe_code)]
 
+mod architecture;
 mod arguments;
-mod arm64;
 mod build;
 mod debian;
 mod doctor;
@@ -37,14 +37,28 @@ use std::{env, process::ExitCode};
 use anyhow::Result;
 use arguments::{Given, Task};
 
+/// Of what is built for trays.
+const FOR: (&str, &str) = (
+    "--for ARCH",
+    "for trays of this architecture alone, x86_64 or aarch64; repeat for more, all when left out",
+);
+/// Of what runs a tray.
+const BOARD: (&str, &str) = (
+    "--board BOARD",
+    "the board of the tray; qemu-x86_64 when left out",
+);
+
 const TASKS: [Task; 11] = [
     Task {
         name: "demo",
         about: "sets up and runs the main job: a signed repository, an image, a tray in QEMU, a workload, an edit",
-        takes: &[(
-            "--once",
-            "ends when everything has happened, with success only if all of it did",
-        )],
+        takes: &[
+            (
+                "--once",
+                "ends when everything has happened, with success only if all of it did",
+            ),
+            BOARD,
+        ],
         run: harness::demo,
     },
     Task {
@@ -68,39 +82,48 @@ const TASKS: [Task; 11] = [
     Task {
         name: "build",
         about: "sets up and builds everything that tests and demo need, into target/racklet",
-        takes: &[],
-        run: |_| build::everything(build::For::Tests),
+        takes: &[FOR],
+        run: |given| {
+            let architectures = given.architectures(&Vec::from_iter(&architecture::ALL))?;
+            build::everything(build::For::Tests, &architectures)
+        },
     },
     Task {
         name: "install",
         about: "builds, and puts `racklet` and what it builds trays from where your shell and it find them",
-        takes: &[(
-            "--to DIR",
-            "where `racklet` goes; ~/.local/bin when left out",
-        )],
+        takes: &[
+            (
+                "--to DIR",
+                "where `racklet` goes; ~/.local/bin when left out",
+            ),
+            (
+                "--for ARCH",
+                "for trays of this architecture, x86_64 or aarch64; repeat for more, x86_64 when left out",
+            ),
+        ],
         run: install::run,
     },
     Task {
         name: "kernel",
         about: "builds kernels only, from the distribution's source",
-        takes: &[("NAMES", "tray, guest; both without")],
-        run: |given| packages::require_all().and_then(|()| kernel::build(&given.words)),
+        takes: &[("NAMES", "tray, guest; both without"), FOR],
+        run: |given| {
+            packages::require_all()?;
+            let architectures = given.architectures(&Vec::from_iter(&architecture::ALL))?;
+            kernel::build(&given.words, &architectures)
+        },
     },
     Task {
         name: "programs",
         about: "builds the programs of a tray and the bootloader",
-        takes: &[(
-            "--arm64",
-            "instead: what runs microVMs on arm64, and the kernel of Debian's that its tests start",
-        )],
+        takes: &[FOR],
         run: |given| {
             packages::require_all()?;
             let library = rust::require()?;
-            if given.has("--arm64") {
-                arm64::kernel()?;
-                return tray::build_arm64(&library);
+            for architecture in given.architectures(&Vec::from_iter(&architecture::ALL))? {
+                tray::build(&library, architecture, build::For::Tests)?;
             }
-            tray::build(&library, build::For::Tests)
+            Ok(())
         },
     },
     Task {
@@ -143,6 +166,7 @@ const TASKS: [Task; 11] = [
                 "--as-built",
                 "measures what is built already instead of building what has changed first",
             ),
+            BOARD,
         ],
         run: harness::bench,
     },

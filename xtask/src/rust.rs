@@ -11,21 +11,17 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    debian, packages, paths,
+    architecture, debian, packages, paths,
     process::output,
     progress::{self, say},
 };
 
-/// Programs of a tray.
-pub(crate) const LINUX: &str = "x86_64-unknown-linux-musl";
-/// The bootloader.
-pub(crate) const FIRMWARE: &str = "x86_64-unknown-uefi";
-/// What runs microVMs, on arm64.
-pub(crate) const ARM64: &str = "aarch64-unknown-linux-musl";
-/// The bootloader for arm64: compiled by the lints only, so that its code stays code.
-pub(crate) const FIRMWARE_ARM: &str = "aarch64-unknown-uefi";
-/// All of them.
-pub(crate) const TARGETS: [&str; 4] = [LINUX, FIRMWARE, ARM64, FIRMWARE_ARM];
+/// For programs of trays, and for their bootloaders.
+pub(crate) fn targets() -> impl Iterator<Item = &'static str> {
+    architecture::ALL
+        .iter()
+        .flat_map(|it| [it.linux, it.firmware])
+}
 
 /// Seconds that rustup gets: where its server is out of reach it would try for very long.
 const PATIENCE: &str = "90";
@@ -58,7 +54,7 @@ impl Library {
 pub(crate) fn present() -> Result<Option<Library>> {
     let sysroot = sysroot()?;
     let target = |name: &str| sysroot.join("lib/rustlib").join(name).join("lib").is_dir();
-    if TARGETS.into_iter().all(target) {
+    if targets().all(target) {
         return Ok(Some(Library::Prebuilt));
     }
     if has_source(&sysroot) {
@@ -85,7 +81,7 @@ pub(crate) fn require() -> Result<Library> {
                 .args(arguments);
             progress::run(title, "rustup", 20, &mut command)
         };
-        let add = [&["target", "add"][..], &TARGETS].concat();
+        let add: Vec<_> = ["target", "add"].into_iter().chain(targets()).collect();
         if rustup("rustup: prebuilt targets", &add).is_ok() {
             say("  taken: rustup's prebuilt targets");
             return present()?.context("rustup said it added the targets, but they are not there");

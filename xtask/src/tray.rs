@@ -6,9 +6,10 @@ use std::{env, fs, path::PathBuf, process::Command};
 use anyhow::{Context as _, Result};
 
 use crate::{
+    architecture::{self, Architecture},
     build::For,
     estimate, paths, progress,
-    rust::{self, Library},
+    rust::Library,
     zig,
 };
 
@@ -20,7 +21,8 @@ pub(crate) struct Step {
     guess: u64,
     /// MiB of the target folder, from nothing.
     pub(crate) mib: u64,
-    target: &'static str,
+    /// Whether it is what a firmware starts, instead of Linux.
+    for_firmware: bool,
     arguments: &'static [&'static str],
     /// What tests need besides. It must not decide what is on a tray, by the features it wants of libraries: a test below.
     for_tests: &'static [&'static str],
@@ -28,13 +30,13 @@ pub(crate) struct Step {
     makes: &'static [&'static str],
 }
 
-pub(crate) const STEPS: [Step; 2] = [
+pub(crate) static STEPS: [Step; 2] = [
     Step {
         title: "programs of a tray (static, musl)",
         name: "tray-programs",
         guess: 240,
         mib: 900,
-        target: rust::LINUX,
+        for_firmware: false,
         arguments: &[
             "-p=racklet-init",
             "-p=racklet-netd",
@@ -47,7 +49,7 @@ pub(crate) const STEPS: [Step; 2] = [
             "--bin=vmm",
             "--bin=guest-init",
         ],
-        // Starts microVMs in `tests/tests/microvm.rs`, and is their workload.
+        // Starts microVMs in their tests, and is their workload.
         for_tests: &["-p=racklet-nested", "--bin=nested"],
         makes: &["init", "netd", "hypervisor", "vmm", "guest-init", "nested"],
     },
@@ -56,7 +58,7 @@ pub(crate) const STEPS: [Step; 2] = [
         name: "bootloader",
         guess: 60,
         mib: 200,
-        target: rust::FIRMWARE,
+        for_firmware: true,
         arguments: &["-p=racklet-bootloader", "--bins"],
         // Stands in for Linux in tests of the bootloader.
         for_tests: &["--example=probe"],
@@ -64,49 +66,22 @@ pub(crate) const STEPS: [Step; 2] = [
     },
 ];
 
-/// What the microVM tests run on an emulated arm64 machine: no tray has that processor yet.
-pub(crate) const ARM64: Step = Step {
-    title: "monitor and guest's PID 1 for arm64 (static, musl)",
-    name: "arm64-programs",
-    guess: 120,
-    mib: 400,
-    target: rust::ARM64,
-    arguments: &[
-        "-p=racklet-vmm",
-        "-p=racklet-guest",
-        "--bin=vmm",
-        "--bin=guest-init",
-    ],
-    for_tests: &["-p=racklet-nested", "--bin=nested"],
-    makes: &["vmm", "guest-init", "nested"],
-};
-
 /// The monitor from a shell, which no tray has: the microVM tests try it with the real kernel. In a run of its own, since it wants more
 /// of libraries than a tray's programs do.
-pub(crate) const SHELL: Step = Step {
+static SHELL: Step = Step {
     title: "racklet-vmm (static, musl)",
     name: "shell-program",
     guess: 80,
     mib: 200,
-    target: rust::LINUX,
+    for_firmware: false,
     arguments: &["-p=racklet-vmm-shell", "--bin=racklet-vmm"],
     for_tests: &[],
     makes: &["racklet-vmm"],
 };
 
-/// Where those are.
-pub(crate) fn arm64_folder() -> PathBuf {
-    folder_of(rust::ARM64)
-}
-
-/// Builds them.
-pub(crate) fn build_arm64(library: &Library) -> Result<()> {
-    ARM64.run(library, For::Tests)
-}
-
 /// Where the programs of a tray are.
-pub(crate) fn folder() -> PathBuf {
-    folder_of(rust::LINUX)
+pub(crate) fn folder(architecture: &Architecture) -> PathBuf {
+    folder_of(architecture.linux)
 }
 
 fn folder_of(target: &str) -> PathBuf {
@@ -114,20 +89,38 @@ fn folder_of(target: &str) -> PathBuf {
 }
 
 impl Step {
+    fn target(&self, architecture: &Architecture) -> &'static str {
+        match self.for_firmware {
+            true => architecture.firmware,
+            false => architecture.linux,
+        }
+    }
+
+    /// What it is called for this.
+    pub(crate) fn title(&self, architecture: &Architecture) -> String {
+        format!("{} for {}", self.title, architecture.name)
+    }
+
     /// Whether all of it that is wanted for this has been made before.
-    pub(crate) fn is_there(&self, what: For) -> bool {
-        self.made(what).all(|(path, _)| path.is_file())
+    pub(crate) fn is_there(&self, architecture: &Architecture, what: For) -> bool {
+        self.made(architecture, what)
+            .all(|(path, _)| path.is_file())
     }
 
     /// Its key and guess.
-    pub(crate) fn estimate(&self, what: For) -> (String, u64) {
-        estimate::of_cargo(self.name, self.guess, self.is_there(what))
+    pub(crate) fn estimate(&self, architecture: &Architecture, what: For) -> (String, u64) {
+        let name = format!("{}-{}", self.name, architecture.name);
+        estimate::of_cargo(&name, self.guess, self.is_there(architecture, what))
     }
 
     /// What is made for this: where it is, and what it is called elsewhere (`racklet-bootloader.efi` is `bootloader.efi`,
     /// `examples/probe.efi` is `probe.efi`).
-    fn made(&self, what: For) -> impl Iterator<Item = (PathBuf, &'static str)> {
-        let folder = folder_of(self.target);
+    fn made(
+        &self,
+        architecture: &Architecture,
+        what: For,
+    ) -> impl Iterator<Item = (PathBuf, &'static str)> {
+        let folder = folder_of(self.target(architecture));
         // The last is the one for tests.
         let count = self.makes.len() - usize::from(what != For::Tests);
         self.makes[..count].iter().map(move |name| {
@@ -136,17 +129,23 @@ impl Step {
         })
     }
 
-    fn run(&self, library: &Library, what: For) -> Result<()> {
+    fn run(&self, library: &Library, architecture: &Architecture, what: For) -> Result<()> {
         let mut command = cargo(library)?;
-        let is_linux = self.target != rust::FIRMWARE;
+        let build = match self.for_firmware {
+            true => "build",
+            false => "zigbuild",
+        };
         command
-            .arg(if is_linux { "zigbuild" } else { "build" })
-            .args(["--target", self.target, "--profile", "tray"])
+            .arg(build)
+            .args(["--target", self.target(architecture), "--profile", "tray"])
             .args(self.arguments);
         if what == For::Tests {
             command.args(self.for_tests);
         }
-        if is_linux {
+        if self.for_firmware {
+            library.apply(&mut command, "core,alloc");
+            flags(&mut command, "")?;
+        } else {
             let zig = zig::ZIG.require()?;
             let path = env::var_os("PATH").unwrap_or_default();
             let path = env::join_paths([zig].into_iter().chain(env::split_paths(&path)))
@@ -154,26 +153,26 @@ impl Step {
             command.env("PATH", path);
             library.apply(&mut command, "std,panic_abort");
             flags(&mut command, "-C link-self-contained=no")?;
-        } else {
-            library.apply(&mut command, "core,alloc");
-            flags(&mut command, "")?;
         }
-        let (key, guess) = self.estimate(what);
-        progress::run(self.title, &key, guess, &mut command)
+        let (key, guess) = self.estimate(architecture, what);
+        progress::run(&self.title(architecture), &key, guess, &mut command)
     }
 }
 
+/// Which steps there are for an architecture: the monitor from a shell is for machines such as this one.
+pub(crate) fn steps(architecture: &Architecture, what: For) -> impl Iterator<Item = &'static Step> {
+    let shell = what == For::Tests && architecture == architecture::HERE;
+    STEPS.iter().chain(shell.then_some(&SHELL))
+}
+
 /// Builds them all.
-pub(crate) fn build(library: &Library, what: For) -> Result<()> {
-    for step in &STEPS {
-        step.run(library, what)?;
-    }
-    if what == For::Tests {
-        SHELL.run(library, what)?;
+pub(crate) fn build(library: &Library, architecture: &Architecture, what: For) -> Result<()> {
+    for step in steps(architecture, what) {
+        step.run(library, architecture, what)?;
     }
     let [_, bootloader] = &STEPS;
-    let products = paths::made(paths::products()?.join("os"))?;
-    for (from, to) in bootloader.made(what) {
+    let products = paths::made(architecture.products()?.join("os"))?;
+    for (from, to) in bootloader.made(architecture, what) {
         fs::copy(&from, products.join(to))
             .with_context(|| format!("the bootloader's {}", from.display()))?;
     }
@@ -216,12 +215,16 @@ mod tests {
     use std::collections::BTreeMap;
 
     /// Which features each crate is built with.
-    fn features(step: &Step, more: &[&str]) -> BTreeMap<String, String> {
+    fn features(
+        step: &Step,
+        architecture: &Architecture,
+        more: &[&str],
+    ) -> BTreeMap<String, String> {
         let packages = |word: &&&str| word.starts_with("-p=");
         let tree = output(
             Command::new("cargo")
                 .current_dir(paths::workspace())
-                .args(["tree", "--offline", "--target", step.target])
+                .args(["tree", "--offline", "--target", step.target(architecture)])
                 .args(["--edges", "normal,build", "--prefix", "none"])
                 .args(["--format", "{p}|{f}"])
                 .args(step.arguments.iter().chain(more).filter(packages)),
@@ -236,20 +239,24 @@ mod tests {
     #[test]
     fn what_tests_need_does_not_decide_what_is_on_a_tray() {
         let [programs, _] = &STEPS;
-        let (alone, with_tests) = (
-            features(programs, &[]),
-            features(programs, programs.for_tests),
-        );
-        assert!(alone.len() > 50 && with_tests.len() > alone.len());
-        for (package, features) in &alone {
-            assert_eq!(with_tests.get(package), Some(features), "{package}");
+        for architecture in &architecture::ALL {
+            let (alone, with_tests) = (
+                features(programs, architecture, &[]),
+                features(programs, architecture, programs.for_tests),
+            );
+            assert!(alone.len() > 50 && with_tests.len() > alone.len());
+            for (package, features) in &alone {
+                assert_eq!(with_tests.get(package), Some(features), "{package}");
+            }
         }
     }
 
     #[test]
     fn only_tests_have_what_only_tests_need() {
         let names = |what| -> Vec<&str> {
-            let made = STEPS.iter().flat_map(move |step| step.made(what));
+            let made = STEPS
+                .iter()
+                .flat_map(move |step| step.made(architecture::HERE, what));
             made.map(|(_, name)| name).collect()
         };
         let demo = names(For::Demo);

@@ -89,7 +89,7 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
-    /// A small VM that runs `command` of the probe image, with the arguments that its kernel needs.
+    /// A small VM that runs `command` of the probe image.
     pub(crate) fn new(name: &str, command: &[&str]) -> Vm {
         let folder = Path::new(FOLDERS).join(name);
         let mut argv = vec!["/bin/probe"];
@@ -98,7 +98,7 @@ impl Vm {
             "v": 1, "name": name, "cpus": 1, "memory_mib": 128, "kernel": "/guest/vmlinux",
             "initramfs": ["/guest/initramfs.cpio", folder.join("guest.cpio")],
             "disks": [{"path": "/guest/root.erofs", "read_only": true, "serial": "root"}],
-            "arguments": fs::read_to_string("/guest/arguments").unwrap_or_default(),
+            "arguments": "",
             "vsock_cid": 3, "confinement": {"uid": 7001, "gid": 7001},
         });
         let guest = json!({

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs inside the machine of the microVM tests, twice: as PID 1 of the host it starts real monitors and prints what came of
-//! it, one `RESULT name {json}` line per case; as a workload in a microVM it does what its arguments say. As `/load` it is the first
-//! program of a guest whose kernel has its drivers in modules.
+//! it, one `RESULT name {json}` line per case; as a workload in a microVM it does what its arguments say.
 //!
 //! It judges nothing: the expectations are in `tests/tests/microvm.rs` and `microvm_arm64.rs`.
 #![forbid(unsafe_code)]
@@ -16,7 +15,6 @@ mod work;
 fn main() {
     match std::env::args().next() {
         Some(name) if name.ends_with("spin") => probe::spin(),
-        Some(name) if name.ends_with("load") => probe::load(),
         Some(name) if name.ends_with("silent") => probe::silent(),
         Some(name) if name.ends_with("work") => work::as_pid_one(),
         _ => {}

@@ -7,13 +7,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use racklet_linux::power::{self, Leave};
 use racklet_linux::signal::{Signal, Signals};
-use racklet_linux::{clock, module, vsock};
+use racklet_linux::{clock, vsock};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::net::{Shutdown as Half, shutdown};
@@ -451,13 +450,6 @@ pub(crate) fn silent() -> ! {
     loop {
         thread::park();
     }
-}
-
-/// First program of a guest: loads what the kernel lacks and becomes guest-init.
-pub(crate) fn load() -> ! {
-    module::load_all(Path::new("/modules")).expect("modules of this kernel");
-    let failed = std::os::unix::process::CommandExt::exec(&mut Command::new("/init"));
-    panic!("start /init: {failed}");
 }
 
 /// Waits for a signal; obeys SIGTERM or not.

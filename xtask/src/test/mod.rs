@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, path::Path, thread, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::{
+    architecture,
     arguments::Given,
     build, hardware, harness, lint, packages, paths,
     progress::say,
@@ -80,7 +81,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // What boots is built for those who boot it.
     match arguments.no_boot {
         true => packages::require_all()?,
-        false => build::everything(build::For::Tests)?,
+        false => {
+            let all = Vec::from_iter(&architecture::ALL);
+            build::everything(build::For::Tests, &all)?;
+        }
     }
     // A mistake in what runs the tests would be in every verdict.
     let runner = tree.digest(&["xtask/src/test/", "xtask/src/verdict/"])?;

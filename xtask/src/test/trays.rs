@@ -20,7 +20,8 @@ use super::{
     programs::{built, undeclared},
 };
 use crate::{
-    hash, paths,
+    architecture::Architecture,
+    harness, hash, paths,
     progress::say,
     tray,
     verdict::{
@@ -41,24 +42,39 @@ const DOCUMENTS: &str = "documents";
 /// Copies and compiles what is here, and boots nothing: what it depends on is every file.
 const ADDING: &str = "adding";
 
-/// What a program of tests boots, where that is not everything: in `target/racklet`, or `programs/` for those of a tray. It sees
-/// nothing else, so that a row which names too little makes its tests fail.
+/// Boards that an emulator has, and what of the end-to-end tests runs on each: the first, which everybody has, runs all of it.
+///
+/// Another architecture's processor is emulated everywhere, and a tray on it costs several times as much: these are the ways through
+/// bootloader, kexec and KVM, and what a network or a card does wrong is the same code on all.
+const BOARDS: [(&str, &[&str]); 2] = [
+    ("qemu-x86_64", &[]),
+    (
+        "qemu-aarch64",
+        &["boot_slots", "microvm_arm64", "tray_life"],
+    ),
+];
+
+/// Not on the first.
+const ELSEWHERE: &str = "microvm_arm64";
+
+/// What a program of tests boots, where that is not everything: in its board's folder of `target/racklet`, or `programs/` for those of
+/// a tray. It sees nothing else, so that a row which names too little makes its tests fail.
 const BOOTED: [(&str, &[&str]); 3] = [
     (
         "boot_slots",
         &[
-            "kernel/tray/bzImage",
+            "kernel/tray/uefi",
             "os/bootloader.efi",
             "os/probe.efi",
-            "bin/busybox",
+            "busybox",
         ],
     ),
     (
         "microvm",
         &[
-            "kernel/tray/bzImage",
+            "kernel/tray/kexec",
             "kernel/tray/modules",
-            "kernel/guest/vmlinux",
+            "kernel/guest/monitor",
             "programs/nested",
             "programs/vmm",
             "programs/guest-init",
@@ -68,12 +84,12 @@ const BOOTED: [(&str, &[&str]); 3] = [
     (
         "microvm_arm64",
         &[
-            "arm64/Image",
-            "arm64/host",
-            "arm64/guest",
-            "arm64/programs/nested",
-            "arm64/programs/vmm",
-            "arm64/programs/guest-init",
+            "kernel/tray/kexec",
+            "kernel/tray/modules",
+            "kernel/guest/monitor",
+            "programs/nested",
+            "programs/vmm",
+            "programs/guest-init",
         ],
     ),
 ];
@@ -81,9 +97,8 @@ const BOOTED: [(&str, &[&str]); 3] = [
 /// QEMU's own translator, as `RACKLET_ACCEL` names it.
 const EMULATED: &str = "tcg";
 
-/// Where the programs of a tray are, seen from `target/racklet`, and those for arm64.
+/// Where the programs of a tray are, seen from there.
 const PROGRAMS: &str = "programs/";
-const ARM64: &str = "arm64/programs/";
 
 /// One process of tests.
 struct Job {
@@ -91,38 +106,47 @@ struct Job {
     path: PathBuf,
     /// One function, or all that the program has.
     function: Option<String>,
+    board: &'static str,
     inputs: Inputs,
 }
 
 impl Job {
     fn what(&self) -> String {
-        match &self.function {
+        let what = match &self.function {
             Some(function) => format!("{}::{function}", self.program.name),
             None => self.program.name.clone(),
+        };
+        match self.board == BOARDS[0].0 {
+            true => what,
+            false => format!("{what}@{}", self.board),
         }
     }
 }
 
 pub(super) fn run(run: &mut Run, accelerator: &str) -> Result<()> {
     let built = built(&run.workspace, &["-p", END_TO_END, "--test", "*"])?;
-    let everything = everything(run)?;
     let mut jobs = VecDeque::new();
-    for (program, path) in built {
+    for ((program, path), board) in built
+        .iter()
+        .flat_map(|it| boards(&it.0.name).map(move |b| (it, b)))
+    {
+        let architecture = Architecture::of_board(board)?;
         let inputs = run
-            .inputs_of(&program)?
-            .and(&match booted(&program) {
-                Some(names) => digests(names)?,
+            .inputs_of(program)?
+            .and(&match booted(program) {
+                Some(names) => digests(architecture, names)?,
                 None if program.name == ADDING => {
                     Inputs::default().with("checkout", run.tree.digest(&[""])?)
                 }
-                None => everything.clone(),
+                None => everything(run, architecture)?,
             })
             .with("processor", accelerator);
-        for function in functions(run, &program, &path)? {
+        for function in functions(run, program, path)? {
             let job = Job {
                 program: program.clone(),
                 path: path.clone(),
                 function,
+                board,
                 inputs: inputs.clone(),
             };
             let known = program.name != DOCUMENTS
@@ -207,9 +231,11 @@ fn tried(run: &Run, job: &Job, accelerator: &str, begun: Instant) -> Result<Ende
         .arg("--test-threads=1")
         .current_dir(run.workspace.folder(END_TO_END))
         .stderr(said.try_clone()?)
+        .env(harness::BOARD, job.board)
         .env("RACKLET_ACCEL", accelerator);
     if let Some(names) = booted(&job.program) {
-        command.env("RACKLET_ARTIFACTS", view(&what, names)?);
+        let architecture = Architecture::of_board(job.board)?;
+        command.env("RACKLET_ARTIFACTS", view(&what, architecture, names)?);
     }
     let outcome = outcome::of(&mut command, |line| {
         // Evidence; what counts is told by the outcome.
@@ -273,21 +299,32 @@ fn booted(program: &Program) -> Option<&'static [&'static str]> {
     Some(row.1)
 }
 
+/// The boards that a program of tests runs on.
+fn boards(program: &str) -> impl Iterator<Item = &'static str> {
+    let [(first, _), others @ ..] = &BOARDS;
+    let first = (program != ELSEWHERE).then_some(*first);
+    let others = others
+        .iter()
+        .filter(move |(_, runs)| runs.contains(&program));
+    first
+        .into_iter()
+        .chain(others.map(|(board, _)| *board))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
 /// Where an artifact of [`BOOTED`] is.
-fn place(name: &str) -> Result<PathBuf> {
-    if let Some(program) = name.strip_prefix(ARM64) {
-        return Ok(tray::arm64_folder().join(program));
-    }
+fn place(architecture: &Architecture, name: &str) -> Result<PathBuf> {
     Ok(match name.strip_prefix(PROGRAMS) {
-        Some(program) => tray::folder().join(program),
-        None => paths::products()?.join(name),
+        Some(program) => tray::folder(architecture).join(program),
+        None => architecture.products()?.join(name),
     })
 }
 
-fn digests(names: &[&str]) -> Result<Inputs> {
+fn digests(architecture: &Architecture, names: &[&str]) -> Result<Inputs> {
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     for name in names {
-        let path = place(name)?;
+        let path = place(architecture, name)?;
         match path.is_dir() {
             false => files.push(((*name).to_owned(), path)),
             true => {
@@ -308,28 +345,30 @@ fn digests(names: &[&str]) -> Result<Inputs> {
 }
 
 /// A folder with these artifacts and no others.
-fn view(what: &str, names: &[&str]) -> Result<PathBuf> {
+fn view(what: &str, architecture: &Architecture, names: &[&str]) -> Result<PathBuf> {
     let folder = paths::target().join("e2e/artifacts").join(what);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     for name in names {
-        let link = folder.join(name);
+        let link = folder.join(architecture.name).join(name);
         paths::made(link.parent().context("a name in a folder")?.into())?;
-        std::os::unix::fs::symlink(place(name)?, &link)?;
+        std::os::unix::fs::symlink(place(architecture, name)?, &link)?;
     }
     Ok(folder)
 }
 
-/// Whatever was built: a tray's test starts from all of it, and who adds an artifact need not think of this.
-fn everything(run: &Run) -> Result<Inputs> {
+/// Whatever was built for it: a tray's test starts from all of it, and who adds an artifact need not think of this.
+fn everything(run: &Run, architecture: &Architecture) -> Result<Inputs> {
     // The user's tool has folders of this checkout compiled in: what it was built from is looked at instead.
     let mut inputs = run.workspace.sources(&run.tree, "racklet-cli", None)?;
     let products = paths::products()?;
-    let mut next: Vec<PathBuf> = ["bin", "kernel", "os"]
-        .map(|name| products.join(name))
-        .into();
-    next.push(tray::folder());
+    let programs = tray::folder(architecture);
+    let mut next = vec![
+        products.join("bin"),
+        architecture.products()?,
+        programs.clone(),
+    ];
     while let Some(path) = next.pop() {
         let name = path.display().to_string();
         if path == products.join("bin/racklet") || name.ends_with(".made-from") {
@@ -343,7 +382,7 @@ fn everything(run: &Run) -> Result<Inputs> {
             );
             continue;
         }
-        let programs_only = path == tray::folder();
+        let programs_only = path == programs;
         for entry in fs::read_dir(&path).with_context(|| format!("read {name}"))? {
             let entry = entry?.path();
             // Cargo's own folders and rules lie beside the programs.
@@ -372,8 +411,24 @@ mod tests {
     fn rows_about_single_programs_name_programs_that_are_there() {
         let folder = paths::workspace().join("tests/tests");
         let rows = BOOTED.iter().map(|(name, _)| *name);
-        for name in rows.chain(TOGETHER).chain([DOCUMENTS, ADDING]) {
+        let on_boards = BOARDS.iter().flat_map(|(_, runs)| *runs).copied();
+        let named = [DOCUMENTS, ADDING, ELSEWHERE];
+        for name in rows.chain(TOGETHER).chain(on_boards).chain(named) {
             assert!(folder.join(format!("{name}.rs")).is_file(), "{name}");
         }
+    }
+
+    #[test]
+    fn every_board_that_an_emulator_has_boots_in_tests() {
+        for folder in fs::read_dir(paths::workspace().join("boards/trays")).unwrap() {
+            let folder = folder.unwrap();
+            let text = fs::read_to_string(folder.path().join("board.toml")).unwrap();
+            let name = folder.file_name();
+            let is_run = BOARDS.iter().any(|(board, _)| name == *board);
+            assert_eq!(text.contains("\n[emulator]\n"), is_run, "{name:?}");
+        }
+        assert_eq!(Vec::from_iter(boards("tray_card")), ["qemu-x86_64"]);
+        assert_eq!(Vec::from_iter(boards("tray_life")).len(), 2);
+        assert_eq!(Vec::from_iter(boards(ELSEWHERE)), ["qemu-aarch64"]);
     }
 }

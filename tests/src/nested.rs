@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! MicroVMs inside a QEMU machine with emulated SVM: the real host kernel, the real monitor, the real guest kernel and PID 1,
+//! MicroVMs inside a QEMU machine with emulated SVM, or EL2: the real host kernel, the real monitor, the real guest kernel and PID 1,
 //! without the rest of a tray. The program `nested` (`tests/nested`) starts the cases inside and prints their outcomes.
-//! The same on arm64, with an emulated EL2 and Debian's kernel, is in [`arm64`].
-
-pub mod arm64;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,10 +9,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use racklet_boards::Board;
 use racklet_cpio::Archive;
 use serde_json::Value;
 
 use crate::artifacts::Artifacts;
+use crate::board::{board, emulator};
 use crate::process::{Process, bound_to_us, output, tail};
 use crate::qemu::Accelerator;
 use crate::until::until;
@@ -39,16 +38,26 @@ pub const EXITS: &str = "bench_exits";
 /// As many guests as a tray may have, in a machine of 2 GiB.
 pub const CROWD: &str = "bench_crowd";
 
-/// Runs cases (all that measure nothing when there are none named); gives each outcome by name.
+/// Runs cases (all that measure nothing when there are none named) on the board that this run is about; gives each outcome by name.
 ///
 /// # Errors
 /// When the machine cannot be built or started, or ends before the last case: with the end of its console.
-pub fn run(
+pub fn run(folder: &Path, only: &[&str], time: Time) -> Result<BTreeMap<String, Value>> {
+    run_on(&board(), folder, only, time)
+}
+
+/// As [`run`], on this board.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_on(
+    board: &Board,
     folder: &Path,
-    artifacts: &Artifacts,
     only: &[&str],
     time: Time,
 ) -> Result<BTreeMap<String, Value>> {
+    // Not all of them: of a tray's programs only the monitor and what it starts are in this machine.
+    let artifacts = &Artifacts::of(board.architecture);
     let initramfs = folder.join("nested.cpio");
     let mut parts = Parts::of_a_tray(artifacts)?;
     let mut memory = "1G";
@@ -58,47 +67,33 @@ pub fn run(
         memory = "2G";
     }
     fs::write(&initramfs, archive(folder, &parts)?)?;
-    let mut command = machine("qemu-system-x86_64", &["-M", "q35"], memory);
+    let emulator = emulator(board);
+    let mut command = bound_to_us(&emulator.program);
+    command
+        .args(&emulator.machine)
+        .args(["-m", memory, "-nodefaults", "-no-user-config"])
+        .args(["-display", "none", "-no-reboot"]);
     match time {
         Time::Real => command
-            .args(Accelerator::chosen().arguments())
+            .args(Accelerator::chosen().arguments(board))
             .args(["-smp", "2"]),
-        Time::Counted => command.args([
-            "-accel",
-            "tcg,thread=single",
-            "-cpu",
-            "max",
-            "-icount",
-            "shift=0,sleep=off",
-        ]),
+        Time::Counted => command
+            .args(["-accel", "tcg,thread=single", "-cpu", &emulator.processor])
+            .args(["-icount", "shift=0,sleep=off"]),
     };
+    let console = board.consoles.first().context("a console")?;
     command
         .arg("-kernel")
         .arg(artifacts.kernel())
         .arg("-initrd")
         .arg(&initramfs)
-        .args(["-append", &line("console=ttyS0", only)]);
+        .args(["-append", &line(&console.device, only)]);
     outcomes(folder, command)
-}
-
-/// QEMU, with nothing but what follows.
-fn machine(program: &str, kind: &[&str], memory: &str) -> Command {
-    let mut command = bound_to_us(program);
-    command.args(kind).args([
-        "-m",
-        memory,
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
-    command
 }
 
 /// The host kernel's command line.
 fn line(console: &str, only: &[&str]) -> String {
-    let mut line = format!("{console} quiet panic=-1");
+    let mut line = format!("console={console} quiet panic=-1");
     if !only.is_empty() {
         line.push_str(&format!(" only={}", only.join(",")));
     }
@@ -140,8 +135,6 @@ struct Parts {
     /// The host kernel's modules by file name.
     modules: Modules,
     guest_kernel: Vec<u8>,
-    /// The guest kernel's modules: `nested` loads them as the guest's first program, `/load`, and becomes guest-init.
-    guest_modules: Modules,
     /// QEMU and strace of this machine, too.
     peer: bool,
     /// This machine's fio and iperf3 as well.
@@ -157,10 +150,9 @@ impl Parts {
             nested: program("nested")?,
             vmm: program("vmm")?,
             guest_init: program("guest-init")?,
-            shell: Some(program("racklet-vmm")?),
+            shell: fs::read(artifacts.tray_program("racklet-vmm")).ok(),
             modules: artifacts.modules()?,
             guest_kernel: fs::read(artifacts.guest_kernel())?,
-            guest_modules: Vec::new(),
             peer: false,
             tools: false,
         })
@@ -189,28 +181,18 @@ fn archive(folder: &Path, parts: &Parts) -> Result<Vec<u8>> {
         &zstd::encode_all(parts.guest_kernel.as_slice(), 3)?,
     )?;
 
-    let init = |name: &str, program: &[u8]| -> Result<Archive> {
-        let mut archive = Archive::new();
-        archive.directory("dev", 0o755)?;
-        archive.character_device("dev/console", 0o600, 5, 1)?;
-        archive.file(name, 0o755, program)?;
-        Ok(archive)
-    };
-    let mut guest = init("init", &parts.guest_init)?;
-    if !parts.guest_modules.is_empty() {
-        guest.file("load", 0o755, &parts.nested)?;
-        guest.directory("modules", 0o755)?;
-        for (name, module) in &parts.guest_modules {
-            guest.file(&format!("modules/{name}"), 0o644, module)?;
-        }
-        host.file("guest/arguments", 0o644, b"rdinit=/load")?;
-    }
-    host.file("guest/initramfs.cpio", 0o644, &guest.finish())?;
-    let spin = init("spin", &parts.nested)?.finish();
-    host.file("guest/spin.cpio", 0o644, &spin)?;
-    for name in ["silent", "work"] {
-        let archive = init(name, &parts.nested)?.finish();
-        host.file(&format!("guest/{name}.cpio"), 0o644, &archive)?;
+    for (archive, program, contents) in [
+        ("initramfs", "init", &parts.guest_init),
+        ("spin", "spin", &parts.nested),
+        ("silent", "silent", &parts.nested),
+        ("work", "work", &parts.nested),
+    ] {
+        let mut guest = Archive::new();
+        guest.directory("dev", 0o755)?;
+        guest.character_device("dev/console", 0o600, 5, 1)?;
+        guest.file(program, 0o755, contents)?;
+        let guest = guest.finish();
+        host.file(&format!("guest/{archive}.cpio"), 0o644, &guest)?;
     }
     host.file(
         "guest/root.erofs",
