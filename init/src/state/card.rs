@@ -8,8 +8,8 @@ use std::path::Path;
 
 use racklet_api::V1;
 use racklet_fetch::disk;
-use racklet_linux::block::{self, Partition};
-use racklet_linux::gpt;
+use racklet_linux::block::{self, Mark, Partition};
+use racklet_linux::table::{self, Growth};
 use racklet_tell::error::chain;
 use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,11 @@ use super::{CARD, ROOT, STATE};
 use crate::mounts::{self, MountError};
 use racklet_tell::text::size;
 
-/// GPT label of the partition.
-const LABEL: &str = "racklet-state";
+/// The partition.
+const MARK: Mark = Mark {
+    label: "racklet-state",
+    number: 4,
+};
 
 /// The partition, mounted at [`ROOT`] and taking writes.
 pub(super) struct Mounted {
@@ -31,12 +34,13 @@ pub(super) struct Mounted {
 /// Why the partition is not simply used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
-    #[error("no partition is labelled {LABEL}")]
+    #[error("there is no partition {label}", label = MARK.label)]
     Missing,
-    #[error("the disk that this tray was started from has no partition labelled {LABEL}")]
+    #[error("the disk that this tray was started from has no partition {label}", label = MARK.label)]
     NotOnOurDisk,
     #[error(
-        "{0} partitions are labelled {LABEL}; remove all cards but this tray's, and copies of it"
+        "{0} partitions are {label}; remove all cards but this tray's, and copies of it",
+        label = MARK.label
     )]
     Several(usize),
     #[error("list the partitions")]
@@ -93,15 +97,8 @@ pub(super) fn mount(rack: &str, boot: Option<&str>, grow: bool) -> Result<Mounte
 }
 
 fn find(boot: Option<&str>) -> Result<Partition, Unusable> {
-    let mut found = block::by_label(LABEL).map_err(Unusable::List)?;
-    if let Some(boot) = boot
-        && !found.is_empty()
-    {
-        found = block::on_the_disk_of(boot, found);
-        if found.is_empty() {
-            return Err(Unusable::NotOnOurDisk);
-        }
-    }
+    let found = MARK.find(boot).map_err(Unusable::List)?;
+    let mut found = found.ok_or(Unusable::NotOnOurDisk)?;
     match found.len() {
         0 => Err(Unusable::Missing),
         1 => Ok(found.remove(0)),
@@ -214,18 +211,18 @@ fn owner(root: &Path) -> Result<Option<String>, Unusable> {
 }
 
 /// Grows the partition to the end of its disk. What goes wrong is told and changes nothing else.
-fn grow_partition(partition: &mut Partition) -> Option<gpt::Growth> {
-    let attempt = || -> Result<Option<gpt::Growth>, String> {
+fn grow_partition(partition: &mut Partition) -> Option<Growth> {
+    let attempt = || -> Result<Option<Growth>, String> {
         let disk = File::options()
             .read(true)
             .write(true)
             .open(&partition.disk)
             .map_err(|e| e.to_string())?;
         let sector = block::sector_size(&disk).map_err(|e| e.to_string())?;
-        let mut head = vec![0; gpt::head_bytes(sector)];
+        let mut head = vec![0; table::head_bytes(sector)];
         disk.read_exact_at(&mut head, 0)
             .map_err(|e| e.to_string())?;
-        let planned = gpt::grow(&head, sector, partition.disk_size, partition.number);
+        let planned = table::grow(&head, sector, partition.disk_size, partition.number);
         let Some(growth) = planned.map_err(|e| e.to_string())? else {
             return Ok(None);
         };

@@ -13,7 +13,7 @@ use racklet_fetch::cache::{AssembleError, Cache, EntryError};
 use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Silent;
-use racklet_linux::block;
+use racklet_linux::block::Mark;
 use racklet_slots::{Bootstrap, BootstrapError, CopyError, Esp, InstallError, Observed, OpenError};
 use racklet_tell::error::chain;
 use racklet_tell::text::short;
@@ -26,7 +26,11 @@ use crate::console::Topic;
 use crate::pid1::{self, HandedError};
 
 const SLOTS: Topic = Topic("slots");
-const LABEL: &str = "racklet-esp";
+/// The partition that the slot record is on.
+const MARK: Mark = Mark {
+    label: "racklet-esp",
+    number: 1,
+};
 /// Where the hypervisor keeps what it fetched.
 const CACHE: &str = "/state/cache";
 
@@ -35,7 +39,7 @@ const CACHE: &str = "/state/cache";
 pub(crate) enum EspError {
     #[error("list the partitions")]
     List(#[source] io::Error),
-    #[error("{0} partitions are labelled {LABEL}, not one")]
+    #[error("{0} partitions are {label}, not one", label = MARK.label)]
     Partitions(usize),
     #[error("open the boot partition")]
     Device(#[source] io::Error),
@@ -101,10 +105,8 @@ impl Slots {
 
     /// The boot partition, on the disk that has the partition which the bootloader came from where that is known.
     fn open(&self) -> Result<Esp<File>, EspError> {
-        let mut found = block::by_label(LABEL).map_err(EspError::List)?;
-        if let Some(boot) = &self.boot_partition {
-            found = block::on_the_disk_of(boot, found);
-        }
+        let found = MARK.find(self.boot_partition.as_deref());
+        let mut found = found.map_err(EspError::List)?.unwrap_or_default();
         if found.len() != 1 {
             return Err(EspError::Partitions(found.len()));
         }
@@ -431,7 +433,7 @@ mod tests {
         let installed = record.install(Slot::B, 8).expect("may be");
         assert!(status(Slot::A, Ok(seen(installed)), None).armed);
         let lost = status(Slot::A, Err(EspError::Partitions(2)), None);
-        let said = "2 partitions are labelled racklet-esp, not one";
+        let said = "2 partitions are racklet-esp, not one";
         assert_eq!(lost.error.as_deref(), Some(said));
         assert!(!lost.armed);
     }

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::ioctl::{self, Opcode, opcode};
 
-use crate::gpt;
+use crate::{mbr, table};
 
-/// A partition, found by its GPT label.
+/// A partition of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     /// Its device node, `/dev/vda2`.
@@ -28,12 +28,45 @@ pub struct Partition {
     pub disk_size: u64,
 }
 
-/// Finds partitions with this GPT label, in the order of their device names.
-pub fn by_label(label: &str) -> io::Result<Vec<Partition>> {
-    by_label_in(Path::new("/sys/class/block"), Path::new("/dev"), label)
+/// What a partition of ours is known by among those of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Its label in a GPT.
+    pub label: &'static str,
+    /// Its number in an MBR, which has no labels.
+    pub number: u32,
 }
 
-fn by_label_in(class: &Path, dev: &Path, label: &str) -> io::Result<Vec<Partition>> {
+impl Mark {
+    /// Finds such partitions, in the order of their device names: on all disks, or on the one that has the partition `boot`
+    /// ([`table::holds`]) where that is known. An MBR says nothing that would tell a disk of ours from any other, so partitions are
+    /// found by number there only when `boot` is one of an MBR. `Ok(None)` when there are some, all on other disks.
+    pub fn find(&self, boot: Option<&str>) -> io::Result<Option<Vec<Partition>>> {
+        let everywhere = self.find_in(Path::new("/sys/class/block"), Path::new("/dev"), boot)?;
+        Ok(match boot {
+            Some(boot) if !everywhere.is_empty() => {
+                Some(on_the_disk_of(boot, everywhere)).filter(|found| !found.is_empty())
+            }
+            _ => Some(everywhere),
+        })
+    }
+
+    fn find_in(&self, class: &Path, dev: &Path, boot: Option<&str>) -> io::Result<Vec<Partition>> {
+        let by_number = boot.is_some_and(mbr::is_identity);
+        let number = self.number.to_string();
+        partitions_in(class, dev, |name, partition| match name {
+            Some(name) => !by_number && name == self.label,
+            None => by_number && partition == number,
+        })
+    }
+}
+
+/// Partitions for whose label, where they have one, and number `wanted` says so.
+fn partitions_in(
+    class: &Path,
+    dev: &Path,
+    wanted: impl Fn(Option<&str>, &str) -> bool,
+) -> io::Result<Vec<Partition>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(class)? {
         let folder = entry?.path();
@@ -45,13 +78,10 @@ fn by_label_in(class: &Path, dev: &Path, label: &str) -> io::Result<Vec<Partitio
                 .lines()
                 .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
         };
-        if value("PARTNAME") != Some(label) {
+        let Some(number) = value("PARTN").filter(|number| wanted(value("PARTNAME"), number)) else {
             continue;
-        }
-        let (Some(name), Some(number)) = (
-            value("DEVNAME"),
-            value("PARTN").and_then(|n| n.parse().ok()),
-        ) else {
+        };
+        let (Some(name), Ok(number)) = (value("DEVNAME"), number.parse()) else {
             continue;
         };
         // /sys/class/block/vda2 -> …/block/vda/vda2: the disk is the folder above.
@@ -91,9 +121,9 @@ fn by_label_in(class: &Path, dev: &Path, label: &str) -> io::Result<Vec<Partitio
     Ok(found)
 }
 
-/// Of `partitions`, those on a disk that has a partition with this unique GUID, by its primary partition table. A disk that
-/// cannot be read is not the one.
-pub fn on_the_disk_of(unique: &str, mut partitions: Vec<Partition>) -> Vec<Partition> {
+/// Of `partitions`, those on a disk that has the partition `unique`, by its primary partition table. A disk that cannot be read is
+/// not the one.
+fn on_the_disk_of(unique: &str, mut partitions: Vec<Partition>) -> Vec<Partition> {
     partitions.retain(|partition| holds(&partition.disk, unique).unwrap_or(false));
     partitions
 }
@@ -102,9 +132,9 @@ fn holds(disk: &Path, unique: &str) -> io::Result<bool> {
     let disk = File::open(disk)?;
     // What is no block device has no sectors: an image in a test.
     let sector = sector_size(&disk).unwrap_or(512);
-    let mut head = vec![0; gpt::head_bytes(sector)];
+    let mut head = vec![0; table::head_bytes(sector)];
     disk.read_exact_at(&mut head, 0)?;
-    gpt::holds(&head, sector, unique).map_err(io::Error::other)
+    table::holds(&head, sector, unique).map_err(io::Error::other)
 }
 
 /// Errors that ext4 has counted on the mounted partition `name` (`mmcblk0p2`) since the file system was made; it keeps the
@@ -255,10 +285,19 @@ mod tests {
         let boot = "11111111-1111-1111-1111-111111111111";
         assert_eq!(on_the_disk_of(boot, all.clone()), [ours]);
         assert_eq!(on_the_disk_of(&boot.replace('1', "3"), all), []);
+        // Two cards of ours in one Raspberry Pi.
+        let mbr = |name: &str, signature| {
+            let mut head = crate::mbr::tests::disk(signature, &[(0x0c, 1, 40), (0x83, 41, 40)]);
+            head.resize(table::head_bytes(512), 0);
+            partition(name, &head)
+        };
+        let cards = [mbr("card", 0x0a1b_2c3d), mbr("spare", 0x0a1b_2c3e)];
+        let found = on_the_disk_of("0a1b2c3e-01", cards.to_vec());
+        assert_eq!(found, cards[1..]);
     }
 
     #[test]
-    fn partitions_are_found_by_label_with_their_disk() {
+    fn partitions_are_found_by_label_or_in_an_mbr_by_number_with_their_disk() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let (class, devices) = (folder.path().join("class"), folder.path().join("devices"));
         fs::create_dir_all(&class).expect("creates");
@@ -295,12 +334,27 @@ mod tests {
             "DEVNAME=vdb1\nPARTN=1\nPARTNAME=racklet-state-2\n",
             "1\n",
         );
-        let found = by_label_in(&class, Path::new("/dev"), "racklet-state").expect("reads");
-        let devices: Vec<_> = found
-            .iter()
-            .map(|p| p.device.to_str().expect("utf-8"))
-            .collect();
-        assert_eq!(devices, ["/dev/sda7", "/dev/vda2"]);
+        for number in 1..=4 {
+            let name = format!("mmcblk0p{number}");
+            let uevent = format!("DEVNAME={name}\nPARTN={number}\n");
+            part("mmcblk0", &name, &uevent, "16\n");
+        }
+        let mark = Mark {
+            label: "racklet-state",
+            number: 4,
+        };
+        let find = |boot| {
+            mark.find_in(&class, Path::new("/dev"), boot)
+                .expect("reads")
+        };
+        let names = |found: &[Partition]| -> Vec<_> {
+            let devices = found.iter().map(|p| p.device.display().to_string());
+            devices.collect()
+        };
+        assert_eq!(names(&find(Some("0a1b2c3d-02"))), ["/dev/mmcblk0p4"]);
+        let found = find(None);
+        assert_eq!(names(&found), ["/dev/sda7", "/dev/vda2"]);
+        assert_eq!(found, find(Some("03020100-0504-0706-0809-0a0b0c0d0e0f")));
         let state = &found[1];
         assert_eq!((state.disk.to_str(), state.number), (Some("/dev/vda"), 2));
         assert_eq!(

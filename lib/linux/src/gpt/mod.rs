@@ -6,25 +6,7 @@
 //! cut between any two writes leaves a table that firmware and Linux read: the new backup first, then the primary header
 //! and the changed entry, which are neighbours and go in one write. UEFI 2.10, 5.3.
 
-use std::fmt;
-
-/// One write to the disk. The caller flushes after each.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// Where, in bytes from the start of the disk.
-    pub offset: u64,
-    /// What.
-    pub bytes: Vec<u8>,
-}
-
-/// What to do to grow a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Growth {
-    /// The partition's new length in bytes.
-    pub size: u64,
-    /// The writes, in order.
-    pub writes: Vec<Write>,
-}
+use crate::table::{Growth, LEAST_GAIN, PARTITION_END, Write};
 
 /// Why a partition table cannot be grown.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -49,8 +31,6 @@ pub fn head_bytes(sector: u32) -> usize {
 }
 
 const HEADER: usize = 92;
-/// Partitions end on multiples of this, in bytes: erase blocks and pages of every card divide it.
-const ALIGNMENT: u64 = 1 << 20;
 
 /// The primary table of a disk, checked.
 struct Table<'a> {
@@ -163,9 +143,9 @@ pub fn grow(
         return Err(GptError::Short);
     };
     let last_usable = backup_table - 1;
-    let per_unit = ALIGNMENT / u64::from(sector);
+    let per_unit = PARTITION_END / u64::from(sector);
     let new_last = ((last_usable + 1) / per_unit * per_unit).saturating_sub(1);
-    if new_last < last.saturating_add(16 * per_unit) {
+    if new_last < last.saturating_add(LEAST_GAIN / u64::from(sector)) {
         return Ok(None);
     }
 
@@ -213,12 +193,6 @@ fn header_checksum(header: &[u8]) -> u32 {
     hasher.update(&[0; 4]);
     hasher.update(&header[20..]);
     hasher.finalize()
-}
-
-impl fmt::Display for Growth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} MiB", self.size >> 20)
-    }
 }
 
 #[cfg(test)]
