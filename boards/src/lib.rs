@@ -11,6 +11,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+
 use racklet_trust::Architecture;
 use serde::Deserialize;
 
@@ -40,6 +42,9 @@ pub struct Board {
     pub watchdog: u32,
     /// What kernels on it are told.
     pub arguments: Arguments,
+    /// What its own firmware loads of a card, where that starts the first stage.
+    #[serde(default)]
+    pub firmware: Option<Firmware>,
     /// Why no microVM runs on it, where none does.
     #[serde(default)]
     pub no_microvms: Option<String>,
@@ -109,6 +114,30 @@ pub struct Arguments {
     /// Said to the hypervisor OS alone.
     #[serde(default)]
     pub payload: Vec<String>,
+}
+
+/// What a Raspberry Pi's firmware loads of a card, besides kernel and initramfs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Firmware {
+    /// The device tree that Linux's sources make, below `arch/arm64/boot/dts`. What we change of it is `tree.dtso` in the board's
+    /// folder, applied when the tree is built.
+    pub tree: String,
+    /// What the board's ROM wants to find before it looks for anything else, as Debian's `raspi-firmware` calls it.
+    #[serde(default)]
+    pub rom: Option<String>,
+    /// Lines of `config.txt`.
+    pub settings: Vec<String>,
+    /// Files of a slot by name, and what Debian's `raspi-firmware` calls them.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Firmware {
+    /// What the device tree is called in a slot.
+    #[must_use]
+    pub fn tree_name(&self) -> &str {
+        self.tree.rsplit('/').next().unwrap_or(&self.tree)
+    }
 }
 
 /// Which of the kernels that run on a board, one after the other.
@@ -243,6 +272,43 @@ mod tests {
         let pi = find("raspberry-pi-4b").unwrap();
         let told = |stage| pi.arguments(stage).contains(&"nr_cpus=1".to_owned());
         assert!(told(Stage::Bootstrap) && !told(Stage::Payload));
+    }
+
+    #[test]
+    fn a_board_whose_own_firmware_starts_linux_says_all_that_it_loads() {
+        for board in all() {
+            // One that nothing is built for yet may leave it open.
+            let open = board.no_images.is_some() && board.firmware.is_none();
+            let own = board.boot == Boot::RaspberryPi;
+            assert!(
+                own == board.firmware.is_some() || own && open,
+                "{}",
+                board.name
+            );
+            let Some(firmware) = board.firmware else {
+                continue;
+            };
+            let plain = |name: &str| {
+                let known =
+                    |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+                !name.is_empty() && name.bytes().all(known)
+            };
+            let names = firmware.files.keys().map(String::as_str);
+            assert!(
+                names.chain([firmware.tree_name()]).all(plain),
+                "{firmware:?}"
+            );
+            assert!(firmware.tree.ends_with(".dtb"));
+            // Its overlay is unsigned, and a damaged one stops the boot (raspberrypi/hats, issue 33).
+            assert!(
+                firmware
+                    .settings
+                    .iter()
+                    .any(|line| line == "force_eeprom_read=0")
+            );
+            // What lies on a card of Broadcom's has to have its licence beside it.
+            assert!(firmware.files.contains_key("copyright"));
+        }
     }
 
     #[test]

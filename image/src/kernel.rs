@@ -4,6 +4,8 @@
 //! Sources: Linux, Documentation/arch/x86/boot.rst, Documentation/arch/arm64/booting.rst and, for a compressed EFI application,
 //! drivers/firmware/efi/libstub/zboot-header.S. The images are the builder's own; this is for mistakes, not for attacks, and decides nothing about trust.
 
+use std::io::Read as _;
+
 use racklet_trust::Architecture;
 
 /// Why a file is not a kernel that a tray can start.
@@ -39,8 +41,20 @@ impl KernelInfo {
     }
 }
 
-/// Looks at a kernel image.
+/// Looks at a kernel image, of which the first 128 KiB are enough. One in gzip counts as what is in it.
 pub fn inspect(image: &[u8]) -> Result<KernelInfo, KernelError> {
+    const HEAD: u64 = 128 << 10;
+    if is_gzip(image) {
+        let mut head = Vec::new();
+        // A piece of a file ends early, which says nothing about its beginning.
+        let _ = flate2::read::GzDecoder::new(image)
+            .take(HEAD)
+            .read_to_end(&mut head);
+        return match is_gzip(&head) {
+            true => Err(KernelError::Unknown),
+            false => inspect(&head),
+        };
+    }
     if image.get(0x202..0x206) == Some(b"HdrS") {
         return inspect_x86(image);
     }
@@ -73,6 +87,12 @@ fn inspect_zboot(image: &[u8]) -> Option<KernelInfo> {
         efi_stub: true,
         kexec: false,
     })
+}
+
+/// Whether these are the first bytes of a gzip file, by which a Raspberry Pi's firmware knows one, too.
+#[must_use]
+pub fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
 }
 
 fn inspect_x86(image: &[u8]) -> Result<KernelInfo, KernelError> {
@@ -146,6 +166,21 @@ mod tests {
         image[56..60].copy_from_slice(b"ARM\x64");
         let info = inspect(&image).unwrap();
         assert!(info.efi_stub && info.kexec);
+    }
+
+    #[test]
+    fn a_kernel_in_gzip_is_what_is_in_it() {
+        let mut image = vec![0; 300_000];
+        image[56..60].copy_from_slice(b"ARM\x64");
+        let packed = crate::raspberry_pi::compressed(&image);
+        let info = inspect(&packed[..packed.len().min(128 << 10)]).unwrap();
+        assert_eq!(info.architecture, Architecture::Aarch64);
+        assert!(info.kexec && !info.efi_stub);
+        let mut twice = Vec::new();
+        let mut again = flate2::read::GzEncoder::new(&*packed, flate2::Compression::fast());
+        again.read_to_end(&mut twice).unwrap();
+        assert_eq!(inspect(&twice), Err(KernelError::Unknown));
+        assert_eq!(inspect(&[0x1f, 0x8b, 8]), Err(KernelError::Unknown));
     }
 
     #[test]

@@ -11,3 +11,4 @@ pub mod erofs;
 pub mod initramfs;
 pub mod kernel;
 pub mod package;
+pub mod raspberry_pi;

@@ -142,9 +142,10 @@ impl Card {
             card.package(slot.name(), manifest, Key::Firmware)
         };
         let (a, b) = (build(Slot::A)?, build(Slot::B)?);
+        let bootloader = built(&artifacts().bootloader())?;
         let spec = Spec {
             board: &board,
-            bootloader: &built(&artifacts().bootloader())?,
+            bootloader: Some(&bootloader),
             trust_root: &root,
             tray: TRAY_JSON,
             slots: [Some(&a), Some(&b)],

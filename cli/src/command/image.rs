@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use racklet_api::tray::{
     self, Cidr, ClientCertificate, NetworkConfig, Repository, Scheme, Secret, TrayConfig,
 };
-use racklet_boards::Stage;
+use racklet_boards::{Board, Stage};
 use racklet_image::disk::{self, Spec};
 use racklet_image::package::Package;
 use racklet_trust::Verified;
@@ -148,15 +148,7 @@ impl Build {
         }
         let id = root.rack().to_string();
 
-        let bootloader_path = data::find(
-            self.bootloader.as_deref(),
-            &board,
-            "bootloader.efi",
-            "--bootloader FILE",
-            output,
-        )?;
-        let bootloader = fs::read(&bootloader_path)
-            .with_context(|| format!("read {}", bootloader_path.display()))?;
+        let bootloader = self.bootloader(&board, output)?;
         let bootstrap_path = data::find(
             self.bootstrap.as_deref(),
             &board,
@@ -195,7 +187,7 @@ impl Build {
 
         let spec = Spec {
             board: &board,
-            bootloader: &bootloader,
+            bootloader: bootloader.as_deref(),
             trust_root: &root.to_canonical(),
             tray: &json,
             slots: [Some(&bootstrap), Some(&bootstrap)],
@@ -239,6 +231,21 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
             },
         );
         Ok(())
+    }
+
+    /// What lies before the slots, where the board has such a thing.
+    fn bootloader(&self, board: &Board, output: Output) -> anyhow::Result<Option<Vec<u8>>> {
+        let name = match &board.firmware {
+            None => Some("bootloader.efi".to_owned()),
+            Some(firmware) => firmware.rom.as_ref().map(|name| format!("firmware/{name}")),
+        };
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        let named = self.bootloader.as_deref();
+        let path = data::find(named, board, &name, "--bootloader FILE", output)?;
+        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(Some(bytes))
     }
 
     fn repository(&self, rack: &Rack, head: &Head) -> anyhow::Result<Repository> {

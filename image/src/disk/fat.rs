@@ -9,17 +9,15 @@ use std::collections::BTreeMap;
 
 /// As the boot sector says it: bytes of a sector, sectors of a cluster, sectors before the tables.
 const SECTOR_FIELD: u16 = 512;
-/// 1 KiB, so that a volume of 80 MiB has enough clusters to be FAT32.
-const CLUSTER_FIELD: u8 = 2;
+/// From this size on, in bytes, a volume has enough clusters of 1 KiB to be FAT32; smaller ones have clusters of a sector.
+const LARGE: u64 = 70 << 20;
 const RESERVED_FIELD: u16 = 32;
 const SECTOR: usize = SECTOR_FIELD as usize;
-const CLUSTER_SECTORS: usize = CLUSTER_FIELD as usize;
-const CLUSTER: usize = CLUSTER_SECTORS * SECTOR;
 const RESERVED_SECTORS: usize = RESERVED_FIELD as usize;
 /// Below this a volume is FAT16 by definition.
 const LEAST_CLUSTERS: usize = 65_525;
-/// [`Entry::apart`] begins at a multiple of this, in clusters: 1 MiB, more than any card's page.
-const APART: usize = (1 << 20) / CLUSTER;
+/// [`Entry::apart`] begins at a multiple of this, in bytes: more than any card's page.
+const APART: usize = 1 << 20;
 const END_OF_CHAIN: u32 = 0x0fff_ffff;
 const MEDIA: u8 = 0xf8;
 /// 1980-01-01, the first day there is.
@@ -89,7 +87,7 @@ pub enum FatError {
         /// What it may have.
         room: u64,
     },
-    /// Too small or too large for FAT32 with clusters of 1 KiB.
+    /// Too small or too large for FAT32 with clusters of a sector or 1 KiB.
     #[error("a boot partition of {0} bytes cannot be FAT32")]
     Size(u64),
     /// A name that is too long or not plain ASCII, or that is there twice.
@@ -128,8 +126,8 @@ pub(super) fn volume(volume: &Volume<'_>, files: &[Entry<'_>]) -> Result<Vec<Pie
     let rooms_take: usize = rooms.iter().flatten().map(|room| room.taken).sum();
     if used + rooms_take > geometry.clusters {
         return Err(FatError::Full {
-            needed: ((used + rooms_take) * CLUSTER / 1024) as u64,
-            room: (geometry.clusters * CLUSTER / 1024) as u64,
+            needed: ((used + rooms_take) * geometry.cluster() / 1024) as u64,
+            room: (geometry.clusters * geometry.cluster() / 1024) as u64,
         });
     }
     table.resize(geometry.clusters + 2, 0);
@@ -166,9 +164,9 @@ fn rooms(files: &[Entry<'_>], geometry: &Geometry) -> Vec<Option<Room>> {
     let mut end = geometry.clusters + 2;
     let place = |file: &Entry<'_>| {
         (file.room > 0).then(|| {
-            let count =
-                usize::try_from(file.room).map_or(usize::MAX / 2, |room| room.div_ceil(CLUSTER));
-            let taken = count + if file.apart { APART } else { 0 };
+            let count = usize::try_from(file.room)
+                .map_or(usize::MAX / 2, |room| room.div_ceil(geometry.cluster()));
+            let taken = count + if file.apart { geometry.apart() } else { 0 };
             let first = end.saturating_sub(count);
             end = end.saturating_sub(taken);
             Room {
@@ -195,6 +193,8 @@ fn chain(entries: &mut [u32], first: usize) {
 
 struct Geometry {
     sectors: u32,
+    /// Sectors of a cluster.
+    cluster_sectors: u8,
     table_sectors: usize,
     clusters: usize,
 }
@@ -203,27 +203,40 @@ impl Geometry {
     fn of(size: u64) -> Result<Self, FatError> {
         let wrong = || FatError::Size(size);
         let sectors = u32::try_from(size / SECTOR as u64).map_err(|_| wrong())?;
+        let cluster_sectors: u8 = if size < LARGE { 1 } else { 2 };
+        let per_cluster = usize::from(cluster_sectors);
         // A table with an entry for every cluster there could be is never too small, and it keeps the data at a multiple of 4 KiB.
-        let table_sectors = (sectors as usize / CLUSTER_SECTORS + 2)
+        let table_sectors = (sectors as usize / per_cluster + 2)
             .div_ceil(SECTOR / 4)
             .next_multiple_of(4);
         let data = (sectors as usize)
             .checked_sub(RESERVED_SECTORS + 2 * table_sectors)
             .ok_or_else(wrong)?;
-        let clusters = data / CLUSTER_SECTORS;
+        let clusters = data / per_cluster;
         if !(LEAST_CLUSTERS..0x0fff_fff0).contains(&clusters) {
             return Err(wrong());
         }
         Ok(Self {
             sectors,
+            cluster_sectors,
             table_sectors,
             clusters,
         })
     }
 
+    /// Bytes of a cluster.
+    fn cluster(&self) -> usize {
+        usize::from(self.cluster_sectors) * SECTOR
+    }
+
+    /// Clusters of what [`Entry::apart`] keeps free.
+    fn apart(&self) -> usize {
+        APART / self.cluster()
+    }
+
     fn offset_of(&self, cluster: usize) -> u64 {
         let data = RESERVED_SECTORS + 2 * self.table_sectors;
-        ((data + (cluster - 2) * CLUSTER_SECTORS) * SECTOR) as u64
+        (data * SECTOR + (cluster - 2) * self.cluster()) as u64
     }
 }
 
@@ -296,7 +309,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Takes clusters in one piece and returns the first, or 0 for nothing.
     fn reserve(&mut self, bytes: usize, apart: bool) -> usize {
-        let count = bytes.div_ceil(CLUSTER);
+        let count = bytes.div_ceil(self.geometry.cluster());
         if count == 0 {
             return 0;
         }
@@ -314,7 +327,8 @@ impl Writer<'_> {
 
     /// Leaves clusters free up to the next multiple of [`APART`].
     fn skip(&mut self) {
-        let next = self.table.len().next_multiple_of(APART);
+        let unit = self.geometry.apart();
+        let next = self.table.len().next_multiple_of(unit);
         self.table.resize(next, 0);
     }
 
@@ -465,7 +479,7 @@ fn boot_sector(volume: &Volume<'_>, geometry: &Geometry) -> Vec<u8> {
     put(0, &[0xeb, 0x58, 0x90]);
     put(3, b"RACKLET ");
     put(11, &SECTOR_FIELD.to_le_bytes());
-    put(13, &[CLUSTER_FIELD]);
+    put(13, &[geometry.cluster_sectors]);
     put(14, &RESERVED_FIELD.to_le_bytes());
     put(16, &[2]);
     put(21, &[MEDIA]);

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Disk images: what is written to a card once and boots for good.
 //!
-//! ```text
-//! 0      protective MBR, partition table          racklet-esp    FAT32, 80 MiB: bootloader, slot records, two slots with room
-//! 1 MiB  racklet-esp                              racklet-state  ext4, the rest; grown to the card on first boot
-//! 81 MiB racklet-state ...  backup table
-//! ```
+//! How a card is divided, and what lies where, follows from what starts its board: [`uefi`] or [`raspberry_pi`].
 //!
 //! The same inputs give the same bytes: every identifier is derived from them, and nothing has a time. What a tray would
 //! refuse is refused here, before anyone carries a card to it. Signing is not done here.
@@ -13,27 +9,25 @@
 mod ext4;
 mod fat;
 mod gpt;
+mod mbr;
 pub(crate) mod pe;
+mod raspberry_pi;
+mod slot;
+mod uefi;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
-use racklet_boards::{Board, Boot, Stage};
-use racklet_fetch::publish;
-use racklet_trust::{
-    Architecture, Digest, TrustRoot, Verified,
-    manifest::{Kind, Machine, NotForUs},
-    root::{MAX_KEYS, RootError},
-    slot::{Slot, SlotRecord},
-};
+use racklet_boards::{Board, Boot};
+use racklet_cpio::CpioError;
+use racklet_trust::{Digest, TrustRoot, Verified, manifest::NotForUs, root::RootError, slot::Slot};
 
 pub use self::{ext4::Ext4Error, fat::FatError, pe::PeError};
 use crate::package::{Package, PackageError};
@@ -42,25 +36,15 @@ use crate::package::{Package, PackageError};
 pub const DEFAULT_SIZE: u64 = 256 << 20;
 /// The smallest image, in bytes: what is fetched before the first growth must fit.
 pub const LEAST_SIZE: u64 = 160 << 20;
-/// Room for two slots, and beside them 11 MiB for bootloader and slot records.
-const ESP_SIZE: u64 = 80 << 20;
-/// The files of a slot, each with the room that it has in every slot, so that a running tray can write another bootstrap over one:
-/// nothing of the file system changes then. The largest are 4 and 2 MiB today; an arm64 kernel that nothing unpacks has about 10.
-const ROOMS: [(&str, u64); 3] = [
-    ("files/initramfs", 12 << 20),
-    ("files/kernel", 20 << 20),
-    ("manifest.json", racklet_trust::slot::MAX_MANIFEST),
-];
-/// The room for each of the signatures that a manifest may have. One by a FIDO key has about 500 bytes.
-const SIGNATURE_ROOM: u64 = 2 << 10;
 
 /// What goes into an image.
 #[derive(Debug)]
 pub struct Spec<'a> {
     /// The board it is for.
     pub board: &'a Board,
-    /// The bootloader as it was built for the board's architecture.
-    pub bootloader: &'a [u8],
+    /// What lies before both slots and starts one of them, where the board has that: the bootloader as it was built for its
+    /// architecture, or the second stage that a Raspberry Pi's ROM loads.
+    pub bootloader: Option<&'a [u8]>,
     /// The trust root, canonical JSON.
     pub trust_root: &'a [u8],
     /// `tray.json` (`racklet_api::tray::TrayConfig`).
@@ -109,9 +93,29 @@ pub enum DiskError {
         /// Why.
         source: NotForUs,
     },
-    /// It starts what no image of ours has.
-    #[error("{0} is not started by UEFI, and images have nothing else that could be")]
-    Firmware(String),
+    /// A slot's bootstrap does not consist of what the board starts.
+    #[error(
+        "the bootstrap for slot {slot} consists of {found}, and the board starts {expected}; build it with `racklet bootstrap build --board`"
+    )]
+    Files {
+        /// Which slot.
+        slot: Slot,
+        /// Its files.
+        found: String,
+        /// What they have to be.
+        expected: String,
+    },
+    /// Nothing lies before the slots.
+    #[error(
+        "the board needs a bootloader; name it with --bootloader, or run `cargo xtask install`"
+    )]
+    NoBootloader,
+    /// The board's folder says nothing about what its firmware loads.
+    #[error("boards/trays/{0}/board.toml names no firmware")]
+    NoFirmware(String),
+    /// What is carried from slot to slot.
+    #[error("write trust root and tray configuration")]
+    Owner(#[from] CpioError),
     /// The bootloader cannot carry what it must.
     #[error("the bootloader")]
     Bootloader(#[from] PeError),
@@ -138,15 +142,17 @@ pub enum DiskError {
 /// # Errors
 /// [`DiskError`].
 pub fn build(spec: &Spec<'_>, output: &Path) -> Result<Built, DiskError> {
-    if spec.board.boot != Boot::Uefi {
-        return Err(DiskError::Firmware(spec.board.name.clone()));
-    }
     if spec.size < LEAST_SIZE || !spec.size.is_multiple_of(gpt::ALIGNMENT) {
         return Err(DiskError::Size(spec.size));
     }
     let root = Verified::<TrustRoot>::baked(spec.trust_root).map_err(DiskError::Trust)?;
-    let esp = Esp::gather(spec, &root)?;
-    let layout = Layout::new(spec.size, &esp.identity(&root, spec));
+    let plan = match (spec.board.boot, &spec.board.firmware) {
+        (Boot::Uefi, _) => uefi::plan(spec, &root)?,
+        (Boot::RaspberryPi, Some(firmware)) => raspberry_pi::plan(spec, firmware, &root)?,
+        (Boot::RaspberryPi, None) => {
+            return Err(DiskError::NoFirmware(spec.board.name.clone()));
+        }
+    };
 
     let folder = match output.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -158,16 +164,9 @@ pub fn build(spec: &Spec<'_>, output: &Path) -> Result<Built, DiskError> {
         .map_err(io_error("make a file in", folder))?;
     let write = io_error("write", output);
     file.as_file().set_len(spec.size).map_err(&write)?;
-    let (start, length) = (layout.state.start, layout.state.length);
-    ext4::make(file.path(), start, length, layout.state.id)?;
-    let mut pieces = fat::volume(&layout.esp_volume(), &esp.entries())?;
-    for (offset, _) in &mut pieces {
-        *offset += layout.esp.start;
-    }
-    let table = layout.table(spec.size);
-    pieces.push((0, table.head));
-    pieces.push((table.tail_offset, table.tail));
-    for (offset, bytes) in &pieces {
+    let Area { start, length, id } = plan.state;
+    ext4::make(file.path(), start, length, id)?;
+    for (offset, bytes) in &plan.pieces {
         file.as_file()
             .write_all_at(bytes, *offset)
             .map_err(&write)?;
@@ -184,194 +183,33 @@ pub fn build(spec: &Spec<'_>, output: &Path) -> Result<Built, DiskError> {
     })
 }
 
-/// The files of the boot partition.
-struct Esp {
-    bootloader: (String, Vec<u8>),
-    records: [(&'static str, Vec<u8>); 2],
-    slots: Vec<SlotFile>,
+/// An image before it is written.
+struct Plan {
+    /// What is not zero.
+    pieces: Vec<fat::Piece>,
+    state: Area,
 }
 
-/// A file of a slot, with its room.
-struct SlotFile {
-    path: String,
-    contents: Vec<u8>,
-    room: u64,
+/// Where the state partition is, in bytes, and how its file system is called.
+struct Area {
+    start: u64,
+    length: u64,
+    id: gpt::Guid,
 }
 
-impl Esp {
-    fn gather(spec: &Spec<'_>, root: &Verified<TrustRoot>) -> Result<Self, DiskError> {
-        let board = serde_json::json!({
-            "board": spec.board.name,
-            "arguments": spec.board.arguments(Stage::Bootstrap).join(" "),
-        });
-        let bootloader = pe::add_sections(
-            spec.bootloader,
-            spec.board.architecture,
-            &[
-                (".trust", spec.trust_root),
-                (".tray", spec.tray),
-                (".board", board.to_string().as_bytes()),
-            ],
-        )?;
-        // The name that UEFI starts from a disk that it was not told about (UEFI 2.10, 3.5.1.1).
-        let name = match spec.board.architecture {
-            Architecture::Aarch64 => "EFI/BOOT/BOOTAA64.EFI",
-            Architecture::X86_64 => "EFI/BOOT/BOOTX64.EFI",
-        };
-        let mut slots = Vec::new();
-        let mut versions = [None; 2];
-        for ((slot, package), version) in Slot::ALL.into_iter().zip(spec.slots).zip(&mut versions) {
-            let mut files = BTreeMap::new();
-            if let Some(package) = package {
-                *version = Some(add_slot(spec.board, root, slot, package, &mut files)?);
-            }
-            let numbers = 0..MAX_KEYS;
-            let signatures = numbers.map(|n| (publish::signature_path(n), SIGNATURE_ROOM));
-            let rooms = ROOMS.map(|(name, room)| (name.to_owned(), room));
-            slots.extend(
-                rooms
-                    .into_iter()
-                    .chain(signatures)
-                    .map(|(name, room)| SlotFile {
-                        path: format!("racklet/{slot}/{name}"),
-                        contents: files.remove(&name).unwrap_or_default(),
-                        room,
-                    }),
-            );
-        }
-        if versions == [None; 2] {
-            return Err(DiskError::NoSlot);
-        }
-        let record = SlotRecord::new(versions[0], versions[1]);
-        Ok(Self {
-            bootloader: (name.into(), bootloader),
-            records: [
-                ("racklet/slots.0", record.encode(0).into()),
-                ("racklet/slots.1", record.encode(1).into()),
-            ],
-            slots,
-        })
+/// Stands for everything that an image is made of.
+fn identity<'a>(
+    spec: &Spec<'_>,
+    root: &TrustRoot,
+    files: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Digest {
+    let mut message = format!("racklet image 2\n{}\n{}\n", root.rack(), spec.size).into_bytes();
+    message.extend_from_slice(&Digest::of(spec.tray).0);
+    for (path, contents) in files {
+        message.extend_from_slice(&Digest::of(path.as_bytes()).0);
+        message.extend_from_slice(ring_digest(contents).as_ref());
     }
-
-    fn entries(&self) -> Vec<fat::Entry<'_>> {
-        let whole = |(path, contents)| fat::Entry {
-            path,
-            contents,
-            apart: false,
-            room: 0,
-        };
-        let mut entries = vec![whole((&self.bootloader.0, &self.bootloader.1))];
-        entries.extend(self.records.iter().map(|(path, contents)| fat::Entry {
-            apart: true,
-            ..whole((path, contents))
-        }));
-        // The first of each slot's: a slot that is written over shares its pages of the card with nothing else.
-        let first = |path: &str| path.ends_with(ROOMS[0].0);
-        entries.extend(self.slots.iter().map(|file| fat::Entry {
-            apart: first(&file.path),
-            room: file.room,
-            ..whole((&file.path, &file.contents))
-        }));
-        entries
-    }
-
-    /// Stands for everything that the image is made of.
-    fn identity(&self, root: &TrustRoot, spec: &Spec<'_>) -> Digest {
-        let mut message = format!("racklet image 2\n{}\n{}\n", root.rack(), spec.size).into_bytes();
-        message.extend_from_slice(&Digest::of(spec.tray).0);
-        for entry in self.entries() {
-            message.extend_from_slice(&Digest::of(entry.path.as_bytes()).0);
-            message.extend_from_slice(ring_digest(entry.contents).as_ref());
-        }
-        Digest::of(&message)
-    }
-}
-
-/// Adds a slot's files by name when a tray would start them; returns the version.
-fn add_slot(
-    board: &Board,
-    root: &Verified<TrustRoot>,
-    slot: Slot,
-    package: &Package,
-    files: &mut BTreeMap<String, Vec<u8>>,
-) -> Result<u64, DiskError> {
-    let wrong = |source| DiskError::Package { slot, source };
-    let manifest = package.verify(root).map_err(wrong)?;
-    if manifest.kind != Kind::Bootstrap {
-        return Err(wrong(PackageError::Manifest {
-            path: package.directory().into(),
-            source: racklet_trust::manifest::ManifestError::Kind {
-                found: manifest.kind,
-                expected: Kind::Bootstrap,
-            },
-        }));
-    }
-    manifest
-        .accept(&Machine {
-            architecture: board.architecture,
-            board: &board.name,
-            now: None,
-            floor: 0,
-        })
-        .map_err(|source| DiskError::NotForBoard { slot, source })?;
-    files.insert("manifest.json".into(), package.manifest_bytes().to_vec());
-    for (number, (_, signature)) in package.signatures().map_err(wrong)?.into_iter().enumerate() {
-        files.insert(publish::signature_path(number), signature);
-    }
-    for name in Kind::Bootstrap.file_names() {
-        // Verified in the memory that is written.
-        let contents = package.file(name).map_err(wrong)?.unwrap_or_default();
-        files.insert(format!("files/{name}"), contents);
-    }
-    Ok(manifest.version)
-}
-
-struct Layout {
-    disk: gpt::Guid,
-    esp: gpt::Partition,
-    state: gpt::Partition,
-    volume_id: u32,
-}
-
-impl Layout {
-    fn new(size: u64, identity: &Digest) -> Self {
-        let guid = |purpose| gpt::Guid::derived(identity, purpose);
-        let id = guid("fat").0;
-        let esp = gpt::Partition {
-            kind: gpt::Guid::ESP,
-            id: guid("racklet-esp"),
-            name: "racklet-esp",
-            start: gpt::ALIGNMENT,
-            length: ESP_SIZE,
-        };
-        let start = esp.start + esp.length;
-        let state = gpt::Partition {
-            kind: gpt::Guid::LINUX,
-            id: guid("racklet-state"),
-            name: "racklet-state",
-            start,
-            length: gpt::usable_end(size) - start,
-        };
-        Self {
-            disk: guid("disk"),
-            esp,
-            state,
-            volume_id: u32::from_le_bytes([id[0], id[1], id[2], id[3]]),
-        }
-    }
-
-    fn esp_volume(&self) -> fat::Volume<'static> {
-        fat::Volume {
-            size: self.esp.length,
-            hidden: self.esp.start / gpt::SECTOR,
-            id: self.volume_id,
-            label: b"RACKLET-ESP",
-        }
-    }
-
-    fn table(self, size: u64) -> gpt::Table {
-        gpt::table(size, self.disk, &[self.esp, self.state])
-    }
+    Digest::of(&message)
 }
 
 fn ring_digest(bytes: &[u8]) -> ring::digest::Digest {

@@ -9,14 +9,17 @@ use std::{
     process::Command,
 };
 
+use racklet_fetch::publish;
 use racklet_trust::{
     Architecture, PublicKey,
     digest::Hex,
     manifest::{Kind, Manifest},
     namespace,
-    root::{RoleKeys, Roles, TrustRoot},
+    root::{MAX_KEYS, RoleKeys, Roles, TrustRoot},
     slot::{self, SlotRecord},
 };
+
+mod raspberry_pi;
 
 use super::*;
 use crate::package::{self, Contents, Input, Package};
@@ -82,17 +85,21 @@ impl Workshop {
         change(&mut manifest);
         let mut kernel = Vec::from_iter(0..=250_u8).repeat(kernel_size.div_ceil(251));
         kernel.truncate(kernel_size);
-        let (mut kernel, mut initramfs) = (&*kernel, &b"initramfs"[..]);
-        let inputs = vec![
-            Input {
-                name: "kernel",
-                contents: Contents::Read(&mut kernel),
-            },
-            Input {
-                name: "initramfs",
-                contents: Contents::Read(&mut initramfs),
-            },
-        ];
+        let files: [(&str, &[u8]); 2] = [("kernel", &kernel), ("initramfs", b"initramfs")];
+        self.signed(name, manifest, &files)
+    }
+
+    /// A package of these files, with a signature.
+    fn signed(&self, name: &str, manifest: Manifest, files: &[(&str, &[u8])]) -> Package {
+        let mut readers: Vec<&[u8]> = files.iter().map(|(_, contents)| *contents).collect();
+        let inputs = files
+            .iter()
+            .zip(&mut readers)
+            .map(|((name, _), reader)| Input {
+                name,
+                contents: Contents::Read(reader),
+            });
+        let inputs = inputs.collect();
         let package = package::build(manifest, inputs, &self.path(name), &mut |_| {}).unwrap();
         let manifest = self.path(name).join("manifest.json");
         let key = self.path("key");
@@ -115,9 +122,10 @@ impl Workshop {
 
     fn build(&self, name: &str, package: &Package, size: u64) -> Result<Built, DiskError> {
         let board = racklet_boards::find("qemu-x86_64").unwrap();
+        let bootloader = small_pe();
         let spec = Spec {
             board: &board,
-            bootloader: &small_pe(),
+            bootloader: Some(&bootloader),
             trust_root: &self.trust_root(),
             tray: TRAY,
             slots: [Some(package), None],
@@ -173,9 +181,9 @@ fn small_pe() -> Vec<u8> {
 /// A partition's bytes as a file of their own, for tools that know no offsets.
 fn cut(image: &Path, number: u64, to: &Path) -> PathBuf {
     let (start, length) = match number {
-        1 => (1 << 20, ESP_SIZE),
+        1 => (1 << 20, uefi::ESP_SIZE),
         _ => {
-            let start = (1 << 20) + ESP_SIZE;
+            let start = (1 << 20) + uefi::ESP_SIZE;
             (
                 start,
                 fs::metadata(image).unwrap().len() - start - (1 << 20),
@@ -299,7 +307,7 @@ fn names_of_every_kind_and_many_of_them_are_read_back() {
         })
         .collect();
     let volume = fat::Volume {
-        size: ESP_SIZE,
+        size: uefi::ESP_SIZE,
         hidden: 2048,
         id: 7,
         label: b"RACKLET-ESP",
@@ -307,7 +315,7 @@ fn names_of_every_kind_and_many_of_them_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let (image, out) = (folder.path().join("fat"), folder.path().join("out"));
     let file = fs::File::create(&image).unwrap();
-    file.set_len(ESP_SIZE).unwrap();
+    file.set_len(uefi::ESP_SIZE).unwrap();
     for (offset, bytes) in fat::volume(&volume, &entries).unwrap() {
         file.write_all_at(&bytes, offset).unwrap();
     }
@@ -351,7 +359,7 @@ fn paths_that_cannot_be_written_are_refused() {
     let long = "n".repeat(65);
     for path in ["", "a//b", "../x", ".", "x.", "with space", "\u{e9}", &long] {
         assert_eq!(
-            volume(ESP_SIZE, &[entry(path)]),
+            volume(uefi::ESP_SIZE, &[entry(path)]),
             Err(FatError::Name(path.into()))
         );
     }
@@ -363,7 +371,7 @@ fn paths_that_cannot_be_written_are_refused() {
         ["a/x", "A/y"],
     ] {
         assert!(matches!(
-            volume(ESP_SIZE, &twice.map(entry)),
+            volume(uefi::ESP_SIZE, &twice.map(entry)),
             Err(FatError::Name(_))
         ));
     }
@@ -411,7 +419,7 @@ fn what_is_written_into_a_slot_shares_its_mebibyte_with_nothing_else() {
     };
     let place = |path: &str| racklet_fat::locate(read, path).unwrap();
     let span = |slot| {
-        let rooms = ROOMS.iter().map(|(name, _)| (*name).to_owned());
+        let rooms = uefi::ROOMS.iter().map(|(name, _)| (*name).to_owned());
         let signatures = (0..MAX_KEYS).map(publish::signature_path);
         let files = rooms.chain(signatures);
         let places = files.map(|name| place(&format!("racklet/{slot}/{name}")));
@@ -485,9 +493,9 @@ fn an_image_on_a_larger_card_is_grown_by_what_trays_use() {
         .open(&image)
         .unwrap();
     card.set_len(1 << 30).unwrap();
-    let mut head = vec![0; racklet_linux::gpt::head_bytes(512)];
+    let mut head = vec![0; racklet_linux::table::head_bytes(512)];
     card.read_exact_at(&mut head, 0).unwrap();
-    let growth = racklet_linux::gpt::grow(&head, 512, 1 << 30, 2)
+    let growth = racklet_linux::table::grow(&head, 512, 1 << 30, 2)
         .unwrap()
         .unwrap();
     for write in growth.writes {

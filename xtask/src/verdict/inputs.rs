@@ -33,7 +33,7 @@ const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
-const TOOLS: [&str; 45] = [
+const TOOLS: [&str; 48] = [
     "bash",
     "cpio",
     "date",
@@ -44,11 +44,13 @@ const TOOLS: [&str; 45] = [
     "dumpe2fs",
     "e2fsck",
     "fcgiwrap",
+    "fdtoverlay",
     "fio",
     "fsck.erofs",
     "fsck.vfat",
     "fsverity",
     "git",
+    "gzip",
     "iperf3",
     "kicad-cli",
     "losetup",
@@ -70,6 +72,7 @@ const TOOLS: [&str; 45] = [
     "qemu-system-aarch64",
     "qemu-system-x86_64",
     "setpriv",
+    "sfdisk",
     "sha256sum",
     "sgdisk",
     "ssh-add",

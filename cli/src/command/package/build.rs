@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use racklet_boards::Boot;
 use racklet_image::erofs::{self, ArchiveOptions, DirectoryOptions};
 use racklet_image::kernel;
 use racklet_image::package::{self, Contents, Input, Package};
@@ -46,7 +47,7 @@ struct Common {
 
 #[derive(Args)]
 pub(crate) struct KernelBuild {
-    /// The kernel: x86 bzImage or arm64 Image; for a bootstrap, with EFI stub, or arm64 vmlinuz.efi
+    /// The kernel: x86 bzImage or arm64 Image; for a bootstrap that UEFI starts, with EFI stub, or arm64 vmlinuz.efi
     ///
     /// The one that `cargo xtask install` put in place when left out.
     #[arg(long, value_name = "FILE")]
@@ -59,6 +60,11 @@ pub(crate) struct KernelBuild {
     /// A board it is for; repeat for more
     #[arg(long, value_name = "BOARD", required = true)]
     board: Vec<String>,
+    /// The device tree and the firmware's own files, for a bootstrap of a board whose firmware starts it
+    ///
+    /// Those that `cargo xtask install` put in place when left out.
+    #[arg(long, value_name = "DIR")]
+    firmware: Option<PathBuf>,
     /// Kernel arguments behind the board's own
     #[arg(
         long,
@@ -149,12 +155,6 @@ impl KernelBuild {
             .with_context(|| format!("read {}", kernel_path.display()))?;
         kernel_file.seek(SeekFrom::Start(0))?;
         let info = kernel::inspect(&head).with_context(|| kernel_path.display().to_string())?;
-        if kind == Kind::Bootstrap && !info.efi_stub {
-            bail!(
-                "{} was built without CONFIG_EFI_STUB, so no UEFI firmware can start it",
-                kernel_path.display()
-            );
-        }
         if kind == Kind::Payload && !info.kexec {
             bail!(
                 "{} unpacks itself as an EFI application (CONFIG_EFI_ZBOOT), and kexec cannot start that; take arch/arm64/boot/Image of the same build",
@@ -172,19 +172,54 @@ impl KernelBuild {
                     board.architecture
                 );
             }
-            boards.push(board.name);
+            if kind == Kind::Bootstrap && board.boot == Boot::Uefi && !info.efi_stub {
+                bail!(
+                    "{} was built without CONFIG_EFI_STUB, so no UEFI firmware can start it",
+                    kernel_path.display()
+                );
+            }
+            if kind == Kind::Bootstrap && board.boot == Boot::RaspberryPi && !info.kexec {
+                bail!(
+                    "{} unpacks itself as an EFI application (CONFIG_EFI_ZBOOT), which a Raspberry Pi's firmware cannot start; take arch/arm64/boot/Image of the same build",
+                    kernel_path.display()
+                );
+            }
+            boards.push(board);
         }
-        boards.sort();
+        boards.sort_by(|a, b| a.name.cmp(&b.name));
         boards.dedup();
         let newest = modified(&kernel_file)?.max(modified(&initramfs)?);
         let mut manifest = self.common.manifest(kind, info.architecture, newest);
-        manifest.boards = boards;
+        manifest.boards = boards.iter().map(|board| board.name.clone()).collect();
         manifest.arguments.clone_from(&self.arguments);
         if let Some(release) = info.release() {
             manifest
                 .source
                 .entry("linux".to_owned())
                 .or_insert_with(|| release.to_owned());
+        }
+        let firmware = match kind {
+            Kind::Bootstrap => super::firmware::of(&boards)?,
+            _ => None,
+        };
+        if let Some(firmware) = firmware {
+            let parts = [&*kernel_path, &*initramfs_path];
+            let files = super::firmware::files(firmware, parts, self.firmware.as_deref(), output)?;
+            let mut readers: Vec<_> = files.iter().map(|(_, bytes)| &bytes[..]).collect();
+            let inputs = files
+                .iter()
+                .zip(&mut readers)
+                .map(|((name, _), reader)| Input {
+                    name,
+                    contents: Contents::Read(reader),
+                });
+            let inputs = inputs.collect();
+            let built = package::build(manifest, inputs, &self.common.output, &mut |_| {})?;
+            output.answer(&report(&built, ""), &summary(&built));
+            return Ok(());
+        }
+        if self.firmware.is_some() {
+            bail!("--firmware is for a bootstrap of a board whose own firmware starts it");
         }
         let total = kernel_file.metadata()?.len() + initramfs.metadata()?.len();
         let bar = output.bytes(&format!("building {kind}"), total);

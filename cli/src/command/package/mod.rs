@@ -2,6 +2,7 @@
 //! `racklet payload`, `artifact` and `bootstrap`: build, sign, verify, publish and pin.
 
 mod build;
+mod firmware;
 mod hosts;
 pub(super) mod judge;
 mod pin;

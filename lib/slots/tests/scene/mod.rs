@@ -158,7 +158,7 @@ pub(crate) fn card() -> Disk {
     let board = racklet_boards::find(BOARD).unwrap();
     let spec = Spec {
         board: &board,
-        bootloader: &small_pe(),
+        bootloader: Some(&small_pe()),
         trust_root: &root_json(),
         tray: b"{}",
         slots: [Some(&package), Some(&package)],

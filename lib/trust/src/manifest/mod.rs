@@ -42,7 +42,7 @@ pub enum Kind {
     Payload,
     /// A workload image: `rootfs`.
     Artifact,
-    /// What a slot of the boot partition holds: `kernel` and `initramfs`.
+    /// What a slot holds: `kernel`, `initramfs` and whatever else a board's firmware loads.
     Bootstrap,
 }
 
@@ -56,7 +56,7 @@ impl Kind {
         }
     }
 
-    /// The names of its files.
+    /// The names of the files that it always has.
     #[must_use]
     pub fn file_names(self) -> &'static [&'static str] {
         match self {
@@ -220,18 +220,51 @@ impl Manifest {
             return Err("boards must be named, except for an artifact".into());
         }
         arguments::check(&self.arguments).map_err(|error| format!("{error}"))?;
-        let names: BTreeSet<&str> = self.files.iter().map(|file| &*file.name).collect();
-        let expected: BTreeSet<&str> = self.kind.file_names().iter().copied().collect();
-        if names != expected || self.files.len() != expected.len() || self.files.len() > MAX_FILES {
-            return Err(format!(
-                "files are not exactly {}",
-                self.kind.file_names().join(" and ")
-            ));
-        }
+        self.check_file_names()?;
         self.files
             .iter()
             .try_for_each(|file| file.check_fields(self.kind))
     }
+}
+
+impl Manifest {
+    /// Firmware without a bootloader of ours loads what else its board needs from the same slot: device tree, settings, firmware. All
+    /// of it is named here, since what is not is not verified. Which names a board needs is the board's to say.
+    fn check_file_names(&self) -> Result<(), String> {
+        let names: BTreeSet<&str> = self.files.iter().map(|file| &*file.name).collect();
+        let always: BTreeSet<&str> = self.kind.file_names().iter().copied().collect();
+        let list = self.kind.file_names().join(" and ");
+        if names.len() != self.files.len() {
+            return Err("files are named twice".into());
+        }
+        if self.kind != Kind::Bootstrap {
+            return match names == always {
+                true => Ok(()),
+                false => Err(format!("files are not exactly {list}")),
+            };
+        }
+        if !names.is_superset(&always) {
+            return Err(format!("files lack {list}"));
+        }
+        if names.len() > MAX_FILES {
+            return Err(format!("files are more than {MAX_FILES}"));
+        }
+        match names.iter().find(|name| !is_file_name(name)) {
+            Some(name) => Err(format!(
+                "file {name:?} is not named by 1 to {MAX_NAME} of a-z, 0-9, `.`, `-` and `_`, beginning with a letter or digit"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The name of a file that lies beside others on a FAT volume, which takes `A` for `a` and drops a `.` at the end.
+fn is_file_name(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    (1..=MAX_NAME).contains(&text.len())
+        && text.bytes().all(|b| letter(b) || b"._-".contains(&b))
+        && text.bytes().next().is_some_and(letter)
+        && !text.ends_with('.')
 }
 
 /// A DNS label: 1 to 63 of `a-z`, `0-9` and inner `-`.

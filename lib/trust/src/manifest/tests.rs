@@ -202,6 +202,55 @@ fn signed_nonsense_is_still_refused() {
 }
 
 #[test]
+fn a_bootstrap_names_whatever_else_its_firmware_loads_and_within_bounds() {
+    let with = |names: &[&str]| {
+        let mut manifest = payload();
+        manifest.kind = Kind::Bootstrap;
+        let model = manifest.files[0].clone();
+        manifest.files = names
+            .iter()
+            .map(|name| File {
+                name: (*name).into(),
+                ..model.clone()
+            })
+            .collect();
+        verify(&manifest.to_canonical(), Kind::Bootstrap)
+    };
+    let tree = "bcm2711-rpi-4-b.dtb";
+    let manifest = with(&["kernel", "initramfs", "config.txt", tree, "start4.elf"]).unwrap();
+    assert!(manifest.verify_file(tree, b"kernel").is_ok());
+    assert!(manifest.verify_file(tree, b"kerneL").is_err());
+    assert!(with(&["kernel", "initramfs"]).is_ok());
+    for others in [&["kernel"][..], &["initramfs", "config.txt"], &[]] {
+        assert!(matches!(with(others), Err(ManifestError::Field(_))));
+    }
+    let long = "n".repeat(65);
+    for bad in [
+        "../x", "a/b", ".x", "x.", "-x", "A", "", "kernel", "a b", "\u{e9}", &long,
+    ] {
+        let refused = with(&["kernel", "initramfs", bad]);
+        assert!(matches!(refused, Err(ManifestError::Field(_))), "{bad:?}");
+    }
+    let many: Vec<String> = (0..15).map(|n| format!("file-{n}")).collect();
+    let named = |count: usize| {
+        let more = many[..count].iter().map(String::as_str);
+        with(
+            &["kernel", "initramfs"]
+                .into_iter()
+                .chain(more)
+                .collect::<Vec<_>>(),
+        )
+    };
+    assert!(named(14).is_ok());
+    assert!(matches!(named(15), Err(ManifestError::Field(_))));
+    // Of the other kinds there are no more than what they always have.
+    let mut other = payload();
+    other.files[0].name = "config.txt".into();
+    let refused = verify(&other.to_canonical(), Kind::Payload);
+    assert!(matches!(refused, Err(ManifestError::Field(_))));
+}
+
+#[test]
 fn a_file_with_another_length_or_byte_is_refused() {
     let manifest = verify(&payload().to_canonical(), Kind::Payload).unwrap();
     assert!(manifest.verify_file("kernel", b"kernel").is_ok());
