@@ -33,7 +33,7 @@ const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
-const TOOLS: [&str; 48] = [
+const TOOLS: [&str; 49] = [
     "bash",
     "cpio",
     "date",
@@ -45,6 +45,7 @@ const TOOLS: [&str; 48] = [
     "e2fsck",
     "fcgiwrap",
     "fdtoverlay",
+    "fdtput",
     "fio",
     "fsck.erofs",
     "fsck.vfat",
