@@ -21,7 +21,7 @@ use super::phases::Phases;
 use super::signs::SignsOfLife;
 use super::time::Time;
 use super::wanted::Wanted;
-use super::{Back, Failed, Fatal, INIT, NETWORK, REPOSITORY, Reached};
+use super::{Back, Failed, Fatal, INIT, NETWORK, REPOSITORY, Reached, own};
 use crate::pid1;
 use crate::state::State;
 
@@ -51,7 +51,12 @@ impl<'a> Begun<'a> {
         if root.rack().to_string() != tray.rack {
             return Err(Fatal::OtherRack(root.rack().to_string(), tray.rack.clone()));
         }
-        let boot: Option<BootInfo> = pid1::handed_json("/racklet/boot.json")?;
+        let mut card = pid1::card();
+        let boot: Option<BootInfo> = match pid1::handed_json("/racklet/boot.json")? {
+            Some(boot) => Some(boot),
+            // No bootloader of ours was there to say it.
+            None => own::slot(&root, tray, &card)?,
+        };
         if let Some(boot) = &boot {
             INIT.say(format_args!(
                 "slot {}, start {} since it was last healthy",
@@ -59,7 +64,6 @@ impl<'a> Begun<'a> {
             ));
         }
         let signs = SignsOfLife::begin(tray);
-        let mut card = pid1::card();
         let mut state = State::open(&tray.rack, &card, true)?;
         card.floors_lost = state.floors_lost();
         let time = Time::begin(tray.built.max(state.floors().time), state.last_time());

@@ -17,6 +17,7 @@ mod kexec;
 mod learnt;
 mod network;
 mod online;
+mod own;
 mod payload;
 mod phases;
 mod ready;

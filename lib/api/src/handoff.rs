@@ -21,7 +21,16 @@ pub struct BootInfo {
     pub version: u64,
 }
 
-/// A bootstrap slot on the ESP.
+/// `/racklet/slot.json`, part of a slot that firmware starts without a bootloader of ours, and of no release.
+// untrusted: handoff
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotName {
+    /// The slot that it lies in.
+    pub slot: Slot,
+}
+
+/// A bootstrap slot: a folder on the ESP, or a partition of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Slot {
@@ -47,7 +56,8 @@ impl std::fmt::Display for Slot {
 pub struct Card {
     /// Format version: 1.
     pub v: u32,
-    /// Unique GUID of the partition that the bootloader came from: no disk but the one that has it is this tray's.
+    /// What Linux calls the partition that comes first (`PARTUUID`): a GUID, or an MBR's signature and a number. No disk but the one that
+    /// has it is this tray's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_partition: Option<String>,
     /// Floors were kept, and the bootstrap could read no copy of them.
