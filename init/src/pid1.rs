@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use racklet_api::handoff::Card;
 use racklet_api::tray::TrayConfig;
+use racklet_linux::block;
 use racklet_linux::power::{self, Leave};
 use racklet_linux::watchdog::Watchdog;
 use racklet_tell::error::Chain;
@@ -19,6 +20,8 @@ use crate::console::Topic;
 const INIT: Topic = Topic("init");
 /// Long enough to be read or photographed.
 const READING_TIME: Duration = Duration::from_secs(5);
+/// A Raspberry Pi's card was there 1 s after PID 1 in QEMU; USB sticks need some seconds, and the kernel's own `rootwait` no end.
+const DISK: Duration = Duration::from_secs(10);
 /// Longest file that the stage before leaves for us.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -116,13 +119,26 @@ pub(crate) fn handed_json<T: DeserializeOwned>(
     handed(path)?.map(parse).transpose()
 }
 
-/// What the stage before knows about the disk. A tray without that, or with something else there, goes by labels.
+/// What the stage before knows about the disk, which is there when this returns, or does not come. A tray without that, or with
+/// something else there, goes by labels.
 pub(crate) fn card() -> Card {
-    match handed_json::<Card>("/racklet/card.json") {
+    let card = match handed_json::<Card>("/racklet/card.json") {
         Ok(card) => card.unwrap_or_default(),
         Err(error) => {
             INIT.failed(Chain(&error), "find the disk by its labels");
             Card::default()
         }
+    };
+    if let Some(boot) = &card.boot_partition
+        && !block::wait_for(boot, DISK)
+    {
+        INIT.failed(
+            format_args!(
+                "the disk that this tray was started from has not come within {} s",
+                DISK.as_secs()
+            ),
+            "go on without",
+        );
     }
+    card
 }

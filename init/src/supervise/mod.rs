@@ -80,6 +80,8 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
     }
     let _ = rustix::system::sethostname(tray.tray.as_bytes());
     set_clock(&handoff);
+    // Before the wait for the disk, which is shorter than the shortest time of any board: what the stage before armed still counts.
+    let watchdog = pid1::arm(&tray, WATCHDOG_S);
     let card = pid1::card();
     let mut state = match State::open(&tray.rack, &card, false) {
         Ok(state) => state,
@@ -88,7 +90,6 @@ pub(crate) fn run(tray: TrayConfig, handoff: Handoff, signals: Signals) -> Leave
     if state.persistent() && forgets(&handoff, state.floors()) {
         state.note("the card did not keep what was written to it before this system started");
     }
-    let watchdog = pid1::arm(&tray, WATCHDOG_S);
     let (inputs, received) = mpsc::channel();
     let to_main = inputs.clone();
     let signal_thread = thread::Builder::new()

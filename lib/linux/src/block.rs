@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::ioctl::{self, Opcode, opcode};
 
@@ -58,6 +60,31 @@ impl Mark {
             Some(name) => !by_number && name == self.label,
             None => by_number && partition == number,
         })
+    }
+}
+
+/// Waits at most `patience` for a disk with the partition `boot`: cards and USB sticks are found long after the kernel started PID 1.
+/// Whether it is there.
+pub fn wait_for(boot: &str, patience: Duration) -> bool {
+    let (class, dev) = (Path::new("/sys/class/block"), Path::new("/dev"));
+    let there = || {
+        let all = partitions_in(class, dev, |_, _| true).unwrap_or_default();
+        !on_the_disk_of(boot, all).is_empty()
+    };
+    until(patience, there)
+}
+
+/// Asks ten times a second.
+fn until(patience: Duration, mut ask: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    loop {
+        if ask() {
+            return true;
+        }
+        if begun.elapsed() >= patience {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -294,6 +321,19 @@ mod tests {
         let cards = [mbr("card", 0x0a1b_2c3d), mbr("spare", 0x0a1b_2c3e)];
         let found = on_the_disk_of("0a1b2c3e-01", cards.to_vec());
         assert_eq!(found, cards[1..]);
+    }
+
+    #[test]
+    fn a_disk_that_comes_late_is_waited_for_and_one_that_never_comes_is_not_for_ever() {
+        let mut asked = 0;
+        let late = || {
+            asked += 1;
+            asked == 3
+        };
+        assert!(until(Duration::from_secs(60), late));
+        assert_eq!(asked, 3);
+        assert!(!until(Duration::ZERO, || false));
+        assert!(!wait_for("0a1b2c3d-01", Duration::ZERO));
     }
 
     #[test]
