@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     architecture::Architecture,
-    debian, estimate, kernel, packages, paths,
+    debian, estimate, firmware, kernel, packages, paths,
     progress::{self, say},
     rust, tray, zig,
 };
@@ -69,6 +69,7 @@ pub(crate) fn everything(what: For, architectures: &[&Architecture]) -> Result<(
     }
     for architecture in architectures {
         os(architecture)?;
+        firmware::gather(architecture)?;
         sizes(architecture)?;
     }
     Ok(())
@@ -107,6 +108,7 @@ fn machine() -> Result<()> {
             .current_dir(paths::workspace())
             .args(["build", "-p", "racklet-cli", "-p", "racklet-image"])
             .args(["-p", "racklet-tests", "--bin", "racklet", "--bin", "os"])
+            .args(["--bin", "firmware"])
             .args(["--bin", "tray"]),
     )?;
     let bin = paths::made(paths::products()?.join("bin"))?;

@@ -229,7 +229,7 @@ impl Apt {
             )?,
         };
         let sources = format!(
-            "deb [signed-by={KEYS}] {mirror}/debian trixie main\n\
+            "deb [signed-by={KEYS}] {mirror}/debian trixie main non-free-firmware\n\
              deb [signed-by={KEYS}] {mirror}/debian trixie-backports main\n\
              deb [signed-by={KEYS}] {mirror}/debian-security trixie-security main\n"
         );

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     architecture,
     arguments::Given,
-    build, paths,
+    build, firmware, paths,
     process::output,
     progress::{self, say},
 };
@@ -51,6 +51,9 @@ pub(crate) fn run(given: &Given) -> Result<()> {
     place(&paths::target().join("release/racklet"), &racklet)?;
     for architecture in &architectures {
         for (from, to) in layout(architecture.name, &architecture.products()?) {
+            place(&from, &data.join("racklet").join(to))?;
+        }
+        for (from, to) in firmware::layout(architecture)? {
             place(&from, &data.join("racklet").join(to))?;
         }
     }

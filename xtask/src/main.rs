@@ -11,6 +11,7 @@ mod build;
 mod debian;
 mod doctor;
 mod estimate;
+mod firmware;
 mod fuzz;
 mod hardware;
 mod harness;

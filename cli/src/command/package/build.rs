@@ -247,7 +247,12 @@ impl KernelBuild {
     fn parts(&self, kind: Kind, output: Output) -> anyhow::Result<(PathBuf, PathBuf)> {
         let first = self.board.first().context("--board is required")?;
         let board = racklet_boards::find(first)?;
-        let part = |named: &Option<PathBuf>, name: &str| {
+        // What firmware unpacks is the kernel that kexec starts, too, and not the one that unpacks itself for UEFI.
+        let kernel = match (kind, &board.firmware) {
+            (Kind::Bootstrap, Some(_)) => Kind::Payload,
+            _ => kind,
+        };
+        let part = |named: &Option<PathBuf>, kind: Kind, name: &str| {
             let option = format!("--{name} FILE");
             data::find(
                 named.as_deref(),
@@ -258,8 +263,8 @@ impl KernelBuild {
             )
         };
         Ok((
-            part(&self.kernel, "kernel")?,
-            part(&self.initramfs, "initramfs")?,
+            part(&self.kernel, kernel, "kernel")?,
+            part(&self.initramfs, kind, "initramfs")?,
         ))
     }
 }
