@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an image carries inside the bootloader: the trust root, the tray's configuration and the board, as PE sections.
+//! What an image carries inside the bootloader: the trust root, the tray's configuration and the board, as PE sections; for a tray
+//! without a card a slot as well.
 //!
 //! They are read from the bootloader's own loaded image, so that whatever vouches for the bootloader (Secure Boot, a
 //! write-protected disk) vouches for them too. Source: Microsoft PE/COFF specification, "COFF File Header", "Section Table".
@@ -10,10 +11,14 @@ use core::fmt;
 use racklet_trust::{TrustRoot, Verified, arguments};
 use serde::Deserialize;
 
+use crate::carried::{self, Carried};
+
 /// Names of the sections; [`SECTIONS`] in this order.
 pub const SECTIONS: [&str; 3] = [".trust", ".tray", ".board"];
-/// The most bytes that a section may have.
+/// The most bytes that one of these may have.
 const MAX_SECTION: usize = 1 << 20;
+/// The most bytes that a kernel or an initramfs may have, as a section.
+const MAX_CARRIED: usize = 256 << 20;
 
 /// A loaded image, looked at in pieces: parts of it are this program's own variables, which nobody may hold a reference to.
 pub trait Image {
@@ -38,6 +43,8 @@ pub struct Baked<'a> {
     pub tray_json: &'a [u8],
     /// The board.
     pub board: Board,
+    /// The slot, of a tray without a card.
+    pub carried: Option<Carried<'a>>,
 }
 
 /// The section `.board`.
@@ -86,7 +93,7 @@ impl<'a> Baked<'a> {
     /// [`BakedError`].
     // untrusted: bootloader_sections
     pub fn from_image(image: &'a (impl Image + ?Sized)) -> Result<Self, BakedError> {
-        let [root_json, tray_json, board_json] = sections(image)?;
+        let [root_json, tray_json, board_json] = needed(image)?;
         let root = Verified::<TrustRoot>::baked(root_json)
             .map_err(|error| BakedError::Trust(format!("{error}")))?;
         let board: Board = serde_json::from_slice(board_json)
@@ -98,22 +105,56 @@ impl<'a> Baked<'a> {
             root_json,
             tray_json,
             board,
+            carried: carried(image)?,
         })
     }
 }
 
-fn sections(image: &(impl Image + ?Sized)) -> Result<[&[u8]; 3], BakedError> {
+fn needed(image: &(impl Image + ?Sized)) -> Result<[&[u8]; 3], BakedError> {
+    let found = sections(image, SECTIONS, [MAX_SECTION; 3])?;
+    let take = |index: usize| found[index].ok_or(BakedError::Section(SECTIONS[index]));
+    Ok([take(0)?, take(1)?, take(2)?])
+}
+
+/// All sections of a slot, or none.
+fn carried(image: &(impl Image + ?Sized)) -> Result<Option<Carried<'_>>, BakedError> {
+    let names = carried::SECTIONS;
+    let most = [MAX_SECTION, MAX_SECTION, MAX_CARRIED, MAX_CARRIED];
+    let found = sections(image, names, most)?;
+    match found {
+        [None, None, None, None] => Ok(None),
+        [
+            Some(manifest),
+            Some(signatures),
+            Some(kernel),
+            Some(initramfs),
+        ] => Ok(Some(Carried::of([manifest, signatures, kernel, initramfs]))),
+        _ => {
+            let missing = names.iter().zip(found).find(|(_, found)| found.is_none());
+            Err(BakedError::Section(
+                missing.map_or(names[0], |(name, _)| name),
+            ))
+        }
+    }
+}
+
+/// The sections of these names, of at most as many bytes.
+fn sections<'a, const N: usize>(
+    image: &'a (impl Image + ?Sized),
+    names: [&'static str; N],
+    most: [usize; N],
+) -> Result<[Option<&'a [u8]>; N], BakedError> {
     let table = section_table(image).ok_or(BakedError::NotPe)?;
-    let mut found: [Option<&[u8]>; 3] = [None; 3];
+    let mut found: [Option<&[u8]>; N] = [None; N];
     for header in table.chunks_exact(40) {
-        for (name, slot) in SECTIONS.iter().zip(&mut found) {
+        for ((name, most), slot) in names.iter().zip(most).zip(&mut found) {
             if header[..8].iter().copied().eq(padded(name)) {
                 // A second section of the same name would leave it open which of them was meant.
                 if slot.is_some() {
                     return Err(BakedError::Section(name));
                 }
                 let (start, length) = (u32_at(header, 12) as usize, u32_at(header, 8) as usize);
-                if length <= MAX_SECTION {
+                if length <= most {
                     *slot = image.bytes(start, length);
                 }
                 if slot.is_none() {
@@ -122,8 +163,7 @@ fn sections(image: &(impl Image + ?Sized)) -> Result<[&[u8]; 3], BakedError> {
             }
         }
     }
-    let take = |index: usize| found[index].ok_or(BakedError::Section(SECTIONS[index]));
-    Ok([take(0)?, take(1)?, take(2)?])
+    Ok(found)
 }
 
 fn section_table(image: &(impl Image + ?Sized)) -> Option<&[u8]> {

@@ -9,6 +9,7 @@ use racklet_trust::slot::{self, Choice, Copies, Loaded, Slot, State};
 
 use crate::{
     baked::Baked,
+    carried::Carried,
     place::PartitionId,
     verify::{self, Bootable, Files, Refusal},
 };
@@ -61,6 +62,22 @@ pub fn run(
         refused.push((slot, reason));
     }
     refused
+}
+
+/// Starts what the bootloader's own image carries. Returns the reason when that cannot be started.
+pub fn run_carried(
+    firmware: &mut impl Firmware,
+    carried: &Carried<'_>,
+    baked: &Baked<'_>,
+    architecture: Architecture,
+) -> Refusal {
+    firmware.say(format_args!(
+        "this came without a card: verifying what it carries"
+    ));
+    match verify::carried(carried, baked, architecture) {
+        Ok(bootable) => start(firmware, baked, bootable, None),
+        Err(refusal) => refusal,
+    }
 }
 
 /// Says why nothing is started and what happens next, and waits so that it can be read. The caller resets the machine.
@@ -149,15 +166,31 @@ fn try_slot(
         Ok(bootable) => bootable,
         Err(refusal) => return refusal,
     };
+    start(firmware, baked, bootable, Some((slot, tries)))
+}
+
+/// Starts what was verified; returns when that did not work.
+fn start(
+    firmware: &mut impl Firmware,
+    baked: &Baked<'_>,
+    bootable: Bootable,
+    boot: Option<(Slot, u8)>,
+) -> Refusal {
     let version = bootable.manifest.version;
     let arguments = bootable.arguments(baked);
-    let archive = match verify::extra_archive(baked, slot, tries, version, firmware.came_from()) {
+    let came_from = boot.and_then(|_| firmware.came_from());
+    let archive = match verify::extra_archive(baked, boot, version, came_from) {
         Ok(archive) => archive,
         Err(error) => return Refusal::Start(format!("its configuration is too large: {error}")),
     };
-    firmware.say(format_args!(
-        "slot {slot}: {} version {version} is verified; starting Linux with: {arguments}",
-        bootable.manifest.name
-    ));
+    let name = &bootable.manifest.name;
+    match boot {
+        Some((slot, _)) => firmware.say(format_args!(
+            "slot {slot}: {name} version {version} is verified; starting Linux with: {arguments}"
+        )),
+        None => firmware.say(format_args!(
+            "{name} version {version} is verified; starting Linux with: {arguments}"
+        )),
+    }
     firmware.start(bootable, &archive, &arguments)
 }

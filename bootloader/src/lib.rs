@@ -9,6 +9,9 @@
 //!                              +----------------------------------------------------+
 //! ```
 //!
+//! Of a tray without a card everything is in this image, a slot included: that is verified and started, and there is nothing to choose
+//! from ([`carried`]).
+//!
 //! `main.rs` and `firmware/` are the shell around it: UEFI's disks, files, console and images. There is no menu, no shell, no
 //! configuration file and no way to pass arguments: everything that is used is inside this image or signed.
 #![no_std]
@@ -17,6 +20,7 @@
 extern crate alloc;
 
 pub mod baked;
+pub mod carried;
 pub mod flow;
 pub mod line;
 pub mod place;

@@ -43,6 +43,12 @@ mod entry {
                     baked.root.version(),
                     baked.board.board
                 ));
+                if let Some(carried) = &baked.carried {
+                    let refusal =
+                        flow::run_carried(&mut machine, carried, &baked, Architecture::HERE);
+                    stop(&mut machine, format_args!("it is refused: {refusal}"));
+                    reset();
+                }
                 match machine.open_partition() {
                     Ok(()) => {
                         let refused = flow::run(&mut machine, &baked, Architecture::HERE);

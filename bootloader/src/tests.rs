@@ -145,7 +145,7 @@ struct Machine {
     power: Option<u32>,
     said: String,
     partition: Option<[u8; 16]>,
-    started: Vec<(Slot, String, String)>,
+    started: Vec<(Option<Slot>, String, String)>,
 }
 
 impl Machine {
@@ -188,7 +188,7 @@ impl Machine {
         self.started.clear();
         let refused = flow::run(self, &baked, Architecture::X86_64);
         flow::give_up(self, &refused);
-        self.started.first().map(|(slot, ..)| *slot)
+        self.started.first().and_then(|(slot, ..)| *slot)
     }
 
     #[track_caller]
@@ -283,6 +283,101 @@ fn what_is_started_is_told_which_partition_it_came_from() {
             .1
             .contains("{\"v\":1,\"bootPartition\":\"abababab-abab-abab-abab-abababababab\"}\n")
     );
+}
+
+/// The image of a tray without a card: its sections in the order in which they are named.
+fn carrying(sample: &Sample, change: impl Fn(&mut BTreeMap<&str, Vec<u8>>)) -> Vec<u8> {
+    let version = sample.manifest.version;
+    let manifest = sample.manifest.to_canonical();
+    let mut sections = BTreeMap::from([
+        (".trust", trust_root()),
+        (".tray", b"{\"tray\":\"tray-1\"}\n".to_vec()),
+        (
+            ".board",
+            br#"{"board":"qemu-x86_64","arguments":"console=ttyS0"}"#.to_vec(),
+        ),
+        (".sigs", sign(sample.signer, sample.namespace, &manifest)),
+        (".slot", manifest),
+        (".linux", contents("kernel", version)),
+        (".initrd", contents("initramfs", version)),
+    ]);
+    change(&mut sections);
+    let sections: Vec<(&str, &[u8])> = sections.iter().map(|(name, it)| (*name, &**it)).collect();
+    image(&sections)
+}
+
+/// What is said and started by a machine that has no disk.
+fn without_a_card(image: &[u8]) -> (Machine, String) {
+    let mut machine = Machine::default();
+    let baked = Baked::from_image(image).unwrap();
+    let carried = baked.carried.as_ref().expect("it carries a slot");
+    let refusal = flow::run_carried(&mut machine, carried, &baked, Architecture::X86_64);
+    (machine, refusal.to_string())
+}
+
+#[test]
+fn what_the_image_carries_is_started_without_a_card_and_nothing_is_said_of_a_slot() {
+    let (mut machine, refusal) = without_a_card(&carrying(&Sample::new(5), |_| {}));
+    machine.partition = Some([0xab; 16]);
+    assert_eq!(refusal, "its kernel came back");
+    let (slot, end, arguments) = &machine.started[0];
+    assert_eq!((slot, &**arguments), (&None, "console=ttyS0 quiet"));
+    assert!(end.contains("{\"tray\":\"tray-1\"}\n") && end.contains("racklet.dev/trust-root/v1"));
+    assert!(!end.contains("boot.json") && !end.contains("card.json"));
+    assert!(machine.said.contains("stable version 5 is verified"));
+    let none = tray_image();
+    assert_eq!(Baked::from_image(&*none).unwrap().carried, None);
+}
+
+#[test]
+fn what_the_image_carries_is_refused_unless_all_of_it_is_signed_for_this_machine() {
+    for section in [".slot", ".linux", ".initrd"] {
+        let intact = carrying(&Sample::new(5), |_| {});
+        let length = Baked::from_image(&*intact).unwrap();
+        let length = length.carried.map_or(0, |carried| match section {
+            ".slot" => carried.manifest.len(),
+            ".linux" => carried.kernel.len(),
+            _ => carried.initramfs.len(),
+        });
+        for at in 0..length {
+            let bent = carrying(&Sample::new(5), |it| it.get_mut(section).unwrap()[at] ^= 4);
+            let (machine, refusal) = without_a_card(&bent);
+            assert!(machine.started.is_empty(), "{section} {at}: {refusal}");
+        }
+    }
+    type Change = fn(&mut Sample);
+    let changes: [(Change, &str); 4] = [
+        (|it| it.signer = PAYLOAD_KEY, "1 signature by firmware keys"),
+        (
+            |it| it.namespace = namespace::GIT,
+            "1 signature by firmware keys",
+        ),
+        (
+            |it| it.manifest.boards = vec!["other".into()],
+            "it is for other",
+        ),
+        (|it| it.manifest.kind = Kind::Payload, "payload"),
+    ];
+    for (change, reason) in changes {
+        let mut sample = Sample::new(5);
+        change(&mut sample);
+        let (machine, refusal) = without_a_card(&carrying(&sample, |_| {}));
+        assert!(
+            machine.started.is_empty() && refusal.contains(reason),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+fn an_image_that_carries_a_part_of_a_slot_is_not_usable() {
+    for section in [".slot", ".sigs", ".linux", ".initrd"] {
+        let image = carrying(&Sample::new(5), |it| drop(it.remove(section)));
+        assert_eq!(
+            Baked::from_image(&*image).map(|_| ()),
+            Err(BakedError::Section(section))
+        );
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use racklet_trust::{
     sshsig::MAX_ARMORED,
 };
 
-use crate::{baked::Baked, place::PartitionId};
+use crate::{baked::Baked, carried::Carried, place::PartitionId};
 
 /// The largest kernel or initramfs; what fits a slot of the ESP is far smaller.
 const MAX_FILE: u64 = 256 << 20;
@@ -57,8 +57,8 @@ impl core::error::Error for ReadError {}
 /// What is started: all of it verified.
 #[derive(Debug)]
 pub struct Bootable {
-    /// Where it came from.
-    pub slot: Slot,
+    /// Where it came from; `None` of what the bootloader's own image carried.
+    pub slot: Option<Slot>,
     /// Its manifest.
     pub manifest: Verified<Manifest>,
     /// A UEFI application: Linux with its EFI stub.
@@ -127,16 +127,7 @@ pub fn slot(
         }
     }
     let signatures: Vec<&[u8]> = signatures.iter().map(|armored| written(armored)).collect();
-    let manifest = Manifest::verify(&baked.root, Kind::Bootstrap, bytes, &signatures)
-        .map_err(Refusal::Manifest)?;
-    manifest
-        .accept(&Machine {
-            architecture,
-            board: &baked.board.board,
-            now: None,
-            floor: 0,
-        })
-        .map_err(Refusal::NotForUs)?;
+    let manifest = manifest(baked, architecture, bytes, &signatures)?;
     record
         .admits(slot, manifest.version)
         .map_err(Refusal::BelowFloor)?;
@@ -146,11 +137,59 @@ pub fn slot(
         manifest.verify_file(name, contents).map_err(Refusal::File)
     };
     Ok(Bootable {
-        slot,
+        slot: Some(slot),
         kernel: file("kernel")?,
         initramfs: file("initramfs")?,
         manifest,
     })
+}
+
+/// Verifies what the bootloader's own image carries.
+///
+/// # Errors
+/// [`Refusal`] with the reason.
+pub fn carried(
+    carried: &Carried<'_>,
+    baked: &Baked<'_>,
+    architecture: Architecture,
+) -> Result<Bootable, Refusal> {
+    let manifest = manifest(baked, architecture, carried.manifest, &carried.signatures)?;
+    let file = |name: &str| {
+        let contents = carried.file(name);
+        let contents = contents.ok_or_else(|| Refusal::Missing(name.into()))?;
+        // A copy: what was hashed is what is started, whatever becomes of this image in memory.
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(contents.len())
+            .map_err(|_| Refusal::Read(name.into(), ReadError::Memory(contents.len() as u64)))?;
+        copy.extend_from_slice(contents);
+        manifest.verify_file(name, copy).map_err(Refusal::File)
+    };
+    Ok(Bootable {
+        slot: None,
+        kernel: file("kernel")?,
+        initramfs: file("initramfs")?,
+        manifest,
+    })
+}
+
+/// A manifest of this machine's, signed as it must be.
+fn manifest(
+    baked: &Baked<'_>,
+    architecture: Architecture,
+    bytes: &[u8],
+    signatures: &[&[u8]],
+) -> Result<Verified<Manifest>, Refusal> {
+    let manifest = Manifest::verify(&baked.root, Kind::Bootstrap, bytes, signatures)
+        .map_err(Refusal::Manifest)?;
+    manifest
+        .accept(&Machine {
+            architecture,
+            board: &baked.board.board,
+            now: None,
+            floor: 0,
+        })
+        .map_err(Refusal::NotForUs)?;
+    Ok(manifest)
 }
 
 impl Bootable {
@@ -163,23 +202,25 @@ impl Bootable {
     }
 }
 
-/// The archive that follows the initramfs: what the bootstrap is told by the bootloader.
+/// The archive that follows the initramfs: what the bootstrap is told by the bootloader. Of `boot`, the slot and which try of it this is,
+/// there is none where nothing was chosen.
 ///
 /// # Errors
 /// [`CpioError`] when a baked section is larger than the format can say.
 pub fn extra_archive(
     baked: &Baked<'_>,
-    slot: Slot,
-    tries: u8,
+    boot: Option<(Slot, u8)>,
     version: u64,
     came_from: Option<PartitionId>,
 ) -> Result<Vec<u8>, CpioError> {
-    let boot = format!("{{\"slot\":\"{slot}\",\"tries\":{tries},\"version\":{version}}}\n");
     let mut archive = Archive::new();
     archive.directory("racklet", 0o755)?;
     archive.file("racklet/trust-root.json", 0o444, baked.root_json)?;
     archive.file("racklet/tray.json", 0o400, baked.tray_json)?;
-    archive.file("racklet/boot.json", 0o444, boot.as_bytes())?;
+    if let Some((slot, tries)) = boot {
+        let boot = format!("{{\"slot\":\"{slot}\",\"tries\":{tries},\"version\":{version}}}\n");
+        archive.file("racklet/boot.json", 0o444, boot.as_bytes())?;
+    }
     // A file of its own: a bootstrap that does not know it reads the others all the same.
     if let Some(partition) = came_from {
         let card = format!("{{\"v\":1,\"bootPartition\":\"{partition}\"}}\n");

@@ -14,6 +14,7 @@ pub mod console;
 pub mod firmware;
 pub mod front;
 pub mod nested;
+pub mod netboot;
 pub mod ovmf;
 pub mod process;
 pub mod qemu;

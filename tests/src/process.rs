@@ -25,6 +25,15 @@ pub fn bound_to_us(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// `PATH` with the places of servers, which users often have not.
+#[must_use]
+pub fn path_with_sbin() -> String {
+    format!(
+        "{}:/usr/sbin:/sbin",
+        std::env::var("PATH").unwrap_or_default()
+    )
+}
+
 /// A long-running child; dropping it ends it.
 #[derive(Debug)]
 pub struct Process {

@@ -382,6 +382,23 @@ impl Rack {
         Ok(image)
     }
 
+    /// What a tray without a card starts, with that bootstrap.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn netboot(&self, artifacts: &Artifacts) -> Result<PathBuf> {
+        let file = self.folder.join("tray.efi");
+        self.racklet(&["image", "build", "--netboot", "--tray", TRAY])
+            .within()
+            .args(["--bootstrap", "../bootstrap-1", "--url", &self.url])
+            .arg("--bootloader")
+            .arg(artifacts.bootloader())
+            .arg("--output")
+            .arg(&file)
+            .run()?;
+        Ok(file)
+    }
+
     /// A `racklet` command line of the rack's owner, to be run in the folder of the rack.
     #[must_use]
     pub fn racklet(&self, arguments: &[&str]) -> Racklet {

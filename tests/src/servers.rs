@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::{
     authority::{Authority, Certificate, Validity},
     front::{Front, Mode},
-    process::{Process, bound_to_us, git, output},
+    process::{Process, bound_to_us, git, output, path_with_sbin},
     until::until,
 };
 
@@ -268,13 +268,6 @@ impl GitServer {
 }
 
 /// nginx and fcgiwrap may be in /usr/sbin, which an ordinary user's PATH lacks.
-fn path_with_sbin() -> String {
-    format!(
-        "{}:/usr/sbin:/sbin",
-        std::env::var("PATH").unwrap_or_default()
-    )
-}
-
 fn git_worker(folder: &Path, n: usize) -> Result<Process> {
     let socket = folder.join(format!("git{n}.sock"));
     let log = folder.join(format!("log/git-http-backend.{n}.log"));

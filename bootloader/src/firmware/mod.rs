@@ -77,7 +77,7 @@ impl Image for OwnImage {
             return None;
         }
         // SAFETY: the piece lies within what the firmware says this program was loaded to (checked above), which stays while it
-        // runs. `Baked` asks for headers and for the sections .trust, .tray and .board only, and no code writes to those.
+        // runs. `Baked` asks for headers and for the sections that an image build added only, and no code of ours writes to those.
         Some(unsafe { slice::from_raw_parts(self.start.add(start), length) })
     }
 }

@@ -13,7 +13,7 @@ use racklet_api::tray::{
     self, Cidr, ClientCertificate, NetworkConfig, Repository, Scheme, Secret, TrayConfig,
 };
 use racklet_boards::{Board, Stage};
-use racklet_image::disk::{self, Spec};
+use racklet_image::disk::{self, Netboot, Spec};
 use racklet_image::package::Package;
 use racklet_trust::Verified;
 use racklet_trust::history::Head;
@@ -55,6 +55,12 @@ pub(crate) struct Build {
     /// Size of the image in MiB; the state partition grows to the card on first boot
     #[arg(long, value_name = "MIB", default_value_t = disk::DEFAULT_SIZE >> 20)]
     size: u64,
+    /// For a tray without a card: one file that its firmware gets over the network (UEFI HTTP Boot)
+    #[arg(long, conflicts_with = "size")]
+    netboot: bool,
+    /// With --netboot: also the tray's private key and passwords, which whoever reaches the server can read then
+    #[arg(long, requires = "netboot")]
+    with_secrets: bool,
     /// Where the tray fetches the rack repository; `origin` when left out
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -177,26 +183,51 @@ impl Build {
                 dns: self.dns.clone(),
             },
             time_servers: self.time_server.clone(),
-            identity: identity_of(&id, &self.tray, described.identity.as_deref(), output)?,
+            identity: match self.netboot && !self.with_secrets {
+                true => None,
+                false => identity_of(&id, &self.tray, described.identity.as_deref(), output)?,
+            },
         };
+        if self.netboot && !self.with_secrets && has_passwords(&config) {
+            bail!(
+                "what is fetched at a start can be read by whoever reaches the server, and this would hold what its repositories ask for \
+                 (a token or a client key)\nhost the repository for anonymous reading, or say --with-secrets"
+            );
+        }
         let json = config.to_json();
         // What the tray cannot read must not be carried to it.
         TrayConfig::parse(&json).map_err(|error| {
             anyhow::anyhow!("tray.json: {}", racklet_tell::error::chain(&error))
         })?;
 
-        let spec = Spec {
-            board: &board,
-            bootloader: bootloader.as_deref(),
-            trust_root: &root.to_canonical(),
-            tray: &json,
-            slots: [Some(&bootstrap), Some(&bootstrap)],
-            size: self.size << 20,
-        };
+        let trust_root = root.to_canonical();
         output.note(&format!("writing {}", self.output.display()));
-        let image = disk::build(&spec, &self.output)
-            .with_context(|| format!("build {}", self.output.display()))?;
+        let image = match self.netboot {
+            true => disk::netboot(
+                &Netboot {
+                    board: &board,
+                    bootloader: bootloader.as_deref(),
+                    trust_root: &trust_root,
+                    tray: &json,
+                    bootstrap: &bootstrap,
+                },
+                &self.output,
+            ),
+            false => disk::build(
+                &Spec {
+                    board: &board,
+                    bootloader: bootloader.as_deref(),
+                    trust_root: &trust_root,
+                    tray: &json,
+                    slots: [Some(&bootstrap), Some(&bootstrap)],
+                    size: self.size << 20,
+                },
+                &self.output,
+            ),
+        };
+        let image = image.with_context(|| format!("build {}", self.output.display()))?;
         let place = self.output.display();
+        let next = self.next();
         let pin = rack.pin()?;
         let text = format!(
             "built the image of {} in {place}
@@ -207,8 +238,7 @@ impl Build {
   size        {}
   sha256      {}
 
-It holds the tray's private key: keep it as you keep a key.
-next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync status=progress",
+{next}",
             self.tray,
             board.name,
             root.version(),
@@ -246,6 +276,28 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
         let path = data::find(named, board, &name, "--bootloader FILE", output)?;
         let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         Ok(Some(bytes))
+    }
+
+    /// What its owner does with the image.
+    fn next(&self) -> String {
+        let place = self.output.display();
+        match (self.netboot, self.with_secrets) {
+            (false, _) => format!(
+                "It holds the tray's private key: keep it as you keep a key.
+next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync status=progress"
+            ),
+            (true, with_secrets) => format!(
+                "{}
+next: sign it for UEFI's Secure Boot, such as: sbsign --key KEY --cert CERT --output {place} {place}
+      and put it where the tray's firmware looks (docs/guide/netboot.md)",
+                match with_secrets {
+                    true =>
+                        "It holds the tray's private key and passwords: whoever reaches the server that it is put on has them.",
+                    false =>
+                        "It holds no secrets, so the tray has no API: it says what it does on its console.",
+                }
+            ),
+        }
     }
 
     fn repository(&self, rack: &Rack, head: &Head) -> anyhow::Result<Repository> {
@@ -295,6 +347,14 @@ next: write it to a card, such as: dd if={place} of=/dev/sdX bs=4M conv=fsync st
             client,
         })
     }
+}
+
+/// Whether a tray is told what a server wants to hear before it answers.
+fn has_passwords(config: &TrayConfig) -> bool {
+    let main = &config.repository;
+    main.token.is_some()
+        || main.client.is_some()
+        || (config.repositories.iter()).any(|other| other.token.is_some() || other.client.is_some())
 }
 
 /// The address of `origin` over HTTPS: as it is written, or as Git rewrites it (`url.<base>.insteadOf`).

@@ -165,6 +165,43 @@ fn the_image_says_where_the_rack_is_and_who_the_tray_is() {
 }
 
 #[test]
+fn what_a_tray_without_a_card_starts_holds_no_secrets_unless_they_are_asked_for() {
+    let world = world();
+    world.write("token", "s3cret\n");
+    let made = world.json(&build(&["-o", "../a.efi", "--netboot"]));
+    let contents =
+        |name: &str| String::from_utf8_lossy(&fs::read(world.path(name)).unwrap()).into_owned();
+    assert_eq!(
+        made["size"],
+        fs::metadata(world.path("a.efi")).unwrap().len()
+    );
+    let tray = r#"{"v":1,"rack":""#;
+    let open = contents("a.efi");
+    assert!(open.contains(tray) && !open.contains("PRIVATE KEY"));
+    let said = world.in_rack(&build(&["-o", "../a.efi", "--netboot"]));
+    assert!(
+        said.contains("It holds no secrets") && said.contains("docs/guide/netboot.md"),
+        "{said}"
+    );
+
+    let with_token = ["--netboot", "--token-file", "../token"];
+    let said = world.refused(&build(&[&["-o", "../b.efi"], &with_token[..]].concat()));
+    assert!(
+        said.contains("can be read by whoever reaches the server"),
+        "{said}"
+    );
+    assert!(!world.path("b.efi").exists());
+    let all = [&["-o", "../b.efi", "--with-secrets"], &with_token[..]].concat();
+    let said = world.in_rack(&build(&all));
+    assert!(
+        said.contains("whoever reaches the server that it is put on has them"),
+        "{said}"
+    );
+    let closed = contents("b.efi");
+    assert!(closed.contains("PRIVATE KEY") && closed.contains("s3cret"));
+}
+
+#[test]
 fn a_board_without_images_is_refused_with_what_is_missing() {
     let world = world();
     let added = world

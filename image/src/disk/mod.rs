@@ -10,6 +10,7 @@ mod ext4;
 mod fat;
 mod gpt;
 mod mbr;
+mod netboot;
 pub(crate) mod pe;
 mod raspberry_pi;
 mod slot;
@@ -36,6 +37,8 @@ use crate::package::{Package, PackageError};
 pub const DEFAULT_SIZE: u64 = 256 << 20;
 /// The smallest image, in bytes: what is fetched before the first growth must fit.
 pub const LEAST_SIZE: u64 = 160 << 20;
+
+pub use netboot::{Netboot, netboot};
 
 /// What goes into an image.
 #[derive(Debug)]
@@ -110,6 +113,9 @@ pub enum DiskError {
         "the board needs a bootloader; name it with --bootloader, or run `cargo xtask install`"
     )]
     NoBootloader,
+    /// It is not started by UEFI.
+    #[error("{0} is not started by UEFI, and there is no other file for a tray without a card yet")]
+    Netboot(String),
     /// The board's folder says nothing about what its firmware loads.
     #[error("boards/trays/{0}/board.toml names no firmware")]
     NoFirmware(String),
@@ -154,6 +160,25 @@ pub fn build(spec: &Spec<'_>, output: &Path) -> Result<Built, DiskError> {
         }
     };
 
+    written(output, |file| {
+        let write = io_error("write", output);
+        file.as_file().set_len(spec.size).map_err(&write)?;
+        let Area { start, length, id } = plan.state;
+        ext4::make(file.path(), start, length, id)?;
+        for (offset, bytes) in &plan.pieces {
+            file.as_file()
+                .write_all_at(bytes, *offset)
+                .map_err(&write)?;
+        }
+        Ok(())
+    })
+}
+
+/// Has `fill` make the file at `output`, whole or not at all.
+fn written(
+    output: &Path,
+    fill: impl FnOnce(&tempfile::NamedTempFile) -> Result<(), DiskError>,
+) -> Result<Built, DiskError> {
     let folder = match output.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -163,24 +188,15 @@ pub fn build(spec: &Spec<'_>, output: &Path) -> Result<Built, DiskError> {
         .tempfile_in(folder)
         .map_err(io_error("make a file in", folder))?;
     let write = io_error("write", output);
-    file.as_file().set_len(spec.size).map_err(&write)?;
-    let Area { start, length, id } = plan.state;
-    ext4::make(file.path(), start, length, id)?;
-    for (offset, bytes) in &plan.pieces {
-        file.as_file()
-            .write_all_at(bytes, *offset)
-            .map_err(&write)?;
-    }
+    fill(&file)?;
     file.as_file().sync_all().map_err(&write)?;
+    let size = file.as_file().metadata().map_err(&write)?.len();
     let sha256 = digest(file.path()).map_err(io_error("read back", file.path()))?;
     file.persist(output).map_err(|error| write(error.error))?;
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(io_error("write", folder))?;
-    Ok(Built {
-        size: spec.size,
-        sha256,
-    })
+    Ok(Built { size, sha256 })
 }
 
 /// An image before it is written.

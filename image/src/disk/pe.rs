@@ -25,7 +25,7 @@ pub enum PeError {
     /// It has a section of that name.
     #[error("the bootloader already has a section {0}; use the one that `cargo xtask build` made")]
     Taken(String),
-    /// Contents of 1 MiB or more.
+    /// More than the bootloader reads.
     #[error("the contents of section {0} are too large")]
     TooLarge(String),
 }
@@ -65,7 +65,7 @@ pub(super) fn add_sections(
         if existing {
             return Err(PeError::Taken((*name).into()));
         }
-        if contents.len() >= 1 << 20 {
+        if contents.len() >= most(name) {
             return Err(PeError::TooLarge((*name).into()));
         }
         let offset = pe.len().next_multiple_of(layout.file_alignment);
@@ -99,6 +99,14 @@ pub(super) fn add_sections(
     let checksum = checksum(&pe, layout.optional + CHECKSUM);
     pe[layout.optional + CHECKSUM..][..4].copy_from_slice(&checksum.to_le_bytes());
     Ok(pe)
+}
+
+/// What the bootloader bounds a section by (`racklet_bootloader::baked`).
+fn most(name: &str) -> usize {
+    match name {
+        ".linux" | ".initrd" => 256 << 20,
+        _ => 1 << 20,
+    }
 }
 
 /// The PE header's machine type (PE format, "Machine Types").

@@ -576,6 +576,67 @@ fn what_would_not_boot_is_refused_and_the_old_image_stays() {
 }
 
 #[test]
+fn what_a_tray_without_a_card_starts_is_one_file_with_a_whole_slot_in_it() {
+    let workshop = Workshop::new();
+    let package = workshop.package("slot", 3 << 20, |_| {});
+    let board = racklet_boards::find("qemu-x86_64").unwrap();
+    let root = workshop.trust_root();
+    let spec = Netboot {
+        board: &board,
+        bootloader: Some(&small_pe()),
+        trust_root: &root,
+        tray: TRAY,
+        bootstrap: &package,
+    };
+    let file = workshop.path("tray.efi");
+    let built = netboot(&spec, &file).unwrap();
+    assert_eq!(built.size, fs::metadata(&file).unwrap().len());
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let signature = package.signatures().unwrap().remove(0).1;
+    for (section, contents) in [
+        (".trust", root.clone()),
+        (".tray", TRAY.to_vec()),
+        (".slot", package.manifest_bytes().to_vec()),
+        (".sigs", signature),
+        (".linux", package.file("kernel").unwrap().unwrap()),
+        (".initrd", package.file("initramfs").unwrap().unwrap()),
+    ] {
+        let (out, copy) = (workshop.path("section"), workshop.path("copy"));
+        let dump = format!("{section}={}", text(&out));
+        judge(
+            "objcopy",
+            &["--dump-section", &dump, text(&file), text(&copy)],
+        )
+        .unwrap();
+        // In the file each has whole blocks of 512 bytes.
+        let found = fs::read(&out).unwrap();
+        assert!(found.starts_with(&contents), "{section}");
+        assert!(
+            found[contents.len()..].iter().all(|byte| *byte == 0),
+            "{section}"
+        );
+    }
+    // The same again, and another one for another bootstrap.
+    assert_eq!(netboot(&spec, &workshop.path("again")).unwrap(), built);
+    let stranger = Workshop::new();
+    let refused = netboot(
+        &Netboot {
+            trust_root: &stranger.trust_root(),
+            ..spec
+        },
+        &workshop.path("refused"),
+    );
+    assert!(
+        matches!(refused, Err(DiskError::Package { .. })),
+        "{refused:?}"
+    );
+    assert!(!workshop.path("refused").exists());
+}
+
+#[test]
 fn a_bootloader_that_cannot_carry_more_is_refused() {
     let add = |pe: &[u8]| {
         pe::add_sections(

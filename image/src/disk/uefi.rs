@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use racklet_boards::Stage;
+use racklet_boards::{Board, Stage};
 use racklet_fetch::publish;
 use racklet_trust::{
     Architecture, Digest, TrustRoot, Verified,
@@ -17,7 +17,11 @@ use racklet_trust::{
     slot::{Slot, SlotRecord},
 };
 
-use super::{Area, DiskError, Plan, Spec, fat, gpt, identity, pe, slot::Release};
+use super::{
+    Area, DiskError, Plan, Spec, fat, gpt, identity,
+    pe::{self, PeError},
+    slot::Release,
+};
 
 /// Room for two slots, and beside them 11 MiB for bootloader and slot records.
 pub(super) const ESP_SIZE: u64 = 80 << 20;
@@ -52,6 +56,26 @@ pub(super) fn plan(spec: &Spec<'_>, root: &Verified<TrustRoot>) -> Result<Plan, 
     Ok(Plan { pieces, state })
 }
 
+/// The bootloader with what it carries for a board: trust root, the tray's configuration, the board; and `more`.
+pub(super) fn carrier(
+    board: &Board,
+    bootloader: &[u8],
+    (trust_root, tray): (&[u8], &[u8]),
+    more: &[(&str, &[u8])],
+) -> Result<Vec<u8>, PeError> {
+    let about = serde_json::json!({
+        "board": board.name,
+        "arguments": board.arguments(Stage::Bootstrap).join(" "),
+    })
+    .to_string();
+    let always: [(&str, &[u8]); 3] = [
+        (".trust", trust_root),
+        (".tray", tray),
+        (".board", about.as_bytes()),
+    ];
+    pe::add_sections(bootloader, board.architecture, &[&always, more].concat())
+}
+
 /// The files of the boot partition.
 struct Esp {
     bootloader: (String, Vec<u8>),
@@ -68,19 +92,8 @@ struct SlotFile {
 
 impl Esp {
     fn gather(spec: &Spec<'_>, root: &Verified<TrustRoot>) -> Result<Self, DiskError> {
-        let board = serde_json::json!({
-            "board": spec.board.name,
-            "arguments": spec.board.arguments(Stage::Bootstrap).join(" "),
-        });
-        let bootloader = pe::add_sections(
-            spec.bootloader.ok_or(DiskError::NoBootloader)?,
-            spec.board.architecture,
-            &[
-                (".trust", spec.trust_root),
-                (".tray", spec.tray),
-                (".board", board.to_string().as_bytes()),
-            ],
-        )?;
+        let bootloader = spec.bootloader.ok_or(DiskError::NoBootloader)?;
+        let bootloader = carrier(spec.board, bootloader, (spec.trust_root, spec.tray), &[])?;
         // The name that UEFI starts from a disk that it was not told about (UEFI 2.10, 3.5.1.1).
         let name = match spec.board.architecture {
             Architecture::Aarch64 => "EFI/BOOT/BOOTAA64.EFI",

@@ -54,7 +54,7 @@ pub(crate) enum EspError {
 /// Why a bootstrap was not written into a slot.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotInstalled {
-    #[error("this tray was started without the bootloader: it has no slots")]
+    #[error("this tray was started from no slot")]
     NoSlots,
     #[error("the trust root")]
     Handed(#[from] HandedError),
@@ -138,7 +138,7 @@ impl Slots {
     /// Marks the slot that this boot came from; says what there was to do.
     pub(super) fn mark_good(&self) -> Result<String, EspError> {
         match &self.booted {
-            None => Ok("there is no slot to mark (started without the bootloader)".to_owned()),
+            None => Ok("there is no slot to mark: this tray was started from none".to_owned()),
             Some(booted) => mark(&mut self.open()?, booted),
         }
     }

@@ -79,7 +79,7 @@ pub struct Handoff {
     pub time_floor: u64,
     /// The time at kexec and who said so.
     pub time: TimeReport,
-    /// The slot that started the bootstrap; absent when it was started without the bootloader.
+    /// The slot that started the bootstrap; absent when it was started from none, as over the network.
     pub boot: Option<BootInfo>,
     /// What was started.
     pub payload: PayloadReport,

@@ -134,7 +134,7 @@ pub struct Status {
     /// Where it keeps what it must remember.
     #[serde(default)]
     pub state: StateStatus,
-    /// The bootstrap slots; absent where the tray was started without the bootloader, and before they were looked at.
+    /// The bootstrap slots; absent where the tray was started from none, and before they were looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<SlotsStatus>,
     /// The services by name.

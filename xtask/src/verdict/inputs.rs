@@ -33,7 +33,7 @@ const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
-const TOOLS: [&str; 49] = [
+const TOOLS: [&str; 50] = [
     "bash",
     "cpio",
     "date",
@@ -52,6 +52,7 @@ const TOOLS: [&str; 49] = [
     "fsverity",
     "git",
     "gzip",
+    "ip",
     "iperf3",
     "kicad-cli",
     "losetup",

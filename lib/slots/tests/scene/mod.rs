@@ -410,7 +410,7 @@ impl Firmware for Machine {
             let version = bootable.manifest.version;
             assert_eq!(*bootable.kernel, contents("kernel", version));
             assert_eq!(*bootable.initramfs, contents("initramfs", version));
-            self.boot.started = Some((bootable.slot, version));
+            self.boot.started = bootable.slot.map(|slot| (slot, version));
         }
         Refusal::Start("it runs".into())
     }
