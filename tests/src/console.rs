@@ -5,6 +5,14 @@ use std::{
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    process::{Process, tail},
+    until::until,
 };
 
 /// Reads a console log from where it stopped last time.
@@ -56,6 +64,26 @@ impl Console {
         }
         self.seen = last;
         true
+    }
+
+    /// Waits until it says `what`, and gives the line; what the machine said before it ended counts.
+    ///
+    /// # Errors
+    /// When it does not within `bound`, or the machine is off: with the end of the console.
+    pub fn wait_for(
+        &mut self,
+        machine: &mut Process,
+        what: &str,
+        bound: Duration,
+    ) -> Result<String> {
+        let found = until(&format!("the console says {what:?}"), bound, || {
+            if let Some(line) = self.find(what) {
+                return Ok(Some(line));
+            }
+            machine.check()?;
+            Ok(None)
+        });
+        found.with_context(|| tail(&self.path, 25))
     }
 
     /// Whether it has said `what` at any time so far.

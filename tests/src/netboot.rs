@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     console::Console,
-    process::{Process, bound_to_us, output, path_with_sbin, tail},
+    process::{Process, bound_to_us, output, path_with_sbin},
     servers::HOST_AS_SEEN_BY_GUESTS,
     until::until,
 };
@@ -175,13 +175,8 @@ impl Diskless {
     /// # Errors
     /// When one does not come within `bound`, with the end of the console.
     pub fn says(&mut self, lines: &[&str], bound: Duration) -> Result<()> {
-        let Self { process, console } = self;
         for line in lines {
-            let said = until(&format!("the console says {line:?}"), bound, || {
-                process.check()?;
-                Ok(console.find(line))
-            });
-            said.with_context(|| tail(console.path(), 25))?;
+            self.console.wait_for(&mut self.process, line, bound)?;
         }
         Ok(())
     }

@@ -239,17 +239,8 @@ impl Tray {
     /// # Errors
     /// When it does not within `bound`, or the machine is off: with the end of the console.
     pub fn wait_for(&mut self, what: &str, bound: Duration) -> Result<String> {
-        let Self {
-            process, console, ..
-        } = self;
-        let found = until(&format!("the console says {what:?}"), bound, || {
-            if let Some(line) = console.find(what) {
-                return Ok(Some(line));
-            }
-            process.check()?;
-            Ok(None)
-        });
-        found.with_context(|| format!("{}\n{}", self.name, tail(self.console.path(), 25)))
+        let line = self.console.wait_for(&mut self.process, what, bound);
+        line.with_context(|| self.name.clone())
     }
 
     /// Waits until the console has said all of `lines`, in any order.

@@ -84,7 +84,10 @@ impl Keeper {
                 installed = None;
                 let mut changed = true;
                 match received.recv_timeout(LOOK) {
-                    Ok(Job::Raise(floors, answer)) => work.raise(&floors, &answer),
+                    Ok(Job::Raise(floors, answer)) => {
+                        work.raise(&floors, &answer);
+                        changed = false;
+                    }
                     Ok(Job::MarkGood) => marked(work.mark_good()),
                     Ok(Job::Install(manifest)) => {
                         work.slots.install(manifest);
@@ -113,7 +116,7 @@ impl Keeper {
                     work.keep_time(HOUR);
                 }
                 work.state.look();
-                // Nobody but this thread changes them.
+                // Nobody but this thread changes them, and a look reads half a MiB.
                 if changed {
                     slots = work.slots.look();
                 }

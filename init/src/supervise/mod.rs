@@ -7,7 +7,7 @@ mod button;
 mod core;
 mod keeper;
 mod log;
-mod slots;
+pub(crate) mod slots;
 mod workloads;
 
 use std::collections::BTreeMap;

@@ -27,7 +27,7 @@ use crate::pid1::{self, HandedError};
 
 const SLOTS: Topic = Topic("slots");
 /// The partition that the slot record is on.
-const MARK: Mark = Mark {
+pub(crate) const MARK: Mark = Mark {
     label: "racklet-esp",
     number: 1,
 };
@@ -210,7 +210,7 @@ impl Slots {
     }
 }
 
-fn slot_of(slot: boot::Slot) -> Slot {
+pub(crate) fn slot_of(slot: boot::Slot) -> Slot {
     match slot {
         boot::Slot::A => Slot::A,
         boot::Slot::B => Slot::B,

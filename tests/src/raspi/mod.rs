@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{
     console::Console,
     firmware::{self, KNOWS_A_B, Loaded, Machine, Model, Reset, card::Image},
-    process::{Process, bound_to_us, output, tail},
+    process::{Process, bound_to_us, output},
     until::until,
 };
 
@@ -240,16 +240,6 @@ impl Running {
     /// # Errors
     /// When it does not within `bound`: with the end of the console.
     pub fn wait_for(&mut self, what: &str, bound: Duration) -> Result<String> {
-        let Self {
-            process, console, ..
-        } = self;
-        let found = until(&format!("the console says {what:?}"), bound, || {
-            if let Some(line) = console.find(what) {
-                return Ok(Some(line));
-            }
-            process.check()?;
-            Ok(None)
-        });
-        found.with_context(|| tail(self.console.path(), 25))
+        self.console.wait_for(&mut self.process, what, bound)
     }
 }

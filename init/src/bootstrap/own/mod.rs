@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use racklet_api::handoff::{self, BootInfo, Card, SlotName};
+use racklet_api::handoff::{BootInfo, Card, SlotName};
 use racklet_api::tray::TrayConfig;
 use racklet_fat::{LocateError, SECTOR};
 use racklet_linux::block::Mark;
@@ -22,13 +22,9 @@ use racklet_trust::{Architecture, TrustRoot, Verified, root, sshsig};
 
 use super::INIT;
 use crate::pid1::{self, HandedError};
+use crate::supervise::slots::{MARK, slot_of};
 use firmware::Report;
 
-/// The partition with the slot record.
-const CONTROL: Mark = Mark {
-    label: "racklet-esp",
-    number: 1,
-};
 /// Those of slots a and b. They exist on disks with an MBR alone, so they have no labels.
 const SLOTS: [Mark; 2] = [
     Mark {
@@ -43,6 +39,7 @@ const SLOTS: [Mark; 2] = [
 const RECORDS: [&str; 2] = ["racklet/slots.0", "racklet/slots.1"];
 /// The longest manifest of a slot, in bytes; one that names ten files has about 1,500.
 const MANIFEST: u32 = 256 << 10;
+const _: () = assert!(MANIFEST as u64 == slot::MAX_MANIFEST);
 /// As long as an armored signature may be.
 const SIGNATURE: u32 = 4096;
 const _: () = assert!(SIGNATURE as usize == sshsig::MAX_ARMORED);
@@ -81,10 +78,7 @@ pub(super) fn slot(
     let Some(SlotName { slot }) = pid1::handed_json("/racklet/slot.json")? else {
         return Ok(None);
     };
-    let name = match slot {
-        handoff::Slot::A => Slot::A,
-        handoff::Slot::B => Slot::B,
-    };
+    let name = slot_of(slot);
     for doubt in Report::read().doubts(SLOTS[name as usize].number) {
         INIT.failed(doubt, "go on");
     }
@@ -189,7 +183,7 @@ fn tries(slot: Slot, boot: Option<&str>) -> u8 {
             Err(io::ErrorKind::ReadOnlyFilesystem.into())
         }
     }
-    let record = open(CONTROL, slot, boot).map(|file| slot::load(&mut Read(file)).record);
+    let record = open(MARK, slot, boot).map(|file| slot::load(&mut Read(file)).record);
     record.map_or(1, |record| {
         (TRIES - record.slot(slot).tries_left.min(TRIES)).max(1)
     })
