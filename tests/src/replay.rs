@@ -196,30 +196,7 @@ impl Held {
 pub fn judge(card: &Path) -> Result<Held> {
     let mut slots = SlotsOf::find(card)?;
     ensure!(!slot::load(&mut slots).lost(), "both slot records are lost");
-    // The partition in a file of its own: within a card e2fsck does not open it again after it has replayed the journal.
-    let state = StateOf::find(card)?;
-    let partition = card.with_extension("part");
-    output(
-        Command::new("dd")
-            .args(["bs=1M", "conv=sparse", "status=none"])
-            .arg(format!("if={}", card.display()))
-            .arg(format!("of={}", partition.display()))
-            .arg(format!("skip={}", state.start >> 20)),
-    )?;
-    let checked = Command::new("e2fsck")
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .arg("-p")
-        .arg(&partition)
-        .output()
-        .context("run e2fsck")?;
-    let code = checked.status.code().unwrap_or(-1);
-    ensure!(
-        matches!(code, 0 | 1),
-        "e2fsck -p ends with {code}: {}{}",
-        String::from_utf8_lossy(&checked.stdout),
-        String::from_utf8_lossy(&checked.stderr)
-    );
-    let state = StateOf::whole(&partition);
+    let state = StateOf::find(card)?.recovered()?;
     Ok(Held {
         floors: newest(&state, "floors")?,
         boots: newest(&state, "boots")?,
