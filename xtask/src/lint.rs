@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Command};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    architecture, packages, paths,
+    architecture, controllers, packages, paths,
     process::output,
     progress::{self, say},
     rust,
@@ -60,7 +60,8 @@ pub(crate) fn sources() -> Result<()> {
         "clippy-bootloader",
         30,
         &mut bootloader,
-    )
+    )?;
+    controllers::lint()
 }
 
 /// `cargo-deny`, if there is one.
@@ -99,21 +100,30 @@ pub(crate) fn dependencies() -> Result<()> {
             deny()?.context("cargo-deny was installed, but is not there")?
         }
     };
-    let check = |what: &[&str], bound: &str| {
+    let check_in = |folder: PathBuf, what: &[&str], bound: &str| {
         let mut command = Command::new("timeout");
         command
-            .current_dir(paths::workspace())
+            .current_dir(folder)
             .arg(bound)
             .arg(&program)
             .args(["--all-features", "check"])
+            .args(["--config".into(), paths::workspace().join("deny.toml")])
             .args(what);
         command
     };
+    const LISTED: &[&str] = &["bans", "licenses", "sources"];
+    let check = |what: &[&str], bound: &str| check_in(paths::workspace(), what, bound);
     progress::run(
         "licences, sources, duplicates",
         "deny",
         5,
-        &mut check(&["bans", "licenses", "sources"], "300"),
+        &mut check(LISTED, "300"),
+    )?;
+    progress::run(
+        "the same of the firmware",
+        "deny-firmware",
+        5,
+        &mut check_in(controllers::workspace(), LISTED, "300"),
     )?;
     let log = paths::logs()?.join("advisories.log");
     match progress::run(

@@ -8,6 +8,7 @@
 mod architecture;
 mod arguments;
 mod build;
+mod controllers;
 mod debian;
 mod doctor;
 mod estimate;

@@ -11,16 +11,17 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    architecture, debian, packages, paths,
+    architecture, controllers, debian, packages, paths,
     process::output,
     progress::{self, say},
 };
 
-/// For programs of trays, and for their bootloaders.
+/// For programs of trays, for their bootloaders, and for firmware of controllers.
 pub(crate) fn targets() -> impl Iterator<Item = &'static str> {
     architecture::ALL
         .iter()
         .flat_map(|it| [it.linux, it.firmware])
+        .chain([controllers::TARGET])
 }
 
 /// Seconds that rustup gets: where its server is out of reach it would try for very long.

@@ -20,10 +20,10 @@ use super::{
     short,
 };
 use crate::{
-    paths,
+    controllers, paths,
     verdict::{
         Inputs,
-        inputs::{END_TO_END, Program, Workspace, compiled_from},
+        inputs::{ALL_READ, END_TO_END, Program, Workspace, compiled_from},
     },
 };
 
@@ -49,6 +49,8 @@ const PATIENT: [(&str, &str); 3] = [
 const AT_A_TIME: &str = "6";
 const THREADS: &str = "RUST_TEST_THREADS";
 const EXAMPLES: &str = "examples in the documentation";
+/// Of the firmware, what runs on this machine.
+const FIRMWARE: &str = "racklet-firmware-core";
 
 pub(super) fn run(run: &mut Run) -> Result<()> {
     let all: Vec<Program> = run
@@ -86,7 +88,8 @@ pub(super) fn run(run: &mut Run) -> Result<()> {
             &scratch,
         )?;
     }
-    examples(run)
+    examples(run)?;
+    firmware(run)
 }
 
 fn each(run: &mut Run, stale: &[Program], chosen: &[&str], scratch: &Scratch) -> Result<()> {
@@ -269,6 +272,29 @@ fn examples(run: &mut Run) -> Result<()> {
         true => run.passed(EXAMPLES, &inputs, counts.passed, begun),
         false => {
             run.failed.push(EXAMPLES.into());
+            Ok(())
+        }
+    }
+}
+
+/// A workspace of its own, of which one crate runs here: one verdict about it.
+fn firmware(run: &mut Run) -> Result<()> {
+    let mut sources = controllers::SOURCES.to_vec();
+    sources.extend(ALL_READ);
+    let inputs = Inputs::default().with("sources of the firmware", run.tree.digest(&sources)?);
+    let inputs = run.with_surroundings(inputs);
+    if run.takes_over(FIRMWARE, FIRMWARE, &inputs) {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let mut command = controllers::cargo(&["test", "-p", FIRMWARE, "--lib", "--"]);
+    command.args(&run.filter);
+    let outcome = outcome::of(&mut command, |line| println!("{line}"))?;
+    run.counts += outcome.counts;
+    match outcome.good {
+        true => run.passed(FIRMWARE, &inputs, outcome.counts.passed, begun),
+        false => {
+            run.failed.push(FIRMWARE.into());
             Ok(())
         }
     }

@@ -29,7 +29,7 @@ const ALSO_READ: [(&str, &[&str]); 3] = [
 ];
 
 /// What decides for every package how it is compiled.
-const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
+pub(crate) const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
