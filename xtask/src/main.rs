@@ -50,7 +50,7 @@ const BOARD: (&str, &str) = (
     "the board of the tray; qemu-x86_64 when left out",
 );
 
-const TASKS: [Task; 11] = [
+const TASKS: [Task; 12] = [
     Task {
         name: "demo",
         about: "sets up and runs the main job: a signed repository, an image, a tray in QEMU, a workload, an edit",
@@ -127,6 +127,12 @@ const TASKS: [Task; 11] = [
             }
             Ok(())
         },
+    },
+    Task {
+        name: "firmware",
+        about: "builds the controllers' images, and says what they take of flash and memory; more than their budget fails",
+        takes: &[],
+        run: |_| controllers::build(),
     },
     Task {
         name: "hardware",

@@ -7,3 +7,5 @@
 #![forbid(unsafe_code)]
 
 pub mod console;
+pub mod flash;
+pub mod vault;

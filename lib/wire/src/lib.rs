@@ -7,5 +7,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod console;
 pub mod frame;

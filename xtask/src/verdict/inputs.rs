@@ -25,7 +25,7 @@ const ALSO_READ: [(&str, &[&str]); 3] = [
     // Tables in them are compared with what the code says.
     ("racklet-kicad", &["docs/hardware/"]),
     ("racklet-enclosure", &["docs/hardware/"]),
-    ("racklet-cli", &["docs/answers.schema.json"]),
+    ("racklet-cli", &["docs/answers.schema.json", "firmware/"]),
 ];
 
 /// What decides for every package how it is compiled.

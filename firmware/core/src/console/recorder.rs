@@ -181,6 +181,12 @@ impl<'m> Recorder<'m> {
         self.end
     }
 
+    /// How many events there were in this history.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.next_event
+    }
+
     /// The offset of the oldest byte that is there.
     #[must_use]
     pub fn oldest(&self) -> u64 {
