@@ -108,6 +108,47 @@ pub(crate) struct KeyMade {
     pub(crate) path: PathBuf,
 }
 
+/// `key issue`.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Certified {
+    /// Whose it is.
+    pub(crate) name: String,
+    /// What it is good for: `viewer`, `operator` or `owner`.
+    pub(crate) role: String,
+    /// The last day on which it is good, as `2027-03-01`.
+    pub(crate) until: String,
+    /// Its file, in PEM.
+    pub(crate) certificate: PathBuf,
+    /// The file of its private key, in PEM.
+    pub(crate) key: PathBuf,
+}
+
+/// `key enrol`.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Enrolled {
+    /// The tray whose BMC it is.
+    pub(crate) tray: String,
+    /// What the BMC is given.
+    pub(crate) vault: PathBuf,
+    /// The certificate that its own is signed by, in PEM.
+    pub(crate) authority: PathBuf,
+}
+
+/// `console`.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ConsoleRead {
+    /// The tray.
+    pub(crate) tray: String,
+    /// Which history it was, 16 hex digits; another one when the BMC's memory was lost meanwhile.
+    pub(crate) history: String,
+    /// The offset of the next byte in it.
+    pub(crate) offset: u64,
+    /// Bytes that were written.
+    pub(crate) bytes: u64,
+    /// Bytes that were overwritten before they were read.
+    pub(crate) lost: u64,
+}
+
 /// `key add`, `key remove`, `trust rotate` and `trust sign`.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct RootStep {
@@ -458,6 +499,8 @@ pub(crate) fn schema() -> Value {
         ("key fingerprint", one::<KeyShown>(of)),
         ("key add", one::<RootStep>(of)),
         ("key remove", one::<RootStep>(of)),
+        ("key issue", one::<Certified>(of)),
+        ("key enrol", one::<Enrolled>(of)),
         ("trust show", one::<RootShown>(of)),
         ("trust rotate", one::<RootStep>(of)),
         ("trust sign", one::<RootStep>(of)),
@@ -486,6 +529,7 @@ pub(crate) fn schema() -> Value {
         ("plan", one::<Planned>(of)),
         ("status", one::<Vec<TrayStatus>>(of)),
         ("logs", one::<Log>(of)),
+        ("console", one::<ConsoleRead>(of)),
         ("sync", one::<Vec<TraySync>>(of)),
         // A JSON Schema itself, or with --output nothing.
         ("schema", one::<Option<Map<String, Value>>>(of)),

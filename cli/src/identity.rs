@@ -60,7 +60,8 @@ pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     Ok(bytes)
 }
 
-fn to_pem(seed: &[u8; 32]) -> String {
+/// A private key out of its seed.
+pub(crate) fn to_pem(seed: &[u8; 32]) -> String {
     let der = [PREFIX.as_slice(), seed].concat();
     format!("{BEGIN}\n{}\n{END}\n", base64(&der))
 }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod authority;
 mod command;
 mod data;
 mod git;
@@ -88,6 +89,7 @@ enum Command {
     Status(command::tray::status::Status),
     Logs(command::tray::logs::Logs),
     Sync(command::tray::sync::Sync),
+    Console(command::console::Console),
     Schema(command::schema::Schema),
     /// Write the completion script for a shell
     Completion {
@@ -169,6 +171,7 @@ fn run(command: Command, output: Output) -> anyhow::Result<ExitCode> {
         Command::Status(status) => return status.run(output),
         Command::Logs(logs) => logs.run(output)?,
         Command::Sync(sync) => return sync.run(output),
+        Command::Console(console) => console.run(output)?,
         Command::Schema(schema) => schema.run(output)?,
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -3,6 +3,7 @@
 
 pub(crate) mod approve;
 pub(crate) mod check;
+pub(crate) mod console;
 pub(crate) mod image;
 pub(crate) mod package;
 pub(crate) mod plan;

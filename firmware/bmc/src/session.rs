@@ -223,6 +223,8 @@ struct Records<'b, 's> {
 enum State {
     /// Nothing is known of it yet.
     New,
+    /// Its certificate is good, and says nothing that a BMC knows.
+    Nobody,
     /// Its certificate is good for this.
     Known { role: Role, name: Name },
     Attached {
@@ -248,9 +250,16 @@ impl Session<'_, '_> {
     async fn run(&mut self, config: &Arc<ServerConfig>) -> End {
         let begun = Instant::now();
         // Of who is connected and says nothing, no handshake is begun.
-        let wait = self.records.socket.wait_read_ready();
-        if with_timeout(HANDSHAKE_TIME, wait).await.is_err() {
-            return End::Slow;
+        let Records {
+            socket,
+            incoming,
+            filled,
+            ..
+        } = &mut self.records;
+        match with_timeout(HANDSHAKE_TIME, receive(socket, incoming, filled)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return why,
+            Err(_) => return End::Slow,
         }
         let mut turn = match with_timeout(HANDSHAKE_TIME, TURNS.acquire(1)).await {
             Ok(Ok(turn)) => Some(turn),
@@ -378,28 +387,25 @@ impl Session<'_, '_> {
                         Step::Wait => {
                             let silent = self.heard + SILENCE;
                             let room = self.asked.len() - self.asked_length;
-                            let readable = async {
-                                match room >= TLS_ROOM
-                                    && self.records.filled < self.records.incoming.len()
-                                {
-                                    true => self.records.socket.wait_read_ready().await,
+                            // Until the asked frames have left, the others stay with TCP.
+                            let received = async {
+                                match room >= TLS_ROOM {
+                                    true => {
+                                        receive(
+                                            self.records.socket,
+                                            self.records.incoming,
+                                            &mut self.records.filled,
+                                        )
+                                        .await
+                                    }
                                     false => core::future::pending().await,
                                 }
                             };
-                            match select3(readable, console::news(self.number), Timer::at(silent))
+                            match select3(received, console::news(self.number), Timer::at(silent))
                                 .await
                             {
-                                Either3::First(()) => {
-                                    if let Err(why) = receive(
-                                        self.records.socket,
-                                        self.records.incoming,
-                                        &mut self.records.filled,
-                                    )
-                                    .await
-                                    {
-                                        return why;
-                                    }
-                                }
+                                Either3::First(Ok(())) => {}
+                                Either3::First(Err(why)) => return why,
                                 Either3::Second(()) | Either3::Third(()) => {}
                             }
                         }
@@ -407,7 +413,7 @@ impl Session<'_, '_> {
                     if matches!(step, Step::Who) {
                         self.state = match holder(&tls) {
                             Some((role, name)) => State::Known { role, name },
-                            None => return End::Told(Reason::Role),
+                            None => State::Nobody,
                         };
                     }
                 }
@@ -460,8 +466,10 @@ fn step(
     out: &mut [u8; ROOM],
 ) -> Step {
     let id = u8::try_from(number).expect("eight sessions");
-    if matches!(state, State::New) {
-        return Step::Who;
+    match state {
+        State::New => return Step::Who,
+        State::Nobody => return Step::End(Reason::Role),
+        State::Known { .. } | State::Attached { .. } => {}
     }
     if Instant::now() >= heard + SILENCE {
         return Step::End(Reason::Silent);
@@ -512,7 +520,9 @@ fn answer(id: u8, state: &mut State, ask: Ask<'_>) -> Result<Option<Tell<'static
             };
             Ok(Some(welcome))
         }
-        (State::Attached { .. }, Ask::Attach { .. }) | (State::New, _) => Err(Reason::Protocol),
+        (State::Attached { .. }, Ask::Attach { .. }) | (State::New | State::Nobody, _) => {
+            Err(Reason::Protocol)
+        }
         (_, Ask::Alive) => {
             console::with(|console| console.input.heard(id, board::now()));
             Ok(Some(Tell::Alive))

@@ -33,7 +33,7 @@ pub(crate) const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
-const TOOLS: [&str; 50] = [
+const TOOLS: [&str; 51] = [
     "bash",
     "cpio",
     "date",
@@ -72,6 +72,7 @@ const TOOLS: [&str; 50] = [
     "python3",
     "qemu-nbd",
     "qemu-system-aarch64",
+    "qemu-system-arm",
     "qemu-system-x86_64",
     "setpriv",
     "sfdisk",

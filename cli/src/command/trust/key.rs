@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use racklet_trust::Role;
+use racklet_wire::access::{Holder, LONGEST_NAME};
 
 use super::role::ROLES;
 use super::role::role_named;
 use super::rotate::{Changes, Signing, change};
-use crate::answer::{KeyListed, KeyMade, KeyShown};
+use crate::answer::{Certified, Enrolled, KeyListed, KeyMade, KeyShown};
+use crate::authority::{self, Authority};
 use crate::output::Output;
 use crate::rack::RackArgument;
 use crate::ssh;
@@ -37,6 +39,10 @@ pub(crate) enum Key {
     Add(Change),
     /// Take roles from a key: prepares, signs and commits the next trust root
     Remove(Removal),
+    /// Let somebody in to the controllers, with a certificate of this rack's own authority
+    Issue(Issue),
+    /// Make what a tray's BMC is given once: its key, its certificate, whom it lets in
+    Enrol(Enrol),
 }
 
 #[derive(Args)]
@@ -78,6 +84,33 @@ pub(crate) struct Removal {
     yes: bool,
 }
 
+/// The authority is made with the first certificate. It, certificates and their keys are kept with you, and nobody else can
+/// read them; the rack repository has none of it.
+#[derive(Args)]
+pub(crate) struct Issue {
+    /// Whose it is: letters, digits, `.`, `_`, `-` and `@`; others see the name when they share a console
+    name: String,
+    /// What it is good for: viewer (looks), operator (types, switches power) or owner
+    #[arg(long, value_parser = authority::role_named)]
+    role: racklet_wire::access::Role,
+    /// For how long, in days
+    #[arg(long, default_value_t = 365)]
+    days: u16,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
+#[derive(Args)]
+pub(crate) struct Enrol {
+    /// The tray whose BMC it is
+    tray: String,
+    /// Where the vault goes: a file of 8 KiB for the BMC's flash, which nobody else may read
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    rack: RackArgument,
+}
+
 impl Change {
     /// Each role, with the key.
     fn asked(&self) -> Vec<(Role, String)> {
@@ -112,7 +145,76 @@ impl Key {
                 };
                 change(&this.rack.open()?, &changes, &this.signing, output)
             }
+            Key::Issue(issue) => issue.run(output),
+            Key::Enrol(enrol) => enrol.run(output),
         }
+    }
+}
+
+/// The authority of this rack.
+fn authority_of(rack: &RackArgument) -> anyhow::Result<Authority> {
+    let (root, _) = rack.open()?.trust()?;
+    Authority::open(&root.rack().to_string())
+}
+
+impl Issue {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let holder = Holder::new(self.role, &self.name).with_context(|| {
+            format!(
+                "{:?} cannot be in a certificate: 1 to {LONGEST_NAME} letters, digits, `.`, `_`, `-` and `@`",
+                self.name
+            )
+        })?;
+        let issued = authority_of(&self.rack)?.issue(&holder, self.days)?;
+        let text = format!(
+            "{} is let in as {} until {}\n  certificate {}\n  key         {}",
+            self.name,
+            self.role,
+            issued.until,
+            issued.certificate.display(),
+            issued.key.display()
+        );
+        let value = Certified {
+            name: self.name,
+            role: self.role.to_string(),
+            until: issued.until.to_string(),
+            certificate: issued.certificate,
+            key: issued.key,
+        };
+        output.answer(&text, &value);
+        Ok(())
+    }
+}
+
+impl Enrol {
+    fn run(self, output: Output) -> anyhow::Result<()> {
+        let rack = self.rack.open()?;
+        let (state, _) = rack.valid_part()?;
+        if !state.trays.keys().any(|tray| tray.as_str() == self.tray) {
+            let known: Vec<&str> = state.trays.keys().map(|name| name.as_str()).collect();
+            bail!(
+                "the rack has no tray {}; it has: {}",
+                self.tray,
+                known.join(", ")
+            );
+        }
+        let authority = authority_of(&self.rack)?;
+        let now = u64::try_from(jiff::Timestamp::now().as_second())
+            .context("this machine's clock is before 1970")?;
+        let vault = authority.vault(&self.tray, now)?;
+        authority::write_new(&self.output, &vault)?;
+        let text = format!(
+            "made {} for the BMC of {}: there is its private key in it, so remove it when the BMC has it",
+            self.output.display(),
+            self.tray
+        );
+        let value = Enrolled {
+            tray: self.tray,
+            vault: self.output,
+            authority: authority.certificate(),
+        };
+        output.answer(&text, &value);
+        Ok(())
     }
 }
 
