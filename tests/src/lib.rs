@@ -8,6 +8,7 @@
 
 pub mod artifacts;
 pub mod authority;
+pub mod bmc;
 pub mod board;
 pub mod card;
 pub mod console;

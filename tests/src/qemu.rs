@@ -77,6 +77,8 @@ pub struct Machine {
     pub processors: u32,
     /// What the battery-backed clock says, as `-rtc base=` wants it, e.g. `1970-01-01`.
     pub clock: Option<String>,
+    /// The socket of who is at the other end of its serial line; nobody is, when there is none, and it is written down either way.
+    pub line: Option<PathBuf>,
     /// Whether there is a network card.
     pub network: bool,
     /// Whether that network has IPv6 alone; nobody outside reaches the tray's API then.
@@ -98,6 +100,7 @@ impl Default for Machine {
             memory: 1024,
             processors: 2,
             clock: None,
+            line: None,
             network: true,
             ipv6_only: false,
             card: Card::Sound,
@@ -181,7 +184,14 @@ impl Tray {
             .args(["-device", "virtio-rng-pci"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .arg("-chardev")
-            .arg(format!("file,id=console,path={}", console.display()))
+            .arg(match &machine.line {
+                None => format!("file,id=console,path={}", console.display()),
+                Some(line) => format!(
+                    "socket,id=console,path={},logfile={}",
+                    line.display(),
+                    console.display()
+                ),
+            })
             .args(["-serial", "chardev:console"])
             .arg("-qmp")
             .arg(format!(
@@ -320,28 +330,36 @@ impl Tray {
     /// # Errors
     /// When QEMU does not answer or refuses.
     pub fn command(&self, execute: &str, arguments: Value) -> Result<Value> {
-        let mut stream = UnixStream::connect(self.folder.join("qmp.sock")).context("QMP socket")?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let mut replies = BufReader::new(stream.try_clone()?);
-        let mut ask = |request: Value| -> Result<Value> {
-            writeln!(stream, "{request}")?;
-            loop {
-                let mut line = String::new();
-                if replies.read_line(&mut line)? == 0 {
-                    bail!("QEMU closed its machine protocol");
-                }
-                let reply: Value = serde_json::from_str(&line)?;
-                if let Some(error) = reply.get("error") {
-                    bail!("QEMU refuses {execute}: {error}");
-                }
-                if let Some(value) = reply.get("return") {
-                    return Ok(value.clone());
-                }
-            }
-        };
-        ask(json!({"execute": "qmp_capabilities"}))?;
-        ask(json!({"execute": execute, "arguments": arguments}))
+        qmp(&self.folder.join("qmp.sock"), execute, &arguments)
     }
+}
+
+/// One command to the QEMU behind this socket.
+///
+/// # Errors
+/// When QEMU does not answer or refuses.
+pub(crate) fn qmp(socket: &Path, execute: &str, arguments: &Value) -> Result<Value> {
+    let mut stream = UnixStream::connect(socket).context("QMP socket")?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut replies = BufReader::new(stream.try_clone()?);
+    let mut ask = |request: Value| -> Result<Value> {
+        writeln!(stream, "{request}")?;
+        loop {
+            let mut line = String::new();
+            if replies.read_line(&mut line)? == 0 {
+                bail!("QEMU closed its machine protocol");
+            }
+            let reply: Value = serde_json::from_str(&line)?;
+            if let Some(error) = reply.get("error") {
+                bail!("QEMU refuses {execute}: {error}");
+            }
+            if let Some(value) = reply.get("return") {
+                return Ok(value.clone());
+            }
+        }
+    };
+    ask(json!({"execute": "qmp_capabilities"}))?;
+    ask(json!({"execute": execute, "arguments": arguments}))
 }
 
 /// The firmware of a board that an emulator has: code, and the variables to copy.

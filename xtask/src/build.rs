@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     architecture::Architecture,
-    debian, estimate, firmware, kernel, packages, paths,
+    controllers, debian, estimate, firmware, kernel, packages, paths,
     progress::{self, say},
     rust, tray, zig,
 };
@@ -55,7 +55,10 @@ pub(crate) fn everything(what: For, architectures: &[&Architecture]) -> Result<(
         for architecture in architectures {
             tray::build(&library, architecture, what)?;
         }
-        Ok(())
+        match what {
+            For::Tests => controllers::build(),
+            _ => Ok(()),
+        }
     };
     let processors = thread::available_parallelism().map_or(2, std::num::NonZero::get);
     if paths::available_memory()? >= for_both(processors) {

@@ -36,10 +36,10 @@ const IMAGES: [Image; 1] = [Image {
 /// Memory begins here on every chip of this kind (Armv8-M, address map); what is below is code.
 const MEMORY: u32 = 0x2000_0000;
 
-/// Builds the images into `target/racklet/firmware`, and says how large they are.
+/// Builds the images into `target/racklet/controllers`, and says how large they are.
 pub(crate) fn build() -> Result<()> {
     let library = rust::require()?;
-    let products = paths::made(paths::products()?.join("firmware"))?;
+    let products = paths::made(paths::products()?.join("controllers"))?;
     for image in &IMAGES {
         let mut command = cargo(&[
             "build",

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     architecture::Architecture,
-    harness, hash, paths,
+    controllers, harness, hash, paths,
     progress::say,
     tray,
     verdict::{
@@ -41,6 +41,9 @@ const DOCUMENTS: &str = "documents";
 
 /// Copies and compiles what is here, and boots nothing: what it depends on is every file.
 const ADDING: &str = "adding";
+
+/// Has a BMC beside its tray, and so goes by the sources of the firmware as well.
+const CONSOLE: &str = "console";
 
 /// Boards that an emulator has, and what of the end-to-end tests runs on each: the first, which everybody has, runs all of it.
 ///
@@ -146,6 +149,8 @@ pub(super) fn run(run: &mut Run, accelerator: &str) -> Result<()> {
                 None if program.name == ADDING => {
                     Inputs::default().with("checkout", run.tree.digest(&[""])?)
                 }
+                None if program.name == CONSOLE => everything(run, architecture)?
+                    .with("controllers", run.tree.digest(&controllers::SOURCES)?),
                 None => everything(run, architecture)?,
             })
             .with("processor", accelerator);

@@ -221,7 +221,11 @@ impl Console {
                 return Ok(Left::Asked);
             }
             // Free, and we would type: it is ours without a word. Taken from nobody, that is.
-            if typing.open && screen.may_type && !taken && screen.holder.as_deref() == Some("") {
+            if typing.has_more()
+                && screen.may_type
+                && !taken
+                && screen.holder.as_deref() == Some("")
+            {
                 link.say(&Ask::Take)?;
                 taken = true;
             }
@@ -322,6 +326,11 @@ struct Typing {
 }
 
 impl Typing {
+    /// Whether there is, or may come, something for the tray.
+    fn has_more(&self) -> bool {
+        self.open || !self.waiting.is_empty()
+    }
+
     /// Whether more is to be read: what waits for the BMC is not piled up.
     fn wants(&self) -> bool {
         self.open && self.waiting.len() < MOST_BYTES
