@@ -8,6 +8,7 @@
 
 mod branches;
 mod checking;
+mod consoles;
 mod fake;
 mod images;
 mod keys;

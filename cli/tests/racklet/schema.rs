@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::consoles::{Session, bmc};
 use crate::fake::first;
 use crate::images::with_parts;
 use crate::trays::{ok, ordinary};
@@ -60,6 +61,20 @@ fn every_command_prints_what_the_schema_says_of_it() {
     for command in [&["status"][..], &["sync"], &["logs", "web"]] {
         json(command);
     }
+    // The management plane.
+    json(&["key", "issue", "ada", "--role", "operator"]);
+    json(&["key", "enrol", "tray-1", "-o", "../vault"]);
+    let says = |mut session: Session| {
+        session.welcome(0);
+        session.print(0, b"login: ");
+        session.stay();
+    };
+    let (address, serving) = bmc(&world, "vault", vec![Box::new(says)]);
+    let console = ["console", "tray-1", "--no-input", "--log", "../log"];
+    let ends = ["--idle", "1", "--address", &address];
+    assert_eq!(json(&[&console[..], &ends].concat())["offset"], 7);
+    assert_eq!(world.read("log"), "login: ");
+    serving.join().unwrap();
     // The rest.
     let board = ["--board", "qemu-x86_64"];
     json(&[&["rack", "add-tray", "tray-2"][..], &board].concat());
