@@ -36,9 +36,9 @@ const TURNS: usize = 4 * 256;
 struct Loop(VecDeque<Vec<u8>>);
 
 impl Tap for Loop {
-    fn read(&mut self, frame: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, frame: &mut Vec<u8>) -> io::Result<usize> {
         let next = self.0.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        frame[..next.len()].copy_from_slice(&next);
+        frame.extend_from_slice(&next);
         Ok(next.len())
     }
 

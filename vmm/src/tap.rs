@@ -2,10 +2,11 @@
 //! The host's end of a card: a tap device that exists already.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
 use racklet_linux::tap::{self, Offloads, TapError};
+use rustix::buffer::spare_capacity;
 
 use crate::devices::net::Tap;
 
@@ -23,6 +24,11 @@ impl HostTap {
     }
 }
 
+/// Appends what one `read` gives, in the room that `frame` has reserved.
+pub(crate) fn read_into(file: &File, frame: &mut Vec<u8>) -> io::Result<usize> {
+    Ok(rustix::io::read(file, spare_capacity(frame))?)
+}
+
 impl AsRawFd for HostTap {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
@@ -30,8 +36,8 @@ impl AsRawFd for HostTap {
 }
 
 impl Tap for HostTap {
-    fn read(&mut self, frame: &mut [u8]) -> io::Result<usize> {
-        self.file.read(frame)
+    fn read(&mut self, frame: &mut Vec<u8>) -> io::Result<usize> {
+        read_into(&self.file, frame)
     }
 
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {

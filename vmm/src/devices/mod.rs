@@ -62,10 +62,10 @@ mod tests {
     struct Busy(bool);
 
     impl Tap for Busy {
-        fn read(&mut self, frame: &mut [u8]) -> io::Result<usize> {
+        fn read(&mut self, frame: &mut Vec<u8>) -> io::Result<usize> {
             self.0 = !self.0;
             if self.0 {
-                frame[..72].fill(0);
+                frame.resize(72, 0);
                 Ok(72)
             } else {
                 Err(io::ErrorKind::WouldBlock.into())

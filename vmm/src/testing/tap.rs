@@ -22,7 +22,7 @@ pub(crate) struct Wire {
 pub(crate) struct TestTap(pub(crate) Arc<Mutex<Wire>>);
 
 impl Tap for TestTap {
-    fn read(&mut self, frame: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, frame: &mut Vec<u8>) -> io::Result<usize> {
         let next = self
             .0
             .lock()
@@ -30,7 +30,7 @@ impl Tap for TestTap {
             .incoming
             .pop_front()
             .ok_or(io::ErrorKind::WouldBlock)?;
-        frame[..next.len()].copy_from_slice(&next);
+        frame.extend_from_slice(&next);
         Ok(next.len())
     }
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, mpsc};
@@ -219,8 +219,8 @@ fn park() -> ! {
 struct SocketTap(File);
 
 impl Tap for SocketTap {
-    fn read(&mut self, frame: &mut [u8]) -> io::Result<usize> {
-        Read::read(&mut self.0, frame)
+    fn read(&mut self, frame: &mut Vec<u8>) -> io::Result<usize> {
+        crate::tap::read_into(&self.0, frame)
     }
 
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {

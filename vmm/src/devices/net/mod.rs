@@ -46,8 +46,8 @@ pub const TAP_READY: u32 = 0;
 
 /// The host's side of a card: one frame with its virtio header per call, never blocking.
 pub trait Tap: Send {
-    /// Takes a frame; `WouldBlock` when none waits.
-    fn read(&mut self, frame: &mut [u8]) -> io::Result<usize>;
+    /// Appends a frame to `frame`, in the room that is reserved there, and gives its length; `WouldBlock` when none waits.
+    fn read(&mut self, frame: &mut Vec<u8>) -> io::Result<usize>;
     /// Gives a whole frame; one that is not taken is lost.
     fn write(&mut self, frame: &[u8]) -> io::Result<usize>;
     /// Says what may be given.
@@ -66,11 +66,11 @@ pub struct Net<T> {
     tap: T,
     config: [u8; 12],
     features: u64,
-    /// A frame that has no room in the guest yet: its bytes in `buffer`.
-    held: usize,
-    buffer: Box<[u8]>,
-    /// Where a frame of the guest is put together.
-    outgoing: Box<[u8]>,
+    /// A frame that has no room in the guest yet; empty when there is none. Like `outgoing`, it has room for the largest frame from
+    /// the start, of which only what frames fill is ever written to: zeroed, both would keep 128 KiB of each card in memory.
+    held: Vec<u8>,
+    /// Where a frame of the guest is put together: as long as the longest so far.
+    outgoing: Vec<u8>,
     /// The guest's buffers that were taken from the queue and hold nothing yet, at most as many as the queue has entries.
     taken: VecDeque<Chain>,
     /// The most buffers that the driver has had on offer at once: a frame for which these are too little will never have room.
@@ -94,9 +94,8 @@ impl<T: Tap> Net<T> {
             tap,
             config,
             features: 0,
-            held: 0,
-            buffer: vec![0; FRAME].into(),
-            outgoing: vec![0; FRAME].into(),
+            held: Vec::with_capacity(FRAME),
+            outgoing: Vec::with_capacity(FRAME),
             taken: VecDeque::new(),
             most: 0,
             sent: Meter::unlimited(rate::now),
@@ -143,6 +142,9 @@ impl<T: Tap> Net<T> {
                 queue.put_back(chain);
                 return Ok(Turn::At(wait.until));
             }
+            if self.outgoing.len() < len {
+                self.outgoing.resize(len, 0);
+            }
             let frame = &mut self.outgoing[..len];
             chain.read(memory, 0, frame);
             // The one that was judged: the guest may have written another one meanwhile.
@@ -162,30 +164,32 @@ impl<T: Tap> Net<T> {
         let offered = self.taken.len() + usize::from(queue.available(memory)?);
         self.most = self.most.max(offered.min(QUEUE.into()));
         loop {
-            if self.held == 0 {
+            if self.held.is_empty() {
                 if !budget.request() {
                     return Ok(Turn::More);
                 }
-                match self.tap.read(&mut self.buffer) {
+                match self.tap.read(&mut self.held) {
                     Ok(len) if len > HEADER => {
-                        let (header, _) = self.buffer.split_first_chunk_mut().expect("FRAME");
-                        match header::received(*header, len - HEADER, self.features) {
-                            Some(passed) => *header = passed,
-                            None => {
-                                queue.count_failed();
-                                continue;
-                            }
-                        }
-                        self.held = len;
+                        let (header, _) = self.held.split_first_chunk_mut().expect("len > HEADER");
+                        let Some(passed) = header::received(*header, len - HEADER, self.features)
+                        else {
+                            queue.count_failed();
+                            self.held.clear();
+                            continue;
+                        };
+                        *header = passed;
                     }
-                    Ok(_) => continue,
+                    Ok(_) => {
+                        self.held.clear();
+                        continue;
+                    }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                     // Nothing waits, or the tap is gone: either way nothing comes.
                     Err(_) => return Ok(Turn::Done),
                 }
             }
             if !self.paid {
-                if let Err(wait) = self.received.take((self.held - HEADER) as u64, 1) {
+                if let Err(wait) = self.received.take((self.held.len() - HEADER) as u64, 1) {
                     if wait.first {
                         queue.count_throttled();
                     }
@@ -196,9 +200,14 @@ impl<T: Tap> Net<T> {
             if !self.deliver(queue, memory)? {
                 return Ok(Turn::Done);
             }
-            budget.bytes(self.held as u64);
-            (self.held, self.paid) = (0, false);
+            budget.bytes(self.held.len() as u64);
+            self.drop_held();
         }
+    }
+
+    fn drop_held(&mut self) {
+        self.held.clear();
+        self.paid = false;
     }
 
     /// Puts the held frame into the guest's buffers; false when there is not enough room yet. A frame that waits keeps those behind
@@ -209,7 +218,7 @@ impl<T: Tap> Net<T> {
         let mut budget = Budget::new(QUEUE.into(), u64::MAX);
         let mut room = 0;
         let mut count = 0;
-        while room < self.held {
+        while room < self.held.len() {
             if count == self.taken.len() {
                 if count > 0 && count >= self.most {
                     queue.count_failed();
@@ -226,17 +235,17 @@ impl<T: Tap> Net<T> {
             }
             room += usize::try_from(self.taken[count].writable_len()).unwrap_or(usize::MAX);
             count += 1;
-            if !merge && room < self.held {
+            if !merge && room < self.held.len() {
                 // Too small for this frame and never larger: drop the frame, keep the buffer.
                 queue.count_failed();
                 return Ok(true);
             }
         }
         let merged = u16::try_from(count).expect("at most QUEUE");
-        self.buffer[10..12].copy_from_slice(&merged.to_le_bytes());
+        self.held[10..12].copy_from_slice(&merged.to_le_bytes());
         let mut done = 0;
         for chain in self.taken.drain(..count) {
-            let written = chain.write(memory, 0, &self.buffer[done..self.held]);
+            let written = chain.write(memory, 0, &self.held[done..]);
             done += written;
             queue.add_used(
                 memory,
@@ -287,7 +296,7 @@ impl<T: Tap> Device for Net<T> {
 
     fn reset(&mut self) {
         self.features = 0;
-        (self.held, self.paid) = (0, false);
+        self.drop_held();
         self.sent.forget();
         self.received.forget();
         self.taken.clear();
