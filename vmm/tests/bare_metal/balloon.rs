@@ -12,7 +12,7 @@ use racklet_api::vmm::metrics::VmMetrics;
 use serde_json::json;
 
 use super::control::Control;
-use super::{code, kill, possible, start_as};
+use super::{code, kill, possible, start_as, until};
 
 // Entered as those of the main file are. The balloon is device 2, its registers are at 0x3fe02000.
 global_asm!(
@@ -123,19 +123,15 @@ fn anonymous(process: u32) -> u64 {
 /// Waits until the guest has said this letter last.
 #[track_caller]
 fn says(folder: &Path, monitor: &mut Child, letter: char) {
-    loop {
+    let line = format!("{letter}\n");
+    until(&line, monitor, || {
         let said = fs::read_to_string(folder.join("vm/console.log")).unwrap_or_default();
         assert!(
             !said.contains('!'),
             "memory that was given back is not zeros"
         );
-        if said.ends_with(&format!("{letter}\n")) {
-            return;
-        }
-        let ended = monitor.try_wait().expect("it is ours");
-        assert_eq!(ended, None, "it ended too early");
-        std::thread::yield_now();
-    }
+        said.ends_with(&line)
+    });
 }
 
 fn balloon(control: &mut Control, mib: u32) -> BalloonState {

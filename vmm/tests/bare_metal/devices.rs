@@ -15,7 +15,7 @@ use racklet_linux::{netns, tap};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Monitor, code, crashed, possible, start_as, state};
+use super::{Monitor, code, crashed, possible, start_as, state, until};
 
 // Entered as those of the file above are, with the first device's registers at 0x3fe00000.
 global_asm!(
@@ -149,14 +149,9 @@ pub(super) fn start(code: &[u8], disk: bool) -> (TempDir, Monitor, UnixListener)
 /// Waits until the console says this.
 #[track_caller]
 pub(super) fn says(vm: &Path, monitor: &mut Child, text: &str) {
-    while !fs::read_to_string(vm.join("console.log")).is_ok_and(|said| said.contains(text)) {
-        assert_eq!(
-            monitor.try_wait().expect("it is ours"),
-            None,
-            "it ended too early"
-        );
-        std::thread::yield_now();
-    }
+    until(text, monitor, || {
+        fs::read_to_string(vm.join("console.log")).is_ok_and(|said| said.contains(text))
+    });
 }
 
 fn ask(vm: &Path, what: &str) -> UnixStream {
@@ -266,9 +261,7 @@ fn a_disk_that_stands_still_holds_up_neither_registers_nor_the_control_socket() 
     let length = || fs::metadata(vm.join("console.log")).unwrap().len();
     let before = length();
     // Looks at the interrupt status go on, of which the guest says a line for each thousand.
-    while length() < before + 8 {
-        std::thread::yield_now();
-    }
+    until("more lines", &mut monitor, || length() >= before + 8);
     answers(&vm);
     let asked = ask(&vm, "kill");
     // A thread that is traced is there until its tracer has seen its end.

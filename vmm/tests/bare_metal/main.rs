@@ -79,6 +79,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use racklet_api::vmm::{VmState, VmStatus, exit};
 use serde_json::{Value, json};
@@ -168,8 +169,9 @@ global_asm!(
     "racklet_prompt: mov dx, 0x3f8",
     "mov al, 10",
     "out dx, al",
-    // By the time-stamp counter, some tenths of a second: how fast instructions are differs by the thousand.
-    "rdtsc",
+    // By the time-stamp counter, some tenths of a second: how fast instructions are differs by the thousand. Again and again, since a
+    // machine may be saved before the first or after it.
+    "9: rdtsc",
     "mov ebx, eax",
     "12: rdtsc",
     "sub eax, ebx",
@@ -178,7 +180,6 @@ global_asm!(
     "mov dx, 0x3f8",
     "mov al, '>'",
     "out dx, al",
-    "9: pause",
     "jmp 9b",
     "racklet_wait: mov dx, 0x3f8",
     "mov al, 10",
@@ -378,10 +379,9 @@ fn console_text_without_the_end_of_its_line_is_passed_on() {
     let (folder, mut monitor) = start(code);
     runs(folder.path(), &mut monitor);
     let console = folder.path().join("vm/console.log");
-    while fs::read(&console).expect("it is there") != b"\n>" {
-        assert_eq!(monitor.try_wait().unwrap(), None, "it ended too early");
-        std::thread::yield_now();
-    }
+    until("its prompt", &mut monitor, || {
+        fs::read(&console).expect("it is there").starts_with(b"\n>")
+    });
     kill(folder.path(), &mut monitor);
 }
 
@@ -426,13 +426,31 @@ fn a_disk_that_is_written_belongs_to_one_microvm() {
     kill(other.path(), &mut also);
 }
 
-/// Waits until the guest has said something: everything before its first instruction is done.
-fn runs(folder: &Path, monitor: &mut Child) {
-    while !fs::read(folder.join("vm/console.log")).is_ok_and(|text| !text.is_empty()) {
+/// Waits for what a monitor's guest does, `what`, as long as that monitor runs.
+///
+/// # Panics
+/// When the monitor ends first. After ten minutes as well: far more than the slowest machine takes, and a hang is then named.
+#[track_caller]
+fn until(what: &str, monitor: &mut Child, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
         let ended = monitor.try_wait().expect("it is ours");
-        assert_eq!(ended, None, "it ended too early");
-        std::thread::yield_now();
+        assert_eq!(ended, None, "it ended before {what}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(600),
+            "{what}: never seen"
+        );
+        // Not without a pause: the guest needs a processor, too.
+        std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Waits until the guest has said something: everything before its first instruction is done.
+#[track_caller]
+fn runs(folder: &Path, monitor: &mut Child) {
+    until("its first letter", monitor, || {
+        fs::read(folder.join("vm/console.log")).is_ok_and(|text| !text.is_empty())
+    });
 }
 
 fn kill(folder: &Path, monitor: &mut Child) {

@@ -18,7 +18,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Monitor, code, kill, possible, runs, start_as, state};
+use super::{Monitor, code, kill, possible, runs, start_as, state, until};
 
 // Entered as those of the main file are; the macros are those of the main file.
 global_asm!(
@@ -228,11 +228,9 @@ fn goes_on(folder: &Path, monitor: &mut Monitor, more: usize) {
 
 /// Waits until the console has so many bytes.
 fn reaches(folder: &Path, monitor: &mut Monitor, length: usize) {
-    while said(folder).len() < length {
-        let ended = monitor.try_wait().expect("it is ours");
-        assert_eq!(ended, None, "{:?}", state(folder));
-        std::thread::yield_now();
-    }
+    until("more on its console", monitor, || {
+        said(folder).len() >= length
+    });
 }
 
 /// The letters in order, from `first` on.
@@ -423,10 +421,9 @@ fn an_interrupt_on_its_way_reaches_its_guest_behind_the_move() {
     let (moved, mut other) = restore(&snapshot, |_| {});
     for (folder, monitor) in [(folder.path(), &mut monitor), (moved.path(), &mut other)] {
         // A socket's name is there before somebody listens.
-        while UnixStream::connect(folder.join("vm/control.sock")).is_err() {
-            assert_eq!(monitor.try_wait().expect("it is ours"), None);
-            std::thread::yield_now();
-        }
+        until("it listens", monitor, || {
+            UnixStream::connect(folder.join("vm/control.sock")).is_ok()
+        });
         let before = said(folder).len();
         ask(folder, &typed, &[]);
         reaches(folder, monitor, before + 2);
@@ -553,10 +550,9 @@ fn a_guest_whose_snapshot_nobody_waits_for_any_more_is_not_ended() {
     let [state, memory] = [(); 2].map(|()| tempfile::tempfile().expect("a scratch file"));
     let order = json!({"snapshot": {"then": "end"}});
     drop(send(folder.path(), &[order], &[&state, &memory]));
-    while state.metadata().expect("looks").len() == 0 {
-        assert_eq!(monitor.try_wait().expect("it is ours"), None);
-        std::thread::yield_now();
-    }
+    until("its state is written", &mut monitor, || {
+        state.metadata().expect("looks").len() > 0
+    });
     goes_on(folder.path(), &mut monitor, 30);
     in_order(&said(folder.path()), b'a');
     kill(folder.path(), &mut monitor);
