@@ -8,5 +8,10 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod bus;
+pub mod bytes;
 pub mod console;
 pub mod frame;
+pub mod link;
+pub mod pins;
+pub mod serial;
