@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod bus;
 pub mod console;
 pub mod flash;
 pub mod vault;
