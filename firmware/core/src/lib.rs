@@ -9,4 +9,6 @@
 pub mod bus;
 pub mod console;
 pub mod flash;
+pub mod nor;
+pub mod power;
 pub mod vault;
