@@ -15,7 +15,7 @@ use crate::{
 pub(crate) const TARGET: &str = "thumbv8m.main-none-eabi";
 
 /// What of the checkout it is made of.
-pub(crate) const SOURCES: [&str; 2] = ["firmware/", "lib/wire/"];
+pub(crate) const SOURCES: [&str; 3] = ["firmware/", "lib/wire/", "boards/"];
 
 /// An image: its package's program, and what it may take of the chip's flash and memory, in bytes.
 struct Image {

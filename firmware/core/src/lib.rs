@@ -8,7 +8,11 @@
 
 pub mod bus;
 pub mod console;
+pub mod energy;
+pub mod fan;
 pub mod flash;
+pub mod link;
 pub mod nor;
+pub mod parts;
 pub mod power;
 pub mod vault;
