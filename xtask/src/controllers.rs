@@ -149,6 +149,8 @@ pub(crate) fn lint() -> Result<()> {
             "clippy",
             "-p",
             "racklet-firmware-core",
+            "-p",
+            "racklet-firmware-model",
             "--all-targets",
             "--",
             "-D",

@@ -56,7 +56,7 @@ const _: () = {
     let mut index = 0;
     let all = [FIRST_STAGE, SLOTS[0], SLOTS[1], VAULT[0], VAULT[1], CONSOLE];
     while index < all.len() {
-        assert!(all[index].start % BLOCK == 0 && all[index].length % BLOCK == 0);
+        assert!(all[index].start.is_multiple_of(BLOCK) && all[index].length.is_multiple_of(BLOCK));
         index += 1;
     }
 };

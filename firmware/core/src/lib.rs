@@ -9,8 +9,11 @@
 pub mod bus;
 pub mod console;
 pub mod energy;
+pub mod events;
 pub mod fan;
 pub mod flash;
+pub mod floors;
+pub mod kept;
 pub mod link;
 pub mod nor;
 pub mod parts;

@@ -49,8 +49,9 @@ const PATIENT: [(&str, &str); 3] = [
 const AT_A_TIME: &str = "6";
 const THREADS: &str = "RUST_TEST_THREADS";
 const EXAMPLES: &str = "examples in the documentation";
-/// Of the firmware, what runs on this machine.
+/// Of the firmware, what runs on this machine: its core, and the models of the boards with what is tested against them.
 const FIRMWARE: &str = "racklet-firmware-core";
+const MODELS: &str = "racklet-firmware-model";
 
 pub(super) fn run(run: &mut Run) -> Result<()> {
     let all: Vec<Program> = run
@@ -277,7 +278,7 @@ fn examples(run: &mut Run) -> Result<()> {
     }
 }
 
-/// A workspace of its own, of which one crate runs here: one verdict about it.
+/// A workspace of its own, of which two crates run here: one verdict about both.
 fn firmware(run: &mut Run) -> Result<()> {
     let mut sources = controllers::SOURCES.to_vec();
     sources.extend(ALL_READ);
@@ -287,12 +288,20 @@ fn firmware(run: &mut Run) -> Result<()> {
         return Ok(());
     }
     let begun = Instant::now();
-    let mut command = controllers::cargo(&["test", "-p", FIRMWARE, "--lib", "--"]);
+    let both = [
+        "test", "-p", FIRMWARE, "-p", MODELS, "--lib", "--tests", "--",
+    ];
+    let mut command = controllers::cargo(&both);
     command.args(&run.filter);
-    let outcome = outcome::of(&mut command, |line| println!("{line}"))?;
-    run.counts += outcome.counts;
-    match outcome.good {
-        true => run.passed(FIRMWARE, &inputs, outcome.counts.passed, begun),
+    // Several programs, each with its counts.
+    let mut counts = outcome::Counts::default();
+    let outcome = outcome::of(&mut command, |line| {
+        println!("{line}");
+        counts += outcome::Counts::told(line).unwrap_or_default();
+    })?;
+    run.counts += counts;
+    match outcome.good && counts.failed == 0 {
+        true => run.passed(FIRMWARE, &inputs, counts.passed, begun),
         false => {
             run.failed.push(FIRMWARE.into());
             Ok(())

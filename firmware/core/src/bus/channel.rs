@@ -284,7 +284,9 @@ mod tests {
     /// Number and length make a packet whose every byte is known.
     fn packet(number: usize) -> Vec<u8> {
         let length = 1 + number * 397 % PACKET;
-        (0..length).map(|at| (number * 31 + at) as u8).collect()
+        (0..length)
+            .map(|at| (number * 31 + at).to_le_bytes()[0])
+            .collect()
     }
 
     /// Plays the turns; what arrived at each side, by number.
