@@ -40,6 +40,8 @@ struct Recipe {
     /// What is kept of the build: under which name, and the target of the kernel's own build that makes it.
     keeps: Vec<(&'static str, &'static str)>,
     fragments: Vec<&'static str>,
+    /// What is changed of the source.
+    patches: Vec<&'static str>,
 }
 
 /// The recipes, in the order in which they are built.
@@ -49,15 +51,18 @@ fn recipes() -> Vec<Recipe> {
         .map(|line| {
             let mut words = line.split_whitespace();
             let mut next = || words.next().expect("image/kernel/recipes has its columns");
+            let (name, architecture, guess, keeps) = (next(), next(), next(), next());
+            let (patches, fragments) = words.partition(|word| word.ends_with(".patch"));
             Recipe {
-                name: next(),
-                architecture: Architecture::named(next()).expect("the second column is one"),
-                guess: next().parse().expect("the third column is a number"),
-                keeps: next()
+                name,
+                architecture: Architecture::named(architecture).expect("the second column is one"),
+                guess: guess.parse().expect("the third column is a number"),
+                keeps: keeps
                     .split(',')
                     .map(|pair| pair.split_once('=').expect("the fourth has pairs"))
                     .collect(),
-                fragments: words.collect(),
+                fragments,
+                patches,
             }
         })
         .collect()
@@ -116,7 +121,7 @@ pub(crate) fn cached() -> Result<Vec<Told>> {
         // Without a compiler there is no key, and surely no kernel.
         let there = match (&deb, Tools::of(recipe.architecture)) {
             (Some(deb), Ok(tools)) => {
-                let entry = tools.entry(recipe, &read(recipe)?, deb)?;
+                let entry = tools.entry(recipe, &Texts::of(recipe)?, deb)?;
                 entry.join("sha256").is_file()
             }
             _ => false,
@@ -156,12 +161,13 @@ impl Tools {
     }
 
     /// Where in the cache the kernel is that is made of this.
-    fn entry(&self, recipe: &Recipe, fragments: &[String], deb: &Deb) -> Result<PathBuf> {
+    fn entry(&self, recipe: &Recipe, texts: &Texts, deb: &Deb) -> Result<PathBuf> {
         let mut parts = vec![deb.sha256.as_str(), &self.compiler, &self.linker];
         parts.push(recipe.architecture.name);
         parts.extend(recipe.keeps.iter().flat_map(|(name, made)| [*name, *made]));
         // A comment that was reworded builds no kernel, nor does a line that was moved.
-        parts.extend(options(fragments).into_values());
+        parts.extend(options(&texts.fragments).into_values());
+        parts.extend(texts.patches.iter().map(String::as_str));
         Ok(paths::cache()?.join("kernels").join(hash::of_parts(parts)?))
     }
 }
@@ -185,11 +191,11 @@ pub(crate) fn build(names: &[String], architectures: &[&Architecture]) -> Result
         .filter(|recipe| names.is_empty() || names.iter().any(|name| name == recipe.name))
         .filter(|recipe| architectures.contains(&recipe.architecture));
     for recipe in chosen {
-        let fragments = read(recipe)?;
+        let texts = Texts::of(recipe)?;
         let tools = Tools::of(recipe.architecture)?;
-        let entry = tools.entry(recipe, &fragments, &deb)?;
+        let entry = tools.entry(recipe, &texts, &deb)?;
         if !is_intact(recipe, &entry)? {
-            make(recipe, &fragments, &deb, &entry)?;
+            make(recipe, &texts, &deb, &entry)?;
         }
         let to = folder(recipe.architecture, recipe.name)?;
         // Modules of an older kernel must not stay.
@@ -206,15 +212,29 @@ pub(crate) fn build(names: &[String], architectures: &[&Architecture]) -> Result
     Ok(())
 }
 
-fn read(recipe: &Recipe) -> Result<Vec<String>> {
-    recipe
-        .fragments
-        .iter()
-        .map(|name| {
-            let path = paths::workspace().join(format!("image/kernel/{name}.config"));
+/// A recipe's fragments and patches, read.
+struct Texts {
+    fragments: Vec<String>,
+    patches: Vec<String>,
+}
+
+impl Texts {
+    fn of(recipe: &Recipe) -> Result<Self> {
+        let read = |file: String| {
+            let path = paths::workspace().join("image/kernel").join(file);
             fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+        };
+        let fragments = recipe.fragments.iter();
+        let patches = recipe.patches.iter();
+        Ok(Self {
+            fragments: fragments
+                .map(|name| read(format!("{name}.config")))
+                .collect::<Result<_>>()?,
+            patches: patches
+                .map(|name| read(format!("patches/{name}")))
+                .collect::<Result<_>>()?,
         })
-        .collect()
+    }
 }
 
 /// Digests and names in a list as `sha256sum` writes it.
@@ -253,8 +273,13 @@ fn is_intact(recipe: &Recipe, entry: &Path) -> Result<bool> {
     Ok(true)
 }
 
-fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Result<()> {
-    let source = unpacked(deb)?;
+fn make(recipe: &Recipe, texts: &Texts, deb: &Deb, entry: &Path) -> Result<()> {
+    let Texts { fragments, patches } = texts;
+    let mut source = unpacked(deb)?;
+    if !patches.is_empty() {
+        source = patched(&source, patches)
+            .with_context(|| format!("patch the source of kernel {}", recipe.title()))?;
+    }
     let Recipe { architecture, .. } = recipe;
     let build = paths::products()?.join("kernel-build").join(recipe.key());
     if build.exists() {
@@ -365,7 +390,11 @@ fn make(recipe: &Recipe, fragments: &[String], deb: &Deb, entry: &Path) -> Resul
     }
     fs::rename(&partial, entry).context("put the kernel into the cache")?;
     // Half a gigabyte that nobody needs again.
-    fs::remove_dir_all(&build).context("remove the build folder")
+    fs::remove_dir_all(&build).context("remove the build folder")?;
+    if !patches.is_empty() {
+        fs::remove_dir_all(&source).context("remove the patched source")?;
+    }
+    Ok(())
 }
 
 /// A module as it was built, and the names of those that have to be loaded before it.
@@ -455,6 +484,25 @@ fn unpacked(deb: &Deb) -> Result<PathBuf> {
     fs::remove_dir_all(&package)?;
     fs::rename(&partial, &folder)?;
     Ok(folder)
+}
+
+/// A copy of the source with these patches, beside it; there is one at a time, since whoever builds holds the cache.
+fn patched(source: &Path, patches: &[String]) -> Result<PathBuf> {
+    let copy = source.with_extension("patched");
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
+    // By links, 80,000 of them: `patch` writes a file anew, and the original stays as it is.
+    output(Command::new("cp").arg("-al").arg(source).arg(&copy))?;
+    for text in patches {
+        let file = source.with_extension("patch");
+        fs::write(&file, text)?;
+        // Exactly where it says: another source wants another look at the patch.
+        let mut apply = Command::new("patch");
+        apply.args(["-p1", "--fuzz=0", "--batch", "--forward"]);
+        output(apply.arg("-d").arg(&copy).arg("-i").arg(file))?;
+    }
+    Ok(copy)
 }
 
 /// What fragments ask for, by symbol. A later fragment overrides an earlier one.
@@ -586,24 +634,65 @@ mod tests {
         let [recipe, other, ..] = &recipes()[..] else {
             panic!("there are several");
         };
-        let of = |fragment: &str| tools.entry(recipe, &[fragment.into()], &deb).unwrap();
+        let texts = |fragments: &[&str], patches: &[&str]| Texts {
+            fragments: fragments.iter().map(|&text| text.to_owned()).collect(),
+            patches: patches.iter().map(|&text| text.to_owned()).collect(),
+        };
+        let of = |fragment: &str| tools.entry(recipe, &texts(&[fragment], &[]), &deb).unwrap();
         let entry = of("# Why.\nCONFIG_A=y\n# CONFIG_B is not set\n");
         assert_eq!(entry, of("CONFIG_A=y\n# CONFIG_B is not set\n# Because.\n"));
         assert_ne!(entry, of("# Why.\nCONFIG_A=m\n# CONFIG_B is not set\n"));
         assert_ne!(entry, of("# Why.\nCONFIG_A=y\n"));
         // Nor for a line that was moved, into another fragment too; the last one counts.
-        let moved = ["# CONFIG_B is not set\nCONFIG_A=m\n", "CONFIG_A=y\n"].map(str::to_owned);
+        let moved = texts(
+            &["# CONFIG_B is not set\nCONFIG_A=m\n", "CONFIG_A=y\n"],
+            &[],
+        );
         assert_eq!(entry, tools.entry(recipe, &moved, &deb).unwrap());
         let kept = tools.entry(other, &moved, &deb).unwrap();
         assert_ne!(entry, kept, "other files are kept of the build");
+        // And of another source.
+        let patched = |patch: &str| {
+            let texts = texts(&["CONFIG_A=y\n# CONFIG_B is not set\n"], &[patch]);
+            tools.entry(recipe, &texts, &deb).unwrap()
+        };
+        assert_ne!(entry, patched("+one"));
+        assert_ne!(patched("+one"), patched("+two"));
     }
 
     #[test]
-    fn every_fragment_of_a_recipe_is_there() {
+    fn a_patch_changes_a_copy_or_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("file"), "one\ntwo\nthree\n").unwrap();
+        let patch = "--- a/file\n+++ b/file\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n";
+        let copy = patched(&source, &[patch.to_owned()]).unwrap();
+        assert_eq!(
+            fs::read_to_string(copy.join("file")).unwrap(),
+            "one\n2\nthree\n"
+        );
+        assert_eq!(
+            fs::read_to_string(source.join("file")).unwrap(),
+            "one\ntwo\nthree\n"
+        );
+        // What fits nearly does not fit.
+        let other = patch.replace(" three", " four");
+        assert!(patched(&source, &[other]).is_err());
+    }
+
+    #[test]
+    fn every_fragment_and_patch_of_a_recipe_is_there() {
         let recipes = recipes();
         assert!(!recipes.is_empty());
         for recipe in &recipes {
-            assert_eq!(read(recipe).unwrap().len(), recipe.fragments.len());
+            let texts = Texts::of(recipe).unwrap();
+            assert_eq!(texts.fragments.len(), recipe.fragments.len());
+            for (name, text) in recipe.patches.iter().zip(&texts.patches) {
+                for said in ["What it does:", "Why:", "Upstream:"] {
+                    assert!(text.contains(said), "{name} does not say: {said}");
+                }
+            }
             // Each architecture has both kernels, and no fragment of another.
             let own = format!("-{}", recipe.architecture.name);
             let (own, shared): (Vec<_>, Vec<_>) = recipe

@@ -33,7 +33,7 @@ pub(crate) const ALL_READ: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/"];
 
 /// Programs that tests start. Most come from packages, of which the versions are looked at; one that a user put in front of these
 /// (`/usr/local/bin/git`) is told apart by its bytes.
-const TOOLS: [&str; 51] = [
+const TOOLS: [&str; 52] = [
     "bash",
     "cpio",
     "date",
@@ -69,6 +69,7 @@ const TOOLS: [&str; 51] = [
     "openscad",
     "openssl",
     "partx",
+    "patch",
     "python3",
     "qemu-nbd",
     "qemu-system-aarch64",
