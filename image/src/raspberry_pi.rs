@@ -11,10 +11,8 @@ use racklet_boards::{Board, Firmware, Stage};
 
 use crate::kernel::is_gzip;
 
-/// Trust root and tray configuration, as an initramfs: carried from slot to slot, and no part of what is released.
-pub const OWNER: &str = "owner.cpio";
-/// The slot's own name, as an initramfs; no part of what is released either.
-pub const SLOT: &str = "slot.cpio";
+pub use racklet_slots::pi::{NAME as SLOT, OWNER};
+
 /// The firmware's settings.
 pub const CONFIG: &str = "config.txt";
 /// The kernel's arguments.
@@ -76,13 +74,6 @@ pub fn padded(mut initramfs: Vec<u8>) -> Vec<u8> {
     initramfs
 }
 
-/// `autoboot.txt`, by which the firmware chooses the partition: `usual` for every boot, `trial` for the one after a one-shot. Its
-/// length is the same whatever they are, so that it can be written in place; they have one digit.
-#[must_use]
-pub fn autoboot(usual: u8, trial: u8) -> String {
-    format!("[all]\ntryboot_a_b=1\nboot_partition={usual}\n[tryboot]\nboot_partition={trial}\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +102,6 @@ mod tests {
                 }
             }
             assert!(text.contains("force_eeprom_read=0\n"), "{text}");
-            assert!(autoboot(2, 3).len() <= 512);
             assert_eq!(board.boot, Boot::RaspberryPi);
             assert!(arguments(&board).ends_with('\n') && !arguments(&board).trim().contains('\n'));
         }

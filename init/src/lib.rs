@@ -14,6 +14,7 @@
 
 mod bootstrap;
 mod console;
+mod firmware;
 pub mod fuzz;
 mod mounts;
 mod pid1;

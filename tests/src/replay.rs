@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use racklet_trust::{
     Digest,
     slot::{self, Copies, SIZE},

@@ -7,7 +7,6 @@
 //! refuse is refused here, before anyone carries a card to it. Signing is not done here.
 
 mod ext4;
-mod fat;
 mod gpt;
 mod mbr;
 mod netboot;
@@ -30,7 +29,12 @@ use racklet_boards::{Board, Boot};
 use racklet_cpio::CpioError;
 use racklet_trust::{Digest, TrustRoot, Verified, manifest::NotForUs, root::RootError, slot::Slot};
 
-pub use self::{ext4::Ext4Error, fat::FatError, pe::PeError};
+pub use self::{ext4::Ext4Error, pe::PeError};
+pub use racklet_fat::write::FatError;
+
+use racklet_fat::write as fat;
+use racklet_slots::pi::VolumeError;
+
 use crate::package::{Package, PackageError};
 
 /// The size of an image unless told otherwise, in bytes.
@@ -128,6 +132,9 @@ pub enum DiskError {
     /// The boot partition.
     #[error("the boot partition")]
     Esp(#[from] FatError),
+    /// A slot's partition.
+    #[error("a slot's partition")]
+    Slot(#[from] VolumeError),
     /// The state partition.
     #[error("the state partition")]
     State(#[from] Ext4Error),

@@ -9,8 +9,7 @@
 //! 121 MiB p4  ext4, the rest state; grown to the card on first boot
 //! ```
 //!
-//! 40 MiB are the next round size above the least that FAT32 can be with clusters of 512 bytes, which is what `mkfs.vfat` takes for
-//! small volumes; a bootstrap of 24 MiB with all of its firmware fits. What could be booted must not be on p1: firmware that finds
+//! The slots are `racklet-slots`' to make: a running tray writes them anew. An empty one has no file system. What could be booted must not be on p1: firmware that finds
 //! neither slot good walks over all partitions, and would start it (eeprom-bootloader.adoc, `PARTITION_WALK`).
 
 use racklet_api::handoff::Card;
@@ -20,18 +19,11 @@ use racklet_trust::{
     slot::{Slot, SlotRecord},
 };
 
+use racklet_slots::pi::{self, AUTOBOOT, OWNER, VOLUME, autoboot, partition};
+
 use super::{Area, DiskError, Plan, Spec, fat, gpt, identity, mbr, slot::Release};
-use crate::raspberry_pi::{OWNER, SLOT, autoboot};
 
 const MIB: u64 = 1 << 20;
-/// Of p1, p2 and p3.
-const VOLUME: u64 = 40 * MIB;
-/// The first partition that is a slot, and the second.
-const SLOTS: [u8; 2] = [2, 3];
-const LABELS: [&[u8; 11]; 3] = [b"RACKLET-CTL", b"RACKLET-A  ", b"RACKLET-B  "];
-
-/// A file of a volume, and whether nothing else shares its MiB.
-type File = (String, Vec<u8>, bool);
 
 /// The card's contents.
 pub(super) fn plan(
@@ -44,34 +36,38 @@ pub(super) fn plan(
     let seed = [Digest::of(spec.trust_root).0, Digest::of(spec.tray).0].concat();
     let signature = mbr::signature(&Digest::of(&seed));
     let owner = owner(spec, signature)?;
-    let mut slots: Vec<Vec<File>> = Vec::new();
+    let mut volumes = vec![Vec::new()];
+    let mut contents: Vec<(String, Vec<u8>)> = vec![(OWNER.into(), owner.clone())];
     let mut versions = [None; 2];
     for ((slot, package), version) in Slot::ALL.into_iter().zip(spec.slots).zip(&mut versions) {
-        let mut files = Vec::new();
+        let mut pieces = Vec::new();
         if let Some(package) = package {
             let release = Release::of(spec.board, root, slot, package)?;
             *version = Some(release.version);
-            let papers = release.papers().into_iter();
-            let papers = papers.map(|(path, bytes)| (format!("racklet/{path}"), bytes));
-            files.extend(papers.map(whole));
-            files.extend(release.files.into_iter().map(whole));
-            files.push(whole((OWNER.into(), owner.clone())));
-            files.push(whole((SLOT.into(), named(slot)?)));
+            let files = release.files.iter();
+            let files = files.map(|(name, bytes)| (format!("files/{name}"), bytes.clone()));
+            let all: Vec<(String, Vec<u8>)> = release.papers().into_iter().chain(files).collect();
+            let named: Vec<(String, &[u8])> = all
+                .iter()
+                .map(|(name, bytes)| (name.clone(), &**bytes))
+                .collect();
+            pieces = pi::volume(slot, start_of(partition(slot)), &named, &owner)?;
+            contents.extend(
+                all.into_iter()
+                    .map(|(name, bytes)| (format!("{slot}/{name}"), bytes)),
+            );
         }
-        slots.push(files);
+        volumes.push(pieces);
     }
     // The firmware's usual boot is the first slot that has something.
-    let (usual, trial) = match versions {
+    let usual = match versions {
         [None, None] => return Err(DiskError::NoSlot),
-        [None, Some(_)] => (SLOTS[1], SLOTS[0]),
-        _ => (SLOTS[0], SLOTS[1]),
+        [None, Some(_)] => Slot::B,
+        _ => Slot::A,
     };
     let record = SlotRecord::new(versions[0], versions[1]);
-    let mut control = vec![(
-        "autoboot.txt".to_owned(),
-        autoboot(usual, trial).into_bytes(),
-        true,
-    )];
+    let mut control: Vec<(String, Vec<u8>, bool)> =
+        vec![(AUTOBOOT.to_owned(), autoboot(usual).into_bytes(), true)];
     for copy in 0..2 {
         control.push((
             format!("racklet/slots.{copy}"),
@@ -80,58 +76,59 @@ pub(super) fn plan(
         ));
     }
     match (&firmware.rom, spec.bootloader) {
-        (Some(name), Some(bytes)) => control.push(whole((name.clone(), bytes.to_vec()))),
+        (Some(name), Some(bytes)) => control.push((name.clone(), bytes.to_vec(), false)),
         (Some(_), None) => return Err(DiskError::NoBootloader),
         (None, _) => {}
     }
 
-    let volumes: Vec<Vec<File>> = [control].into_iter().chain(slots).collect();
-    let all = volumes.iter().flatten();
-    let identity = identity(
-        spec,
-        root,
-        all.map(|(path, contents, _)| (&**path, &**contents)),
-    );
-    let start_of = |number: usize| MIB + number as u64 * VOLUME;
-    let mut pieces = Vec::new();
-    for (number, (files, label)) in volumes.iter().zip(LABELS).enumerate() {
-        let entries: Vec<fat::Entry<'_>> = files
-            .iter()
-            .map(|(path, contents, apart)| fat::Entry {
-                path,
-                contents,
-                apart: *apart,
-                room: 0,
-            })
-            .collect();
-        let id = gpt::Guid::derived(&identity, &format!("fat {number}")).0;
-        let volume = fat::Volume {
+    let all = control
+        .iter()
+        .map(|(path, bytes, _)| (&**path, &**bytes))
+        .chain(contents.iter().map(|(path, bytes)| (&**path, &**bytes)));
+    let identity = identity(spec, root, all);
+    let entries: Vec<fat::Entry<'_>> = control
+        .iter()
+        .map(|(path, contents, apart)| fat::Entry {
+            path,
+            contents,
+            apart: *apart,
+            room: 0,
+        })
+        .collect();
+    let id = gpt::Guid::derived(&identity, "fat 0").0;
+    volumes[0] = fat::volume(
+        &fat::Volume {
             size: VOLUME,
-            hidden: start_of(number) / gpt::SECTOR,
+            hidden: start_of(1) / gpt::SECTOR,
             id: u32::from_le_bytes([id[0], id[1], id[2], id[3]]),
-            label,
-        };
-        let moved = fat::volume(&volume, &entries)?.into_iter();
+            label: b"RACKLET-CTL",
+        },
+        &entries,
+    )?;
+    let mut pieces = Vec::new();
+    for (number, volume) in (1..).zip(volumes) {
+        let moved = volume.into_iter();
         pieces.extend(moved.map(|(offset, bytes)| (offset + start_of(number), bytes)));
     }
     let state = Area {
-        start: start_of(3),
-        length: spec.size - start_of(3),
+        start: start_of(4),
+        length: spec.size - start_of(4),
         id: gpt::Guid::derived(&identity, "racklet-state"),
     };
-    let partition = |kind, start, length| mbr::Partition {
+    let area = |kind, start, length| mbr::Partition {
         kind,
         start,
         length,
     };
-    let fat = |number| partition(mbr::FAT, start_of(number), VOLUME);
-    let linux = partition(mbr::LINUX, state.start, state.length);
-    pieces.push((0, mbr::table(signature, &[fat(0), fat(1), fat(2), linux])));
+    let fat = |number| area(mbr::FAT, start_of(number), VOLUME);
+    let linux = area(mbr::LINUX, state.start, state.length);
+    pieces.push((0, mbr::table(signature, &[fat(1), fat(2), fat(3), linux])));
     Ok(Plan { pieces, state })
 }
 
-fn whole((path, contents): (String, Vec<u8>)) -> File {
-    (path, contents, false)
+/// Where a FAT partition begins, in bytes; the state behind them is the fourth.
+fn start_of(partition: u8) -> u64 {
+    MIB + u64::from(partition - 1) * VOLUME
 }
 
 /// What a bootloader of ours would hand over in memory.
@@ -147,14 +144,5 @@ fn owner(spec: &Spec<'_>, signature: u32) -> Result<Vec<u8>, DiskError> {
     archive.file("racklet/trust-root.json", 0o444, spec.trust_root)?;
     archive.file("racklet/tray.json", 0o400, spec.tray)?;
     archive.file("racklet/card.json", 0o444, &card)?;
-    Ok(archive.finish())
-}
-
-/// The slot's own name, whatever the firmware says of the partition.
-fn named(slot: Slot) -> Result<Vec<u8>, DiskError> {
-    let name = serde_json::json!({ "slot": slot.name() }).to_string();
-    let mut archive = racklet_cpio::Archive::new();
-    archive.directory("racklet", 0o755)?;
-    archive.file("racklet/slot.json", 0o444, name.as_bytes())?;
     Ok(archive.finish())
 }

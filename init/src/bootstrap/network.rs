@@ -7,6 +7,8 @@ use std::time::Duration;
 use racklet_api::handoff::Lease;
 use racklet_api::tray::TrayConfig;
 use racklet_linux::clock;
+use racklet_linux::netlink::NetlinkError;
+use racklet_linux::rtnl::Rtnl;
 use racklet_uplink::{Settings, Uplink, UplinkError, What};
 
 use super::NETWORK;
@@ -144,6 +146,16 @@ impl Network {
             .iter()
             .map(ToString::to_string)
             .collect()
+    }
+
+    /// Switches the cards off: none of them may write to memory that another kernel is about to have, and not every driver stops its card
+    /// at a kexec (dwc2, the USB controller of Raspberry Pis, switches off its interrupts alone).
+    pub(crate) fn switch_off(self) -> Result<(), NetlinkError> {
+        let mut kernel = Rtnl::open()?;
+        for (link, _) in self.uplink.cards() {
+            kernel.set_up(link.index, false)?;
+        }
+        Ok(())
     }
 
     /// What to tell the next stage.

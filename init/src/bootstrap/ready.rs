@@ -103,7 +103,13 @@ pub(super) struct Left<'a> {
 impl Left<'_> {
     /// Counts the start, closes the card and jumps.
     pub(super) fn jump(self) -> ! {
-        let (begun, _network): (Begun<'_>, Option<Network>) = self.at.into_parts();
+        let (begun, network): (Begun<'_>, Option<Network>) = self.at.into_parts();
+        if let Some(Err(error)) = network.map(Network::switch_off) {
+            BOOT.failed(
+                format_args!("switch the network's cards off: {}", Chain(&error)),
+                "hand over all the same",
+            );
+        }
         let Begun {
             since,
             mut phases,

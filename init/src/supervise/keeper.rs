@@ -13,6 +13,7 @@ use std::time::Duration;
 use racklet_api::handoff::Handoff;
 use racklet_api::init::{InstallStatus, Response, SlotsStatus, StateStatus};
 use racklet_linux::clock;
+use racklet_linux::power::Leave;
 use racklet_tell::error::{Chain, chain};
 use racklet_trust::Digest;
 use racklet_trust::floors::Floors;
@@ -31,7 +32,7 @@ enum Job {
     MarkGood,
     Install(Digest),
     Withdraw(Sender<Response>),
-    Close(Sender<()>),
+    Close(Leave, Sender<Leave>),
 }
 
 /// How the card was when it was last looked at.
@@ -99,10 +100,13 @@ impl Keeper {
                             Err(error) => Response::refused(Chain(&error)),
                         });
                     }
-                    Ok(Job::Close(done)) => {
+                    Ok(Job::Close(how, done)) => {
                         work.keep_time(0);
                         work.state.close();
-                        let _ = done.send(());
+                        let _ = done.send(match how {
+                            Leave::Reboot => work.slots.restart(),
+                            how => how,
+                        });
                         return;
                     }
                     Err(RecvTimeoutError::Timeout) => changed = false,
@@ -178,16 +182,17 @@ impl Keeper {
         let _ = self.jobs.send(Job::MarkGood);
     }
 
-    /// Makes everything whole and gives the card up.
-    pub(super) fn close(self) {
+    /// Makes everything whole and gives the card up. How to leave in the end: a restart may have to be one for a trial.
+    pub(super) fn close(self, how: Leave) -> Leave {
         let (done, closed) = mpsc::channel();
-        let _ = self.jobs.send(Job::Close(done));
-        if closed.recv_timeout(CLOSE).is_err() {
+        let _ = self.jobs.send(Job::Close(how, done));
+        closed.recv_timeout(CLOSE).unwrap_or_else(|_| {
             INIT.failed(
                 format_args!("the card did not answer within {} s", CLOSE.as_secs()),
                 "leave it; the journal repairs it",
             );
-        }
+            how
+        })
     }
 }
 

@@ -437,9 +437,9 @@ impl Supervisor {
         }
         child::kill_all(Kill::Kill);
         child::reap();
-        self.keeper.close();
+        let how = self.keeper.close(how);
         INIT.say(match how {
-            Leave::Reboot => "everything stopped; rebooting",
+            Leave::Reboot | Leave::Trial => "everything stopped; rebooting",
             Leave::Poweroff => "everything stopped; switching off",
         });
         how

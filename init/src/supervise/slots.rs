@@ -14,7 +14,12 @@ use racklet_fetch::disk::Files;
 use racklet_fetch::limits::Limits;
 use racklet_fetch::progress::Silent;
 use racklet_linux::block::Mark;
-use racklet_slots::{Bootstrap, BootstrapError, CopyError, Esp, InstallError, Observed, OpenError};
+use racklet_linux::mbr;
+use racklet_linux::power::Leave;
+use racklet_slots::pi::{self, Part};
+use racklet_slots::{
+    Bootstrap, BootstrapError, CopyError, Esp, InstallError, Observed, OpenError, PiCard, Storage,
+};
 use racklet_tell::error::chain;
 use racklet_tell::text::short;
 use racklet_trust::manifest::Kind;
@@ -23,6 +28,7 @@ use racklet_trust::slot::{Slot, State, StoreError};
 use racklet_trust::{Digest, TrustRoot, Verified};
 
 use crate::console::Topic;
+use crate::firmware;
 use crate::pid1::{self, HandedError};
 
 const SLOTS: Topic = Topic("slots");
@@ -31,6 +37,17 @@ pub(crate) const MARK: Mark = Mark {
     label: "racklet-esp",
     number: 1,
 };
+/// Those of slots a and b where they are partitions of their own: on disks with an MBR alone, which has no labels.
+pub(crate) const SLOT_MARKS: [Mark; 2] = [
+    Mark {
+        label: "",
+        number: pi::partition(Slot::A) as u32,
+    },
+    Mark {
+        label: "",
+        number: pi::partition(Slot::B) as u32,
+    },
+];
 /// Where the hypervisor keeps what it fetched.
 const CACHE: &str = "/state/cache";
 
@@ -39,10 +56,10 @@ const CACHE: &str = "/state/cache";
 pub(crate) enum EspError {
     #[error("list the partitions")]
     List(#[source] io::Error),
-    #[error("{0} partitions are {label}, not one", label = MARK.label)]
-    Partitions(usize),
-    #[error("open the boot partition")]
-    Device(#[source] io::Error),
+    #[error("{0} partitions could be number {1}, not one")]
+    Partitions(usize, u32),
+    #[error("open partition {0}")]
+    Device(u32, #[source] io::Error),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("read the slots")]
@@ -56,6 +73,8 @@ pub(crate) enum EspError {
 pub(crate) enum NotInstalled {
     #[error("this tray was started from no slot")]
     NoSlots,
+    #[error("{0}, and what cannot be tried is not written")]
+    Eeprom(String),
     #[error("the trust root")]
     Handed(#[from] HandedError),
     #[error("there is no trust root")]
@@ -103,23 +122,22 @@ impl Slots {
         }
     }
 
-    /// The boot partition, on the disk that has the partition which the bootloader came from where that is known.
-    fn open(&self) -> Result<Esp<File>, EspError> {
-        let found = MARK.find(self.boot_partition.as_deref());
-        let mut found = found.map_err(EspError::List)?.unwrap_or_default();
-        if found.len() != 1 {
-            return Err(EspError::Partitions(found.len()));
+    /// Where the slots are, on the disk that has the partition which the bootloader came from where that is known.
+    fn open(&self) -> Result<Box<dyn Storage>, EspError> {
+        let boot = self.boot_partition.as_deref();
+        let control = part(MARK, boot)?;
+        if !boot.is_some_and(mbr::is_identity) {
+            return Ok(Box::new(Esp::open(control.device)?));
         }
-        let mut options = File::options();
-        let device = options.read(true).write(true).open(found.remove(0).device);
-        Ok(Esp::open(device.map_err(EspError::Device)?)?)
+        let [a, b] = SLOT_MARKS.map(|mark| part(mark, boot));
+        Ok(Box::new(PiCard::open(control.device, [a?, b?])?))
     }
 
     /// How they are now. Nothing where there are none.
     pub(super) fn look(&mut self) -> Option<SlotsStatus> {
         let running = slot_of(self.booted.as_ref()?.slot);
-        let seen = self.open().and_then(|mut esp| {
-            let seen = racklet_slots::observe(&mut esp);
+        let seen = self.open().and_then(|mut storage| {
+            let seen = racklet_slots::observe(&mut *storage);
             seen.map_err(EspError::Read)
         });
         let status = status(running, seen, self.asked.clone());
@@ -139,7 +157,7 @@ impl Slots {
     pub(super) fn mark_good(&self) -> Result<String, EspError> {
         match &self.booted {
             None => Ok("there is no slot to mark: this tray was started from none".to_owned()),
-            Some(booted) => mark(&mut self.open()?, booted),
+            Some(booted) => mark(&mut *self.open()?, booted),
         }
     }
 
@@ -159,6 +177,9 @@ impl Slots {
 
     fn try_install(&self, digest: Digest) -> Result<(), NotInstalled> {
         let booted = self.booted.as_ref().ok_or(NotInstalled::NoSlots)?;
+        if let Some(doubt) = firmware::Report::read().too_old() {
+            return Err(NotInstalled::Eeprom(doubt));
+        }
         let root = |path| -> Result<Option<Verified<TrustRoot>>, NotInstalled> {
             let bytes = pid1::handed(path)?;
             Ok(bytes
@@ -170,10 +191,11 @@ impl Slots {
         let baked = root("/racklet/baked-root.json")?;
         let baked = baked.as_ref().unwrap_or(&accepted);
         let running = slot_of(booted.slot);
-        let mut esp = self.open()?;
-        let seen = racklet_slots::observe(&mut esp).map_err(EspError::Read)?;
+        let mut storage = self.open()?;
+        let storage = &mut *storage;
+        let seen = racklet_slots::observe(storage).map_err(EspError::Read)?;
         if seen.manifests[running as usize] == Some(digest) {
-            racklet_slots::copy(&mut esp, running, baked, &self.board)?;
+            racklet_slots::copy(storage, running, baked, &self.board)?;
             let to = running.other();
             SLOTS.say(format_args!("slot {to} has what runs, to fall back to"));
             return Ok(());
@@ -185,7 +207,7 @@ impl Slots {
             bootstrap.manifest().version
         );
         SLOTS.say(format_args!("writing {what} into slot {}", running.other()));
-        racklet_slots::install(&mut esp, running, &bootstrap)?;
+        racklet_slots::install(storage, running, &bootstrap)?;
         SLOTS.say(format_args!(
             "{what} is in slot {}, which is tried at the next start",
             running.other()
@@ -199,7 +221,7 @@ impl Slots {
             return Ok(());
         };
         let running = slot_of(booted.slot);
-        let withdrawn = racklet_slots::withdraw(&mut self.open()?, running);
+        let withdrawn = racklet_slots::withdraw(&mut *self.open()?, running);
         if withdrawn.map_err(EspError::Store)? {
             SLOTS.say(format_args!(
                 "what is in slot {} is not wanted any more: it is not tried",
@@ -208,6 +230,47 @@ impl Slots {
         }
         Ok(())
     }
+
+    /// How to restart, so that what is on trial is started next; a bootloader of ours sees to that by itself.
+    pub(super) fn restart(&self) -> Leave {
+        let Some(booted) = &self.booted else {
+            return Leave::Reboot;
+        };
+        let running = slot_of(booted.slot);
+        let counted = self.open().and_then(|mut storage| {
+            racklet_slots::count_trial(&mut *storage, running).map_err(EspError::Store)
+        });
+        match counted {
+            Ok(false) => Leave::Reboot,
+            Ok(true) => {
+                let other = running.other();
+                SLOTS.say(format_args!(
+                    "slot {other} is tried once: the firmware is asked for it"
+                ));
+                Leave::Trial
+            }
+            Err(error) => {
+                let what =
+                    format_args!("count a try of slot {}: {}", running.other(), chain(&error));
+                SLOTS.failed(what, "start the slot that runs again");
+                Leave::Reboot
+            }
+        }
+    }
+}
+
+/// The one partition that this marks, opened.
+fn part(mark: Mark, boot: Option<&str>) -> Result<Part<File>, EspError> {
+    let found = mark.find(boot).map_err(EspError::List)?.unwrap_or_default();
+    let [partition] = &*found else {
+        return Err(EspError::Partitions(found.len(), mark.number));
+    };
+    let mut options = File::options();
+    let device = options.read(true).write(true).open(&partition.device);
+    Ok(Part {
+        device: device.map_err(|error| EspError::Device(mark.number, error))?,
+        start: partition.start,
+    })
 }
 
 pub(crate) fn slot_of(slot: boot::Slot) -> Slot {
@@ -287,9 +350,9 @@ fn status(
     }
 }
 
-fn mark(esp: &mut Esp<File>, booted: &boot::BootInfo) -> Result<String, EspError> {
+fn mark(storage: &mut dyn Storage, booted: &boot::BootInfo) -> Result<String, EspError> {
     let slot = slot_of(booted.slot);
-    let marked = racklet_slots::mark_good(esp, slot, booted.version);
+    let marked = racklet_slots::mark_good(storage, slot, booted.version);
     let Some(before) = marked.map_err(EspError::Store)? else {
         return Ok(format!("slot {} was good already", booted.slot));
     };
@@ -432,8 +495,8 @@ mod tests {
         assert!(!prepared.armed);
         let installed = record.install(Slot::B, 8).expect("may be");
         assert!(status(Slot::A, Ok(seen(installed)), None).armed);
-        let lost = status(Slot::A, Err(EspError::Partitions(2)), None);
-        let said = "2 partitions are racklet-esp, not one";
+        let lost = status(Slot::A, Err(EspError::Partitions(2, 1)), None);
+        let said = "2 partitions could be number 1, not one";
         assert_eq!(lost.error.as_deref(), Some(said));
         assert!(!lost.armed);
     }

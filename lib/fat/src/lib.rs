@@ -9,8 +9,14 @@
 //! Read-only and bounded: at most [`MOST_SECTORS`] sectors are read, whatever the volume says. It deliberately knows no FAT12 or
 //! FAT16, and of long names only those in ASCII.
 //! Source: Microsoft FAT specification, 2005-08-30.
+//!
+//! [`mod@write`] makes whole volumes.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod write;
 
 use core::fmt;
 

@@ -19,7 +19,7 @@ pub enum BootstrapError {
     NotForUs(#[from] NotForUs),
     /// A file is not here.
     #[error("{0} is missing")]
-    Missing(&'static str),
+    Missing(String),
     /// A file is another one.
     #[error(transparent)]
     File(#[from] FileError),
@@ -31,7 +31,7 @@ pub struct Bootstrap {
     manifest: Verified<Manifest>,
     bytes: Vec<u8>,
     signatures: Vec<Vec<u8>>,
-    contents: Vec<(&'static str, Verified<Vec<u8>>)>,
+    contents: Vec<(String, Verified<Vec<u8>>)>,
 }
 
 impl Bootstrap {
@@ -69,9 +69,11 @@ impl Bootstrap {
             now: None,
             floor: 0,
         })?;
-        let contents = Kind::Bootstrap.file_names().iter().map(|name| {
-            let contents = files(name).ok_or(BootstrapError::Missing(name))?;
-            Ok((*name, manifest.verify_file(name, contents)?))
+        // Kernel and initramfs, which a manifest of this kind has, and whatever else the board's firmware loads.
+        let contents = manifest.files.iter().map(|file| {
+            let name = &file.name;
+            let contents = files(name).ok_or_else(|| BootstrapError::Missing(name.clone()))?;
+            Ok((name.clone(), manifest.verify_file(name, contents)?))
         });
         Ok(Self {
             contents: contents.collect::<Result<_, BootstrapError>>()?,

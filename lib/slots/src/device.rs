@@ -28,6 +28,22 @@ pub trait Device {
     fn flush(&mut self) -> io::Result<()>;
 }
 
+/// What is compared, and written where it differs, at once: a card of the usual kind writes pages of 4 to 16 KiB.
+const BLOCK: usize = 16 << 10;
+
+/// Writes `bytes` at `offset` where something else is.
+pub(crate) fn write_changed(device: &mut impl Device, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut there = vec![0; BLOCK];
+    for (block, at) in bytes.chunks(BLOCK).zip((offset..).step_by(BLOCK)) {
+        let there = &mut there[..block.len()];
+        // What cannot be read is written: that is how a card gets rid of a bad sector.
+        if device.read_at(there, at).is_err() || *there != *block {
+            device.write_at(block, at)?;
+        }
+    }
+    Ok(())
+}
+
 impl Device for File {
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_exact_at(out, offset)

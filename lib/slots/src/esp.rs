@@ -9,22 +9,22 @@ use racklet_trust::root::MAX_KEYS;
 use racklet_trust::slot::{Copies, MAX_MANIFEST, SIZE, Slot};
 
 use crate::bootstrap::signature_name;
-use crate::device::Device;
+use crate::device::{Device, write_changed};
 use crate::{LARGEST, NoRoom, Storage};
 
-const RECORDS: [&str; 2] = ["racklet/slots.0", "racklet/slots.1"];
-/// What is compared, and written where it differs, at once: a card of the usual kind writes pages of 4 to 16 KiB.
-const BLOCK: usize = 16 << 10;
-
+pub(crate) const RECORDS: [&str; 2] = ["racklet/slots.0", "racklet/slots.1"];
 /// Why this is not a boot partition of ours.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A copy of the slot record is not there.
+    /// What says which slot to start is not there.
     #[error("find {0} on the boot partition")]
     Locate(&'static str, #[source] LocateError<io::Error>),
     /// A copy of the slot record is something else.
     #[error("{0} is {1} bytes, not {SIZE}")]
     Length(&'static str, u32),
+    /// `autoboot.txt` is not what we write.
+    #[error("autoboot.txt is {0} bytes, not what was written with the image: somebody changed it")]
+    Autoboot(u32),
 }
 
 /// See the module.
@@ -40,14 +40,7 @@ impl<D: Device> Esp<D> {
     /// # Errors
     /// [`OpenError`].
     pub fn open(device: D) -> Result<Self, OpenError> {
-        let mut records = [0; 2];
-        for (offset, path) in records.iter_mut().zip(RECORDS) {
-            let place = locate(&device, path).map_err(|error| OpenError::Locate(path, error))?;
-            if place.size as usize != SIZE {
-                return Err(OpenError::Length(path, place.size));
-            }
-            *offset = place.offset;
-        }
+        let records = records(&device)?;
         Ok(Self { device, records })
     }
 
@@ -65,22 +58,22 @@ impl<D: Device> Esp<D> {
             Err(error) => Err(io::Error::other(error)),
         }
     }
-
-    /// Writes `bytes` at `offset` where something else is.
-    fn write_changed(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut there = vec![0; BLOCK];
-        for (block, at) in bytes.chunks(BLOCK).zip((offset..).step_by(BLOCK)) {
-            let there = &mut there[..block.len()];
-            // What cannot be read is written: that is how a card gets rid of a bad sector.
-            if self.device.read_at(there, at).is_err() || *there != *block {
-                self.device.write_at(block, at)?;
-            }
-        }
-        Ok(())
-    }
 }
 
-fn locate(device: &impl Device, path: &str) -> Result<Place, LocateError<io::Error>> {
+/// Where the copies of the slot record are.
+pub(crate) fn records(device: &impl Device) -> Result<[u64; 2], OpenError> {
+    let mut records = [0; 2];
+    for (offset, path) in records.iter_mut().zip(RECORDS) {
+        let place = locate(device, path).map_err(|error| OpenError::Locate(path, error))?;
+        if place.size as usize != SIZE {
+            return Err(OpenError::Length(path, place.size));
+        }
+        *offset = place.offset;
+    }
+    Ok(records)
+}
+
+pub(crate) fn locate(device: &impl Device, path: &str) -> Result<Place, LocateError<io::Error>> {
     let read = |at: u64, sector: &mut [u8; SECTOR]| device.read_at(sector, at);
     racklet_fat::locate(read, path)
 }
@@ -145,13 +138,13 @@ impl<D: Device> Storage for Esp<D> {
             if contents.len() as u64 > room {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            self.write_changed(contents, place.offset)?;
+            write_changed(&mut self.device, contents, place.offset)?;
             // These end where the zeros begin; of the other files the manifest says how long they are.
             if !name.starts_with("files/") {
                 let behind = contents.len() as u64..room.min(MAX_MANIFEST);
                 let zeros = usize::try_from(behind.end.saturating_sub(behind.start));
                 let zeros = vec![0; zeros.map_err(io::Error::other)?];
-                self.write_changed(&zeros, place.offset + behind.start)?;
+                write_changed(&mut self.device, &zeros, place.offset + behind.start)?;
             }
         }
         self.device.flush()

@@ -11,13 +11,15 @@
 //! two of them at most the slot that counts as empty is half written. What is written was verified as the bootloader will do it, under
 //! the trust root that the bootloader carries, in the memory that is then written.
 //!
-//! Where slots are kept is behind [`Storage`]: [`Esp`] is the boot partition of a machine with UEFI. When to install and to restart, and
+//! Where slots are kept is behind [`Storage`]: [`Esp`] is the boot partition of a machine with UEFI, [`PiCard`] a Raspberry
+//! Pi's card. When to install and to restart, and
 //! what came of it, is for others to decide.
 #![forbid(unsafe_code)]
 
 mod bootstrap;
 mod device;
 mod esp;
+pub mod pi;
 
 use std::io;
 
@@ -31,6 +33,7 @@ use racklet_trust::{Digest, Manifest, TrustRoot, Verified};
 pub use bootstrap::{Bootstrap, BootstrapError};
 pub use device::Device;
 pub use esp::{Esp, OpenError};
+pub use pi::PiCard;
 
 /// The most that is read of one file, in bytes: twice what all of a slot has room for.
 pub const LARGEST: u64 = 64 << 20;
@@ -58,20 +61,20 @@ pub trait Storage: Copies<Error = io::Error> {
     /// When they are not; what is in the slot then is anything.
     fn replace(&mut self, slot: Slot, files: &[(String, &[u8])]) -> io::Result<()>;
 
-    /// What is to be done, beyond the record, so that the next start is one of `slot`: the record says all that a bootloader of ours
-    /// asks, a firmware's own needs a flag of its own.
+    /// Whether, while `running` runs, the other slot is started by a one-shot of the firmware's alone, which nobody but us counts. A
+    /// bootloader of ours asks the record and counts by itself.
     ///
     /// # Errors
-    /// When it cannot be done; then the next start is one of the other slot.
-    fn arm(&mut self, slot: Slot) -> io::Result<()> {
-        let _ = slot;
-        Ok(())
+    /// When that cannot be read.
+    fn by_one_shot(&mut self, running: Slot) -> io::Result<bool> {
+        let _ = running;
+        Ok(false)
     }
 
     /// What is to be done, beyond the record, so that `slot` is the one that is started from now on.
     ///
     /// # Errors
-    /// When it cannot be done.
+    /// When it cannot be done. Done again, it is the same.
     fn buy(&mut self, slot: Slot) -> io::Result<()> {
         let _ = slot;
         Ok(())
@@ -96,6 +99,9 @@ pub enum NoRoom {
     /// The place cannot be found.
     #[error("find {0} on the boot partition")]
     Find(String, #[source] io::Error),
+    /// A partition is too small for all of it.
+    #[error("make the slot's file system")]
+    Volume(#[source] pi::VolumeError),
 }
 
 /// What was found of the slots.
@@ -113,7 +119,7 @@ pub struct Observed {
 ///
 /// # Errors
 /// When a manifest's place cannot be read.
-pub fn observe(storage: &mut impl Storage) -> io::Result<Observed> {
+pub fn observe(storage: &mut (impl Storage + ?Sized)) -> io::Result<Observed> {
     let loaded = slot::load(storage);
     let mut manifests = [None; 2];
     for slot in Slot::ALL {
@@ -152,9 +158,6 @@ pub enum InstallError {
         /// Which file.
         name: String,
     },
-    /// A flag of the firmware's.
-    #[error("have the firmware start slot {0} next")]
-    Arm(Slot, #[source] io::Error),
 }
 
 /// Writes `bootstrap` into the slot that does not run, to be tried at the next start. Done again after a power cut it goes on where that
@@ -163,7 +166,7 @@ pub enum InstallError {
 /// # Errors
 /// [`InstallError`]; then the slot that runs is the one that is started next.
 pub fn install(
-    storage: &mut impl Storage,
+    storage: &mut (impl Storage + ?Sized),
     running: Slot,
     bootstrap: &Bootstrap,
 ) -> Result<(), InstallError> {
@@ -186,9 +189,28 @@ pub fn install(
         }
     }
     slot::store(storage, &loaded, installed).map_err(InstallError::Record)?;
-    storage
-        .arm(slot)
-        .map_err(|error| InstallError::Arm(slot, error))
+    Ok(())
+}
+
+/// Before a restart: whether that has to be by the firmware's one-shot, so that what is on trial is started. That try is counted here,
+/// since nobody else can.
+///
+/// # Errors
+/// When it cannot be counted; then it is not to be tried.
+pub fn count_trial(
+    storage: &mut (impl Storage + ?Sized),
+    running: Slot,
+) -> Result<bool, StoreError<io::Error>> {
+    if !storage.by_one_shot(running).map_err(StoreError::Move)? {
+        return Ok(false);
+    }
+    let loaded = slot::load(storage);
+    match loaded.record.choose(&[]) {
+        Some(choice) if choice.slot != running && !choice.renewed && !loaded.lost() => {
+            slot::store(storage, &loaded, choice.record).map(|_| true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Writes the bootstrap that runs into the other slot as well, so that there is one to fall back to: after a power cut had left that one
@@ -197,7 +219,7 @@ pub fn install(
 /// # Errors
 /// [`CopyError`]; the slot that runs is as it was.
 pub fn copy(
-    storage: &mut impl Storage,
+    storage: &mut (impl Storage + ?Sized),
     running: Slot,
     root: &Verified<TrustRoot>,
     board: &str,
@@ -246,7 +268,10 @@ pub enum CopyError {
 ///
 /// # Errors
 /// [`StoreError`]; then it is still tried at the next start.
-pub fn withdraw(storage: &mut impl Storage, running: Slot) -> Result<bool, StoreError<io::Error>> {
+pub fn withdraw(
+    storage: &mut (impl Storage + ?Sized),
+    running: Slot,
+) -> Result<bool, StoreError<io::Error>> {
     let loaded = slot::load(storage);
     let withdrawn = loaded.record.withdraw(running.other());
     if withdrawn == loaded.record {
@@ -261,16 +286,17 @@ pub fn withdraw(storage: &mut impl Storage, running: Slot) -> Result<bool, Store
 /// # Errors
 /// [`StoreError`].
 pub fn mark_good(
-    storage: &mut impl Storage,
+    storage: &mut (impl Storage + ?Sized),
     running: Slot,
     version: u64,
 ) -> Result<Option<SlotRecord>, StoreError<io::Error>> {
+    // First, and whatever the record says already: where the power goes in between, the next start is one of this slot all the same.
+    storage.buy(running).map_err(StoreError::Move)?;
     let loaded = slot::load(storage);
     let marked = loaded.record.mark_good(running, version);
     if marked == loaded.record && !loaded.lost() {
         return Ok(None);
     }
     slot::store(storage, &loaded, marked)?;
-    storage.buy(running).map_err(StoreError::Move)?;
     Ok(Some(loaded.record))
 }

@@ -22,6 +22,8 @@ pub mod settings;
 #[cfg(test)]
 mod image_tests;
 #[cfg(test)]
+mod replace_tests;
+#[cfg(test)]
 mod tests;
 
 use anyhow::Result;

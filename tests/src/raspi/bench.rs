@@ -46,9 +46,17 @@ impl Bench {
     /// # Errors
     /// When there is no such board, or no ssh-keygen.
     pub fn new(board: &str) -> Result<Self> {
+        Self::of(racklet_boards::find(board)?)
+    }
+
+    /// As [`Bench::new`], for a board that need not be one of ours.
+    ///
+    /// # Errors
+    /// When there is no ssh-keygen.
+    pub fn of(board: Board) -> Result<Self> {
         let bench = Self {
             folder: tempfile::tempdir()?,
-            board: racklet_boards::find(board)?,
+            board,
         };
         let mut keys = Command::new("ssh-keygen");
         keys.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]);
@@ -75,7 +83,11 @@ impl Bench {
             .context("the board has no firmware of its own")
     }
 
-    fn trust_root(&self) -> Result<Vec<u8>> {
+    /// The trust root that its cards carry.
+    ///
+    /// # Errors
+    /// When its key cannot be read.
+    pub fn trust_root(&self) -> Result<Vec<u8>> {
         let key: PublicKey = fs::read_to_string(self.path("key.pub"))?.trim().parse()?;
         let role = RoleKeys {
             threshold: 1,
@@ -95,6 +107,14 @@ impl Bench {
     /// # Errors
     /// When a part is missing.
     pub fn release(&self, name: &str, parts: &Parts) -> Result<Package> {
+        self.release_of(name, 3, parts)
+    }
+
+    /// As [`Bench::release`], of this version.
+    ///
+    /// # Errors
+    /// When a part is missing.
+    pub fn release_of(&self, name: &str, version: u64, parts: &Parts) -> Result<Package> {
         let firmware = self.firmware()?;
         let mut files = vec![
             ("kernel".to_owned(), raspberry_pi::compressed(&parts.kernel)),
@@ -115,7 +135,8 @@ impl Bench {
         for (file, source) in &firmware.files {
             files.push((file.clone(), (parts.firmware)(source)?));
         }
-        let mut manifest = Manifest::new(Kind::Bootstrap, "stable", 3, self.board.architecture);
+        let mut manifest =
+            Manifest::new(Kind::Bootstrap, "stable", version, self.board.architecture);
         manifest.boards = vec![self.board.name.clone()];
         let mut readers: Vec<&[u8]> = files.iter().map(|(_, bytes)| &**bytes).collect();
         let inputs = files

@@ -5,8 +5,6 @@
 //! the kernel there can change this program. It finds what broke by itself, and what was changed by somebody who knew less than that;
 //! and a slot that is not what was signed is never reported good.
 
-mod firmware;
-
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -21,21 +19,10 @@ use racklet_trust::slot::{self, Copies, SIZE, Slot, TRIES};
 use racklet_trust::{Architecture, TrustRoot, Verified, root, sshsig};
 
 use super::INIT;
+use crate::firmware::Report;
 use crate::pid1::{self, HandedError};
-use crate::supervise::slots::{MARK, slot_of};
-use firmware::Report;
+use crate::supervise::slots::{MARK, SLOT_MARKS, slot_of};
 
-/// Those of slots a and b. They exist on disks with an MBR alone, so they have no labels.
-const SLOTS: [Mark; 2] = [
-    Mark {
-        label: "",
-        number: 2,
-    },
-    Mark {
-        label: "",
-        number: 3,
-    },
-];
 const RECORDS: [&str; 2] = ["racklet/slots.0", "racklet/slots.1"];
 /// The longest manifest of a slot, in bytes; one that names ten files has about 1,500.
 const MANIFEST: u32 = 256 << 10;
@@ -79,11 +66,11 @@ pub(super) fn slot(
         return Ok(None);
     };
     let name = slot_of(slot);
-    for doubt in Report::read().doubts(SLOTS[name as usize].number) {
+    for doubt in Report::read().doubts(SLOT_MARKS[name as usize].number) {
         INIT.failed(doubt, "go on");
     }
     let boot = card.boot_partition.as_deref();
-    match open(SLOTS[name as usize], name, boot).and_then(|file| prove(&file, root, tray)) {
+    match open(SLOT_MARKS[name as usize], name, boot).and_then(|file| prove(&file, root, tray)) {
         Ok(version) => {
             let tries = tries(name, boot);
             Ok(Some(BootInfo {

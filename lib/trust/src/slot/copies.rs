@@ -43,7 +43,7 @@ impl Loaded {
 }
 
 /// Reads both copies and takes the newest good one.
-pub fn load<C: Copies>(copies: &mut C) -> Loaded {
+pub fn load<C: Copies + ?Sized>(copies: &mut C) -> Loaded {
     let mut read = |copy| match copies.read(copy) {
         Ok(bytes) => SlotRecord::decode(&bytes),
         Err(_) => Err(Damage::Unreadable),
@@ -103,7 +103,7 @@ impl<E: core::error::Error + 'static> core::error::Error for StoreError<E> {
 ///
 /// # Errors
 /// [`StoreError`]; the former record still holds then.
-pub fn store<C: Copies>(
+pub fn store<C: Copies + ?Sized>(
     copies: &mut C,
     loaded: &Loaded,
     record: SlotRecord,

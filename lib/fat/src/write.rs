@@ -5,7 +5,10 @@
 //! without time stamps, and a file can be kept [`Entry::apart`] from the others. Files with [`Entry::room`] lie behind all others and
 //! behind all folders. Source: Microsoft FAT specification, 2005-08-30.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use alloc::{format, vec};
 
 /// As the boot sector says it: bytes of a sector, sectors of a cluster, sectors before the tables.
 const SECTOR_FIELD: u16 = 512;
@@ -28,17 +31,18 @@ const LABEL: u8 = 0x08;
 const LONG_NAME: u8 = 0x0f;
 
 /// A file to write. Its folders are made.
-pub(super) struct Entry<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
     /// Parts separated by `/`.
-    pub(super) path: &'a str,
+    pub path: &'a str,
     /// What is in it.
-    pub(super) contents: &'a [u8],
+    pub contents: &'a [u8],
     /// Nothing else shares its MiB of the disk: what is overwritten in place cannot harm its neighbours. Of files with room, a MiB is
     /// kept free before it.
-    pub(super) apart: bool,
+    pub apart: bool,
     /// Bytes that the file has whatever its contents, zeros behind them, so that others can be written over them; 0 for a file that is
     /// as long as its contents.
-    pub(super) room: u64,
+    pub room: u64,
 }
 
 impl Entry<'_> {
@@ -48,19 +52,20 @@ impl Entry<'_> {
 }
 
 /// What the volume is called.
-pub(super) struct Volume<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Volume<'a> {
     /// Bytes.
-    pub(super) size: u64,
+    pub size: u64,
     /// Sectors before it on the disk.
-    pub(super) hidden: u64,
+    pub hidden: u64,
     /// A number that tells volumes apart.
-    pub(super) id: u32,
+    pub id: u32,
     /// Eleven characters.
-    pub(super) label: &'a [u8; 11],
+    pub label: &'a [u8; 11],
 }
 
 /// A piece of the volume that is not zero: where, in bytes, and what.
-pub(super) type Piece = (u64, Vec<u8>);
+pub type Piece = (u64, Vec<u8>);
 
 /// Why there is no volume.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,8 +100,11 @@ pub enum FatError {
     Name(String),
 }
 
-/// The volume's contents. What is not in a piece is zero.
-pub(super) fn volume(volume: &Volume<'_>, files: &[Entry<'_>]) -> Result<Vec<Piece>, FatError> {
+/// The volume's contents, by place; the first piece is the boot sector. What is not in a piece is zero.
+///
+/// # Errors
+/// [`FatError`].
+pub fn volume(volume: &Volume<'_>, files: &[Entry<'_>]) -> Result<Vec<Piece>, FatError> {
     let geometry = Geometry::of(volume.size)?;
     let root = Folder::tree(files)?;
     let too_long = |file: &&Entry<'_>| file.room > 0 && file.length() > file.room;

@@ -12,15 +12,15 @@ const KNOWS_SLOTS: u64 = 1_669_334_400;
 
 /// Its report; what it does not say is absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// The partition that it booted.
-    pub(super) partition: Option<u32>,
+    pub(crate) partition: Option<u32>,
     /// When the software in the EEPROM was built, in Unix seconds.
-    pub(super) built: Option<u64>,
+    pub(crate) built: Option<u64>,
 }
 
 impl Report {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self::read_in(Path::new(FOLDER))
     }
 
@@ -36,7 +36,7 @@ impl Report {
     }
 
     /// What does not fit a slot on this partition, for people.
-    pub(super) fn doubts(&self, partition: u32) -> Vec<String> {
+    pub(crate) fn doubts(&self, partition: u32) -> Vec<String> {
         let mut doubts = Vec::new();
         // A Raspberry Pi 5's said 0 until May 2024 (raspberrypi/rpi-eeprom, issue 575).
         if let Some(said) = self.partition.filter(|said| ![0, partition].contains(said)) {
@@ -44,13 +44,17 @@ impl Report {
                 "the firmware says that it booted partition {said}, and what it booted belongs on partition {partition}: a slot was copied by hand"
             ));
         }
-        if let Some(built) = self.built.filter(|built| *built < KNOWS_SLOTS) {
-            doubts.push(format!(
-                "the EEPROM's software of {} cannot try a slot: update it to 2022-11-25 or later (docs/guide/raspberry-pi.md)",
-                Utc(built)
-            ));
-        }
+        doubts.extend(self.too_old());
         doubts
+    }
+
+    /// That the firmware cannot start a slot by the one-shot, for people.
+    pub(crate) fn too_old(&self) -> Option<String> {
+        let built = self.built.filter(|built| *built < KNOWS_SLOTS)?;
+        Some(format!(
+            "the EEPROM's software of {} cannot try a slot: update it to 2022-11-25 or later (docs/guide/raspberry-pi.md)",
+            Utc(built)
+        ))
     }
 }
 
