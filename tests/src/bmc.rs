@@ -118,7 +118,7 @@ impl Bmc {
     /// # Errors
     /// When QEMU does not answer.
     pub fn reset(&self) -> Result<()> {
-        qmp(&self.folder.join("qmp.sock"), "system_reset", &json!({}))?;
+        qmp::ask(&self.folder.join("qmp.sock"), "system_reset", json!({}))?;
         Ok(())
     }
 

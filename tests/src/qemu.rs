@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A tray as a QEMU machine: its board, a disk with a tray's image, a network card on QEMU's user network, a serial console.
 
+pub mod qmp;
+
 use std::{
     env, fs,
-    io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, TcpListener},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use racklet_boards::{Board, Flash};
 use racklet_trust::Architecture;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     board,
@@ -330,36 +330,8 @@ impl Tray {
     /// # Errors
     /// When QEMU does not answer or refuses.
     pub fn command(&self, execute: &str, arguments: Value) -> Result<Value> {
-        qmp(&self.folder.join("qmp.sock"), execute, &arguments)
+        qmp::ask(&self.folder.join("qmp.sock"), execute, arguments)
     }
-}
-
-/// One command to the QEMU behind this socket.
-///
-/// # Errors
-/// When QEMU does not answer or refuses.
-pub(crate) fn qmp(socket: &Path, execute: &str, arguments: &Value) -> Result<Value> {
-    let mut stream = UnixStream::connect(socket).context("QMP socket")?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let mut replies = BufReader::new(stream.try_clone()?);
-    let mut ask = |request: Value| -> Result<Value> {
-        writeln!(stream, "{request}")?;
-        loop {
-            let mut line = String::new();
-            if replies.read_line(&mut line)? == 0 {
-                bail!("QEMU closed its machine protocol");
-            }
-            let reply: Value = serde_json::from_str(&line)?;
-            if let Some(error) = reply.get("error") {
-                bail!("QEMU refuses {execute}: {error}");
-            }
-            if let Some(value) = reply.get("return") {
-                return Ok(value.clone());
-            }
-        }
-    };
-    ask(json!({"execute": "qmp_capabilities"}))?;
-    ask(json!({"execute": execute, "arguments": arguments}))
 }
 
 /// The firmware of a board that an emulator has: code, and the variables to copy.

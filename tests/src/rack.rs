@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use racklet_boards::Boot;
 use serde_json::Value;
 
 use crate::{
@@ -64,11 +65,26 @@ impl Rack {
         arguments: &str,
         server: &GitServer,
     ) -> Result<Self> {
+        Self::create_for(&board().name, name, folder, artifacts, arguments, server)
+    }
+
+    /// As [`Rack::create`], for a tray of this board.
+    ///
+    /// # Errors
+    /// When a tool fails; with what it said.
+    pub fn create_for(
+        board: &str,
+        name: &str,
+        folder: &Path,
+        artifacts: &Artifacts,
+        arguments: &str,
+        server: &GitServer,
+    ) -> Result<Self> {
         fs::create_dir_all(folder.join("home/.ssh")).context("home of the rack's owner")?;
         let rack = Self {
             folder: folder.into(),
             racklet: artifacts.racklet(),
-            board: board().name,
+            board: board.into(),
             name: name.into(),
             url: server.url_for_trays(name),
         };
@@ -239,8 +255,16 @@ impl Rack {
         initramfs: &Path,
         artifacts: &Artifacts,
     ) -> Result<()> {
-        let (kind, kernel) = ("bootstrap", artifacts.bootstrap_kernel());
+        let (kind, kernel) = ("bootstrap", self.bootstrap_kernel(artifacts)?);
         self.system(kind, kind, version, &kernel, initramfs, "", artifacts)
+    }
+
+    /// UEFI starts the one that unpacks itself, a board's own firmware the one that kexec starts.
+    fn bootstrap_kernel(&self, artifacts: &Artifacts) -> Result<PathBuf> {
+        Ok(match racklet_boards::find(&self.board)?.boot {
+            Boot::Uefi => artifacts.bootstrap_kernel(),
+            Boot::RaspberryPi => artifacts.kernel(),
+        })
     }
 
     #[allow(clippy::too_many_arguments, reason = "they are what it is made of")]
@@ -254,7 +278,7 @@ impl Rack {
         arguments: &str,
         artifacts: &Artifacts,
     ) -> Result<()> {
-        self.racklet(&[
+        let mut build = self.racklet(&[
             kind,
             "build",
             "--board",
@@ -263,15 +287,20 @@ impl Rack {
             name,
             "--version",
             &version.to_string(),
-        ])
-        .args(["--output", &format!("{name}-{version}")])
-        .args(["--source", &format!("linux={}", artifacts.linux_source()?)])
-        .args(["--arguments", arguments])
-        .arg("--kernel")
-        .arg(kernel)
-        .arg("--initramfs")
-        .arg(initramfs)
-        .run()?;
+        ]);
+        if kind == "bootstrap" && racklet_boards::find(&self.board)?.firmware.is_some() {
+            let folder = artifacts.path(&format!("firmware/{}", self.board));
+            build = build.arg("--firmware").arg(folder);
+        }
+        build
+            .args(["--output", &format!("{name}-{version}")])
+            .args(["--source", &format!("linux={}", artifacts.linux_source()?)])
+            .args(["--arguments", arguments])
+            .arg("--kernel")
+            .arg(kernel)
+            .arg("--initramfs")
+            .arg(initramfs)
+            .run()?;
         Ok(())
     }
 
@@ -353,7 +382,7 @@ impl Rack {
             "bootstrap",
             "bootstrap",
             1,
-            &artifacts.bootstrap_kernel(),
+            &self.bootstrap_kernel(artifacts)?,
             &artifacts.bootstrap_initramfs(),
             arguments,
             artifacts,

@@ -3,9 +3,11 @@
 //! rules of [`crate::firmware`]. QEMU has no such firmware: it is given a kernel, and these are the kernel, initramfs, tree and
 //! command line of the image's own bytes.
 //!
-//! What the emulation lacks is disabled in the copy of the tree that it gets, and nowhere else; what firmware fills in is filled in.
+//! What the emulation lacks is disabled in the copy of the tree that it gets, and nowhere else; what firmware fills in is filled in. At a
+//! reset of the guest QEMU stands still: what is read from it then is what the firmware begins the next start with.
 
 pub mod bench;
+pub mod scene;
 
 use std::{
     fs,
@@ -16,14 +18,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
 
 use crate::{
     console::Console,
     firmware::{self, KNOWS_A_B, Loaded, Machine, Model, Reset, card::Image},
-    process::{Process, bound_to_us, output},
+    process::{Process, bound_to_us, output, tail},
+    qemu::{free_port, qmp},
     until::until,
 };
 
+/// PM_RSTS, as processors see it.
+const RSTS: &str = "xp /1wx 0xfe100020";
+/// What QEMU's mailbox says of a property that it does not know: the request for a one-shot, which it gets with the flag set alone.
+const TRYBOOT: &str = "unhandled tag 0x00038064";
 /// QEMU's SD cards have a size that is a power of two.
 const CARD: u64 = 1 << 30;
 /// Nodes of mainline's tree for what QEMU 10.0 does not model, below `/soc` unless they begin with `/`. With all of them enabled
@@ -124,11 +132,13 @@ impl Pi {
         }
     }
 
-    /// Switches it on, with further arguments for the kernel.
+    /// Switches it on, with the network's USB card in it or without. QEMU's controller (hcd-dwc2, 10.0) has no reset ("Core soft reset not
+    /// implemented") and goes on with what one kernel had it do when another one runs, which finds a card that does not answer: so a card
+    /// works in the first kernel that has it, and the one that kexec starts has to get it later ([`Running::plug_in`]).
     ///
     /// # Errors
     /// When the firmware would start nothing, or QEMU does not start.
-    pub fn switch_on(&mut self, more: &str) -> Result<Running> {
+    pub fn switch_on(&mut self, network: bool) -> Result<Running> {
         let loaded = self.loaded()?;
         ensure!(loaded.missing.is_empty(), "missing: {:?}", loaded.missing);
         ensure!(!loaded.reads_hat, "a HAT's overlay would be applied");
@@ -140,6 +150,11 @@ impl Pi {
         fs::write(&tree, &loaded.tree.contents)?;
         self.fill_in(&tree, &loaded)?;
         let console = file(&format!("console.{}.log", self.starts));
+        let faults = file(&format!("faults.{}.log", self.starts));
+        // A socket's name may have 107 letters, and the folder's may have more.
+        let sockets = tempfile::Builder::new().prefix("racklet-").tempdir()?;
+        let qmp = sockets.path().join("qmp.sock");
+        let api = free_port()?;
         let mut command = bound_to_us("qemu-system-aarch64");
         command
             .args(["-M", "raspi4b", "-smp", "4", "-m", "2G", "-display", "none"])
@@ -152,13 +167,21 @@ impl Pi {
             .arg("-dtb")
             .arg(&tree)
             .arg("-append")
-            .arg(format!("{} {more}", loaded.arguments).trim())
+            .arg(&loaded.arguments)
             .arg("-drive")
             .arg(format!("if=sd,format=raw,file={}", self.card().display()))
             .arg("-chardev")
             .arg(format!("file,id=console,path={}", console.display()))
             .args(["-serial", "chardev:console"])
-            .args(["-netdev", "user,id=lan", "-device", "usb-net,netdev=lan"]);
+            .args(["-d", "unimp", "-D"])
+            .arg(&faults)
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", qmp.display()))
+            .arg("-netdev")
+            .arg(format!("user,id=lan,hostfwd=tcp:127.0.0.1:{api}-:7443"));
+        if network {
+            command.args(["-device", "usb-net,netdev=lan,port=1"]);
+        }
         let mut process = Process::spawn("QEMU", &mut command, &file("qemu.log"))?;
         until("QEMU opens the console", Duration::from_secs(20), || {
             process.check()?;
@@ -170,6 +193,9 @@ impl Pi {
             process,
             console: Console::new(&console),
             loaded,
+            faults,
+            sockets,
+            api,
         })
     }
 
@@ -189,10 +215,8 @@ impl Pi {
             };
             put(&["-ts", &node, "status", "disabled"])?;
         }
-        // The card's supplies are switched by the firmware's pins, of which this one answers with an error; the driver of the card would
-        // wait for them for ever.
-        let card = "/emmc2bus/mmc@7e340000";
-        put(&["-d", card, "vqmmc-supply", "vmmc-supply"])?;
+        // QEMU has the card at the controller that leads to WiFi on a board, where the tree says that nothing is ever put in.
+        put(&["-d", "/soc/mmc@7e300000", "mmc-pwrseq", "non-removable"])?;
         let chosen = "/chosen/bootloader";
         put(&["-cp", chosen])?;
         for (name, value) in [
@@ -221,6 +245,9 @@ pub struct Running {
     process: Process,
     console: Console,
     loaded: Loaded,
+    faults: PathBuf,
+    sockets: tempfile::TempDir,
+    api: u16,
 }
 
 impl Running {
@@ -233,6 +260,53 @@ impl Running {
     /// Its console.
     pub fn console(&mut self) -> &mut Console {
         &mut self.console
+    }
+
+    /// The loopback port at which its network API (7443) is reached.
+    #[must_use]
+    pub fn api(&self) -> u16 {
+        self.api
+    }
+
+    /// An error if it is off.
+    ///
+    /// # Errors
+    /// With the end of QEMU's log.
+    pub fn check(&mut self) -> Result<()> {
+        self.process.check()
+    }
+
+    /// Puts the network's USB card in.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn plug_in(&mut self) -> Result<()> {
+        let card = json!({"driver": "usb-net", "netdev": "lan", "port": "1"});
+        let socket = self.sockets.path().join("qmp.sock");
+        qmp::ask(&socket, "device_add", card).map(drop)
+    }
+
+    /// Waits until the guest resets the board, switches that off, and gives what the firmware finds afterwards.
+    ///
+    /// # Errors
+    /// When it does not within `bound`: with the end of the console.
+    pub fn reset(mut self, bound: Duration) -> Result<Reset> {
+        let socket = self.sockets.path().join("qmp.sock");
+        let stands = until("the board resets", bound, || {
+            self.process.check()?;
+            let status = qmp::ask(&socket, "query-status", json!({}))?;
+            Ok((status["status"] == "shutdown").then_some(()))
+        });
+        stands.with_context(|| tail(self.console.path(), 25))?;
+        let line = json!({"command-line": RSTS});
+        let said = qmp::ask(&socket, "human-monitor-command", line)?;
+        let word = said.as_str().and_then(|said| said.trim().rsplit_once("0x"));
+        let (_, digits) = word.with_context(|| format!("QEMU says {said} of PM_RSTS"))?;
+        self.process.kill();
+        Ok(Reset {
+            rsts: u32::from_str_radix(digits, 16)?,
+            tryboot: fs::read_to_string(&self.faults)?.contains(TRYBOOT),
+        })
     }
 
     /// Waits until the console says `what`, and gives the line.

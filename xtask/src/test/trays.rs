@@ -34,7 +34,7 @@ use crate::{
 const AT_A_TIME: NonZero<usize> = NonZero::new(2).unwrap();
 
 /// Programs whose functions look at one machine, and so run, pass and fail together.
-const TOGETHER: [&str; 4] = ["microvm", "microvm_arm64", "raspberry_pi", "tray_life"];
+const TOGETHER: [&str; 3] = ["microvm", "microvm_arm64", "tray_life"];
 
 /// Boots nothing and takes a second, but reads every file: always run.
 const DOCUMENTS: &str = "documents";
@@ -62,7 +62,7 @@ const ELSEWHERE: [&str; 2] = ["microvm_arm64", "raspberry_pi"];
 
 /// What a program of tests boots, where that is not everything: in its board's folder of `target/racklet`, or `programs/` for those of
 /// a tray. It sees nothing else, so that a row which names too little makes its tests fail.
-const BOOTED: [(&str, &[&str]); 4] = [
+const BOOTED: [(&str, &[&str]); 3] = [
     (
         "boot_slots",
         &[
@@ -93,14 +93,6 @@ const BOOTED: [(&str, &[&str]); 4] = [
             "programs/nested",
             "programs/vmm",
             "programs/guest-init",
-        ],
-    ),
-    (
-        "raspberry_pi",
-        &[
-            "kernel/tray/kexec",
-            "os/bootstrap.cpio.zst",
-            "firmware/raspberry-pi-4b",
         ],
     ),
 ];
