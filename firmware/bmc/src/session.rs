@@ -36,7 +36,7 @@ use crate::{
 
 /// How many readers there can be at a time.
 pub(crate) const SESSIONS: usize = 8;
-/// How many handshakes are computed at a time: each needs about 35 KiB of the heap at its peak.
+/// How many handshakes are under way at a time: each keeps its keys, certificates and messages on the heap.
 const HANDSHAKES: usize = 2;
 /// Bytes that TCP holds for a session, each way.
 const TCP_ROOM: usize = 4096;
