@@ -71,7 +71,7 @@ impl Desk {
         Ok((process, file))
     }
 
-    /// What the console has now, until nothing comes for a second.
+    /// What the console has now, and what comes until nothing does for a second.
     fn history(&self) -> Result<String> {
         let address = self.bmc.address();
         self.scene

@@ -59,7 +59,7 @@ pub(crate) struct Console {
     /// Only look: nothing that is typed goes to the tray, and Ctrl-C ends it
     #[arg(long)]
     no_input: bool,
-    /// End when the tray has printed nothing for so long
+    /// End when what was asked for is there and the tray has printed nothing more for so long
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u64>,
     #[command(flatten)]
@@ -132,6 +132,7 @@ impl Console {
             raw: raw.is_some(),
             history: 0,
             offset: 0,
+            there: None,
             bytes: 0,
             lost: 0,
             holder: None,
@@ -201,7 +202,7 @@ impl Console {
         typing: &mut Typing,
     ) -> anyhow::Result<Left> {
         link.say(&Ask::Attach { since })?;
-        screen.holder = None;
+        (screen.holder, screen.there) = (None, None);
         let mut alive = Instant::now();
         let mut heard = Instant::now();
         let mut taken = false;
@@ -214,7 +215,10 @@ impl Console {
                 link.say(&Ask::Alive)?;
                 alive = now;
             }
-            if self
+            // What was there when we came is waited for, however slowly it comes.
+            if !screen.has_history() {
+                heard = now;
+            } else if self
                 .idle
                 .is_some_and(|idle| now >= heard + Duration::from_secs(idle))
             {
@@ -382,6 +386,8 @@ struct Screen {
     history: u64,
     /// Of the next byte.
     offset: u64,
+    /// Where the history ended when this session began; none before the BMC said.
+    there: Option<u64>,
     bytes: u64,
     lost: u64,
     /// Who holds the input, empty for nobody; none before the BMC said.
@@ -395,6 +401,11 @@ impl Screen {
     /// Whether a BMC ever said where it is in its history.
     fn welcomed(&self) -> bool {
         self.history != 0
+    }
+
+    /// Whether all has arrived that the tray had printed when this session began.
+    fn has_history(&self) -> bool {
+        self.there.is_some_and(|end| self.offset >= end)
     }
 
     fn why_not(&self) -> String {
@@ -426,6 +437,7 @@ impl Screen {
             Tell::Welcome {
                 history,
                 begins,
+                end,
                 may_type,
                 ..
             } => {
@@ -435,6 +447,7 @@ impl Screen {
                     self.remark("the BMC does not have what comes next");
                 }
                 (self.history, self.offset, self.may_type) = (history, begins, may_type);
+                self.there = Some(end);
             }
             Tell::Output { offset, bytes } => {
                 self.offset = offset + bytes.len() as u64;
