@@ -19,7 +19,7 @@ pub(crate) struct Console {
     pub(crate) recorder: Recorder<'static>,
     pub(crate) input: Input,
     /// The name in the holder's certificate.
-    pub(crate) holder: heapless_name::Name,
+    pub(crate) holder: name::Name,
     line: Line,
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn start(memory: &'static mut [u8], fresh: [u8; 32]) -> Kept {
         *CONSOLE.borrow_ref_mut(cs) = Some(Console {
             recorder,
             input: Input::new(),
-            holder: heapless_name::Name::default(),
+            holder: name::Name::default(),
             line: Line::new(),
         });
     });
@@ -114,7 +114,7 @@ pub(crate) fn expect(session: usize) {
 }
 
 /// A name of at most [`LONGEST_NAME`] bytes, kept by value.
-pub(crate) mod heapless_name {
+pub(crate) mod name {
     use super::LONGEST_NAME;
 
     /// Text without a place of its own.

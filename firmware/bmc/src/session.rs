@@ -26,11 +26,11 @@ use rustls::{
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncryptError, UnbufferedStatus},
 };
-use static_cell::StaticCell;
+use static_cell::{ConstStaticCell, StaticCell};
 
 use crate::{
     board::{self, say},
-    console::{self, heapless_name::Name},
+    console::{self, name::Name},
     heap,
 };
 
@@ -79,7 +79,9 @@ pub(crate) fn start(
     config: &Arc<ServerConfig>,
 ) {
     static RESOURCES: StaticCell<StackResources<{ SESSIONS + 1 }>> = StaticCell::new();
-    static BUFFERS: StaticCell<[Buffers; SESSIONS]> = StaticCell::new();
+    // Never on the stack: 137 KiB.
+    static BUFFERS: ConstStaticCell<[Buffers; SESSIONS]> =
+        ConstStaticCell::new([const { Buffers::new() }; SESSIONS]);
     let [a, b, c, d, e, f, g, h, ..] = seed;
     let (stack, runner) = embassy_net::new(
         network,
@@ -87,7 +89,7 @@ pub(crate) fn start(
         RESOURCES.init_with(StackResources::new),
         u64::from_le_bytes([a, b, c, d, e, f, g, h]),
     );
-    let buffers = BUFFERS.init_with(|| [const { Buffers::new() }; SESSIONS]);
+    let buffers = BUFFERS.take();
     // The pools have a place for each of these, and this is called once.
     spawner.spawn(net(runner).expect("one"));
     spawner.spawn(typist().expect("one"));
