@@ -9,7 +9,9 @@ use racklet_boards::{
     pins::{Controller, rp2350_bmc, rp2350_rmc},
 };
 
-use crate::check::{Fault, i2c, layout as rules, layout::copper::Copper, pins, power, ratings};
+use crate::check::{
+    Fault, clamps, i2c, layout as rules, layout::copper::Copper, pins, power, ratings,
+};
 use crate::check::{supplies, values};
 use crate::design::Design;
 use crate::drawing::{self, Section};
@@ -136,6 +138,7 @@ pub fn faults(boards: &[Board]) -> Vec<Fault> {
         faults.extend(i2c::buses(design, row.controller));
         faults.extend(supplies::decoupling(design));
         faults.extend(ratings::ratings(design));
+        faults.extend(clamps::clamps(design));
         faults.extend((row.values)(design));
     }
     let of = |role| boards.iter().filter(move |board| board.row.role == role);

@@ -101,3 +101,10 @@ fn a_missing_pull_up_is_refused() {
         bmc.parts.retain(|part| !pulls(part));
     });
 }
+
+#[test]
+fn a_clamp_that_makes_a_short_of_a_reversed_busbar_is_refused() {
+    refused("bmc D3: conducts when BUSBAR is reversed", |bmc, _| {
+        part(bmc, "D3").bom = Some("smaj24a")
+    });
+}

@@ -242,15 +242,15 @@ fn fuse_and_surge(on: &mut OnSheet<'_>) {
         &[("1", "~", VIN_OR), ("2", "~", VIN_PROT)],
     );
     let surge = Kind {
-        symbol: "Diode:SMAJ22A",
+        symbol: "Diode:SMAJ24A",
         footprint: "Diode_SMD:D_SMA",
-        value: "SMAJ22A",
-        bom: Some("smaj22a"),
+        value: "SMAJ24A",
+        bom: Some("smaj24a"),
     };
     on.part(
         "D3",
         &surge,
-        "35.5 V at 11 A, below the current sensor's 40 V",
+        "nothing below 24 V, 38.9 V at 10 A, below the current sensor's 40 V; a supply cannot be reversed behind Q1 and Q2",
         &[("1", "A1", VIN_PROT), ("2", "A2", GND)],
     );
     on.c_of(

@@ -62,15 +62,15 @@ fn edge(on: &mut OnSheet<'_>) {
         &pads,
     );
     let surge = Kind {
-        symbol: "Diode:SMAJ24A",
+        symbol: "Diode:SMAJ24CA",
         footprint: "Diode_SMD:D_SMA",
-        value: "SMAJ24A",
-        bom: Some("smaj24a"),
+        value: "SMAJ24CA",
+        bom: Some("smaj24ca"),
     };
     on.part(
         "D3",
         &surge,
-        "clamps the cable's inductance at hot-plug: 38.9 V at 10 A, below U4's 40 V and U5's 67 V",
+        "clamps the cable's inductance at hot-plug: 38.9 V at 10 A, below U4's 40 V and U5's 67 V; both ways: Q1 blocks a reversed busbar",
         &[("1", "A1", BUSBAR), ("2", "A2", GND)],
     );
 }
