@@ -106,18 +106,18 @@ pub(crate) fn dependencies() -> Result<()> {
             .current_dir(folder)
             .arg(bound)
             .arg(&program)
-            .args(["--all-features", "check"])
-            .args(["--config".into(), paths::workspace().join("deny.toml")])
+            .args(["--all-features", "--config"])
+            .arg(paths::workspace().join("deny.toml"))
+            .arg("check")
             .args(what);
         command
     };
     const LISTED: &[&str] = &["bans", "licenses", "sources"];
-    let check = |what: &[&str], bound: &str| check_in(paths::workspace(), what, bound);
     progress::run(
         "licences, sources, duplicates",
         "deny",
         5,
-        &mut check(LISTED, "300"),
+        &mut check_in(paths::workspace(), LISTED, "300"),
     )?;
     progress::run(
         "the same of the firmware",
@@ -125,16 +125,20 @@ pub(crate) fn dependencies() -> Result<()> {
         5,
         &mut check_in(controllers::workspace(), LISTED, "300"),
     )?;
-    let log = paths::logs()?.join("advisories.log");
-    match progress::run(
-        "advisories",
-        "advisories",
-        10,
-        &mut check(&["advisories"], "120"),
-    ) {
-        Ok(()) => Ok(()),
-        Err(error) if is_out_of_reach(&std::fs::read_to_string(&log).unwrap_or_default()) => {
-            drop(error);
+    for (title, name, folder) in [
+        ("advisories", "advisories", paths::workspace()),
+        (
+            "advisories of the firmware",
+            "advisories-firmware",
+            controllers::workspace(),
+        ),
+    ] {
+        let mut command = check_in(folder, &["advisories"], "120");
+        let Err(error) = progress::run(title, name, 10, &mut command) else {
+            continue;
+        };
+        let log = paths::logs()?.join(format!("{name}.log"));
+        if is_out_of_reach(&std::fs::read_to_string(&log).unwrap_or_default()) {
             say(
                 "  **************************************************************************************",
             );
@@ -150,10 +154,11 @@ pub(crate) fn dependencies() -> Result<()> {
             say(
                 "  **************************************************************************************",
             );
-            Ok(())
+            return Ok(());
         }
-        Err(error) => Err(error),
+        return Err(error);
     }
+    Ok(())
 }
 
 /// Whether the check could not be made, as opposed to having found something.
