@@ -41,7 +41,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub(crate) enum State {
-    /// Written before the monitor is started: its process is looked for.
+    /// Written before the monitor is started: should this daemon end before it knows the process, that is looked for and ended.
     Launching,
     Running {
         process: Process,

@@ -131,7 +131,12 @@ impl Runner {
             };
             if record.state == State::Launching {
                 record.state = match monitor::find(&self.options.vm(name.as_str())) {
-                    Some(process) => State::Running { process },
+                    // Of this start or of an earlier one, whose description it would run and whose status and socket this start has
+                    // removed: nobody can tell.
+                    Some(process) => {
+                        say(&format!("{name}: {UNKNOWN} is ended first"));
+                        State::Killing { process }
+                    }
                     None => ended(
                         now,
                         Ending::Failure,
@@ -147,11 +152,15 @@ impl Runner {
             match Monitor::attach(process) {
                 Some(monitor) => {
                     say(&format!("{name}: still running as process {}", process.pid));
-                    if matches!(record.state, State::Stopping { .. }) {
-                        // Whoever noted the order may have ended before it was given; a guest takes it twice.
-                        self.order_stop(&name, process, record.plan.workload.grace_seconds);
+                    self.monitors.insert(name.clone(), monitor);
+                    // Whoever noted an order may have ended before it was given; a guest takes it twice.
+                    match record.state {
+                        State::Stopping { .. } => {
+                            self.order_stop(&name, process, record.plan.workload.grace_seconds);
+                        }
+                        State::Killing { .. } => self.kill(&name)?,
+                        _ => {}
                     }
-                    self.monitors.insert(name, monitor);
                 }
                 None => self.finish(&name, now)?,
             }
@@ -300,17 +309,10 @@ impl Runner {
             }
             Err(LaunchError::Held) => {
                 // Started by a hypervisor that was killed before it could note so, and perhaps with another description.
-                say(&format!(
-                    "{name}: a monitor that nobody knew of is ended first"
-                ));
+                say(&format!("{name}: {UNKNOWN} is ended first"));
                 match monitor::find(&folder) {
                     Some(process) => State::Killing { process },
-                    None => ended(
-                        now,
-                        Ending::Ordered,
-                        None,
-                        "a monitor that nobody knew of was there",
-                    ),
+                    None => ended(now, Ending::Ordered, None, format!("{UNKNOWN} was there")),
                 }
             }
             Err(error) => {
@@ -525,6 +527,9 @@ impl Runner {
         folder::status(&self.options.vm(name.as_str()))
     }
 }
+
+/// A monitor whose start no record tells: the hypervisor that started it was killed before it could note so.
+const UNKNOWN: &str = "a monitor that nobody knew of";
 
 fn ended(at: u64, how: Ending, exit_code: Option<i32>, message: impl Into<String>) -> State {
     State::Ended {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Commits in, workloads out.
 
-use crate::support::{Tray, alive, workload};
+use crate::support::{BOUND, Tray, alive, workload};
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use racklet_tests::until::until;
+use serde_json::{Value, json};
 
 #[test]
 fn a_commit_becomes_a_workload_an_edit_restarts_only_it_and_a_deletion_ends_it() -> Result<()> {
@@ -200,6 +201,7 @@ fn a_tray_goes_on_without_its_server() -> Result<()> {
     let _ = std::process::Command::new("kill")
         .args(["-9", &pid.to_string()])
         .status();
+    until("it has ended", BOUND, || Ok((!alive(&pid)).then_some(())))?;
     tray.start()?;
     let running = |s: &Value| (workload(s, "web")["phase"] == "running").then(|| s.clone());
     let state = tray.until("started from what is kept", running)?;
@@ -338,6 +340,39 @@ fn the_daemon_may_be_killed_at_any_moment_and_no_workload_runs_twice() -> Result
             "{}",
             tray.console()
         );
+    }
+    Ok(())
+}
+
+/// What a daemon leaves that is killed while it starts a workload of which an earlier one is still there: this daemon's launcher would say
+/// that it is, and nobody heard it.
+#[test]
+fn a_monitor_of_an_earlier_start_is_not_taken_for_that_of_the_last_one() -> Result<()> {
+    for state in ["launching", "killing"] {
+        let mut tray = Tray::new()?;
+        tray.workload("web", "[run]", "")?;
+        let head = tray.push("one")?;
+        tray.start()?;
+        let earlier = workload(&tray.converged(&head)?, "web")["pid"].clone();
+        tray.kill()?;
+        let record = tray.path("run/hypervisor/web.json");
+        let mut text: Value = serde_json::from_slice(&std::fs::read(&record)?)?;
+        let process = text["state"]["process"].clone();
+        text["state"] = match state {
+            "killing" => json!({"is": state, "process": process}),
+            _ => json!({"is": state}),
+        };
+        std::fs::write(&record, serde_json::to_vec(&text)?)?;
+        for removed in ["status.json", "control.sock"] {
+            let _ = std::fs::remove_file(tray.path("run/vm/web").join(removed));
+        }
+        tray.start()?;
+        let later = tray.until("another one runs", |state| {
+            let web = workload(state, "web");
+            (web["phase"] == "running" && web["pid"] != earlier).then(|| web["pid"].clone())
+        })?;
+        assert!(!alive(&earlier), "{state}: {}", tray.console());
+        assert_eq!(tray.monitors("web"), [later.to_string()], "{state}");
     }
     Ok(())
 }
