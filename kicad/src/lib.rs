@@ -17,6 +17,7 @@ pub mod drawing;
 pub mod footprints;
 pub mod generate;
 pub mod gerber;
+pub mod hat;
 pub mod layout;
 pub mod outputs;
 pub mod pcb;

@@ -35,9 +35,12 @@ fn a_release_is_complete_and_the_same_twice() {
     let Some(kicad) = kicad() else { return };
     let folder = tempfile::tempdir().unwrap();
     let project = boards::two_resistors(folder.path(), |board| board);
+    let mut design = boards::intent();
+    // Called a HAT's EEPROM: its images belong to the release.
+    design.parts[0].bom = Some("24lc32");
     let made = || {
         let to = folder.path().join("release");
-        outputs::release(&kicad, &project, Some(&boards::intent()), None, &to).unwrap();
+        outputs::release(&kicad, &project, Some(&design), None, &to).unwrap();
         let mut found = BTreeMap::new();
         files(&to, &mut found);
         found
@@ -51,6 +54,8 @@ fn a_release_is_complete_and_the_same_twice() {
         "gerbers.zip",
         "placement.csv",
         "bom.csv",
+        "two-hat-pi4.eep",
+        "two-hat-pi5.eep",
         "two.d356",
         "two.step",
         "top.png",

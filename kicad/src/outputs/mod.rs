@@ -19,6 +19,7 @@ use crate::{
     cli::{Kicad, KicadError, Project, finish},
     design::Design,
     gerber::{Fabrication, ReadError, compare::Finding},
+    hat,
 };
 
 /// The layers that a fab and a stencil maker need.
@@ -117,6 +118,10 @@ pub fn release(
     if let Some(design) = design {
         let path = at("-bom.csv");
         fs::write(&path, Parts::ours()?.csv(design)).map_err(file(&path))?;
+        for (ending, bytes) in hat::files(design) {
+            let path = at(&ending);
+            fs::write(&path, bytes).map_err(file(&path))?;
+        }
     }
     let model = at(".step");
     kicad
