@@ -68,8 +68,8 @@ pub(crate) struct State {
     partition: Option<String>,
     /// Writes of records that failed since the start.
     failed_writes: u64,
-    /// Errors that the file system had counted when it was last looked at.
-    seen_errors: u64,
+    /// What the kernel had said of the file system when it was last looked at, counted.
+    heard: u64,
     floors: Kept<Floors>,
     boots: Kept<Boots>,
     time: Kept<LastTime>,
@@ -170,7 +170,7 @@ impl State {
             disk: None,
             partition: None,
             failed_writes: 0,
-            seen_errors: 0,
+            heard: 0,
             floors,
             boots,
             time,
@@ -299,7 +299,7 @@ impl State {
             Ok(flags) if flags.contains(StatVfsMountFlags::RDONLY) => {
                 "the card failed, and its file system takes no more writes".to_owned()
             }
-            // Newer kernels (6.12) refuse writes without saying so there. Errors that they count, or a write of ours that
+            // Newer kernels (6.12) refuse writes without saying so there. Something that they say of it, or a write of ours that
             // failed, and one more that fails: not for want of room.
             Ok(_) if self.all_stored() && !self.erred() => return false,
             _ => match card::probe(&self.root) {
@@ -331,13 +331,13 @@ impl State {
         self.floors.stored && self.boots.stored && self.time.stored
     }
 
-    /// Whether the file system has counted errors since the last time.
+    /// Whether the kernel has had something to say of the file system since the last time.
     fn erred(&mut self) -> bool {
         let counted = self
             .partition
             .as_deref()
-            .map_or(0, racklet_linux::block::ext4_errors);
-        std::mem::replace(&mut self.seen_errors, counted) < counted
+            .map_or(0, racklet_linux::block::ext4_messages);
+        std::mem::replace(&mut self.heard, counted) < counted
     }
 
     /// Unmounts it, or at least makes it read-only, so that what was written is whole.

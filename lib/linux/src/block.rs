@@ -167,7 +167,20 @@ fn holds(disk: &Path, unique: &str) -> io::Result<bool> {
 /// Errors that ext4 has counted on the mounted partition `name` (`mmcblk0p2`) since the file system was made; it keeps the
 /// count on the disk, while it can.
 pub fn ext4_errors(name: &str) -> u64 {
-    let text = fs::read_to_string(format!("/sys/fs/ext4/{name}/errors_count"));
+    ext4_count(name, "errors_count")
+}
+
+/// All that ext4 had to say of the partition since it was mounted, errors or not (Linux 5.10). Data that could not be written is among
+/// it, and is no error in its count: "failed to convert unwritten extents".
+pub fn ext4_messages(name: &str) -> u64 {
+    ["errors_count", "warning_count", "msg_count"]
+        .into_iter()
+        .map(|what| ext4_count(name, what))
+        .sum()
+}
+
+fn ext4_count(name: &str, what: &str) -> u64 {
+    let text = fs::read_to_string(format!("/sys/fs/ext4/{name}/{what}"));
     text.ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(0)
