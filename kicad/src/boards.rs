@@ -10,7 +10,7 @@ use racklet_boards::{
 };
 
 use crate::check::{
-    Fault, clamps, i2c, layout as rules, layout::copper::Copper, pins, power, ratings,
+    Fault, clamps, drive, i2c, layout as rules, layout::copper::Copper, pins, power, ratings,
 };
 use crate::check::{supplies, values};
 use crate::design::Design;
@@ -139,6 +139,8 @@ pub fn faults(boards: &[Board]) -> Vec<Fault> {
         faults.extend(supplies::decoupling(design));
         faults.extend(ratings::ratings(design));
         faults.extend(clamps::clamps(design));
+        faults.extend(drive::gates(design, row.controller));
+        faults.extend(drive::transceivers(design));
         faults.extend((row.values)(design));
     }
     let of = |role| boards.iter().filter(move |board| board.row.role == role);

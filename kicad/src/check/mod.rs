@@ -4,6 +4,7 @@
 //! Each check is shown in its tests to refuse the mistake it is there for.
 
 pub mod clamps;
+pub mod drive;
 pub mod embedded;
 pub mod i2c;
 pub mod layout;

@@ -80,6 +80,12 @@ const SUPPLY_100: f64 = 5.0;
 const SUPPLY_60: f64 = 3.0;
 /// The least voltage a barrel supply may have.
 const LEAST_INPUT: f64 = 9.0;
+/// The least that the busbar has: the rack's eFuse opens at 6.8 to 8 V (`values`).
+const LEAST_BUSBAR: f64 = 6.8;
+/// What USB-C gives before it agreed to more, at the least.
+const FIRST_5V: f64 = 4.75;
+/// What a resettable fuse holds at 60 degrees, as a part of what it holds at 23 (Littelfuse's and Bourns's curves, from memory).
+const WARM: f64 = 0.7;
 
 /// A line of the budget, in watts.
 #[derive(Debug, Clone, PartialEq)]
@@ -179,22 +185,31 @@ pub fn budget(bmc: &Design, backplane: &Design) -> Budget {
         lines,
         total: line("in all, at the input", total),
         current: line("input current at 20 V and 19 V (A)", current),
-        margins: margins(backplane, current, tray_limit, rack_limit),
+        margins: margins(bmc, backplane, current, tray_limit, rack_limit),
         at_the_limit: rack(Pair::new(full, full)).worst,
         least_voltage: total.worst / rack_limit,
         missing,
     }
 }
 
-fn margins(backplane: &Design, current: Pair, tray_limit: f64, rack_limit: f64) -> Vec<Margin> {
+/// What a fuse's value says that it carries, in amperes: `7 A`, `0.5 A / 30 V`.
+fn holds(design: &Design, fuse: &str) -> f64 {
+    let value = design.part(fuse).map(|part| part.value.as_str());
+    let amperes = value.and_then(|value| value.split(' ').next()?.parse().ok());
+    amperes.unwrap_or(0.0)
+}
+
+fn margins(
+    bmc: &Design,
+    backplane: &Design,
+    current: Pair,
+    tray_limit: f64,
+    rack_limit: f64,
+) -> Vec<Margin> {
     let busbar_fingers = CONTACTS
         .iter()
         .filter(|contact| contact.signal == Signal::Busbar)
         .count() as f64;
-    let fuse = backplane
-        .part("F2")
-        .and_then(|part| part.value.split(' ').next()?.parse::<f64>().ok())
-        .unwrap_or(0.0);
     let tray_at_least = (PI.worst / BUCK.worst + BMC.worst / ALWAYS_ON.worst) / LEAST_INPUT;
     let margin = |name, carries, may, why| Margin {
         name,
@@ -230,8 +245,8 @@ fn margins(backplane: &Design, current: Pair, tray_limit: f64, rack_limit: f64) 
         margin(
             "fuse F2",
             current.worst,
-            fuse * 0.75,
-            "Littelfuse: continuously to 75 % of its rating",
+            holds(backplane, "F2") * 0.75 * 0.92,
+            "Littelfuse: continuously to 75 % of its rating, at 60 degrees to 92 % of that",
         ),
         margin(
             "rack's eFuse",
@@ -266,20 +281,20 @@ fn margins(backplane: &Design, current: Pair, tray_limit: f64, rack_limit: f64) 
         margin(
             "fuse F3, switch",
             SWITCH.worst / 5.0,
-            1.1 * 0.85,
-            "holds 1.1 A at 23 degrees, 85 % of it at 45",
+            holds(backplane, "F3") * WARM,
+            "holds 1.5 A at 23 degrees, 70 % of it at 60",
         ),
         margin(
-            "BMC's fuse F1 at 9 V",
-            BMC.worst / ALWAYS_ON.worst / LEAST_INPUT,
-            0.12 * 0.7,
+            "BMC's fuse F1 at 6.8 V, where the rack's eFuse has opened",
+            BMC.worst / ALWAYS_ON.worst / LEAST_BUSBAR,
+            holds(bmc, "F1") * WARM,
             "holds 0.12 A at 23 degrees, 70 % of it at 60",
         ),
         margin(
-            "RMC's fuse F1 at 9 V",
-            RMC.worst / ALWAYS_ON.worst / LEAST_INPUT,
-            0.3 * 0.7,
-            "holds 0.3 A at 23 degrees, 70 % of it at 60",
+            "RMC's fuse F1 at USB-C's first 4.75 V",
+            RMC.worst / ALWAYS_ON.worst / FIRST_5V,
+            holds(backplane, "F1") * WARM,
+            "holds 0.5 A at 23 degrees, 70 % of it at 60",
         ),
     ]
 }
@@ -395,6 +410,24 @@ mod tests {
             .collect();
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].starts_with("fuse F2") && said[1].starts_with("rack's eFuse"));
+    }
+
+    #[test]
+    fn a_resettable_fuse_that_opens_in_warm_air_is_refused() {
+        for (fuse, value, says) in [
+            (
+                "F1",
+                "0.3 A / 30 V",
+                "RMC's fuse F1 at USB-C's first 4.75 V",
+            ),
+            ("F3", "1.1 A / 16 V", "fuse F3, switch"),
+        ] {
+            let mut design = backplane::design();
+            part(&mut design, fuse).value = value.to_owned();
+            let said = budget(&bmc::design(), &design).faults();
+            assert_eq!(said.len(), 1, "{said:?}");
+            assert!(said[0].to_string().starts_with(says), "{said:?}");
+        }
     }
 
     #[test]

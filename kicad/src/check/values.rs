@@ -109,6 +109,21 @@ pub fn tray_voltage(bmc: &Design) -> Result<Range, ValueError> {
     Ok(divided(BUCK_REFERENCE, upper, lower, 0.001))
 }
 
+/// TPS2663x: amperes out of the current monitor for each that passes.
+const MONITOR: Range = Range::new(25.66e-6, 30.14e-6);
+/// For the first milliseconds of an overload this variant of the eFuse passes twice its limit.
+const PULSE: f64 = 2.0;
+
+/// What the controller's converter sees of the eFuse's current while it passes all that it ever does, in volts.
+fn monitored(design: &Design) -> Result<Range, ValueError> {
+    let ohms = one(design, Passive::Resistor, "EFUSE_IMON", "GND")?;
+    let limit = efuse_limit(design)?;
+    Ok(Range::new(
+        PULSE * limit.least * MONITOR.least * ohms * (1.0 - ONE_PERCENT),
+        PULSE * limit.most * MONITOR.most * ohms * (1.0 + ONE_PERCENT),
+    ))
+}
+
 fn efuse(design: &Design, input: &'static str, limit: Range) -> Vec<Checked> {
     let divider = efuse_divider(design, input);
     let part = |pick: fn(&(Range, Range, Range)) -> Range| {
@@ -137,6 +152,12 @@ fn efuse(design: &Design, input: &'static str, limit: Range) -> Vec<Checked> {
             what: "eFuse limit (A)",
             found: efuse_limit(design),
             allowed: limit,
+        },
+        // The pad bears its supply; below half of that bits are wasted.
+        Checked {
+            what: "eFuse's current at the controller, twice its limit (V)",
+            found: monitored(design),
+            allowed: Range::new(1.6, 3.3),
         },
     ]
 }
@@ -288,6 +309,7 @@ mod tests {
                 .any(|it| it.contains("restarts"))
         );
         assert!(spoilt("R21", "22k").iter().any(|it| it.contains("busbar")));
+        assert!(spoilt("R14", "18k").iter().any(|it| it.contains("twice")));
     }
 
     #[test]
@@ -298,6 +320,19 @@ mod tests {
         assert!(
             faults[0].to_string().contains("no resistor between"),
             "{faults:?}"
+        );
+    }
+
+    #[test]
+    fn a_pulse_that_the_controllers_pad_does_not_bear_is_refused() {
+        let mut design = circuits::backplane::design();
+        part(&mut design, "R27").value = "18k".to_owned();
+        let said: Vec<_> = backplane(&design).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "backplane eFuse's current at the controller, twice its limit (V): 4.305 to 6.179, allowed are 1.6 to 3.3"
+            ]
         );
     }
 

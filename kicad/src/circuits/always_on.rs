@@ -17,7 +17,7 @@ pub(super) const AON_IN: &str = "AON_IN";
 pub(super) enum Branch {
     /// 0.13 A at 3.3 V: 56 mA from 9 V.
     Bmc,
-    /// 0.35 A at 3.3 V, the network chip included: 0.15 A from 9 V, 0.27 A from USB-C's first 5 V.
+    /// 0.36 A at 3.3 V at worst, the network chip included: 0.18 A from 9 V, 0.33 A from USB-C's first 4.75 V.
     Backplane,
 }
 
@@ -37,10 +37,10 @@ pub(super) fn always_on(on: &mut OnSheet<'_>, source: &'static str, branch: Bran
             Kind {
                 symbol: "Device:Polyfuse",
                 footprint: "Fuse:Fuse_1812_4532Metric",
-                value: "0.3 A / 30 V",
-                bom: Some("ptc-030"),
+                value: "0.5 A / 30 V",
+                bom: Some("ptc-050"),
             },
-            "0.15 A are needed at 9 V",
+            "0.33 A are needed from USB-C's first 4.75 V, 0.18 A at 9 V; it holds 0.35 A at 60 degrees",
         ),
     };
     on.part(

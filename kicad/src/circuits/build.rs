@@ -188,7 +188,7 @@ impl<'d> OnSheet<'d> {
         );
     }
 
-    /// A small N-channel MOSFET 2N7002.
+    /// A small N-channel MOSFET 2N7002: its threshold of up to 2.5 V is enough where microamperes are sunk.
     pub(super) fn small_nmos(
         &mut self,
         reference: &'static str,
@@ -202,6 +202,29 @@ impl<'d> OnSheet<'d> {
             footprint: "Package_TO_SOT_SMD:SOT-23",
             value: "2N7002",
             bom: Some("2n7002"),
+        };
+        self.part(
+            reference,
+            &kind,
+            note,
+            &[("1", "G", gate), ("2", "S", source), ("3", "D", drain)],
+        );
+    }
+
+    /// A small N-channel MOSFET BSS138 that 3.3 V open wide.
+    pub(super) fn logic_nmos(
+        &mut self,
+        reference: &'static str,
+        gate: &'static str,
+        source: &'static str,
+        drain: &'static str,
+        note: &'static str,
+    ) {
+        let kind = Kind {
+            symbol: "Transistor_FET:BSS138",
+            footprint: "Package_TO_SOT_SMD:SOT-23",
+            value: "BSS138",
+            bom: Some("bss138"),
         };
         self.part(
             reference,

@@ -108,3 +108,31 @@ fn a_clamp_that_makes_a_short_of_a_reversed_busbar_is_refused() {
         part(bmc, "D3").bom = Some("smaj24a")
     });
 }
+
+#[test]
+fn a_fans_transistor_that_3_3_v_does_not_open_wide_is_refused() {
+    refused("backplane Q5: wants 3.5 V", |_, backplane| {
+        part(backplane, "Q5").bom = Some("2n7002")
+    });
+}
+
+#[test]
+fn a_bus_that_a_controller_in_reset_drives_is_refused() {
+    refused("backplane U14: has 3.20 V at DE", |_, backplane| {
+        backplane.parts.retain(|part| part.reference != "R41");
+    });
+}
+
+#[test]
+fn a_fuse_that_opens_in_warm_air_is_refused() {
+    refused("RMC's fuse F1 at USB-C's first 4.75 V", |_, backplane| {
+        part(backplane, "F1").value = "0.3 A / 30 V".into()
+    });
+}
+
+#[test]
+fn a_current_that_a_pad_of_the_controller_does_not_bear_is_refused() {
+    refused("eFuse's current at the controller", |_, backplane| {
+        part(backplane, "R27").value = "18k".into()
+    });
+}

@@ -58,7 +58,7 @@ pub const BRANCHES: [(Way<'static>, f64); 8] = [
         Way::new("VIN_RACK", ("R17", &["4"]), ("U10", &["3"])),
         1.6 * 5.0 / (9.0 * 0.85),
     ),
-    (Way::new("VIN_RACK", ("R17", &["4"]), ("F1", &["1"])), 0.3),
+    (Way::new("VIN_RACK", ("R17", &["4"]), ("F1", &["1"])), 0.5),
 ];
 
 /// What a tray draws at most, in amperes.

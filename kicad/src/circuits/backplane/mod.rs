@@ -60,15 +60,15 @@ fn nets(design: &mut Design) {
     }
     carries(design, "GND", 5.6, 0.0);
     carries(design, V5, 1.6, 5.3);
-    carries(design, "SWITCH_5V", 1.1, 5.3);
+    carries(design, "SWITCH_5V", 1.5, 5.3);
     carries(design, "V5_SW", 1.6, 24.0);
     carries(design, V3V3, 0.5, 3.4);
     carries(design, V1V1, 0.5, 1.15);
     carries(design, ETH_AVDD, 0.2, 3.4);
     carries(design, "VREG_LX", 0.5, 3.4);
     carries(design, "AON_SW", 0.5, 24.0);
-    carries(design, "AON_IN", 0.3, 24.0);
-    carries(design, "AON_FUSED", 0.3, 24.0);
+    carries(design, "AON_IN", 0.5, 24.0);
+    carries(design, "AON_FUSED", 0.5, 24.0);
     carries(design, USB_VBUS, 0.3, 5.5);
     for (net, voltage) in [
         ("PD_GATE", 34.0),

@@ -229,12 +229,12 @@ pub(super) fn fans(on: &mut OnSheet<'_>) {
                 ("4", "PWM", out),
             ],
         );
-        on.small_nmos(
+        on.logic_nmos(
             fet,
             drive,
             GND,
             out,
-            "pulls the fan's PWM input low; off, the fan's own pull-up means full speed",
+            "pulls the fan's PWM input low, up to 5 mA; off, the fan's own pull-up means full speed",
         );
         let [low, pull, series] = resistors;
         on.r(low, "4k7", (drive, GND), "full speed in reset");

@@ -72,9 +72,9 @@ fn efuse(on: &mut OnSheet<'_>) {
     );
     on.r(
         "R27",
-        "18k",
+        "9k1",
         ("EFUSE_IMON", GND),
-        "27.9 uA/A * 18k = 0.50 V/A",
+        "27.9 uA/A * 9.1k = 0.25 V/A; at twice the limit, 11.3 A, at most 3.2 V",
     );
     on.r(
         "R28",
@@ -193,13 +193,13 @@ fn five_volts(on: &mut OnSheet<'_>) {
     let fuse = Kind {
         symbol: "Device:Polyfuse",
         footprint: "Fuse:Fuse_1812_4532Metric",
-        value: "1.1 A / 16 V",
-        bom: Some("ptc-110"),
+        value: "1.5 A / 16 V",
+        bom: Some("ptc-150"),
     };
     on.part(
         "F3",
         &fuse,
-        "the switch's cable leaves the board",
+        "the switch's cable leaves the board; 0.9 A are needed, it holds 1.05 A at 60 degrees",
         &[("1", "~", V5), ("2", "~", "SWITCH_5V")],
     );
     let switch = Kind {

@@ -145,9 +145,9 @@ fn efuse(on: &mut OnSheet<'_>) {
     );
     on.r(
         "R14",
-        "18k",
+        "16k",
         ("EFUSE_IMON", GND),
-        "27.9 uA/A * 18k = 0.50 V/A",
+        "27.9 uA/A * 16k = 0.45 V/A; at twice the limit, 6.5 A, at most 3.2 V",
     );
     on.r(
         "R15",
