@@ -10,6 +10,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
+use super::short_name;
+
 /// As the boot sector says it: bytes of a sector, sectors of a cluster, sectors before the tables.
 const SECTOR_FIELD: u16 = 512;
 /// From this size on, in bytes, a volume has enough clusters of 1 KiB to be FAT32; smaller ones have clusters of a sector.
@@ -403,21 +405,9 @@ fn entry(name: &[u8; 11], attributes: u8, cluster: usize, size: u64) -> [u8; 32]
     entry
 }
 
-fn upper_case_8_3(name: &str) -> Option<[u8; 11]> {
-    let (base, extension) = name.split_once('.').unwrap_or((name, ""));
-    if base.len() > 8 || extension.len() > 3 || extension.contains('.') {
-        return None;
-    }
-    let mut short = [b' '; 11];
-    short[..base.len()].copy_from_slice(base.as_bytes());
-    short[8..8 + extension.len()].copy_from_slice(extension.as_bytes());
-    short.make_ascii_uppercase();
-    Some(short)
-}
-
 /// The name in 8.3 form, or `NAME~1.EXT` with the first free number.
 fn alias(name: &str, taken: &[[u8; 11]]) -> [u8; 11] {
-    if let Some(short) = upper_case_8_3(name) {
+    if let Some(short) = short_name(name) {
         return short;
     }
     let (base, extension) = name.rsplit_once('.').unwrap_or((name, ""));
@@ -442,7 +432,7 @@ fn alias(name: &str, taken: &[[u8; 11]]) -> [u8; 11] {
 
 /// Entries that a long name takes: none when the short one says it all.
 fn long_entries(name: &str) -> usize {
-    match upper_case_8_3(name) {
+    match short_name(name) {
         Some(_) if !name.bytes().any(|b| b.is_ascii_lowercase()) => 0,
         _ => name.len().div_ceil(13),
     }

@@ -31,7 +31,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct Esp<D> {
     device: D,
-    records: [u64; 2],
+    records: Records,
 }
 
 impl<D: Device> Esp<D> {
@@ -40,7 +40,7 @@ impl<D: Device> Esp<D> {
     /// # Errors
     /// [`OpenError`].
     pub fn open(device: D) -> Result<Self, OpenError> {
-        let records = records(&device)?;
+        let records = Records::find(&device)?;
         Ok(Self { device, records })
     }
 
@@ -60,17 +60,38 @@ impl<D: Device> Esp<D> {
     }
 }
 
-/// Where the copies of the slot record are.
-pub(crate) fn records(device: &impl Device) -> Result<[u64; 2], OpenError> {
-    let mut records = [0; 2];
-    for (offset, path) in records.iter_mut().zip(RECORDS) {
-        let place = locate(device, path).map_err(|error| OpenError::Locate(path, error))?;
-        if place.size as usize != SIZE {
-            return Err(OpenError::Length(path, place.size));
+/// Where the two copies of the slot record are on a partition, in bytes from its start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Records([u64; 2]);
+
+impl Records {
+    pub(crate) fn find(device: &impl Device) -> Result<Self, OpenError> {
+        let mut records = [0; 2];
+        for (offset, path) in records.iter_mut().zip(RECORDS) {
+            let place = locate(device, path).map_err(|error| OpenError::Locate(path, error))?;
+            if place.size as usize != SIZE {
+                return Err(OpenError::Length(path, place.size));
+            }
+            *offset = place.offset;
         }
-        *offset = place.offset;
+        Ok(Self(records))
     }
-    Ok(records)
+
+    pub(crate) fn read(self, device: &impl Device, copy: usize) -> io::Result<[u8; SIZE]> {
+        let mut bytes = [0; SIZE];
+        device.read_at(&mut bytes, self.0[copy])?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn write(
+        self,
+        device: &mut impl Device,
+        copy: usize,
+        bytes: &[u8; SIZE],
+    ) -> io::Result<()> {
+        device.write_at(bytes, self.0[copy])?;
+        device.flush()
+    }
 }
 
 pub(crate) fn locate(device: &impl Device, path: &str) -> Result<Place, LocateError<io::Error>> {
@@ -78,33 +99,35 @@ pub(crate) fn locate(device: &impl Device, path: &str) -> Result<Place, LocateEr
     racklet_fat::locate(read, path)
 }
 
+/// The first `most` bytes of what is there, or all of it where that is less.
+pub(crate) fn contents(device: &impl Device, place: Place, most: u64) -> io::Result<Vec<u8>> {
+    let length = u64::from(place.size).min(most);
+    if length > LARGEST {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    device.read_at(&mut bytes, place.offset)?;
+    Ok(bytes)
+}
+
 impl<D: Device> Copies for Esp<D> {
     type Error = io::Error;
 
     fn read(&mut self, copy: usize) -> io::Result<[u8; SIZE]> {
-        let mut bytes = [0; SIZE];
-        self.device.read_at(&mut bytes, self.records[copy])?;
-        Ok(bytes)
+        self.records.read(&self.device, copy)
     }
 
     fn write(&mut self, copy: usize, bytes: &[u8; SIZE]) -> io::Result<()> {
-        self.device.write_at(bytes, self.records[copy])?;
-        self.device.flush()
+        self.records.write(&mut self.device, copy, bytes)
     }
 }
 
 impl<D: Device> Storage for Esp<D> {
     fn read_file(&mut self, slot: Slot, name: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some(place) = self.place(slot, name)? else {
-            return Ok(None);
-        };
-        let length = u64::from(place.size).min(most);
-        if length > LARGEST {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        self.device.read_at(&mut bytes, place.offset)?;
-        Ok(Some(bytes))
+        let place = self.place(slot, name)?;
+        place
+            .map(|place| contents(&self.device, place, most))
+            .transpose()
     }
 
     fn has_room(&mut self, slot: Slot, files: &[(String, &[u8])]) -> Result<(), NoRoom> {

@@ -20,8 +20,8 @@ use racklet_trust::Digest;
 use racklet_trust::slot::{Copies, SIZE, Slot};
 
 use crate::device::{Device, write_changed};
-use crate::esp::{OpenError, locate, records};
-use crate::{LARGEST, NoRoom, Storage};
+use crate::esp::{OpenError, Records, contents, locate};
+use crate::{NoRoom, Storage};
 
 /// Bytes of each of the three partitions. The next round size above the least that FAT32 can be with clusters of 512 bytes, which is
 /// what `mkfs.vfat` takes for small volumes; a bootstrap of 24 MiB with all of its firmware fits.
@@ -142,7 +142,7 @@ pub struct Part<D> {
 pub struct PiCard<D> {
     control: D,
     slots: [Part<D>; 2],
-    records: [u64; 2],
+    records: Records,
     /// Where `autoboot.txt` is, of the length that ours have.
     autoboot: u64,
 }
@@ -153,7 +153,7 @@ impl<D: Device> PiCard<D> {
     /// # Errors
     /// [`OpenError`].
     pub fn open(control: D, slots: [Part<D>; 2]) -> Result<Self, OpenError> {
-        let records = records(&control)?;
+        let records = Records::find(&control)?;
         let place =
             locate(&control, AUTOBOOT).map_err(|error| OpenError::Locate(AUTOBOOT, error))?;
         if place.size as usize != autoboot(Slot::A).len() {
@@ -212,30 +212,19 @@ impl<D: Device> Copies for PiCard<D> {
     type Error = io::Error;
 
     fn read(&mut self, copy: usize) -> io::Result<[u8; SIZE]> {
-        let mut bytes = [0; SIZE];
-        self.control.read_at(&mut bytes, self.records[copy])?;
-        Ok(bytes)
+        self.records.read(&self.control, copy)
     }
 
     fn write(&mut self, copy: usize, bytes: &[u8; SIZE]) -> io::Result<()> {
-        self.control.write_at(bytes, self.records[copy])?;
-        self.control.flush()
+        self.records.write(&mut self.control, copy, bytes)
     }
 }
 
 impl<D: Device> Storage for PiCard<D> {
     fn read_file(&mut self, slot: Slot, name: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some(place) = self.place(slot, name)? else {
-            return Ok(None);
-        };
-        let length = u64::from(place.size).min(most);
-        if length > LARGEST {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        let place = self.place(slot, name)?;
         let device = &self.slots[slot as usize].device;
-        device.read_at(&mut bytes, place.offset)?;
-        Ok(Some(bytes))
+        place.map(|place| contents(device, place, most)).transpose()
     }
 
     fn has_room(&mut self, slot: Slot, files: &[(String, &[u8])]) -> Result<(), NoRoom> {
