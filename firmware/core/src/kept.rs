@@ -145,7 +145,7 @@ fn encode(sequence: u32, payload: &[u8]) -> Result<Bytes<{ PLACE as usize }>, Fa
     add(&sequence.to_le_bytes())?;
     add(&[length])?;
     add(payload)?;
-    let crc = crc32(&place).to_le_bytes();
+    let crc = crc32(&*place).to_le_bytes();
     place.extend(&crc).map_err(|_| Failed)?;
     Ok(place)
 }

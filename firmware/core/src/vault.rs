@@ -14,6 +14,8 @@
 
 use core::fmt;
 
+use racklet_wire::serial::crc32;
+
 const NAME: [u8; 8] = *b"RKvault\x01";
 const HEAD: usize = 20;
 
@@ -72,10 +74,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 fn check(head: &[u8], items: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&head[..16]);
-    hasher.update(items);
-    hasher.finalize()
+    crc32(head[..16].iter().chain(items))
 }
 
 /// The number and the items of a copy that is whole.

@@ -14,4 +14,5 @@ pub mod console;
 pub mod frame;
 pub mod link;
 pub mod pins;
+mod reader;
 pub mod serial;

@@ -36,7 +36,7 @@ pub type OnLine = Bytes<LONGEST_ON_LINE>;
 /// CRC-32 as Ethernet has it. Four bits a step with a table of 64 bytes: 16 KiB of tables, as faster ones have, are worth more on a
 /// controller, and at 3 Mbit/s this takes about one instruction in twenty of a core of 150 MHz.
 #[must_use]
-pub fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> u32 {
     const TABLE: [u32; 16] = {
         let mut table = [0; 16];
         let mut index = 0;
@@ -53,7 +53,7 @@ pub fn crc32(bytes: &[u8]) -> u32 {
         table
     };
     let step = |crc: u32, nibble: u32| (crc >> 4) ^ TABLE[((crc ^ nibble) & 15) as usize];
-    !bytes.iter().fold(!0, |crc, &byte| {
+    !bytes.into_iter().fold(!0, |crc, &byte| {
         step(step(crc, u32::from(byte)), u32::from(byte >> 4))
     })
 }
@@ -82,7 +82,7 @@ pub fn frame(parts: &[&[u8]]) -> Result<OnLine, TooLong> {
     if block.len() > LONGEST {
         return Err(TooLong);
     }
-    let crc = crc32(&block).to_le_bytes();
+    let crc = crc32(&*block).to_le_bytes();
     block.extend(&crc).map_err(|_| TooLong)?;
     let mut line = OnLine::new();
     let mut add = |bytes: &[u8]| line.extend(bytes).map_err(|_| TooLong);

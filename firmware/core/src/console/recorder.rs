@@ -11,7 +11,10 @@
 //! bytes each time would take half of a processor at 150 MHz. Memory that lost power does not pass for a history: 24 bytes with a
 //! CRC and 16 with their complement would have to come out right by chance.
 
-use racklet_wire::console::{Event, Since};
+use racklet_wire::{
+    console::{Event, Since},
+    serial::crc32,
+};
 
 const NAME: [u8; 8] = *b"RKcons\x00\x01";
 const FIXED: usize = 24;
@@ -131,13 +134,13 @@ impl<'m> Recorder<'m> {
         put(this.fixed, 16, this.ring.len() as u64);
         this.set_end(0);
         // Last, so that a reset before it begins anew.
-        let check = crc32fast::hash(&this.fixed[..FIXED]).to_le_bytes();
+        let check = crc32(&this.fixed[..FIXED]).to_le_bytes();
         this.fixed[FIXED..FIXED + 4].copy_from_slice(&check);
         Some((this, Kept::Nothing))
     }
 
     fn recover(&mut self) -> bool {
-        let check = crc32fast::hash(&self.fixed[..FIXED]).to_le_bytes();
+        let check = crc32(&self.fixed[..FIXED]).to_le_bytes();
         if self.fixed[..8] != NAME
             || self.fixed[FIXED..FIXED + 4] != check
             || long(self.fixed, 16) != self.ring.len() as u64
@@ -217,7 +220,7 @@ impl<'m> Recorder<'m> {
         put(entry, 8, self.end);
         entry[16..20].copy_from_slice(&count.to_le_bytes());
         entry[20] = code;
-        let check = crc32fast::hash(&entry[..EVENT_CHECKED]).to_le_bytes();
+        let check = crc32(&entry[..EVENT_CHECKED]).to_le_bytes();
         entry[24..28].copy_from_slice(&check);
         self.next_event += 1;
     }
@@ -225,7 +228,7 @@ impl<'m> Recorder<'m> {
     /// Number, offset and event in a place of the table, if there is one and it is whole.
     fn event_in(&self, slot: usize) -> Option<(u64, u64, Event)> {
         let entry = &self.events[slot * EVENT..][..EVENT];
-        let check = crc32fast::hash(&entry[..EVENT_CHECKED]).to_le_bytes();
+        let check = crc32(&entry[..EVENT_CHECKED]).to_le_bytes();
         let number = long(entry, 0);
         if entry[24..28] != check || place(number, EVENTS_KEPT) != slot {
             return None;

@@ -11,6 +11,7 @@
 use core::fmt;
 
 use crate::frame::{self, Frame};
+use crate::reader::Reader;
 
 /// What both ends name in TLS's handshake.
 pub const ALPN: &[u8] = b"racklet-console/1";
@@ -182,51 +183,12 @@ mod kind {
     pub(super) const END: u8 = 0x87;
 }
 
-/// Takes numbers off a frame's body.
-struct Body<'a>(&'a [u8]);
-
-impl<'a> Body<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (first, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.take().map(|[byte]| byte)
-    }
-
-    fn bool(&mut self) -> Option<bool> {
-        match self.byte()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn short(&mut self) -> Option<u16> {
-        self.take().map(u16::from_le_bytes)
-    }
-
-    fn word(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn long(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        core::mem::take(&mut self.0)
-    }
-}
-
 /// What `read` makes of the whole body.
 fn whole<'a, T>(
     frame: Frame<'a>,
-    read: impl FnOnce(&mut Body<'a>) -> Option<T>,
+    read: impl FnOnce(&mut Reader<'a>) -> Option<T>,
 ) -> Result<T, Unclear> {
-    let mut body = Body(frame.body);
+    let mut body = Reader(frame.body);
     let value = read(&mut body).ok_or(Unclear::Body(frame.kind))?;
     match body.0 {
         [] => Ok(value),
@@ -235,14 +197,14 @@ fn whole<'a, T>(
 }
 
 impl Since {
-    fn read(body: &mut Body<'_>) -> Option<Self> {
-        Some(match body.byte()? {
+    fn read(body: &mut Reader<'_>) -> Option<Self> {
+        Some(match body.u8()? {
             0 => Self::Oldest,
             1 => Self::Now,
-            2 => Self::Last(body.long()?),
+            2 => Self::Last(body.u64()?),
             3 => Self::At {
-                history: body.long()?,
-                offset: body.long()?,
+                history: body.u64()?,
+                offset: body.u64()?,
             },
             _ => return None,
         })
@@ -264,7 +226,7 @@ impl<'a> Ask<'a> {
                 kind::INPUT if (1..=MOST_BYTES).contains(&body.0.len()) => Self::Input(body.rest()),
                 kind::TAKE => Self::Take,
                 kind::RELEASE => Self::Release,
-                kind::BREAK => Self::Break(body.short()?),
+                kind::BREAK => Self::Break(body.u16()?),
                 kind::STILL_HERE => Self::Alive,
                 _ => return None,
             })
@@ -386,23 +348,23 @@ impl<'a> Tell<'a> {
         whole(frame, |body| {
             Some(match frame.kind {
                 kind::WELCOME => Self::Welcome {
-                    history: body.long()?,
-                    oldest: body.long()?,
-                    end: body.long()?,
-                    begins: body.long()?,
+                    history: body.u64()?,
+                    oldest: body.u64()?,
+                    end: body.u64()?,
+                    begins: body.u64()?,
                     may_type: body.bool()?,
                 },
                 kind::OUTPUT => Self::Output {
-                    offset: body.long()?,
+                    offset: body.u64()?,
                     bytes: body.rest(),
                 },
                 kind::LOST => Self::Lost {
-                    from: body.long()?,
-                    to: body.long()?,
+                    from: body.u64()?,
+                    to: body.u64()?,
                 },
                 kind::EVENT => Self::Event {
-                    offset: body.long()?,
-                    event: Event::of_code(body.byte()?, body.word()?)?,
+                    offset: body.u64()?,
+                    event: Event::of_code(body.u8()?, body.u32()?)?,
                 },
                 kind::HOLDER => Self::Holder {
                     yours: body.bool()?,
@@ -411,7 +373,7 @@ impl<'a> Tell<'a> {
                         .filter(|name| name.len() <= NAME)?,
                 },
                 kind::ALIVE => Self::Alive,
-                kind::END => Self::End(Reason::of_code(body.byte()?)?),
+                kind::END => Self::End(Reason::of_code(body.u8()?)?),
                 _ => return None,
             })
         })

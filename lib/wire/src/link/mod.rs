@@ -21,6 +21,7 @@
 
 use core::fmt;
 
+use crate::reader::Reader;
 use crate::serial::{self, OnLine, TooLong};
 
 pub mod tray;
@@ -210,39 +211,7 @@ impl Message {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
-
 impl Reader<'_> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (found, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*found)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
-    fn bool(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
     fn message(&mut self, kind: u8) -> Option<Message> {
         Some(match kind {
             1 => Message::Hello(match self.u8()? {
