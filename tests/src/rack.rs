@@ -365,6 +365,37 @@ impl Rack {
         Ok(())
     }
 
+    /// Builds, signs and publishes bootstrap `version`, whose initramfs is `initramfs`, and pins it. Gives its manifest's digest.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn pin_bootstrap(
+        &self,
+        version: u32,
+        initramfs: &[u8],
+        artifacts: &Artifacts,
+    ) -> Result<String> {
+        let file = self.package(&format!("initramfs-{version}"));
+        fs::write(&file, initramfs)?;
+        self.bootstrap_of(version, &file, artifacts)?;
+        let package = format!("bootstrap-{version}");
+        self.publish("bootstrap", &package)?;
+        self.repin_bootstrap(&package)
+    }
+
+    /// Pins a bootstrap that is published. Gives its manifest's digest.
+    ///
+    /// # Errors
+    /// When `racklet` fails; with what it said.
+    pub fn repin_bootstrap(&self, package: &str) -> Result<String> {
+        let folder = format!("../{package}");
+        self.racklet(&["bootstrap", "pin", &folder])
+            .within()
+            .run()?;
+        self.push(&format!("stable: {package}"))?;
+        sha256(&self.package(package).join("manifest.json"))
+    }
+
     /// Builds the image of the tray's card and gives its path.
     ///
     /// # Errors

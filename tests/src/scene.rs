@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use crate::{
     artifacts::{Artifacts, target},
-    process::{output, tail},
+    process::output,
     qemu::{Machine, Tray},
     rack::{Rack, UP, WORKLOAD},
     servers::GitServer,
-    until::until,
+    until,
 };
 
 /// See the module.
@@ -127,7 +127,7 @@ impl Scene {
     pub fn says(&self, tray: &mut Tray, message: &str) -> Result<()> {
         let wanted = format!("serving: {message}");
         let api = tray.api();
-        self.poll(tray, &format!("the workload says {wanted:?}"), || {
+        poll(tray, &format!("the workload says {wanted:?}"), || {
             let log = self.rack.logs(api, WORKLOAD)?;
             ensure!(log.contains(&wanted), "its log is\n{log}");
             Ok(())
@@ -140,34 +140,18 @@ impl Scene {
     /// When it does not in time: with the last state and the end of the console.
     pub fn state(&self, tray: &mut Tray, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
         let api = tray.api();
-        self.poll(tray, what, || {
+        poll(tray, what, || {
             let state = self.rack.status(api)?;
             ensure!(is(&state), "the state is {state}");
             Ok(state)
         })
     }
+}
 
-    /// Polls until `probe` succeeds; a tray that is off or a server that ended is an error at once.
-    fn poll<T>(
-        &self,
-        tray: &mut Tray,
-        what: &str,
-        mut probe: impl FnMut() -> Result<T>,
-    ) -> Result<T> {
-        let mut last = None;
-        let result = until(what, UP, || {
-            tray.check()?;
-            match probe() {
-                Ok(value) => return Ok(Some(value)),
-                Err(error) => last = Some(error),
-            }
-            Ok(None)
-        });
-        result.with_context(|| {
-            let last = last.map(|error| format!("{error:#}")).unwrap_or_default();
-            format!("last: {last}\n{}", tail(tray.console().path(), 25))
-        })
-    }
+/// Polls until `probe` succeeds; a tray that is off is an error at once.
+fn poll<T>(tray: &mut Tray, what: &str, probe: impl FnMut() -> Result<T>) -> Result<T> {
+    let console = tray.console().path().to_owned();
+    until::poll(what, UP, &console, || tray.check(), probe)
 }
 
 impl Drop for Scene {

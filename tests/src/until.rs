@@ -2,11 +2,14 @@
 //! Bounded polling: the only way anything here waits.
 
 use std::{
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::tail;
 
 /// How often a condition is looked at.
 const EVERY: Duration = Duration::from_millis(50);
@@ -30,6 +33,32 @@ pub fn until<T>(
         }
         thread::sleep(EVERY);
     }
+}
+
+/// Polls until `probe` succeeds, for at most `bound`; when `alive` fails, as of a machine that is off, that is an error at once.
+///
+/// # Errors
+/// With what `probe` failed with last and the end of that console.
+pub fn poll<T>(
+    what: &str,
+    bound: Duration,
+    console: &Path,
+    mut alive: impl FnMut() -> Result<()>,
+    mut probe: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let mut last = None;
+    let result = until(what, bound, || {
+        alive()?;
+        match probe() {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) => last = Some(error),
+        }
+        Ok(None)
+    });
+    result.with_context(|| {
+        let last = last.map(|error| format!("{error:#}")).unwrap_or_default();
+        format!("last: {last}\n{}", tail(console, 25))
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
 use racklet_tests::{
-    rack::{FIRST_MESSAGE, sha256},
+    rack::FIRST_MESSAGE,
     raspi::{Running, scene::Scene},
 };
 use serde_json::Value;
@@ -80,21 +80,6 @@ fn the_very_image_starts_what_the_rack_pins_and_a_microvm_from_the_network_and_f
     Ok(())
 }
 
-/// Builds, signs and publishes bootstrap `version`, whose initramfs is `initramfs`, and pins it. Gives its manifest's digest.
-fn pin(scene: &Scene, version: u32, initramfs: &[u8]) -> Result<String> {
-    let rack = &scene.rack;
-    let file = rack.package(&format!("initramfs-{version}"));
-    fs::write(&file, initramfs)?;
-    rack.bootstrap_of(version, &file, &scene.artifacts)?;
-    let package = format!("bootstrap-{version}");
-    rack.publish("bootstrap", &package)?;
-    rack.racklet(&["bootstrap", "pin", &format!("../{package}")])
-        .within()
-        .run()?;
-    rack.push(&format!("stable: {package}"))?;
-    sha256(&rack.package(&package).join("manifest.json"))
-}
-
 fn bootstrap(state: &Value) -> (&str, u64) {
     let bootstrap = &state["bootstrap"];
     let slot = bootstrap["slot"].as_str().unwrap_or_default();
@@ -113,7 +98,7 @@ fn a_pinned_bootstrap_is_started_by_the_one_shot_and_bought_and_one_that_panics_
     // The tray's own initramfs with bytes behind the archive: another one, which does the same.
     let mut two = fs::read(scene.artifacts.bootstrap_initramfs())?;
     two.extend([0; 64]);
-    let two = pin(&scene, 2, &two)?;
+    let two = scene.rack.pin_bootstrap(2, &two, &scene.artifacts)?;
     on.wait_for("bootstrap version 2 is in slot b, which is tried", START)?;
     on.wait_for("slot b is tried once: the firmware is asked for it", START)?;
     let left = on.reset(START)?;
@@ -133,7 +118,9 @@ fn a_pinned_bootstrap_is_started_by_the_one_shot_and_bought_and_one_that_panics_
     let mut on = start_from_card(&mut scene, 3)?;
     ensure!(!on.loaded().choice.tryboot);
     on.wait_for("slot b was good already", START)?;
-    pin(&scene, 3, &vec![b'3'; 70_000])?;
+    scene
+        .rack
+        .pin_bootstrap(3, &vec![b'3'; 70_000], &scene.artifacts)?;
     on.wait_for("slot a is tried once: the firmware is asked for it", START)?;
     let left = on.reset(START)?;
     ensure!(left.tryboot, "{left:?}");

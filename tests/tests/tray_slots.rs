@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use racklet_tests::{
     card::Card,
     qemu::{Machine, Tray},
-    rack::{FIRST_MESSAGE, sha256},
+    rack::FIRST_MESSAGE,
     scene::Scene,
 };
 use serde_json::Value;
@@ -17,28 +17,6 @@ use serde_json::Value;
 const START: Duration = Duration::from_secs(600);
 /// So many bytes a second take seconds to write a slot, so that the power can be cut meanwhile.
 const SLOW: u64 = 2 << 20;
-
-/// Builds, signs and publishes bootstrap `version`, whose initramfs is `initramfs`, and pins it. Gives its manifest's digest.
-fn pin(scene: &Scene, version: u32, initramfs: &[u8]) -> Result<String> {
-    let rack = &scene.rack;
-    let file = rack.package(&format!("initramfs-{version}"));
-    fs::write(&file, initramfs)?;
-    rack.bootstrap_of(version, &file, &scene.artifacts)?;
-    let package = format!("bootstrap-{version}");
-    rack.publish("bootstrap", &package)?;
-    repin(scene, &package)
-}
-
-/// Pins a bootstrap that is published.
-fn repin(scene: &Scene, package: &str) -> Result<String> {
-    let rack = &scene.rack;
-    let folder = format!("../{package}");
-    rack.racklet(&["bootstrap", "pin", &folder])
-        .within()
-        .run()?;
-    rack.push(&format!("stable: {package}"))?;
-    sha256(&rack.package(package).join("manifest.json"))
-}
 
 /// The tray's own initramfs with bytes behind the archive: another one, which does the same.
 fn initramfs(scene: &Scene, zeros: usize) -> Result<Vec<u8>> {
@@ -74,7 +52,9 @@ fn a_pinned_bootstrap_is_tried_and_bought_and_one_that_never_starts_falls_back()
     up(&scene, &mut tray)?;
     scene.rack.publish("bootstrap", "bootstrap-1")?;
 
-    let two = pin(&scene, 2, &initramfs(&scene, 64)?)?;
+    let two = scene
+        .rack
+        .pin_bootstrap(2, &initramfs(&scene, 64)?, &scene.artifacts)?;
     for line in [
         "bootstrap version 2 is in slot b, which is tried at the next start",
         "slot b: try 1 of 3",
@@ -93,7 +73,9 @@ fn a_pinned_bootstrap_is_tried_and_bought_and_one_that_never_starts_falls_back()
     ensure!(state["bootstrap"]["wanted"].is_null(), "{state}");
 
     // Linux finds no program in it and panics.
-    let three = pin(&scene, 3, &vec![b'3'; 70_000])?;
+    let three = scene
+        .rack
+        .pin_bootstrap(3, &vec![b'3'; 70_000], &scene.artifacts)?;
     for line in [
         "bootstrap version 3 is in slot a",
         "slot a: try 1 of 3",
@@ -111,11 +93,11 @@ fn a_pinned_bootstrap_is_tried_and_bought_and_one_that_never_starts_falls_back()
     scene.says(&mut tray, FIRST_MESSAGE)?;
 
     // Not tried again, and what is older than what has run well is not tried at all.
-    repin(&scene, "bootstrap-1")?;
+    scene.rack.repin_bootstrap("bootstrap-1")?;
     scene.state(&mut tray, "it says why not", |state| {
         message(state).contains("version 1 is older than version 2")
     })?;
-    repin(&scene, "bootstrap-2")?;
+    scene.rack.repin_bootstrap("bootstrap-2")?;
     let state = scene.state(&mut tray, "it has what is pinned", |state| {
         state["bootstrap"]["wanted"].is_null() && state["converged"] == true
     })?;
@@ -134,7 +116,9 @@ fn power_that_is_cut_while_a_slot_is_written_costs_the_time_and_nothing_else() -
     };
     let mut tray = scene.boot_on(&slow)?;
     up(&scene, &mut tray)?;
-    pin(&scene, 2, &initramfs(&scene, 64)?)?;
+    scene
+        .rack
+        .pin_bootstrap(2, &initramfs(&scene, 64)?, &scene.artifacts)?;
     tray.wait_for("writing bootstrap bootstrap version 2 into slot b", START)?;
     std::thread::sleep(Duration::from_millis(700));
     ensure!(!tray.console().said("is in slot b"), "the card is too fast");

@@ -15,10 +15,9 @@ use serde_json::Value;
 use super::{Pi, Running};
 use crate::{
     artifacts::{Artifacts, target},
-    process::tail,
     rack::{Rack, UP, WORKLOAD},
     servers::GitServer,
-    until::until,
+    until,
 };
 
 /// What it is.
@@ -108,20 +107,9 @@ impl Scene {
 }
 
 /// Polls until `probe` succeeds; a board that is off is an error at once.
-fn poll<T>(on: &mut Running, what: &str, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut last = None;
-    let result = until(what, 2 * UP, || {
-        on.check()?;
-        match probe() {
-            Ok(value) => return Ok(Some(value)),
-            Err(error) => last = Some(error),
-        }
-        Ok(None)
-    });
-    result.with_context(|| {
-        let last = last.map(|error| format!("{error:#}")).unwrap_or_default();
-        format!("last: {last}\n{}", tail(on.console.path(), 25))
-    })
+fn poll<T>(on: &mut Running, what: &str, probe: impl FnMut() -> Result<T>) -> Result<T> {
+    let console = on.console.path().to_owned();
+    until::poll(what, 2 * UP, &console, || on.check(), probe)
 }
 
 /// QEMU's board resets in the moment in which its watchdog is armed. So the tray's configuration, which is beside the release in both
