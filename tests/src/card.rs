@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    process::{Process, bound_to_us, output},
+    process::{Process, bound_to_us, output, path_with_sbin},
     until::until,
 };
 
@@ -180,7 +180,7 @@ impl StateOf {
     pub fn debugfs(&self, flags: &[&str], request: &str) -> Result<String> {
         output(
             Command::new("debugfs")
-                .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+                .env("PATH", path_with_sbin())
                 .args(flags)
                 .args(["-R", request])
                 .arg(format!("{}?offset={}", self.card.display(), self.start)),
@@ -246,7 +246,7 @@ impl StateOf {
                 .arg(format!("skip={}", self.start >> 20)),
         )?;
         let checked = Command::new("e2fsck")
-            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .env("PATH", path_with_sbin())
             .arg("-p")
             .arg(&partition)
             .output()
@@ -322,7 +322,7 @@ mod tests {
         let of_it = |command: &str, arguments: &[&str]| {
             output(
                 Command::new(command)
-                    .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+                    .env("PATH", path_with_sbin())
                     .args(arguments)
                     .arg(&partition),
             )
@@ -370,7 +370,7 @@ mod tests {
         let mounted = state.recovered()?;
         output(
             Command::new("e2fsck")
-                .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+                .env("PATH", path_with_sbin())
                 .args(["-f", "-n"])
                 .arg(&mounted.card),
         )?;

@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use racklet_tests::{
     board::board,
-    process::output,
+    process::{output, path_with_sbin},
     qemu::Tray,
     rack::{FIRST_MESSAGE, TRAY, sha256},
     scene::Scene,
@@ -452,10 +452,7 @@ fn ext4(card: &Path, name: &str) -> Result<String> {
         .0
         .parse()?;
     let place = format!("{}?offset={}", card.display(), start * 512);
-    // dumpe2fs is an administrator's program, and not on everybody's path.
-    output(
-        Command::new("env")
-            .arg("PATH=/usr/sbin:/sbin:/usr/bin:/bin")
-            .args(["dumpe2fs", "-h", &place]),
-    )
+    let mut dumpe2fs = Command::new("dumpe2fs");
+    dumpe2fs.env("PATH", path_with_sbin());
+    output(dumpe2fs.args(["-h", &place]))
 }

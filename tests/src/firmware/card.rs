@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Volumes;
+use crate::process::path_with_sbin;
 
 /// An image, and where its FAT partitions begin.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ impl Image {
     /// When it is no MBR, or `sfdisk` cannot be run.
     pub fn open(path: &Path) -> Result<Self> {
         let done = Command::new("sfdisk")
-            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .env("PATH", path_with_sbin())
             .arg("--json")
             .arg(path)
             .output()

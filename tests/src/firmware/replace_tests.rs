@@ -19,7 +19,7 @@ use racklet_trust::{
 
 use super::*;
 use crate::{
-    process::output,
+    process::{output, path_with_sbin},
     raspi::bench::{Bench, Parts},
 };
 
@@ -268,7 +268,7 @@ fn judged(scene: &Scene, card: &Card) {
         let bytes: Vec<u8> = all.flat_map(|number| card.sector(number)).collect();
         std::fs::write(&path, bytes).expect("writes");
         let mut fsck = Command::new("fsck.vfat");
-        fsck.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+        fsck.env("PATH", path_with_sbin());
         let said = output(fsck.args(["-n", "-v"]).arg(&path)).expect("is content");
         assert!(
             !said.contains("differ") && !said.contains("Dirty"),
