@@ -43,18 +43,24 @@ pub const CROWD: &str = "bench_crowd";
 /// # Errors
 /// When the machine cannot be built or started, or ends before the last case: with the end of its console.
 pub fn run(folder: &Path, only: &[&str], time: Time) -> Result<BTreeMap<String, Value>> {
-    run_on(&board(), folder, only, time)
+    run_on(&board(), folder, only, time, "")
 }
 
-/// As [`run`], on this board.
+/// As [`run`], on this board, and every monitor is watched: one more outcome, `rules`, says which rules of its filters nothing needed.
 ///
 /// # Errors
 /// As for [`run`].
-pub fn run_on(
+pub fn run_watched(board: &Board, folder: &Path, only: &[&str]) -> Result<BTreeMap<String, Value>> {
+    run_on(board, folder, only, Time::Real, " watched")
+}
+
+/// With these words more on the kernel's command line.
+fn run_on(
     board: &Board,
     folder: &Path,
     only: &[&str],
     time: Time,
+    more: &str,
 ) -> Result<BTreeMap<String, Value>> {
     // Not all of them: of a tray's programs only the monitor and what it starts are in this machine.
     let artifacts = &Artifacts::of(board.architecture);
@@ -87,7 +93,7 @@ pub fn run_on(
         .arg(artifacts.kernel())
         .arg("-initrd")
         .arg(&initramfs)
-        .args(["-append", &line(&console.device, only)]);
+        .args(["-append", &(line(&console.device, only) + more)]);
     outcomes(folder, command)
 }
 
@@ -351,6 +357,12 @@ fn ticks(ended: &Value) -> Vec<(u64, String, u64, String)> {
 pub fn two_went_on(case: &Value) {
     let bytes = &case["answer"]["snapshot"];
     assert!(bytes["memory"].as_u64() > Some(1 << 20), "{case:#}");
+    let memory = |name: &str| case[name]["snapshot"]["memory"].as_u64();
+    let (full, difference) = (memory("full"), memory("difference"));
+    let less = difference
+        .zip(full)
+        .is_some_and(|(less, full)| less < full / 4);
+    assert!(less, "{difference:?} of {full:?}");
     let last = ticks(&case["first"]).last().expect("it was busy").0;
     let [from, to] = ["from_ms", "to_ms"].map(|at| case[at].as_u64().expect("a time"));
     let mut random = [const { Vec::new() }; 2];

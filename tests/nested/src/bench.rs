@@ -97,7 +97,7 @@ pub(crate) fn restore() -> Value {
         vm.config["memory_mib"] = json!(mib);
         vm.start();
         vm.wait_text("console.log", "!");
-        let answer = vm.save(Path::new(&saved));
+        let answer = vm.save(Path::new(&saved), "end", None);
         vm.end();
         let run = |n: u32| {
             let mut vm = self::vm(&format!("bench-restore-{mib}-{n}"));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The cases, one after the other. `only=a,b` on the kernel command line chooses some.
+//! The cases, one after the other. `only=a,b` on the kernel command line chooses some; with `watched` their monitors are watched
+//! ([`crate::rules`]).
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::bench;
 use crate::host::{BOUND, Vm, modules, mounts, one_more_module, result, until};
-use crate::tools;
+use crate::{rules, tools};
 
 type Case = (&'static str, fn() -> Value);
 
@@ -98,6 +99,10 @@ pub(crate) fn all() {
     let only = line
         .split_whitespace()
         .find_map(|word| word.strip_prefix("only="));
+    let watched = line.split_whitespace().any(|word| word == "watched");
+    if watched {
+        rules::begin();
+    }
     for (name, case) in CASES {
         let wanted = only.map_or(!is_named_only(name), |only| {
             only.split(',').any(|o| o == *name)
@@ -105,6 +110,9 @@ pub(crate) fn all() {
         if wanted {
             result(name, &case());
         }
+    }
+    if watched {
+        result("rules", &rules::never());
     }
     result("end", &json!({}));
 }
@@ -756,6 +764,7 @@ fn power_off() -> Value {
 /// A guest that is busy is saved and ends; a while later two go on from where it was, at once.
 fn restored() -> Value {
     const SAVED: &str = "/run/saved";
+    const FULL: &str = "/run/full";
     let card = |n: u8| {
         let tap = format!("snap{n}");
         racklet_linux::tap::create(&tap, 7001).expect("the host kernel has taps");
@@ -766,7 +775,10 @@ fn restored() -> Value {
     vm.config["networks"] = card(0);
     vm.start();
     vm.wait_text("workload.log", "tick 20 ");
-    let answer = vm.save(Path::new(SAVED));
+    let full = vm.save(Path::new(FULL), "go-on", None);
+    let since = Some(Path::new(FULL));
+    let difference = vm.save(Path::new("/run/difference"), "go-on", since);
+    let answer = vm.save(Path::new(SAVED), "end", None);
     let first = vm.end();
     thread::sleep(Duration::from_secs(3));
     let mut both = [1, 2].map(|n| {
@@ -799,7 +811,7 @@ fn restored() -> Value {
     });
     let to = clock::wall().as_millis();
     json!({
-        "answer": answer, "first": first, "up": up, "told": told, "named": named, "ended": ended,
+        "full": full, "difference": difference, "answer": answer, "first": first, "up": up, "told": told, "named": named, "ended": ended,
         "from_ms": u64::try_from(from).unwrap_or(0), "to_ms": u64::try_from(to).unwrap_or(0),
     })
 }

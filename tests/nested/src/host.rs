@@ -6,14 +6,17 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use racklet_linux::module;
+use racklet_vmm::snapshot::open_full;
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+
+use crate::rules;
 
 /// Nothing here takes longer. Emulated beside five compilers on two processors, 20,000 lines of a guest took more than 120 s.
 pub(crate) const BOUND: Duration = Duration::from_secs(400);
@@ -86,6 +89,8 @@ pub(crate) struct Vm {
     pub(crate) config: Value,
     pub(crate) guest: Value,
     child: Option<Child>,
+    /// Who looks at its system calls, where somebody does. Ends with it.
+    watcher: Option<Child>,
 }
 
 impl Vm {
@@ -109,6 +114,7 @@ impl Vm {
             config,
             guest,
             child: None,
+            watcher: None,
         }
     }
 
@@ -141,13 +147,15 @@ impl Vm {
         let lock = self.lock().expect("/run is writable");
         // A second monitor of one folder is a case of its own: it gets an open file without the lock.
         let _ = lock.try_lock();
-        let child = Command::new("/sbin/vmm")
+        let (mut command, gate) = rules::monitor("/sbin/vmm", &self.folder);
+        let child = command
             .arg(&self.folder)
             .stdin(lock)
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()
             .expect("the monitor is in the initramfs");
+        self.watcher = gate.map(|gate| gate.watch(child.id()));
         self.child = Some(child);
     }
 
@@ -215,13 +223,19 @@ impl Vm {
         })
     }
 
-    /// Saves the guest, which ends with it, into a new folder; the answer.
-    pub(crate) fn save(&self, to: &Path) -> Value {
+    /// Saves the guest into a new folder, after which it ends or goes on; the answer. With `since`, what differs from the one there.
+    pub(crate) fn save(&self, to: &Path, then: &str, since: Option<&Path>) -> Value {
         fs::create_dir_all(to).expect("/run is writable");
         let file = |name| fs::File::create(to.join(name)).expect("/run is writable");
-        let (state, memory) = (file("state"), file("memory"));
-        let files = [state.as_fd(), memory.as_fd()];
-        self.control_with(&json!({"snapshot": {"then": "end"}}), &files)
+        let mut files = vec![file("state"), file("memory")];
+        let mut order = json!({"snapshot": {"then": then}});
+        if let Some(since) = since {
+            let (digest, full) = open_full(since).expect("it was saved");
+            order["snapshot"]["since"] = json!(digest);
+            files.push(full);
+        }
+        let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        self.control_with(&order, &files)
     }
 
     /// One request on the control socket, and files with it; the answer.
@@ -268,6 +282,10 @@ impl Vm {
         if ended.is_none() {
             // Shown as neither code nor signal.
             let _ = child.kill();
+        }
+        if let Some(watcher) = &mut self.watcher {
+            // What it saw is written when it has ended.
+            let _ = watcher.wait();
         }
         let lines: Vec<Value> = ["workload.log.1", "workload.log"]
             .iter()

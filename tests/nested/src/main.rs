@@ -9,6 +9,7 @@ mod bench;
 mod cases;
 mod host;
 mod probe;
+mod rules;
 mod tools;
 mod work;
 

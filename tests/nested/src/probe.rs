@@ -17,7 +17,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::net::{Shutdown as Half, shutdown};
 
-use crate::tools;
+use crate::{rules, tools};
 
 /// Bytes sent and expected back: more than any buffer on the way.
 const ECHO: usize = 1 << 20;
@@ -57,6 +57,9 @@ pub(crate) fn run(arguments: &[String]) -> i32 {
         ["deaf"] => wait(false),
         ["fio", what] => tools::run_fio(what),
         ["iperf"] => tools::run_iperf(),
+        ["gated", gate, program, folder] => rules::gated(gate, program, folder),
+        ["watch", process, gate, to] => rules::watch(process, gate, to),
+        ["rules"] => rules::say(),
         _ => Err(io::Error::other("unknown arguments")),
     };
     done.unwrap_or_else(|e| {

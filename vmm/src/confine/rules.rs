@@ -174,9 +174,11 @@ const EVENT_LOOP: &[Allow] = &[
             value: TUNSETOFFLOAD as u64,
         }],
     ),
-    any(libc::SYS_openat), // a new log, a new status; the root is the VM's folder
+    // A new log, a new status; the root is the VM's folder.
+    #[cfg(not(all(target_arch = "x86_64", target_env = "musl")))]
+    any(libc::SYS_openat),
     #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
-    any(libc::SYS_open), // the same in musl
+    any(libc::SYS_open),
     #[cfg(target_arch = "x86_64")]
     any(libc::SYS_rename), // a full log, a new status
     #[cfg(not(target_arch = "x86_64"))]
@@ -198,8 +200,6 @@ const EVENT_LOOP: &[Allow] = &[
     ),
     any(libc::SYS_fcntl),       // std checks and sets flags of what it opens
     any(libc::SYS_sigaltstack), // std takes down its guard handler at the end
-    #[cfg(target_env = "musl")]
-    any(libc::SYS_rt_sigprocmask), // …and masks signals around it
 ];
 
 /// `_IOR(0xAE, number, size)` and its like: a request that reads KVM's state (linux/kvm.h).

@@ -18,7 +18,7 @@ use super::{code, kill, possible, runs, start_as};
 // Entered as those of the main file are; the first device's registers are at 0x3fe00000.
 global_asm!(
     ".pushsection .rodata",
-    ".global racklet_half, racklet_discard, racklet_seldom_end",
+    ".global racklet_half, racklet_discard, racklet_many, racklet_seldom_end",
     driver!(),
     // A connection to port 5000; its own half ends, and then a byte comes. The sockets are device 0.
     "racklet_half: mov rbx, 0x3fe00000",
@@ -89,6 +89,28 @@ global_asm!(
     "7: racklet_say '!'",
     "8: hlt",
     "jmp 8b",
+    // Connections to port 5000 from as many ports, and no room for what comes. The sockets are device 0.
+    "racklet_many: mov rbx, 0x3fe00000",
+    "racklet_features",
+    "racklet_queue 0, 8, 0x200000",
+    "racklet_queue 1, 8, 0x210000",
+    "mov dword ptr [rbx + 0x70], 15",
+    "racklet_request", // from port 7
+    "mov r12d, 999",
+    "jmp 10f",
+    "9: mov [0x213010], r12d",
+    "inc word ptr [0x211002]",
+    "mov dword ptr [rbx + 0x50], 1",
+    "10: pause",
+    "mov ax, [0x212002]",
+    "cmp ax, [0x211002]",
+    "jne 10b",
+    "inc r12d",
+    "cmp r12d, 1600",
+    "jne 9b",
+    "racklet_say 'm'",
+    "11: hlt",
+    "jmp 11b",
     "racklet_seldom_end:",
     driver_end!(),
     ".popsection",
@@ -97,6 +119,7 @@ global_asm!(
 unsafe extern "C" {
     static racklet_half: u8;
     static racklet_discard: u8;
+    static racklet_many: u8;
     static racklet_seldom_end: u8;
 }
 
@@ -122,7 +145,7 @@ fn what_a_guest_discards_in_its_time_is_no_longer_the_files_whose_growth_is_seen
         return;
     }
     // SAFETY: labels of the block above, which is in this program.
-    let code = unsafe { code(&racklet_discard, &racklet_seldom_end) };
+    let code = unsafe { code(&racklet_discard, &racklet_many) };
     let file = tempfile::NamedTempFile::new().expect("a scratch file");
     fs::write(file.path(), vec![7; 1 << 20]).expect("writes");
     // So slow that a guest whose monitor is watched (`rules`) on a busy machine is faster.
@@ -147,6 +170,23 @@ fn what_a_guest_discards_in_its_time_is_no_longer_the_files_whose_growth_is_seen
     let resized = control.ask(&json!({"resize": {"disk": 0}}));
     let resized = serde_json::to_value(resized).expect("an answer is text");
     assert_eq!(resized["resized"]["bytes"], 2 << 20, "{resized}");
+    end(&vm, &mut monitor);
+}
+
+#[test]
+fn a_guest_with_hundreds_of_connections_at_once_has_each_of_them() {
+    if !possible() {
+        return;
+    }
+    // SAFETY: labels of the block above, which is in this program.
+    let code = unsafe { code(&racklet_many, &racklet_seldom_end) };
+    let (folder, mut monitor, listener) = start(code, false);
+    let vm = folder.path().join("vm");
+    // All of them may wait to be accepted, where 128 could.
+    rustix::net::listen(&listener, 1000).expect("it listens already");
+    says(&vm, &mut monitor, "m\n");
+    let accepted: Vec<_> = (0..601).map(|_| listener.accept()).collect();
+    assert!(accepted.iter().all(Result::is_ok));
     end(&vm, &mut monitor);
 }
 

@@ -98,6 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         },
         filter: arguments.filter.clone(),
         traced: arguments.traced,
+        boots: !arguments.no_boot,
         counts: Counts::default(),
         taken_over: BTreeMap::new(),
         failed: Vec::new(),
@@ -148,6 +149,8 @@ struct Run {
     store: Store,
     filter: Option<String>,
     traced: bool,
+    /// Whether what a tray boots is there, for who looks at it.
+    boots: bool,
     counts: Counts,
     /// How many tests, by the program they are in.
     taken_over: BTreeMap<String, Passed>,

@@ -17,10 +17,10 @@ use super::{
     Run, lanes,
     outcome::{self, Outcome},
     scratch::Scratch,
-    short,
+    short, trays,
 };
 use crate::{
-    controllers, paths,
+    architecture, controllers, paths, tray,
     verdict::{
         Inputs,
         inputs::{ALL_READ, END_TO_END, Program, Workspace, compiled_from},
@@ -48,6 +48,10 @@ const PATIENT: [(&str, &str); 3] = [
 /// So many of their tests run at a time, where others have one per processor.
 const AT_A_TIME: &str = "6";
 const THREADS: &str = "RUST_TEST_THREADS";
+/// Has guests for a tray's monitor as well as for its own, where that is built: which folder, and what of it.
+const GUESTS: (&str, &str) = ("racklet-vmm", "bare_metal");
+const TRAY: &str = "RACKLET_TEST_RULES_TRAY";
+const TRAYS_PROGRAMS: [&str; 2] = ["programs/vmm", "programs/nested"];
 const EXAMPLES: &str = "examples in the documentation";
 /// Of the firmware, what runs on this machine: its core, and the models of the boards with what is tested against them.
 const FIRMWARE: &str = "racklet-firmware-core";
@@ -63,7 +67,7 @@ pub(super) fn run(run: &mut Run) -> Result<()> {
         .collect();
     let mut stale = Vec::new();
     for program in all {
-        let (what, inputs) = (program.to_string(), run.inputs_of(&program)?);
+        let (what, inputs) = (program.to_string(), inputs_of(run, &program)?);
         if ALWAYS.contains(&&*program.package) || !run.takes_over(&what, &what, &inputs) {
             stale.push(program);
         }
@@ -103,7 +107,7 @@ fn each(run: &mut Run, stale: &[Program], chosen: &[&str], scratch: &Scratch) ->
         jobs.push(Job {
             program,
             path,
-            inputs: run.inputs_of(program)?,
+            inputs: inputs_of(run, program)?,
         });
     }
     // A stable sort: what is not among them stays in its order.
@@ -151,6 +155,9 @@ impl Job<'_> {
                     .of(&program.package)
                     .map(|folder| ("TMPDIR", folder)),
             );
+        if has_guests(program) && run.boots {
+            command.env(TRAY, tray::folder(architecture::HERE));
+        }
         if is_patient(program) && env::var_os(THREADS).is_none() {
             command.env(THREADS, AT_A_TIME);
         }
@@ -175,6 +182,18 @@ impl Job<'_> {
             begun,
         )?;
         Ok(outcome)
+    }
+}
+
+fn has_guests(program: &Program) -> bool {
+    (&*program.package, &*program.name) == GUESTS
+}
+
+fn inputs_of(run: &Run, program: &Program) -> Result<Inputs> {
+    let inputs = run.inputs_of(program)?;
+    match has_guests(program) && run.boots {
+        true => Ok(inputs.and(&trays::digests(architecture::HERE, &TRAYS_PROGRAMS)?)),
+        false => Ok(inputs),
     }
 }
 
@@ -317,7 +336,7 @@ mod tests {
     #[test]
     fn what_is_run_otherwise_than_the_rest_is_there() {
         let workspace = Workspace::read().unwrap();
-        for (package, name) in PATIENT.into_iter().chain(LONG) {
+        for (package, name) in PATIENT.into_iter().chain(LONG).chain([GUESTS]) {
             let is = |it: &Program| it.package == package && it.name == name;
             assert!(workspace.programs.iter().any(is), "{package} {name}");
         }

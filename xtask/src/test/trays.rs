@@ -326,7 +326,7 @@ fn place(architecture: &Architecture, name: &str) -> Result<PathBuf> {
     })
 }
 
-fn digests(architecture: &Architecture, names: &[&str]) -> Result<Inputs> {
+pub(super) fn digests(architecture: &Architecture, names: &[&str]) -> Result<Inputs> {
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     for name in names {
         let path = place(architecture, name)?;
