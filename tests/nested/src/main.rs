@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Runs inside the machine of the microVM tests, twice: as PID 1 of the host it starts real monitors and prints what came of
-//! it, one `RESULT name {json}` line per case; as a workload in a microVM it does what its arguments say.
+//! Runs inside the machine of the microVM tests: as PID 1 of the host it starts real monitors and prints what came of
+//! it, one `RESULT name {json}` line per case; as a workload in a microVM it does what its arguments say. By other arguments it holds a
+//! monitor back until it is watched, and watches one ([`rules`]).
 //!
 //! It judges nothing: the expectations are in `tests/tests/microvm.rs` and `microvm_arm64.rs`.
 #![forbid(unsafe_code)]

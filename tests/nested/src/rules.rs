@@ -66,7 +66,7 @@ pub(crate) fn watch(process: &str, gate: &str, to: &str) -> io::Result<i32> {
     racklet_watch::watch(process, Path::new(gate), Path::new(to)).map(|()| 0)
 }
 
-/// Says all rules that were compiled in.
+/// Says all rules of the monitor that is built with this, but for those that no guest has to need.
 pub(crate) fn say() -> io::Result<i32> {
     racklet_watch::all().for_each(|rule| println!("{rule}"));
     Ok(0)
